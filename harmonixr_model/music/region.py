@@ -1,0 +1,133 @@
+"""What may change: cells of tracks × time, a pitch band, locked notes. Knows nothing of files or models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from harmonixr_model.errors import RegionError
+from harmonixr_model.music.score import Note, Score
+
+
+class Cell(NamedTuple):
+    """The stretch [start, end) in ticks of one track (counted from 0)."""
+
+    track: int
+    start: int
+    end: int
+
+
+class NoteKey(NamedTuple):
+    """Names a note of a score: notes of one track with the same onset and pitch share a key."""
+
+    track: int
+    onset: int
+    pitch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """The notes that a fill may delete: onset in a cell, pitch in the band, not locked.
+
+    Cells are kept sorted by (track, start), merged where they touch, never empty.
+    """
+
+    cells: tuple[Cell, ...] = ()
+    pitch_low: int = 0
+    pitch_high: int = 127
+    locks: frozenset[NoteKey] = field(default=frozenset())
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pitch_low <= self.pitch_high <= 127:
+            raise RegionError(
+                f"the pitch band {self.pitch_low}-{self.pitch_high} is empty or out of range; "
+                "give low <= high within 0-127"
+            )
+        object.__setattr__(self, "cells", _merged(self.cells))
+
+    @classmethod
+    def bars(cls, score: Score, first: int, last: int, tracks: Sequence[int] | None = None) -> Region:
+        """Return the region of bars `first` to `last`, counted from 0, both included, on `tracks` (default: all)."""
+        count = len(score.bars)
+        if not 0 <= first <= last < count:
+            raise RegionError(
+                f"bars {first + 1}-{last + 1} lie outside the song, which has {count} bars; "
+                f"choose bars within 1-{count}, or continue the song to go past its end"
+            )
+        bars = score.bars
+        return cls.ticks(score, bars[first].start, bars[last].end, tracks)
+
+    @classmethod
+    def ticks(cls, score: Score, start: int, end: int, tracks: Sequence[int] | None = None) -> Region:
+        """Return the region [start, end) in ticks on `tracks` (default: all)."""
+        if not 0 <= start < end:
+            raise RegionError(f"the stretch of ticks {start}-{end} is empty; give 0 <= start < end")
+        chosen = range(len(score.tracks)) if tracks is None else tracks
+        for track in chosen:
+            _check_track(track, score)
+        return cls(tuple(Cell(track, start, end) for track in chosen))
+
+    @classmethod
+    def continuation(cls, score: Score, bars: int, tracks: Sequence[int] | None = None) -> Region:
+        """Return the `bars` bars after the song's last bar, on `tracks` (default: all)."""
+        if bars < 1:
+            raise RegionError(f"cannot continue by {bars} bars; ask for at least 1")
+        start = score.bars[-1].end if score.end else 0
+        ahead = [b for b in score.bars_until(start + bars * 12 * score.ticks_per_quarter + 1) if b.start >= start]
+        return cls.ticks(score, start, ahead[bars - 1].end, tracks)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing may change."""
+        return not self.cells
+
+    @property
+    def start(self) -> int:
+        """First tick of the region (0 when empty)."""
+        return min((c.start for c in self.cells), default=0)
+
+    @property
+    def end(self) -> int:
+        """Tick after the region (0 when empty)."""
+        return max((c.end for c in self.cells), default=0)
+
+    @property
+    def tracks(self) -> tuple[int, ...]:
+        """The tracks that have a cell, in order."""
+        return tuple(sorted({c.track for c in self.cells}))
+
+    def contains(self, track: int, note: Note) -> bool:
+        """Return whether a fill may delete this note."""
+        return (
+            self.pitch_low <= note.pitch <= self.pitch_high
+            and any(c.track == track and c.start <= note.onset < c.end for c in self.cells)
+            and NoteKey(track, note.onset, note.pitch) not in self.locks
+        )
+
+    def check(self, score: Score) -> None:
+        """Raise RegionError when a cell names a track the score does not have."""
+        for cell in self.cells:
+            _check_track(cell.track, score)
+
+    def without(self, score: Score) -> Score:
+        """Return the context: the score less the notes that this region lets a fill delete."""
+        return score.replace_notes(
+            {i: [n for n in score.tracks[i].notes if not self.contains(i, n)] for i in self.tracks}
+        )
+
+
+def _check_track(track: int, score: Score) -> None:
+    if not 0 <= track < len(score.tracks):
+        names = ", ".join(f"{i + 1} {t.name!r}" if t.name else str(i + 1) for i, t in enumerate(score.tracks))
+        raise RegionError(f"track {track + 1} does not exist; this song has {names or 'no tracks with notes'}")
+
+
+def _merged(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    merged: list[Cell] = []
+    for cell in sorted(c for c in cells if c.start < c.end):
+        if merged and merged[-1].track == cell.track and cell.start <= merged[-1].end:
+            merged[-1] = Cell(cell.track, merged[-1].start, max(merged[-1].end, cell.end))
+        else:
+            merged.append(cell)
+    return tuple(merged)
