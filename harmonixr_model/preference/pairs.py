@@ -1,0 +1,91 @@
+"""Comparisons as the reward model's data: whole contexts in batches, splits by source piece. Knows no store."""
+
+# C comparisons, S sequences (fills), F pooled features
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RatedPair:
+    """One judged comparison: rows of its two fills among the features, the outcome for the first, and its groups."""
+
+    first: int
+    second: int
+    outcome: int
+    context_id: str
+    piece_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch:
+    """Comparisons of some contexts; `first_C` and `second_C` are rows of the feature table."""
+
+    first_C: Tensor
+    second_C: Tensor
+    outcome_C: Tensor
+    context_C: Tensor
+    index_C: Tensor
+
+
+def split_by_piece(pairs: Sequence[RatedPair], *, held_out: float, seed: int) -> tuple[list[int], list[int]]:
+    """Return the indices of training and held-out comparisons; no piece is in both.
+
+    Pieces are ordered by a hash of (seed, piece) and held out until the share is reached, so a piece keeps its side
+    when others join.
+    """
+    pieces = sorted({pair.piece_id for pair in pairs}, key=lambda piece: _hash(seed, piece))
+    chosen = set(pieces[: round(len(pieces) * held_out)]) if len(pieces) > 1 else set()
+    if len(pieces) > 1 and not chosen:
+        chosen = {pieces[0]}
+    train = [i for i, pair in enumerate(pairs) if pair.piece_id not in chosen]
+    valid = [i for i, pair in enumerate(pairs) if pair.piece_id in chosen]
+    return train, valid
+
+
+def context_batches(
+    pairs: Sequence[RatedPair],
+    indices: Sequence[int],
+    *,
+    contexts: int,
+    seed: int,
+    epoch: int,
+    rank: int = 0,
+    world: int = 1,
+) -> Iterator[PairBatch]:
+    """Yield an epoch's batches of `contexts` whole contexts each; every rank yields equally many.
+
+    The order depends on (seed, epoch) alone. Ranks take turns in it and wrap around at its end.
+    """
+    groups: dict[str, list[int]] = {}
+    for i in indices:
+        groups.setdefault(pairs[i].context_id, []).append(i)
+    names = sorted(groups)
+    order = np.random.default_rng((seed, epoch)).permutation(len(names))
+    steps = max(1, -(-len(names) // (contexts * world)))
+    for step in range(steps):
+        start = (step * world + rank) * contexts
+        chosen = [names[order[(start + k) % len(names)]] for k in range(min(contexts, len(names)))]
+        yield _batch(pairs, [groups[name] for name in chosen])
+
+
+def _batch(pairs: Sequence[RatedPair], groups: list[list[int]]) -> PairBatch:
+    rows = [(i, context) for context, group in enumerate(groups) for i in group]
+    return PairBatch(
+        first_C=torch.tensor([pairs[i].first for i, _ in rows]),
+        second_C=torch.tensor([pairs[i].second for i, _ in rows]),
+        outcome_C=torch.tensor([pairs[i].outcome for i, _ in rows]),
+        context_C=torch.tensor([context for _, context in rows]),
+        index_C=torch.tensor([i for i, _ in rows]),
+    )
+
+
+def _hash(seed: int, piece: str) -> str:
+    return hashlib.sha256(f"{seed}:{piece}".encode()).hexdigest()
