@@ -44,7 +44,10 @@ def test_every_command_has_its_module_and_helpful_text():
 
     for name in COMMANDS:
         result = subprocess.run(
-            [sys.executable, "-m", "harmonixr_platform.cli", name, "--help"], capture_output=True, text=True, check=False
+            [sys.executable, "-m", "harmonixr_platform.cli", name, "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert result.returncode == 0, result.stderr
         assert result.stdout.startswith(f"usage: harmonixr {name}")
