@@ -1,0 +1,327 @@
+"""Compose small songs of our own: melody, chords, bass and drums in a repeating form.
+
+`compose` makes a Score, `compose_song` a whole MIDI file with everything a fill must leave alone: controllers, bends,
+markers, lyrics. The same seed gives the same music on any machine. Knows nothing of models, tokens or files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from harmonixr_model.music.harmony import Chord, Key, chord_of, scale_of
+from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
+from harmonixr_model.music.smf import Chunk, smf_bytes
+
+TPQ = 480
+_SIXTEENTH = TPQ // 4
+_FORMS = "AABA", "AABA", "ABAB", "AABB", "ABAC"
+_METRES = (4, 4), (4, 4), (4, 4), (3, 4), (6, 8)
+_PROGRESSIONS = {
+    "major": ((0, 4, 5, 3), (0, 5, 3, 4), (0, 3, 4, 0), (5, 3, 0, 4), (0, 2, 3, 4), (1, 4, 0, 5)),
+    "minor": ((0, 5, 2, 6), (0, 3, 4, 0), (0, 6, 5, 4), (0, 3, 6, 2), (5, 6, 0, 0), (0, 5, 3, 4)),
+}
+# Rhythms of one beat in sixteenths; negative is a rest. Triplet eighths are 4/3 of a sixteenth.
+_QUARTER_CELLS = ((4,), (4,), (2, 2), (2, 2), (3, 1), (2, 1, 1), (1, 2, 1), (1, 3), (-2, 2), (4 / 3, 4 / 3, 4 / 3))
+_DOTTED_CELLS = ((6,), (4, 2), (4, 2), (2, 2, 2), (3, 1, 2), (-2, 4), (2, 4))
+_MELODY_PROGRAMS = 0, 24, 40, 56, 65, 68, 73, 80
+_CHORD_PROGRAMS = 0, 4, 16, 24, 25, 48
+_BASS_PROGRAMS = 32, 33, 34, 38
+_SYLLABLES = "la", "dee", "oh", "morn", "ing", "light", "a", "way", "we", "go"
+
+KICK, SNARE, CLOSED_HAT, OPEN_HAT, CRASH, RIDE = 36, 38, 42, 46, 49, 51
+_TOMS = 50, 48, 45, 43
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """One stretch of the form: what is played from `start` on."""
+
+    letter: str
+    start: int
+    bars: int
+    key: Key
+    metre: tuple[int, int]
+    us_per_quarter: int
+    loudness: int
+    is_last: bool
+
+    @property
+    def bar_ticks(self) -> int:
+        return self.metre[0] * 4 * TPQ // self.metre[1]
+
+    @property
+    def beat_ticks(self) -> int:
+        """A beat as felt: a dotted quarter in 6/8."""
+        return TPQ * 3 // 2 if self.metre[1] == 8 else TPQ
+
+    @property
+    def end(self) -> int:
+        return self.start + self.bars * self.bar_ticks
+
+
+def compose(seed: int, *, bars: int = 32) -> Score:
+    """Compose a song of exactly `bars` bars: tracks Melody, Chords, Bass and Drums, 480 ticks a quarter."""
+    if bars < 1:
+        raise ValueError(f"cannot compose {bars} bars; ask for at least 1")
+    return _score(seed, _plan(seed, bars))
+
+
+def compose_song(seed: int, *, bars: int = 32) -> bytes:
+    """Compose a format-1 MIDI file: `compose(seed, bars=bars)` with the events that a player and a singer add.
+
+    Holds tempo changes, metres, a key signature, markers, lyrics, track names, sustain and expression controllers and
+    pitch bends.
+    """
+    sections = _plan(seed, bars)
+    score = _score(seed, sections)
+    rng = Random(f"{seed} performance")
+    chunks = [_conductor(seed, sections, score)]
+    for track in score.tracks:
+        chunk = Chunk(track.name)
+        chunk.player(track.channel, track.program, volume=rng.randint(84, 112), pan=rng.choice((40, 52, 64, 76, 88)))
+        chunk.notes(track.channel, track.notes)
+        chunks.append(chunk)
+    _perform_melody(rng, chunks[1], score.tracks[0])
+    _pedal(chunks[2], score.tracks[1].channel, sections)
+    return smf_bytes(chunks, TPQ)
+
+
+def _plan(seed: int, bars: int) -> tuple[_Section, ...]:
+    rng = Random(f"{seed} plan")
+    home = Key(rng.randrange(12), rng.choice(("major", "major", "minor")))
+    metre = rng.choice(_METRES)
+    away_metre = rng.choice(_METRES) if rng.random() < 0.4 else metre
+    away = rng.choice((home, home.relative, home.moved(5), home.moved(7)))
+    form, lift, pace = rng.choice(_FORMS), rng.choice((0, 0, 0, 1, 2)), rng.randint(72, 148)
+    length = 8 if bars >= 16 else 4
+    sections: list[_Section] = []
+    start = done = 0
+    while done < bars:
+        letter = form[len(sections) % len(form)]
+        count = min(length, bars - done)
+        last = done + count == bars
+        is_away = letter != "A"
+        key = away if is_away else home.moved(lift if last and len(sections) >= 3 else 0)
+        tempo = round(60e6 / (pace + (rng.randint(-6, 10) if is_away else 0)))
+        loudness = 6 * is_away + rng.randint(-6, 6)
+        section = _Section(letter, start, count, key, away_metre if is_away else metre, tempo, loudness, last)
+        sections.append(section)
+        start, done = section.end, done + count
+    return tuple(sections)
+
+
+def _score(seed: int, sections: tuple[_Section, ...]) -> Score:
+    rng = Random(f"{seed} players")
+    melody, chords, bass, drums = [], [], [], []
+    for number, section in enumerate(sections):
+        # One generator a letter and part: every A plays the same notes; touch alone differs.
+        harmony = _harmony(Random(f"{seed} {section.letter} harmony"), section)
+        melody += _melody(Random(f"{seed} {section.letter} melody"), section, harmony)
+        chords += _accompaniment(Random(f"{seed} {section.letter} chords"), section, harmony)
+        bass += _bass(Random(f"{seed} {section.letter} bass"), section, harmony)
+        drums += _drums(Random(f"{seed} {section.letter} drums"), section, opening=number == 0)
+    touch = Random(f"{seed} touch")
+    return Score(
+        TPQ,
+        (
+            Track(_finish(melody, touch), rng.choice(_MELODY_PROGRAMS), False, "Melody", 0),
+            Track(_finish(chords, touch), rng.choice(_CHORD_PROGRAMS), False, "Chords", 1),
+            Track(_finish(bass, touch), rng.choice(_BASS_PROGRAMS), False, "Bass", 2),
+            Track(_finish(drums, touch), 0, True, "Drums", 9),
+        ),
+        _tempos(sections),
+        _time_signatures(sections),
+    )
+
+
+def _harmony(rng: Random, section: _Section) -> list[Chord]:
+    """Return a chord a bar; phrases of four bars, the last section closing on its tonic."""
+    progressions = _PROGRESSIONS[section.key.mode]
+    first, second = rng.choice(progressions), rng.choice(progressions)
+    degrees = [(first, first, second, first)[bar // 4 % 4][bar % 4] for bar in range(section.bars)]
+    if section.is_last:
+        degrees[-1] = 0
+    return [chord_of(section.key, degree, seventh=degree in (1, 4)) for degree in degrees]
+
+
+def _rhythm(rng: Random, section: _Section) -> list[tuple[int, int]]:
+    """Return (offset, duration) in ticks of one bar; now and then a beat is tied over, which syncopates."""
+    cells = _DOTTED_CELLS if section.metre[1] == 8 else _QUARTER_CELLS
+    steps = [step for _ in range(section.bar_ticks // section.beat_ticks) for step in rng.choice(cells)]
+    notes: list[tuple[int, int]] = []
+    at = 0
+    for step in steps:
+        ticks = round(abs(step) * _SIXTEENTH)
+        on_beat = at % section.beat_ticks == 0
+        if step < 0:
+            pass
+        elif notes and on_beat and sum(notes[-1]) == at and rng.random() < 0.25:
+            notes[-1] = notes[-1][0], notes[-1][1] + ticks
+        else:
+            notes.append((at, ticks))
+        at += ticks
+    return notes or [(0, section.bar_ticks)]
+
+
+def _melody(rng: Random, section: _Section, harmony: list[Chord]) -> list[Note]:
+    """Sing over the chords: chord tones on beats, steps between, rhythms in the pattern a b a c."""
+    motifs = [_rhythm(rng, section) for _ in range(3)]
+    ladder = [p for p in range(58, 85) if p % 12 in scale_of(section.key)]
+    notes: list[Note] = []
+    here = len(ladder) // 2
+    for bar, chord in enumerate(harmony):
+        start = section.start + bar * section.bar_ticks
+        closing = section.is_last and bar == section.bars - 1
+        rhythm = [(0, section.bar_ticks)] if closing else motifs[(0, 1, 0, 2)[bar % 4]]
+        for offset, duration in rhythm:
+            here = min(len(ladder) - 1, max(0, here + rng.choice((-2, -1, -1, 0, 1, 1, 2))))
+            pitch = ladder[here]
+            if offset % section.beat_ticks == 0:
+                pitch = chord.nearest(pitch)
+                here = min(range(len(ladder)), key=lambda i: abs(ladder[i] - pitch))
+            sounding = max(_SIXTEENTH // 2, round(duration * 0.92))
+            notes.append(Note(start + offset, sounding, pitch, _accent(section, offset, 84)))
+    return notes
+
+
+def _accompaniment(rng: Random, section: _Section, harmony: list[Chord]) -> list[Note]:
+    pattern = rng.choice(("block", "off-beat", "arpeggio", "pulse"))
+    notes: list[Note] = []
+    for bar, chord in enumerate(harmony):
+        start, voicing = section.start + bar * section.bar_ticks, chord.voicing(55)
+        closing = section.is_last and bar == section.bars - 1
+        beat = section.beat_ticks
+        if closing or pattern == "block":
+            hits = [(0, section.bar_ticks, voicing)]
+        elif pattern == "pulse":
+            hits = [(at, beat * 3 // 4, voicing) for at in range(0, section.bar_ticks, beat)]
+        elif pattern == "off-beat":
+            hits = [(at + beat // 2, beat // 2, voicing) for at in range(0, section.bar_ticks - beat // 2, beat)]
+        else:
+            eighths = range(0, section.bar_ticks, TPQ // 2)
+            order = (*voicing, *voicing[-2:0:-1])
+            hits = [(at, TPQ // 2, (order[i % len(order)],)) for i, at in enumerate(eighths)]
+        for offset, duration, pitches in hits:
+            notes += [Note(start + offset, duration, p, _accent(section, offset, 66)) for p in pitches]
+    return notes
+
+
+def _bass(rng: Random, section: _Section, harmony: list[Chord]) -> list[Note]:
+    walks, anticipates = rng.random() < 0.5, rng.random() < 0.4
+    notes: list[Note] = []
+    for bar, chord in enumerate(harmony):
+        start, root = section.start + bar * section.bar_ticks, chord.low(36)
+        if section.is_last and bar == section.bars - 1:
+            notes.append(Note(start, section.bar_ticks, root, 84 + section.loudness))
+            continue
+        beats = list(range(0, section.bar_ticks, section.beat_ticks))
+        steps = [root, chord.low(36, 2), root + 12, chord.low(36, 1)] if walks else [root, root, chord.low(36, 2), root]
+        for index, offset in enumerate(beats):
+            length = section.beat_ticks * 9 // 10
+            # The last beat comes half a beat early: the push of much popular music.
+            early = section.beat_ticks // 2 if anticipates and index == len(beats) - 1 else 0
+            if early:
+                notes[-1] = notes[-1]._replace(duration=section.beat_ticks // 2 - 20)
+            pitch = steps[index % len(steps)]
+            notes.append(Note(start + offset - early, length, pitch, _accent(section, offset, 84)))
+    return notes
+
+
+def _drums(rng: Random, section: _Section, *, opening: bool) -> list[Note]:
+    cymbal, extra_kick = rng.choice((CLOSED_HAT, CLOSED_HAT, RIDE)), rng.choice((3, 5, 6, 7))
+    notes: list[Note] = []
+
+    def hit(bar: int, offset: int, pitch: int, velocity: int) -> None:
+        at = section.start + bar * section.bar_ticks + offset
+        notes.append(Note(at, _SIXTEENTH, pitch, velocity + section.loudness))
+
+    for bar in range(section.bars):
+        if section.is_last and bar == section.bars - 1:
+            hit(bar, 0, CRASH, 104)
+            hit(bar, 0, KICK, 100)
+            continue
+        if bar == 0 and not opening:
+            hit(bar, 0, CRASH, 102)
+        fill_from = section.bar_ticks - 2 * TPQ if bar == section.bars - 1 else section.bar_ticks
+        for offset in range(0, fill_from, TPQ // 2):
+            hit(bar, offset, OPEN_HAT if offset + TPQ // 2 == fill_from else cymbal, 74 if offset % TPQ else 84)
+        for index, offset in enumerate(range(0, fill_from, section.beat_ticks)):
+            hit(bar, offset, SNARE if index % 2 else KICK, 96)
+        if extra_kick * TPQ // 2 < fill_from:
+            hit(bar, extra_kick * TPQ // 2, KICK, 82)
+        for index, offset in enumerate(range(fill_from, section.bar_ticks, _SIXTEENTH)):
+            hit(bar, offset, (SNARE, *_TOMS)[min(4, index * 5 // 8)], 78 + 4 * index)
+    return notes
+
+
+def _accent(section: _Section, offset: int, base: int) -> int:
+    stress = 10 if offset == 0 else 5 if offset % section.beat_ticks == 0 else 0
+    return base + stress + section.loudness
+
+
+def _finish(notes: list[Note], touch: Random) -> tuple[Note, ...]:
+    """Sort, vary the touch a little, and let no note sound into the next of its pitch."""
+    played: dict[tuple[int, int], Note] = {}
+    upcoming: dict[int, int] = {}
+    for note in sorted(notes, key=lambda n: (-n.onset, n.pitch)):
+        if (note.onset, note.pitch) in played:
+            continue
+        end = min(note.end, upcoming.get(note.pitch, note.end))
+        velocity = min(127, max(1, note.velocity + touch.randint(-5, 5)))
+        played[note.onset, note.pitch] = Note(note.onset, end - note.onset, note.pitch, velocity)
+        upcoming[note.pitch] = note.onset
+    return tuple(note for _, note in sorted(played.items()))
+
+
+def _tempos(sections: tuple[_Section, ...]) -> tuple[Tempo, ...]:
+    tempos = [Tempo(0, sections[0].us_per_quarter)]
+    for section in sections[1:]:
+        if section.us_per_quarter != tempos[-1].us_per_quarter:
+            tempos.append(Tempo(section.start, section.us_per_quarter))
+    last = sections[-1]
+    if last.bars > 1:
+        # A ritardando over the last two bars.
+        steps = range(last.end - 2 * last.bar_ticks, last.end, last.beat_ticks)
+        slower = [Tempo(tick, round(last.us_per_quarter * (1 + 0.06 * i))) for i, tick in enumerate(steps, 1)]
+        tempos = [t for t in tempos if t.tick < steps.start] + slower
+    return tuple(tempos)
+
+
+def _time_signatures(sections: tuple[_Section, ...]) -> tuple[TimeSignature, ...]:
+    signatures = [TimeSignature(0, *sections[0].metre)]
+    for section in sections[1:]:
+        if section.metre != signatures[-1][1:]:
+            signatures.append(TimeSignature(section.start, *section.metre))
+    return tuple(signatures)
+
+
+def _conductor(seed: int, sections: tuple[_Section, ...], score: Score) -> Chunk:
+    chunk = Chunk(f"Song {seed}")
+    for signature in score.time_signatures:
+        chunk.time_signature(*signature)
+    for tempo in score.tempos:
+        chunk.tempo(*tempo)
+    for section in sections:
+        chunk.key_signature(section.start, section.key.sharps, is_minor=section.key.mode == "minor")
+        chunk.text(section.start, "marker", section.letter)
+    return chunk
+
+
+def _perform_melody(rng: Random, chunk: Chunk, track: Track) -> None:
+    for index, note in enumerate(track.notes):
+        chunk.text(note.onset, "lyric", _SYLLABLES[index % len(_SYLLABLES)])
+        if note.duration >= TPQ:
+            for step in range(4):
+                chunk.control(note.onset + step * note.duration // 4, track.channel, 11, 84 + 12 * step)
+        if note is track.notes[-1] or (note.duration >= TPQ and rng.random() < 0.5):
+            # A scoop from below, level again within a sixteenth.
+            for step, bend in enumerate((-2048, -1024, -400, 0)):
+                chunk.bend(note.onset + step * _SIXTEENTH // 4, track.channel, bend)
+
+
+def _pedal(chunk: Chunk, channel: int, sections: tuple[_Section, ...]) -> None:
+    for section in sections:
+        for start in range(section.start, section.end, section.bar_ticks):
+            chunk.control(start + 10, channel, 64, 127)
+            chunk.control(start + section.bar_ticks - 30, channel, 64, 0)

@@ -1,0 +1,84 @@
+"""Write standard MIDI files event by event. Knows the file format; nothing of scores, keys or who plays."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+
+from harmonixr_model.music.score import Note
+
+_TEXT_KINDS = {"text": 1, "copyright": 2, "name": 3, "lyric": 5, "marker": 6}
+# At one tick: first what ends, then what sets up, then what sounds.
+_ENDS, _SETS, _SOUNDS = 0, 1, 2
+
+
+class Chunk:
+    """The events of one MTrk chunk, added in any order and sorted by tick when written."""
+
+    def __init__(self, name: str = "") -> None:
+        self._events: list[tuple[int, int, bytes]] = []
+        if name:
+            self.text(0, "name", name)
+
+    def text(self, tick: int, kind: str, text: str) -> None:
+        """Add a text, copyright, name, lyric or marker meta event."""
+        self._meta(tick, _TEXT_KINDS[kind], text.encode())
+
+    def tempo(self, tick: int, us_per_quarter: int) -> None:
+        """Add a tempo change."""
+        self._meta(tick, 0x51, us_per_quarter.to_bytes(3, "big"))
+
+    def time_signature(self, tick: int, numerator: int, denominator: int) -> None:
+        """Add a metre; the denominator is a power of two."""
+        clocks = 36 if denominator == 8 and numerator % 3 == 0 else 96 // denominator
+        self._meta(tick, 0x58, bytes((numerator, denominator.bit_length() - 1, clocks, 8)))
+
+    def key_signature(self, tick: int, sharps: int, *, is_minor: bool) -> None:
+        """Add a key signature; flats are negative sharps."""
+        self._meta(tick, 0x59, struct.pack(">bB", sharps, is_minor))
+
+    def player(self, channel: int, program: int, *, volume: int = 100, pan: int = 64) -> None:
+        """Set the program, volume and pan of a channel at the start."""
+        self._events.append((0, _SETS, bytes((0xC0 | channel, program))))
+        self.control(0, channel, 7, volume)
+        self.control(0, channel, 10, pan)
+
+    def control(self, tick: int, channel: int, number: int, value: int) -> None:
+        """Add a controller change."""
+        self._events.append((tick, _SETS, bytes((0xB0 | channel, number, value))))
+
+    def bend(self, tick: int, channel: int, value: int) -> None:
+        """Add a pitch bend, -8192 to 8191."""
+        wheel = value + 8192
+        self._events.append((tick, _SETS, bytes((0xE0 | channel, wheel & 0x7F, wheel >> 7))))
+
+    def notes(self, channel: int, notes: Iterable[Note]) -> None:
+        """Add a note-on and a note-off for every note."""
+        for note in notes:
+            self._events.append((note.onset, _SOUNDS, bytes((0x90 | channel, note.pitch, note.velocity))))
+            self._events.append((note.end, _ENDS, bytes((0x80 | channel, note.pitch, 64))))
+
+    def to_bytes(self) -> bytes:
+        """Return the chunk with its header and End-of-Track."""
+        body, now = bytearray(), 0
+        for tick, _, message in sorted(self._events, key=lambda event: event[:2]):
+            body += _variable_length(tick - now) + message
+            now = tick
+        body += b"\0\xff\x2f\0"
+        return b"MTrk" + struct.pack(">I", len(body)) + bytes(body)
+
+    def _meta(self, tick: int, kind: int, data: bytes) -> None:
+        self._events.append((tick, _SETS, bytes((0xFF, kind)) + _variable_length(len(data)) + data))
+
+
+def smf_bytes(chunks: Sequence[Chunk], ticks_per_quarter: int) -> bytes:
+    """Return a format-1 file of these chunks, the first of which holds tempos and metres."""
+    header = b"MThd" + struct.pack(">IHHH", 6, 1, len(chunks), ticks_per_quarter)
+    return header + b"".join(chunk.to_bytes() for chunk in chunks)
+
+
+def _variable_length(value: int) -> bytes:
+    groups = [value & 0x7F]
+    while value := value >> 7:
+        groups.append(value & 0x7F | 0x80)
+    return bytes(reversed(groups))
