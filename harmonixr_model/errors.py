@@ -5,6 +5,7 @@ HarmonixrError
 ├── RegionError        the region lies outside the song, or names a track that does not exist
 ├── ControlError       what is asked for contradicts itself or is out of range
 ├── PromptError        the region and its context do not fit the model
+├── TokenError         tokens or token text that break the vocabulary, the layout or the grammar
 ├── CheckpointError    the weights cannot be read, or were made for another vocabulary
 └── CorpusError        a corpus on disk is missing, damaged or of another version
 """
@@ -28,6 +29,10 @@ class ControlError(HarmonixrError):
 
 class PromptError(HarmonixrError):
     """The region and its context do not fit the model."""
+
+
+class TokenError(HarmonixrError):
+    """Tokens or token text break the vocabulary, the layout or the grammar."""
 
 
 class CheckpointError(HarmonixrError):

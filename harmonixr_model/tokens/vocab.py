@@ -1,0 +1,223 @@
+"""The one vocabulary: every token there is, laid out in visible blocks. Knows nothing of scores or models.
+
+Blocks for work still to come are reserved from the start, so that checkpoints keep; the hash of all names is
+stored in each checkpoint and checked when it is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+
+from harmonixr_model.errors import TokenError
+
+SPECIALS = (
+    *("PAD", "BOS", "EOS", "SEP", "MASK", "FILL", "END", "REF", "HOLD", "BAR", "FROM", "UNTIL", "LOW", "HIGH"),
+    *("HIDDEN_PITCH", "HIDDEN_VEL", "HIDDEN_DUR", "HIDDEN_ONSET", "RANGE_LOW", "RANGE_HIGH", "VEL_LOW", "VEL_HIGH"),
+    *("LOCK", "GRACE", "PSEUDO_BAR", "TEXT", "UNKNOWN", "SECTION"),
+)
+NUMERATORS = range(1, 25)
+DENOMINATORS = (1, 2, 4, 8, 16, 32)
+PITCH_CLASSES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+CHORD_QUALITIES = ("maj", "min", "dim", "aug", "sus2", "sus4", "7", "maj7", "min7", "hdim7", "dim7", "5")
+MAX_TRACKS = 32
+MAX_BAR_STEPS = 288  # 12 quarters of 24 steps: music.score.MAX_BAR_QUARTERS
+# Every step up to two quarters, then coarser as the ear is: quarters of a beat, thirds, halves, whole beats, bars.
+DURATIONS: tuple[int, ...] = (
+    *range(1, 49),
+    *range(52, 97, 4),
+    *range(104, 193, 8),
+    *range(204, 385, 12),
+    *range(408, 769, 24),
+    *(864, 960, 1056, 1152, 1344, 1536),
+)
+MAX_DURATION: int = DURATIONS[-1]
+VELOCITY_BINS = 32
+TEMPO_BINS = 32
+SLOWEST_QUARTERS_PER_MINUTE = 30.0
+TEMPO_BINS_PER_OCTAVE = 9  # 30 to 327 quarters a minute; 120 falls on the middle of a bin
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The ids [start, start + size) of tokens of one kind; `block[i]` is the id of its i-th token."""
+
+    start: int
+    size: int
+
+    @property
+    def stop(self) -> int:
+        """The id after the block."""
+        return self.start + self.size
+
+    def __getitem__(self, index: int) -> int:
+        if not 0 <= index < self.size:
+            raise IndexError(f"the block has {self.size} tokens, not a token {index}")
+        return self.start + index
+
+    def __contains__(self, token: int) -> bool:
+        return self.start <= token < self.start + self.size
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, self.stop))
+
+    def __len__(self) -> int:
+        return self.size
+
+    def index(self, token: int) -> int:
+        """Return which token of the block `token` is, counted from 0."""
+        if token not in self:
+            raise TokenError(f"token {token} is not within {self.start}-{self.stop - 1}")
+        return token - self.start
+
+
+def _names() -> dict[str, tuple[str, ...]]:
+    """Return the names of each block's tokens, in the order of the ids. Append only: ids are in checkpoints."""
+    return {
+        "special": SPECIALS,
+        "time_signature": tuple(f"TS_{n}/{d}" for n in NUMERATORS for d in DENOMINATORS),
+        "tempo": tuple(f"TEMPO_{i}" for i in range(TEMPO_BINS)),
+        "key": (*(f"KEY_{c}_{m}" for m in ("major", "minor") for c in PITCH_CLASSES), "KEY_none"),
+        "style": tuple(f"STYLE_{i}" for i in range(32)),
+        "composer": tuple(f"COMPOSER_{i}" for i in range(64)),
+        "chord": (*(f"CHORD_{c}_{q}" for c in PITCH_CLASSES for q in CHORD_QUALITIES), "CHORD_none"),
+        "track": tuple(f"TRACK_{i}" for i in range(MAX_TRACKS)),
+        "program": (*(f"PROG_{i}" for i in range(128)), "DRUMS"),
+        "bar_index": tuple(f"BARIDX_{i}" for i in range(128)),
+        "position": tuple(f"POS_{i}" for i in range(MAX_BAR_STEPS + 1)),
+        "pitch": tuple(f"PITCH_{i}" for i in range(128)),
+        "duration": tuple(f"DUR_{d}" for d in DURATIONS),
+        "velocity": tuple(f"VEL_{velocity_of(b)}" for b in range(VELOCITY_BINS)),
+        "micro": tuple(f"MICRO_{i:+d}" for i in range(-12, 13)),
+        "density": tuple(f"DENSITY_{i}" for i in range(16)),
+        "polyphony": tuple(f"POLYPHONY_{i}" for i in range(16)),
+        "velocity_range": tuple(f"VELRANGE_{i}" for i in range(16)),
+        "scale": tuple(f"SCALE_{i}" for i in range(64)),
+        "tag": tuple(f"TAG_{i}" for i in range(64)),
+        "spare": tuple(f"SPARE_{i}" for i in range(64)),
+    }
+
+
+def velocity_of(bin_index: int) -> int:
+    """Return the MIDI velocity that stands for a velocity bin: bins are four wide, the third value speaks."""
+    return 4 * bin_index + 2
+
+
+def velocity_bin(velocity: int) -> int:
+    """Return the bin of a MIDI velocity, 1-127."""
+    return velocity // 4
+
+
+def tempo_of(bin_index: int) -> int:
+    """Return the microseconds a quarter that stand for a tempo bin; bins are evenly spaced on a log scale."""
+    return round(60e6 / (SLOWEST_QUARTERS_PER_MINUTE * math.exp2(bin_index / TEMPO_BINS_PER_OCTAVE)))
+
+
+_TEMPOS = tuple(tempo_of(b) for b in range(TEMPO_BINS))
+# Between two bins the middle in the log decides.
+_TEMPO_EDGES = tuple(-((_TEMPOS[b] * _TEMPOS[b + 1]) ** 0.5) for b in range(TEMPO_BINS - 1))
+
+
+def tempo_bin(us_per_quarter: int) -> int:
+    """Return the nearest tempo bin; tempos past the ends take the outermost bin."""
+    return bisect_right(_TEMPO_EDGES, -us_per_quarter)
+
+
+def _nearest_durations() -> tuple[int, ...]:
+    nearest = [0]
+    for steps in range(1, MAX_DURATION + 1):
+        index = nearest[-1]
+        # Half way goes up, as with onsets.
+        if index + 1 < len(DURATIONS) and 2 * steps >= DURATIONS[index] + DURATIONS[index + 1]:
+            index += 1
+        nearest.append(index)
+    return tuple(nearest)
+
+
+_NEAREST_DURATION = _nearest_durations()
+
+
+def duration_bin(steps: int) -> int:
+    """Return the nearest duration bin; what is longer than the longest takes the longest."""
+    return _NEAREST_DURATION[max(0, min(steps, MAX_DURATION))]
+
+
+def duration_floor(steps: int) -> int:
+    """Return the longest duration of the vocabulary that is not longer than `steps` (at least 1)."""
+    return DURATIONS[bisect_right(DURATIONS, steps) - 1]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """All tokens: blocks as attributes, ids by name, names by id. Immutable; `VOCAB` is the only one."""
+
+    special: Block
+    time_signature: Block
+    tempo: Block
+    key: Block
+    style: Block
+    composer: Block
+    chord: Block
+    track: Block
+    program: Block
+    bar_index: Block
+    position: Block
+    pitch: Block
+    duration: Block
+    velocity: Block
+    micro: Block
+    density: Block
+    polyphony: Block
+    velocity_range: Block
+    scale: Block
+    tag: Block
+    spare: Block
+    names: tuple[str, ...] = field(repr=False)
+    hash: str
+    _ids: dict[str, int] = field(repr=False, compare=False)
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        return len(self.names)
+
+    @property
+    def drums(self) -> int:
+        """The id of DRUMS, said in place of a program."""
+        return self.program.stop - 1
+
+    def name(self, token: int) -> str:
+        """Return the name of a token id."""
+        if not 0 <= token < len(self.names):
+            raise TokenError(f"there is no token {token}; ids run from 0 to {len(self.names) - 1}")
+        return self.names[token]
+
+    def id(self, name: str) -> int:
+        """Return the id of a token name."""
+        try:
+            return self._ids[name]
+        except KeyError:
+            raise TokenError(f"there is no token named {name!r}; names look like BAR, TS_4/4 or PITCH_60") from None
+
+    def block_of(self, token: int) -> str:
+        """Return the name of the block a token id lies in."""
+        for item in fields(self)[:-3]:
+            if token in getattr(self, item.name):
+                return item.name
+        raise TokenError(f"there is no token {token}; ids run from 0 to {len(self.names) - 1}")
+
+
+def _build() -> Vocabulary:
+    blocks: dict[str, Block] = {}
+    names: list[str] = []
+    for block, block_names in _names().items():
+        blocks[block] = Block(len(names), len(block_names))
+        names.extend(block_names)
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return Vocabulary(**blocks, names=tuple(names), hash=digest, _ids={name: i for i, name in enumerate(names)})
+
+
+VOCAB = _build()
