@@ -1,0 +1,1 @@
+"""Corpora on disk, ingest, and the examples a model is trained on."""

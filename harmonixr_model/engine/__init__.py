@@ -1,0 +1,1 @@
+"""Decode fills with a model, many at a time."""

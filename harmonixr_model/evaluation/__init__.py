@@ -1,0 +1,1 @@
+"""Measure fills on held-out music beside baselines."""

@@ -1,0 +1,1 @@
+"""The infill transformer: it reads a song with a gap and writes what belongs there. Knows no files of music, no HTTP."""

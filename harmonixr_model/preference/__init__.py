@@ -1,0 +1,1 @@
+"""What listeners prefer: reward heads, their loss and their metrics."""

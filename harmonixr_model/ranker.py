@@ -1,0 +1,135 @@
+"""Say which of several fills a listener would prefer: an infill trunk, frozen, under fitted reward heads.
+
+One safetensors file holds both, so a reward model never meets a trunk it was not fitted on. Knows nothing of MIDI
+files, stores or judgments.
+"""
+
+# T tokens, F pooled features, W windows of a fill, S fills, H heads
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from harmonixr_model.errors import CheckpointError
+from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.preference.config import RewardConfig
+from harmonixr_model.preference.model import RewardHeads, lower_bound, pool
+from harmonixr_model.tokens.infill import InfillPrompt, coordinates_of
+from harmonixr_model.tokens.vocab import VOCAB
+
+FORMAT = "harmonixr.reward.1"
+
+
+class FilledWindow(NamedTuple):
+    """One window of a region: the prompt and the fill tokens that answered it."""
+
+    prompt: InfillPrompt
+    tokens: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """How much a fill is liked, in Bradley–Terry log odds: the ensemble's mean, and the mean less one deviation."""
+
+    mean: float
+    lower: float
+
+
+class Ranker:
+    """A frozen trunk and reward heads. `info` says what they were fitted on and how well they did."""
+
+    def __init__(self, trunk: InfillTransformer, heads: RewardHeads, info: dict[str, Any]) -> None:
+        self.trunk = trunk.eval().requires_grad_(False)
+        self.heads = heads.eval()
+        self.info = info
+
+    @torch.no_grad()
+    def score(self, fills: Sequence[Sequence[FilledWindow]]) -> list[Reward]:
+        """Return a reward for each fill, given as its windows in order."""
+        if not fills:
+            return []
+        features_SF = torch.stack([fill_features(self.trunk, windows) for windows in fills])
+        reward_SH = self.heads(features_SF)
+        return [
+            Reward(float(mean), float(lower))
+            for mean, lower in zip(reward_SH.mean(-1), lower_bound(reward_SH), strict=True)
+        ]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write trunk and heads as one safetensors file, whole or not at all."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {f"trunk.{name}": value for name, value in self.trunk.state_dict().items()}
+        state |= {f"heads.{name}": value for name, value in self.heads.state_dict().items()}
+        metadata = {
+            "format": FORMAT,
+            "trunk": json.dumps(self.trunk.config.to_dict()),
+            "heads": json.dumps(asdict(self.heads.config)),
+            "vocabulary": str(VOCAB.hash),
+            "info": json.dumps(self.info),
+        }
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, unfinished, metadata)
+            os.replace(unfinished, path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Ranker:
+        """Read a reward checkpoint; raises CheckpointError, FileNotFoundError."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(2, "no such checkpoint", str(path))
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata: dict[str, str] = file.metadata() or {}
+                state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  not a dict
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+        if metadata.get("format") != FORMAT or metadata.get("vocabulary") != str(VOCAB.hash):
+            raise CheckpointError(
+                f"{path} is not a reward checkpoint of this version's format and vocabulary; "
+                "fit it again with `harmonixr train platform/configs/train_reward.yaml`"
+            )
+        trunk = InfillTransformer(InfillConfig.from_dict(json.loads(metadata["trunk"])))
+        heads = RewardHeads(RewardConfig(**json.loads(metadata["heads"])))
+        try:
+            trunk.load_state_dict(_part(state, "trunk."))
+            heads.load_state_dict(_part(state, "heads."))
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: the weights do not fit the config they came with: {error}") from error
+        return cls(trunk, heads, dict(json.loads(metadata["info"])))
+
+
+@torch.no_grad()
+def fill_features(trunk: InfillTransformer, windows: Sequence[FilledWindow]) -> Tensor:
+    """Return a fill's pooled trunk features, F; windows count by their number of fill tokens."""
+    pooled_WF, sizes = [], []
+    for prompt, fill in windows:
+        tokens_T = np.concatenate([prompt.prefix, np.asarray(fill, dtype=np.int64)])
+        coordinates_T3 = np.concatenate([prompt.coordinates, coordinates_of(prompt, fill)])
+        prefix_length_1 = torch.tensor([len(prompt.prefix)])
+        hidden_1TC = trunk.hidden(
+            torch.from_numpy(tokens_T)[None].long(), torch.from_numpy(coordinates_T3)[None].long(), prefix_length_1
+        )
+        pooled_WF.append(pool(hidden_1TC, prefix_length_1, torch.tensor([len(tokens_T)]))[0])
+        sizes.append(float(len(fill)))
+    weight_W1 = torch.tensor(sizes)[:, None]
+    return (torch.stack(pooled_WF) * weight_W1).sum(0) / weight_W1.sum()
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

@@ -1,0 +1,1 @@
+"""Scores as tokens: vocabulary, layout, grammar."""

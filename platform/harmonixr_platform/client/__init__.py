@@ -1,0 +1,1 @@
+"""Call the service over HTTP."""

@@ -1,0 +1,1 @@
+"""Pairs, comparisons and judgments: made, stored, moved and read back."""

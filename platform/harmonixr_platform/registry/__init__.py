@@ -1,0 +1,1 @@
+"""Model versions and the aliases that put them into service."""

@@ -1,0 +1,1 @@
+"""Jobs on Ray: ingest, training, sweeps, reward models."""
