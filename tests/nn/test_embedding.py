@@ -1,0 +1,44 @@
+"""The embedding's promises: every part of a coordinate counts, extremes share a vector, weights are tied."""
+
+import torch
+
+from harmonixr_model.nn.attention import rotation
+from harmonixr_model.nn.block import Block, gated_width
+from harmonixr_model.nn.embedding import MusicEmbedding
+
+
+def embed(coordinate: list[int]) -> torch.Tensor:
+    torch.manual_seed(0)
+    embedding = MusicEmbedding(10, 8, bars=4, steps=24, slots=3)
+    return embedding(torch.tensor([[1]]), torch.tensor([[coordinate]], dtype=torch.int16))
+
+
+def test_bar_step_and_slot_each_change_the_embedding():
+    assert len({tuple(embed(c).flatten().tolist()) for c in ([0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, 0, 1])}) == 4
+
+
+def test_bars_before_and_after_the_gap_differ():
+    assert not torch.equal(embed([-2, 0, 0]), embed([2, 0, 0]))
+
+
+def test_what_lies_beyond_the_range_shares_the_farthest_vector():
+    assert torch.equal(embed([-100, 0, 0]), embed([-4, 0, 0]))
+    assert torch.equal(embed([100, 500, 9]), embed([4, 23, 2]))
+
+
+def test_the_output_projection_is_the_token_matrix():
+    embedding = MusicEmbedding(10, 8, bars=4, steps=24, slots=3)
+    hidden = torch.randn(3, 8)
+    assert torch.equal(embedding.logits(hidden), hidden @ embedding.token.weight.T)
+
+
+def test_the_gate_is_a_multiple_of_64_and_not_narrower_than_eight_thirds():
+    assert [gated_width(width) for width in (256, 320, 384)] == [704, 896, 1024]
+
+
+def test_a_block_drops_out_in_training_only():
+    torch.manual_seed(0)
+    block = Block(16, 2, dropout=0.5)
+    x, by = torch.randn(1, 4, 16), rotation(torch.arange(4), 8)
+    assert not torch.equal(block.train()(x, by, None), block.train()(x, by, None))
+    assert torch.equal(block.eval()(x, by, None), block.eval()(x, by, None))
