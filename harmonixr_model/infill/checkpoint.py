@@ -1,0 +1,87 @@
+"""A trained infill model as one safetensors file: weights, config, vocabulary hash and what is known about it.
+
+Knows nothing of registries or training state; a file from an untrusted place can hold no code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from harmonixr_model.errors import CheckpointError
+from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.tokens.vocab import VOCAB
+
+FORMAT = "harmonixr.infill.1"
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str],
+    model: InfillTransformer,
+    *,
+    info: dict[str, Any],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write the model whole or not at all. `info` is any JSON: tokens seen, bits per note, data, licence."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights = {name: weight.detach().to("cpu", dtype).contiguous() for name, weight in model.state_dict().items()}
+    metadata = {
+        "format": FORMAT,
+        "config": json.dumps(model.config.to_dict()),
+        "vocabulary": str(VOCAB.hash),
+        "info": json.dumps(info),
+    }
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(weights, unfinished, metadata)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_info(path: str | os.PathLike[str]) -> tuple[InfillConfig, dict[str, Any]]:
+    """Return config and info without reading the weights; raises CheckpointError."""
+    metadata = _metadata(Path(path))
+    return InfillConfig.from_dict(json.loads(metadata["config"])), dict(json.loads(metadata["info"]))
+
+
+def load_checkpoint(
+    path: str | os.PathLike[str], *, device: torch.device | str = "cpu"
+) -> tuple[InfillTransformer, dict[str, Any]]:
+    """Return (model in fp32 and evaluation mode, info); raises CheckpointError, FileNotFoundError."""
+    path = Path(path)
+    config, info = read_info(path)
+    model = InfillTransformer(config)
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  not a dict
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: the weights do not fit the config they came with: {error}") from error
+    return model.to(device).eval(), info
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise FileNotFoundError(2, "no such checkpoint", str(path))
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not an infill checkpoint of format {FORMAT}")
+    if metadata["vocabulary"] != str(VOCAB.hash):
+        raise CheckpointError(
+            f"{path} was trained with vocabulary {metadata['vocabulary']}, this version speaks {VOCAB.hash}: "
+            "use the matching version of harmonixr, or train again"
+        )
+    return metadata

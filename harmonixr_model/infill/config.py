@@ -1,0 +1,69 @@
+"""The architecture of an infill model, as a value that travels inside its checkpoint. Knows no job and no path."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from harmonixr_model.errors import CheckpointError
+from harmonixr_model.tokens.vocab import MAX_BAR_STEPS, MAX_TRACKS, VOCAB
+
+
+@dataclass(frozen=True, slots=True)
+class InfillConfig:
+    """Everything that decides the shapes of the weights, and dropout.
+
+    `max_length` is how many tokens a prompt and its fill may take together: the longest the model was trained for.
+    `bars`, `steps` and `slots` bound the coordinates that have a vector of their own (see MusicEmbedding).
+    """
+
+    width: int
+    layers: int
+    heads: int
+    dropout: float = 0.1
+    max_length: int = 2048
+    bars: int = 64
+    steps: int = MAX_BAR_STEPS + 1
+    slots: int = MAX_TRACKS + 1
+    vocabulary: int = VOCAB.size
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads) != 0:
+            raise CheckpointError(f"width {self.width} does not split into {self.heads} heads of an even width")
+
+    @property
+    def head_width(self) -> int:
+        """Width of one attention head."""
+        return self.width // self.heads
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> InfillConfig:
+        """Rebuild a config; unknown or missing fields raise CheckpointError."""
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise CheckpointError(f"unknown model settings {', '.join(unknown)}: made by a newer version?")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise CheckpointError(f"incomplete model settings: {error}") from error
+
+
+# Parameters with this vocabulary, roughly: 3.6 M, 7 M, 15 M, 39 M, 115 M.
+SIZES = {
+    "nano": InfillConfig(width=256, layers=4, heads=4),
+    "mini": InfillConfig(width=320, layers=5, heads=5),
+    "small": InfillConfig(width=384, layers=8, heads=6),
+    "base": InfillConfig(width=512, layers=12, heads=8),
+    "large": InfillConfig(width=768, layers=16, heads=12),
+}
+
+
+def sized(size: str, **changes: Any) -> InfillConfig:
+    """Return a named size with some fields changed; an unknown name raises CheckpointError."""
+    if size not in SIZES:
+        raise CheckpointError(f"there is no model size {size!r}; choose one of {', '.join(SIZES)}")
+    return replace(SIZES[size], **changes)
