@@ -1,0 +1,138 @@
+"""What the environment may say: where state lives, which stores, secrets and ports. Knows nothing of what uses it.
+
+Every variable starts with HARMONIXR_; one that is not known fails with the nearest name that is. Nothing is read from a
+`.env` file: `ray job submit` uploads such files. Secrets are `SecretStr`, so no log or traceback shows them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from harmonixr_model.errors import HarmonixrError
+
+PREFIX = "HARMONIXR_"
+# Read by the test suites alone, so that a developer's shell may hold them.
+TEST_PREFIX = "HARMONIXR_TEST_"
+SECRET_BYTES = 32
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class SettingsError(HarmonixrError):
+    """A HARMONIXR_ variable is unknown or holds what it cannot."""
+
+
+def default_state_dir() -> Path:
+    """Return `var` of the checkout this runs from, or the user's state folder when installed from a wheel.
+
+    The working folder plays no part: a Ray replica works where `ray start` ran.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    if (checkout / "pyproject.toml").is_file():
+        return checkout / "var"
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "harmonixr"
+
+
+class Settings(BaseSettings):
+    """The environment, parsed once at the edge. `Settings()` raises SettingsError and nothing else."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
+
+    state_dir: Path = Field(default_factory=default_state_dir, description="everything kept on this machine")
+    redis_url: str = Field("", description="redis://host:port/db; empty: an embedded server under state_dir")
+    redis_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="port of the embedded Redis; 0: any free one. Never 6379 by default: Ray takes that"
+    )
+    redis_timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    object_store_url: str = Field("", description="file:///folder or s3://bucket/prefix; empty: state_dir/objects")
+    s3_endpoint_url: str = Field("", description="an S3 server other than Amazon's")
+    s3_region: str = "us-east-1"
+    s3_access_key: SecretStr = SecretStr("")
+    s3_secret_key: SecretStr = SecretStr("")
+    rater_secret: SecretStr = Field(
+        SecretStr(""), description="keys raters' pseudonyms and signs tokens; empty: made once and kept in state_dir"
+    )
+    comparison_ttl_s: Annotated[int, Field(ge=60)] = Field(86_400, description="how long a comparison may be answered")
+    host: str = Field("127.0.0.1", description="what our own listeners bind to")
+    api_port: Port = 8000
+    ui_port: Port = 7860
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def __init__(self, **values: Any) -> None:
+        _refuse_unknown(os.environ)
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            # Only the first fault, and never the value: it may be a secret.
+            first = error.errors(include_input=False, include_url=False)[0]
+            name = f"{PREFIX}{'_'.join(str(part) for part in first['loc'])}".upper()
+            raise SettingsError(f"{name} is wrong: {first['msg']}") from None
+
+    @field_validator("state_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in {"redis", "rediss", "unix"}:
+            raise ValueError("give redis://host:port/db, rediss://… or unix://…, or leave it empty")
+        return value
+
+    @field_validator("object_store_url")
+    @classmethod
+    def _store_scheme(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in {"file", "s3"}:
+            raise ValueError("give file:///folder or s3://bucket/prefix, or leave it empty")
+        return value
+
+    @property
+    def objects_url(self) -> str:
+        """The object store in force: what was given, or a folder of state_dir."""
+        return self.object_store_url or (self.state_dir / "objects").as_uri()
+
+    def rater_key(self) -> bytes:
+        """Return the secret that keys pseudonyms; made at the first call and kept (mode 0600) when none is given.
+
+        Several machines must share one: set HARMONIXR_RATER_SECRET there.
+        """
+        given = self.rater_secret.get_secret_value()
+        return given.encode() if given else _kept_secret(self.state_dir / "rater_secret")
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    for name in environment:
+        upper = name.upper()
+        if upper.startswith(PREFIX) and not upper.startswith(TEST_PREFIX) and upper not in known:
+            nearest = difflib.get_close_matches(upper, known, n=1, cutoff=0.0)[0]
+            raise SettingsError(f"{name} is not a setting; did you mean {nearest}? Unset it or correct its name")
+
+
+def _kept_secret(path: Path) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        # Linked into place whole, so that of several processes starting at once all read the same secret.
+        draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(SECRET_BYTES))
+            file.flush()
+            os.fsync(descriptor)
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_bytes().strip()
