@@ -1,0 +1,77 @@
+"""Music to try things on: three public-domain pieces written down by hand, and songs our own composer makes.
+
+The files are made from notation when asked for; none is stored. Knows nothing of models or HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harmonixr_model.errors import HarmonixrError
+from harmonixr_model.examples import pieces
+from harmonixr_model.music.compose import compose_song
+from harmonixr_model.music.score import Score
+from harmonixr_model.music.smf import Chunk, smf_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Who made a piece, and why everyone may use it."""
+
+    name: str
+    title: str
+    composer: str
+    years: str
+    licence: str
+
+
+_PUBLIC_DOMAIN = "public domain: the composer died more than two hundred years ago; written down for this project"
+_OWN = "made by this project's composer program, under the project's licence"
+# name: (title, composer, years, how it is made)
+_PIECES: dict[str, tuple[str, str, str, Callable[[], Score]]] = {
+    "prelude-in-c": ("Prelude in C major, BWV 846", "Johann Sebastian Bach", "1685-1750", pieces.prelude_in_c),
+    "minuet-in-g": ("Minuet in G major, BWV Anh. 114", "Christian Petzold", "1677-1733", pieces.minuet_in_g),
+    "canon-in-d": ("Canon in D, opening", "Johann Pachelbel", "1653-1706", pieces.canon_in_d),
+}
+_SONGS = {"song-1": 7, "song-2": 20, "song-3": 11}
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all examples."""
+    return (*_PIECES, *_SONGS)
+
+
+def about(name: str) -> Example:
+    """Return title, composer and licence of an example. Raises HarmonixrError for a name there is not."""
+    if name in _PIECES:
+        title, composer, years, _ = _PIECES[name]
+        return Example(name, title, composer, years, _PUBLIC_DOMAIN)
+    if name in _SONGS:
+        return Example(name, f"Song {name[-1]} (four tracks)", "Harmonixr's composer program", "", _OWN)
+    raise HarmonixrError(f"there is no example {name!r}; choose one of {', '.join(names())}")
+
+
+def load(name: str) -> bytes:
+    """Return an example as a MIDI file. Raises HarmonixrError for a name there is not."""
+    example = about(name)
+    if name in _SONGS:
+        return compose_song(_SONGS[name])
+    return _file(example, _PIECES[name][3]())
+
+
+def _file(example: Example, score: Score) -> bytes:
+    conductor = Chunk(example.title)
+    conductor.text(0, "text", f"{example.composer} ({example.years})")
+    conductor.text(0, "copyright", example.licence)
+    for signature in score.time_signatures:
+        conductor.time_signature(*signature)
+    for tempo in score.tempos:
+        conductor.tempo(*tempo)
+    chunks = [conductor]
+    for track in score.tracks:
+        chunk = Chunk(track.name)
+        chunk.player(track.channel, track.program)
+        chunk.notes(track.channel, track.notes)
+        chunks.append(chunk)
+    return smf_bytes(chunks, score.ticks_per_quarter)
