@@ -1,0 +1,139 @@
+"""A grid score cut into (bar, track) runs of tokens, each encoded once. Knows nothing of prompts or grammars."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from harmonixr_model.errors import TokenError
+from harmonixr_model.music.region import NoteKey
+from harmonixr_model.music.score import Bar, Note, Score, Track
+from harmonixr_model.tokens.grid import GRID
+from harmonixr_model.tokens.vocab import MAX_BAR_STEPS, MAX_DURATION, VOCAB, duration_bin, velocity_bin
+
+_HOLD = VOCAB.id("HOLD")
+_POSITION, _PITCH = VOCAB.position.start, VOCAB.pitch.start
+_DURATION_ID = tuple(VOCAB.duration.start + duration_bin(d) for d in range(MAX_DURATION + 1))
+_VELOCITY_ID = tuple(VOCAB.velocity.start + velocity_bin(v) for v in range(128))
+
+
+@dataclass(frozen=True, slots=True)
+class GridCell:
+    """What one FILL of the answer replaces: onsets in [start, end) of one track, pitches in [low, high].
+
+    Steps are absolute and lie within one bar. `controls` are token ids said in the cell's header.
+    """
+
+    track: int
+    start: int
+    end: int
+    low: int = 0
+    high: int = 127
+    controls: tuple[int, ...] = ()
+
+    def holds(self, note: Note) -> bool:
+        """Return whether a note of this cell's track lies in the cell."""
+        return self.start <= note.onset < self.end and self.low <= note.pitch <= self.high
+
+
+def split_at_bars(cell: GridCell, bars: Iterable[Bar]) -> list[GridCell]:
+    """Return the cell cut at the barlines, in order; parts outside `bars` are left out."""
+    return [
+        replace(cell, start=max(cell.start, bar.start), end=min(cell.end, bar.end))
+        for bar in bars
+        if bar.start < cell.end and cell.start < bar.end
+    ]
+
+
+def encode_notes(notes: Iterable[Note], bar_start: int) -> list[int]:
+    """Return POS PITCH DUR VEL … of notes sorted by (onset, pitch); POS and VEL are said when they change."""
+    tokens: list[int] = []
+    position = velocity = -1
+    shift = _POSITION - bar_start
+    for onset, duration, pitch, loudness in notes:
+        if onset != position:
+            position = onset
+            tokens.append(onset + shift)
+        tokens.append(_PITCH + pitch)
+        tokens.append(_DURATION_ID[duration if duration < MAX_DURATION else MAX_DURATION])
+        said = _VELOCITY_ID[loudness]
+        if said != velocity:
+            velocity = said
+            tokens.append(said)
+    return tokens
+
+
+def hold_tokens(held: Iterable[Note], start: int) -> list[int]:
+    """Return HOLD PITCH DUR for each note held over `start`, with the duration that remains."""
+    tokens: list[int] = []
+    for note in held:
+        remaining = min(note.end - start, MAX_DURATION)
+        tokens += (_HOLD, _PITCH + note.pitch, _DURATION_ID[remaining])
+    return tokens
+
+
+class EncodedScore:
+    """A grid score with its bars, its onsets and a cache of the tokens of each bar of each track.
+
+    Build it once a piece; `without` gives the context of a gap and shares what did not change. Treat as immutable.
+    """
+
+    def __init__(self, score: Score) -> None:
+        if score.ticks_per_quarter != GRID:
+            raise TokenError(
+                f"a grid score has {GRID} ticks a quarter, this one has {score.ticks_per_quarter}; quantize it first"
+            )
+        self.score = score
+        self._onsets: list[list[int]] = [[n.onset for n in track.notes] for track in score.tracks]
+        self._runs: dict[tuple[int, int], list[int]] = {}
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """The score's tracks."""
+        return self.score.tracks
+
+    def notes(self, track: int, start: int, end: int) -> tuple[Note, ...]:
+        """Return the notes of a track with onset in [start, end)."""
+        onsets = self._onsets[track]
+        return self.score.tracks[track].notes[bisect_left(onsets, start) : bisect_left(onsets, end)]
+
+    def held(self, track: int, step: int) -> list[Note]:
+        """Return the notes of a track that began before `step` and still sound there, by pitch."""
+        before = self.notes(track, step - MAX_DURATION, step)
+        return sorted((n for n in before if n.end > step), key=lambda n: n.pitch)
+
+    def run(self, track: int, bar: Bar) -> list[int]:
+        """Return the tokens of one track's notes in one bar, empty where it is silent; do not change the list."""
+        key = (track, bar.start)
+        if key not in self._runs:
+            self._runs[key] = encode_notes(self.notes(track, bar.start, bar.end), bar.start)
+        return self._runs[key]
+
+    def hidden(self, cell: GridCell, locks: Collection[NoteKey] = ()) -> tuple[Note, ...]:
+        """Return the notes a fill of this cell replaces: those in it that are not locked."""
+        return tuple(
+            n
+            for n in self.notes(cell.track, cell.start, cell.end)
+            if cell.low <= n.pitch <= cell.high and NoteKey(cell.track, n.onset, n.pitch) not in locks
+        )
+
+    def without(self, cells: Sequence[GridCell], locks: Collection[NoteKey] = ()) -> EncodedScore:
+        """Return the context: this score less the notes of the cells that are not locked."""
+        tracks = list(self.score.tracks)
+        context = EncodedScore.__new__(EncodedScore)
+        context._onsets = list(self._onsets)
+        for track in {cell.track for cell in cells}:
+            gone = {note for cell in cells if cell.track == track for note in self.hidden(cell, locks)}
+            notes = tuple(n for n in tracks[track].notes if n not in gone) if gone else tracks[track].notes
+            tracks[track] = replace(tracks[track], notes=notes)
+            context._onsets[track] = [n.onset for n in notes]
+        context.score = replace(self.score, tracks=tuple(tracks))
+        context._runs = {key: run for key, run in self._runs.items() if not _touched(key, cells)}
+        return context
+
+
+def _touched(key: tuple[int, int], cells: Sequence[GridCell]) -> bool:
+    """Return whether a run may hold notes of a cell; a run's bar ends within MAX_BAR_STEPS of its start."""
+    track, start = key
+    return any(cell.track == track and start <= cell.start < start + MAX_BAR_STEPS for cell in cells)

@@ -1,0 +1,164 @@
+"""What a fill may say, as tables: built once a prompt, read by the scalar grammar and by its tensor twin.
+
+Knows nothing of prefixes, models or sampling.
+"""
+
+# G channel groups, K tracks that have cells, C cells in fill order, H steps of the horizon, V velocity bins
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.errors import ControlError
+from harmonixr_model.tokens.vocab import VELOCITY_BINS, velocity_bin
+
+UNLIMITED = 1 << 14  # more notes, voices or steps than any prompt can hold; fits int16
+
+
+@dataclass(frozen=True, slots=True)
+class HardLimits:
+    """What every fill must keep to. Raises ControlError where the limits contradict each other.
+
+    Pitch limits and scale bind pitched tracks, not drums. Notes per bar count a track's notes in one bar, kept notes
+    included. `scale` holds pitch classes, 0 = C. `max_polyphony` counts a track's notes sounding at once, kept
+    notes included.
+    """
+
+    pitch_min: int = 0
+    pitch_max: int = 127
+    scale: tuple[int, ...] | None = None
+    max_polyphony: int | None = None
+    min_notes_per_bar: int | None = None
+    max_notes_per_bar: int | None = None
+    velocity_min: int = 1
+    velocity_max: int = 127
+
+    def __post_init__(self) -> None:
+        _check_range("pitch", self.pitch_min, self.pitch_max, lowest=0)
+        _check_range("velocity", self.velocity_min, self.velocity_max, lowest=1)
+        if self.scale is not None and (not self.scale or not all(0 <= c < 12 for c in self.scale)):
+            raise ControlError(f"the scale {self.scale} is empty or names no pitch class; give numbers 0-11, 0 is C")
+        if self.max_polyphony is not None and self.max_polyphony < 1:
+            raise ControlError(f"a polyphony of {self.max_polyphony} allows no note; give 1 or more")
+        least, most = self.min_notes_per_bar or 0, self.max_notes_per_bar
+        if least < 0 or (most is not None and most < 0):
+            raise ControlError("notes per bar cannot be negative; give 0 or more")
+        if most is not None and least > most:
+            raise ControlError(f"at least {least} and at most {most} notes a bar cannot both hold; give min <= max")
+
+    @property
+    def pitches(self) -> npt.NDArray[np.bool_]:
+        """Which of the 128 pitches the range and the scale allow a pitched track."""
+        allowed = np.zeros(128, dtype=bool)
+        allowed[self.pitch_min : self.pitch_max + 1] = True
+        if self.scale is not None:
+            allowed &= np.isin(np.arange(128) % 12, self.scale)
+        return allowed
+
+    @property
+    def velocity_bins(self) -> npt.NDArray[np.bool_]:
+        """Which velocity bins hold a velocity within the limits; decoding clamps to the limits."""
+        bins = np.arange(VELOCITY_BINS)
+        return (bins >= velocity_bin(self.velocity_min)) & (bins <= velocity_bin(self.velocity_max))
+
+
+@dataclass(frozen=True, slots=True)
+class GrammarRules:
+    """The tables of one prompt. Never changed in place: a decoder copies `max_duration` and `sounding` per row.
+
+    Every time is in steps relative to `origin`, the start of the gap's first bar. A channel group is a MIDI channel
+    that has cells; a track row is a track that has cells.
+
+    How a fill runs: the tokens `headers[c]` (forced), then at a *boundary* of cell c one of
+      POS    strictly later than the cell's last onset, a step where some pitch may begin;
+      PITCH  higher than the last note's, at the same step, once the cell has a note;
+      VEL    only straight after DUR, different from the velocity in force;
+      END    when the cell has at least `min_notes[c]` notes, or when nothing else is allowed.
+    After POS comes PITCH, after PITCH comes DUR, after the DUR of a cell's first note comes VEL, always. After END
+    comes the next cell's header, after the last END the forced EOS.
+
+    When a note (t, p, d) of cell c in group g and row k is complete with its DUR, the tables change:
+      max_duration[g, t:t+d, p] = 0;  max_duration[g, s, p] = min(itself, t - s) for s < t;
+      sounding[k, t:t+d] += 1;        the count of notes in the cell's bar += 1.
+    A duration d may be said at (t, p) iff 1 <= d <= min(max_duration[g, t, p], free(k, t)), where free(k, t) is the
+    number of steps from t on until sounding[k] first reaches `max_polyphony` (0 if it does so at t). An onset (t, p)
+    may be said iff `pitch_allowed[c, p]` and d = 1 may, and `last_end[c]` > t; d also keeps t + d <= last_end[c].
+    No onset where the count has reached `max_notes[c]`, nor where it would break the token budget (below).
+
+    The minimum looks ahead. room(c, s) for a step s of the cell is
+      min(number of p with pitch_allowed[c, p] and max_duration[g, s, p] > 0, max(0, max_polyphony - sounding[k, s])),
+    the notes of duration 1 that could begin at s. With need = min_notes[c] - count still to come and need > 0:
+      POS t    only if sum of room(c, s) over s >= t is at least need;
+      PITCH p  at t only if need - 1 more fit: min(number of allowed p' > p at t, max_polyphony - sounding[k, t] - 1)
+               + sum of room(c, s) over s > t is at least need - 1;
+      DUR d    only if the same still holds with the rooms that the note's sounding until t + d leaves.
+    Where this leaves nothing (an earlier cell of the same channel took the room), the lookahead is dropped; END is
+    allowed when nothing else is, so no reachable state is empty.
+
+    Token budget: at a boundary POS and PITCH are allowed only if used + 5 + close_tokens[c] <= max_tokens, and VEL
+    only if used + 2 + close_tokens[c] <= max_tokens, `used` being the fill's tokens so far, forced ones included. (A
+    note takes at most POS PITCH DUR VEL, and END must still follow.)
+
+    Attributes:
+        origin: absolute step of the gap's first bar.
+        max_duration: int16 [G, T, 128]. The longest duration of a note that begins at step t of the gap with this
+            pitch on this channel; 0 where no onset may be. T is the steps of the gap's bars.
+        sounding: int16 [K, T + MAX_DURATION]. Notes of the track's context that sound in each step.
+        cell_group: int16 [C], row of `max_duration`.
+        cell_row: int16 [C], row of `sounding`.
+        cell_slot: int16 [C], the track slot said in the header.
+        cell_bar: int16 [C], the bar said in the header (BARIDX), counted from the gap's first bar.
+        bar_start: int32 [C], step at which the cell's bar begins; POS_i means step bar_start + i.
+        cell_start: int32 [C], first step an onset may have.
+        cell_end: int32 [C], step after the last an onset may have.
+        pitch_allowed: bool [C, 128]. Band, pitch range and scale.
+        velocity_allowed: bool [32], bins.
+        min_notes: int16 [C], notes the cell must have (0: none asked), kept notes of the bar already taken off.
+        max_notes: int16 [C], notes the cell may have (UNLIMITED: not asked), kept notes already taken off.
+        counts_on: bool [C], whether the cell goes on counting the notes of the cell before it: same bar, same track.
+        last_end: int32 [C], step by which every note of the cell must end (T + MAX_DURATION: no matter).
+        max_polyphony: the cap on a track's sounding notes (UNLIMITED: not asked).
+        max_tokens: the most tokens the whole fill may have, forced ones and EOS included.
+        close_tokens: int32 [C], tokens that must still follow the END of cell c: later headers, ENDs and EOS.
+        headers: C arrays int32, the forced tokens before each cell.
+        velocity_min: int, decoded velocities are clamped up to it.
+        velocity_max: int, decoded velocities are clamped down to it.
+    """
+
+    origin: int
+    max_duration: npt.NDArray[np.int16]
+    sounding: npt.NDArray[np.int16]
+    cell_group: npt.NDArray[np.int16]
+    cell_row: npt.NDArray[np.int16]
+    cell_slot: npt.NDArray[np.int16]
+    cell_bar: npt.NDArray[np.int16]
+    bar_start: npt.NDArray[np.int32]
+    cell_start: npt.NDArray[np.int32]
+    cell_end: npt.NDArray[np.int32]
+    pitch_allowed: npt.NDArray[np.bool_]
+    velocity_allowed: npt.NDArray[np.bool_]
+    min_notes: npt.NDArray[np.int16]
+    max_notes: npt.NDArray[np.int16]
+    counts_on: npt.NDArray[np.bool_]
+    last_end: npt.NDArray[np.int32]
+    max_polyphony: int
+    max_tokens: int
+    close_tokens: npt.NDArray[np.int32]
+    headers: tuple[npt.NDArray[np.int32], ...]
+    velocity_min: int
+    velocity_max: int
+
+    @property
+    def cells(self) -> int:
+        """How many cells the fill has."""
+        return len(self.headers)
+
+
+def _check_range(what: str, low: int, high: int, *, lowest: int) -> None:
+    if not lowest <= low <= high <= 127:
+        raise ControlError(
+            f"the {what} range {low}-{high} is empty or out of range; give min <= max within {lowest}-127"
+        )
