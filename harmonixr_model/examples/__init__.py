@@ -34,7 +34,7 @@ _PIECES: dict[str, tuple[str, str, str, Callable[[], Score]]] = {
     "minuet-in-g": ("Minuet in G major, BWV Anh. 114", "Christian Petzold", "1677-1733", pieces.minuet_in_g),
     "canon-in-d": ("Canon in D, opening", "Johann Pachelbel", "1653-1706", pieces.canon_in_d),
 }
-_SONGS = {"song-1": 7, "song-2": 20, "song-3": 11}
+_SONGS = {"song-1": 22, "song-2": 14, "song-3": 24}
 
 
 def names() -> tuple[str, ...]:

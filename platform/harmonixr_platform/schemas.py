@@ -337,8 +337,9 @@ class ComparisonView(Strict):
     expires: datetime
     context_base64: str
     context_audio_url: str
-    start_s: float
-    end_s: float
+    start_s: float = Field(description="where the gap begins, in seconds of the song")
+    end_s: float = Field(description="where the gap ends, in seconds of the song")
+    audio_start_s: float = Field(0.0, description="the second of the song at which all three sounds begin")
     region: RegionSpec
     a: SideView
     b: SideView
