@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from harmonixr_model.errors import CheckpointError
-from harmonixr_model.tokens.vocab import MAX_BAR_STEPS, MAX_TRACKS, VOCAB
+from harmonixr_model.tokens.coordinates import COORDINATE_SIZES
+from harmonixr_model.tokens.vocab import VOCAB
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class InfillConfig:
     """Everything that decides the shapes of the weights, and dropout.
 
     `max_length` is how many tokens a prompt and its fill may take together: the longest the model was trained for.
-    `bars`, `steps` and `slots` bound the coordinates that have a vector of their own (see MusicEmbedding).
+    `bars`, `steps` and `slots` are how many values each coordinate has (see MusicEmbedding).
     """
 
     width: int
@@ -22,9 +23,9 @@ class InfillConfig:
     heads: int
     dropout: float = 0.1
     max_length: int = 2048
-    bars: int = 64
-    steps: int = MAX_BAR_STEPS + 1
-    slots: int = MAX_TRACKS + 1
+    bars: int = COORDINATE_SIZES[0]
+    steps: int = COORDINATE_SIZES[1]
+    slots: int = COORDINATE_SIZES[2]
     vocabulary: int = VOCAB.size
 
     def __post_init__(self) -> None:

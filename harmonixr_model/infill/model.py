@@ -1,4 +1,4 @@
-"""The prefix-LM transformer: context read in both directions, fill written causally. Knows nothing of files or training.
+"""The prefix-LM transformer: context read both ways, fill written causally. Knows nothing of files or training.
 
 Tokens of one sequence are prefix then fill. Position t's output predicts token t + 1, so the last prefix token
 predicts the first of the fill.

@@ -12,7 +12,7 @@ from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.infill.model import InfillTransformer
 
 torch.set_num_threads(1)
-TINY = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, bars=4, steps=24, slots=4, vocabulary=50)
+TINY = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, bars=6, steps=24, slots=6, vocabulary=50)
 PREFIX, LENGTH = 6, 14
 
 
