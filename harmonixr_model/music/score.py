@@ -48,7 +48,7 @@ class TimeSignature(NamedTuple):
 class Bar(NamedTuple):
     """One bar [start, end) in ticks, counted from 0."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks a bar for
     start: int
     end: int
     numerator: int

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from harmonixr_model.music.score import Note
 
 _TEXT_KINDS = {"text": 1, "copyright": 2, "name": 3, "lyric": 5, "marker": 6}
+# The longest delta time that the four bytes of a variable-length number can say.
+MAX_DELTA = 0x0FFF_FFFF
 # At one tick: first what ends, then what sets up, then what sounds.
 _ENDS, _SETS, _SOUNDS = 0, 1, 2
 
@@ -37,9 +39,13 @@ class Chunk:
         """Add a key signature; flats are negative sharps."""
         self._meta(tick, 0x59, struct.pack(">bB", sharps, is_minor))
 
+    def program(self, channel: int, program: int) -> None:
+        """Set the program of a channel at the start."""
+        self._events.append((0, _SETS, bytes((0xC0 | channel, program))))
+
     def player(self, channel: int, program: int, *, volume: int = 100, pan: int = 64) -> None:
         """Set the program, volume and pan of a channel at the start."""
-        self._events.append((0, _SETS, bytes((0xC0 | channel, program))))
+        self.program(channel, program)
         self.control(0, channel, 7, volume)
         self.control(0, channel, 10, pan)
 
@@ -62,13 +68,13 @@ class Chunk:
         """Return the chunk with its header and End-of-Track."""
         body, now = bytearray(), 0
         for tick, _, message in sorted(self._events, key=lambda event: event[:2]):
-            body += _variable_length(tick - now) + message
+            body += variable_length(tick - now) + message
             now = tick
         body += b"\0\xff\x2f\0"
         return b"MTrk" + struct.pack(">I", len(body)) + bytes(body)
 
     def _meta(self, tick: int, kind: int, data: bytes) -> None:
-        self._events.append((tick, _SETS, bytes((0xFF, kind)) + _variable_length(len(data)) + data))
+        self._events.append((tick, _SETS, bytes((0xFF, kind)) + variable_length(len(data)) + data))
 
 
 def smf_bytes(chunks: Sequence[Chunk], ticks_per_quarter: int) -> bytes:
@@ -77,7 +83,10 @@ def smf_bytes(chunks: Sequence[Chunk], ticks_per_quarter: int) -> bytes:
     return header + b"".join(chunk.to_bytes() for chunk in chunks)
 
 
-def _variable_length(value: int) -> bytes:
+def variable_length(value: int) -> bytes:
+    """Return `value` as a variable-length number; four bytes hold at most 2**28 - 1."""
+    if not 0 <= value <= MAX_DELTA:
+        raise ValueError(f"{value} does not fit a variable-length number; 0-{MAX_DELTA} does")
     groups = [value & 0x7F]
     while value := value >> 7:
         groups.append(value & 0x7F | 0x80)

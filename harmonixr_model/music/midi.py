@@ -1,0 +1,295 @@
+"""Read a standard MIDI file without losing a byte: raw events in their order, and where in the source each one lies.
+
+Knows nothing of notes, scores or regions. Tolerates what real files do wrong (running status after a meta event, chunk
+lengths that lie, junk before, between and after chunks, a missing End-of-Track, a RIFF wrapper, data bytes over 127);
+what cannot be read raises MidiError, which names the byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from harmonixr_model.errors import MidiError
+from harmonixr_model.music.smf import MAX_DELTA
+
+END_OF_TRACK = b"\xff\x2f"
+# Junk before the header is looked through this far: MacBinary puts 128 bytes there, mail gateways a page.
+_HEADER_SEARCH = 1 << 16
+
+
+class Event(NamedTuple):
+    """One event: absolute tick, and the message with its status byte always present (meta and sysex as in the file)."""
+
+    tick: int
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MidiLimits:
+    """What a file may at most hold; a file past a limit raises MidiError before it costs time or memory."""
+
+    max_bytes: int = 8 << 20
+    max_events: int = 500_000
+    max_tracks: int = 512
+    max_ticks: int = MAX_DELTA
+    max_bars: int = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSpan:
+    """Where one track lies in the source bytes.
+
+    `offsets` holds the position of each event's delta time, then the position after the last whole event. The chunk
+    begins (its "MTrk") at `start` and ends at `end`; bytes between the last event and `end` are junk or a fragment.
+    """
+
+    start: int
+    end: int
+    offsets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MidiFile:
+    """A parsed file: its events, the bytes they came from, and where each track lies in them."""
+
+    format: int
+    ticks_per_quarter: int
+    tracks: tuple[tuple[Event, ...], ...]
+    source: bytes
+    header: int
+    spans: tuple[TrackSpan, ...]
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes the file was read from."""
+        return self.source
+
+
+def parse_midi(data: bytes, *, limits: MidiLimits | None = None) -> MidiFile:
+    """Read a standard MIDI file of format 0 or 1.
+
+    Raises:
+        MidiError: the bytes are no MIDI file, are cut off before anything usable, are of a kind that has no single
+            musical timeline (format 2, SMPTE division), break the format beyond repair, or exceed `limits`.
+    """
+    limits = limits or MidiLimits()
+    if not data:
+        raise MidiError("the file is empty; give a standard MIDI file (.mid)")
+    if len(data) > limits.max_bytes:
+        raise MidiError(
+            f"the file has {len(data):,} bytes, over the limit of {limits.max_bytes:,}; "
+            "give a shorter song, or raise max_bytes"
+        )
+    header = _find_header(data)
+    file_format, declared_tracks, ticks_per_quarter = _read_header(data, header)
+    position = header + 8 + int.from_bytes(data[header + 4 : header + 8], "big")
+    tracks, spans = _read_tracks(data, position, limits)
+    if not tracks and declared_tracks:
+        raise MidiError(
+            f"the file is cut off at byte {len(data)}: its header promises {declared_tracks} tracks and none follows; "
+            "export or download it again"
+        )
+    return MidiFile(file_format, ticks_per_quarter, tuple(tracks), data, header, tuple(spans))
+
+
+def read_varlen(data: bytes, position: int) -> tuple[int, int]:
+    """Return the variable-length number at `position` and the position after it.
+
+    Raises:
+        IndexError: the data ends inside the number.
+        MidiError: the number has more than the four bytes the format allows.
+    """
+    value = 0
+    for offset in range(4):
+        byte = data[position + offset]
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            return value, position + offset + 1
+    raise MidiError(f"a variable-length number at byte {position} runs past four bytes; the file is damaged there")
+
+
+def _find_header(data: bytes) -> int:
+    header = data.find(b"MThd", 0, _HEADER_SEARCH)
+    if header < 0:
+        raise MidiError(
+            f"not a MIDI file: no 'MThd' header in its first {min(len(data), _HEADER_SEARCH)} bytes "
+            f"(it begins with {data[:8]!r}); give a standard MIDI file (.mid)"
+        )
+    return header
+
+
+def _read_header(data: bytes, header: int) -> tuple[int, int, int]:
+    if len(data) < header + 14:
+        raise MidiError(
+            f"the file is cut off at byte {len(data)}, inside its 14-byte header; export or download it again"
+        )
+    length = int.from_bytes(data[header + 4 : header + 8], "big")
+    if not 6 <= length <= len(data) - header - 8:
+        raise MidiError(f"the header at byte {header} claims {length} bytes of content where 6 are due; it is damaged")
+    file_format = int.from_bytes(data[header + 8 : header + 10], "big")
+    declared_tracks = int.from_bytes(data[header + 10 : header + 12], "big")
+    division = int.from_bytes(data[header + 12 : header + 14], "big")
+    if file_format > 1:
+        raise MidiError(
+            f"the file is of format {file_format} (byte {header + 8}), whose tracks share no timeline; "
+            "save it as format 0 or 1"
+        )
+    if division & 0x8000:
+        raise MidiError(
+            f"the file counts time in SMPTE frames (division 0x{division:04x} at byte {header + 12}), not in beats; "
+            "export it with ticks per quarter note"
+        )
+    if division == 0:
+        raise MidiError(f"the file has 0 ticks per quarter note (byte {header + 12}); export it with 24 or more")
+    return file_format, declared_tracks, division
+
+
+def _read_tracks(data: bytes, position: int, limits: MidiLimits) -> tuple[list[tuple[Event, ...]], list[TrackSpan]]:
+    tracks: list[tuple[Event, ...]] = []
+    spans: list[TrackSpan] = []
+    budget = limits.max_events
+    while True:
+        start, end = _next_chunk(data, position)
+        if start < 0:
+            return tracks, spans
+        if data[start : start + 4] != b"MTrk":
+            position = end
+            continue
+        if len(tracks) == limits.max_tracks:
+            raise MidiError(
+                f"the file holds more than {limits.max_tracks} tracks (byte {start}); merge some, or raise max_tracks"
+            )
+        reader = _TrackReader(data, start, limits, budget)
+        events, offsets, end = reader.read(end)
+        budget = reader.budget
+        tracks.append(tuple(events))
+        spans.append(TrackSpan(start, end, tuple(offsets)))
+        position = end
+
+
+def _next_chunk(data: bytes, position: int) -> tuple[int, int]:
+    """Return [start, end) of the chunk at or after `position`, header included; (-1, -1) when there is none."""
+    if position + 8 <= len(data):
+        end = position + 8 + int.from_bytes(data[position + 4 : position + 8], "big")
+        if data[position : position + 4] == b"MTrk":
+            return position, end
+        # An unknown chunk is skipped by its length only if that leads to a track: else look for the next one.
+        if data[end : end + 4] == b"MTrk":
+            return position, end
+    start = data.find(b"MTrk", position)
+    if start < 0 or start + 8 > len(data):
+        return -1, -1
+    return start, start + 8 + int.from_bytes(data[start + 4 : start + 8], "big")
+
+
+class _TrackReader:
+    """Reads one track chunk; holds what is the same for each try at where it ends."""
+
+    def __init__(self, data: bytes, start: int, limits: MidiLimits, budget: int) -> None:
+        self.data, self.start, self.limits, self.budget = data, start, limits, budget
+
+    def read(self, declared_end: int) -> tuple[list[Event], list[int], int]:
+        """Return the events, their offsets and where the chunk ends, whatever its length field claims."""
+        data = self.data
+        if declared_end > len(data):
+            following = data.find(b"MTrk", self.start + 8)
+            end = len(data) if following < 0 else following
+            return self._closed(*self._events(end), end)
+        events, offsets = self._events(declared_end)
+        if _is_ended(events) or declared_end == len(data) or data[declared_end : declared_end + 4] == b"MTrk":
+            return self._closed(events, offsets, declared_end)
+        # Neither an end of track nor a next chunk where the length says: the length is too small.
+        following = data.find(b"MTrk", declared_end)
+        end = len(data) if following < 0 else following
+        try:
+            longer, longer_offsets = self._events(end)
+        except MidiError:
+            return events, offsets, declared_end
+        if not _is_ended(longer):
+            return events, offsets, declared_end
+        return longer, longer_offsets, longer_offsets[-1]
+
+    def _closed(self, events: list[Event], offsets: list[int], end: int) -> tuple[list[Event], list[int], int]:
+        """Return the same, ending right after End-of-Track when the length field swallowed the next chunk."""
+        after = offsets[-1]
+        if after < end and self.data[after : after + 4] == b"MTrk" and self.data[end : end + 4] != b"MTrk":
+            return events, offsets, after
+        return events, offsets, end
+
+    def _events(self, end: int) -> tuple[list[Event], list[int]]:
+        data, position, tick = self.data[:end], self.start + 8, 0
+        events: list[Event] = []
+        offsets: list[int] = []
+        running = 0
+        budget = self.budget
+        try:
+            while position < end:
+                begin = position
+                delta = data[position]
+                position += 1
+                if delta >= 0x80:
+                    delta, position = read_varlen(data, begin)
+                tick += delta
+                status = data[position]
+                if status < 0x80:
+                    if not running:
+                        raise MidiError(
+                            f"the event at byte {begin} has no status byte and none came before it in its track; "
+                            "the file is damaged there"
+                        )
+                    after = position + (1 if 0xC0 <= running < 0xE0 else 2)
+                    message = running.to_bytes(1, "big") + data[position:after]
+                elif status < 0xF0:
+                    running = status
+                    after = position + (2 if 0xC0 <= status < 0xE0 else 3)
+                    message = data[position:after]
+                else:
+                    after = _system_end(data, position)
+                    message = data[position:after]
+                if after > end:
+                    # Cut off inside an event: what came before it is whole, and is what there is.
+                    position = begin
+                    break
+                position = after
+                events.append(Event(tick, message))
+                offsets.append(begin)
+                budget -= 1
+                if budget < 0:
+                    raise MidiError(
+                        f"the file holds more than {self.limits.max_events:,} events (byte {begin}); "
+                        "give a shorter song, or raise max_events"
+                    )
+                if status == 0xFF and message[1] == 0x2F:
+                    break
+        except IndexError:
+            position = begin
+        self.budget = budget
+        if tick > self.limits.max_ticks:
+            raise MidiError(
+                f"the track at byte {self.start} lasts {tick:,} ticks, over the limit of {self.limits.max_ticks:,}; "
+                "a delta time in it is wrong, or raise max_ticks"
+            )
+        offsets.append(position)
+        return events, offsets
+
+
+def _is_ended(events: list[Event]) -> bool:
+    return bool(events) and events[-1].message.startswith(END_OF_TRACK)
+
+
+def _system_end(data: bytes, position: int) -> int:
+    """Return the position after the meta, sysex or system message at `position`."""
+    status = data[position]
+    if status == 0xFF:
+        length, after = read_varlen(data, position + 2)
+        return after + length
+    if status in (0xF0, 0xF7):
+        length, after = read_varlen(data, position + 1)
+        return after + length
+    if status in (0xF4, 0xF5):
+        raise MidiError(
+            f"undefined status byte 0x{status:02x} at byte {position}: how long that message is cannot be known; "
+            "the file is damaged there"
+        )
+    # Wire messages do not belong in a file; those that are there keep their known lengths.
+    return position + {0xF1: 2, 0xF2: 3, 0xF3: 2}.get(status, 1)

@@ -1,0 +1,157 @@
+"""Write a parsed file again with some events deleted, inserted or added in a new chunk, and every other byte copied.
+
+Knows nothing of notes or regions. A chunk without edits is copied byte for byte; in an edited one each event that stays
+keeps its bytes, and only delta times next to an edit, a status byte left out before one, the chunk's length and, where
+events now follow it, the End-of-Track are written anew. An edited chunk that was cut off is closed properly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harmonixr_model.music.midi import END_OF_TRACK, Event, MidiFile, TrackSpan
+from harmonixr_model.music.smf import variable_length
+
+BEFORE, AFTER = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Insertion:
+    """A new event; `side` says whether it goes before or after the events that the chunk already has at its tick."""
+
+    event: Event
+    side: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkEdit:
+    """What changes in one chunk: indices of events to delete, and events to insert in the order given per tick."""
+
+    deleted: frozenset[int]
+    inserted: tuple[Insertion, ...]
+
+
+def rewrite(midi: MidiFile, edits: Mapping[int, ChunkEdit], *, new_chunks: Sequence[bytes] = ()) -> bytes:
+    """Return the file with `edits` (by chunk) made and `new_chunks` put after its last track.
+
+    Without edits and chunks this is the source itself.
+    """
+    edits = {chunk: edit for chunk, edit in edits.items() if edit.deleted or edit.inserted}
+    if not edits and not new_chunks:
+        return midi.source
+    source, out, position = midi.source, bytearray(), 0
+    for chunk, span in enumerate(midi.spans):
+        out += source[position : span.start]
+        out += _edited(midi, chunk, edits[chunk]) if chunk in edits else _copied(source, span)
+        position = span.end
+    if not midi.spans:
+        position = midi.header + 8 + int.from_bytes(source[midi.header + 4 : midi.header + 8], "big")
+        out += source[:position]
+    for added in new_chunks:
+        out += added
+    out += source[position:]
+    if new_chunks:
+        out[midi.header + 10 : midi.header + 12] = (len(midi.spans) + len(new_chunks)).to_bytes(2, "big")
+    return _with_riff_sizes(bytes(out), midi)
+
+
+def _copied(source: bytes, span: TrackSpan) -> bytes:
+    """Return an untouched chunk; a length field that lies is corrected, since other chunks may now follow it."""
+    content = source[span.start + 8 : span.end]
+    return b"MTrk" + len(content).to_bytes(4, "big") + content
+
+
+def _edited(midi: MidiFile, chunk: int, edit: ChunkEdit) -> bytes:
+    events, span = midi.tracks[chunk], midi.spans[chunk]
+    ended = bool(events) and events[-1].message.startswith(END_OF_TRACK)
+    body = _Body(midi.source, span)
+    queue = sorted(edit.inserted, key=lambda insertion: (insertion.event.tick, insertion.side))
+    following = 0
+    for index, event in enumerate(events[:-1] if ended else events):
+        while following < len(queue) and _comes_first(queue[following], event.tick):
+            body.insert(queue[following].event)
+            following += 1
+        if index not in edit.deleted:
+            body.copy(index, event)
+    for insertion in queue[following:]:
+        body.insert(insertion.event)
+    if not ended:
+        body.insert(Event(max(body.tick, events[-1].tick if events else 0), END_OF_TRACK + b"\x00"))
+        junk = b""
+    else:
+        end = events[-1]
+        body.copy(len(events) - 1, Event(max(end.tick, body.tick), end.message))
+        junk = midi.source[span.offsets[-1] : span.end]
+    content = bytes(body.out) + junk
+    return b"MTrk" + len(content).to_bytes(4, "big") + content
+
+
+def _comes_first(insertion: Insertion, tick: int) -> bool:
+    return insertion.event.tick < tick or (insertion.event.tick == tick and insertion.side == BEFORE)
+
+
+class _Body:
+    """The bytes of a chunk being written, and what running status a reader would hold at its end."""
+
+    def __init__(self, source: bytes, span: TrackSpan) -> None:
+        self.source, self.span = source, span
+        self.out = bytearray()
+        self.tick = 0
+        self.last_index = -1
+        # The format lets a meta or sysex event cancel running status; some files run on across one all the same.
+        self.strict_status = self.lenient_status = 0
+
+    def insert(self, event: Event) -> None:
+        """Append a new event, its status byte written."""
+        self._append(variable_length(event.tick - self.tick), event.message, event)
+        self.last_index = -2
+
+    def copy(self, index: int, event: Event) -> None:
+        """Append an event of the source: its own bytes, where they still say the same."""
+        begin, end = self.span.offsets[index : index + 2]
+        after_delta = begin
+        while self.source[after_delta] & 0x80:
+            after_delta += 1
+        raw_delta, raw_message = self.source[begin : after_delta + 1], self.source[after_delta + 1 : end]
+        delta = event.tick - self.tick
+        if _varlen_value(raw_delta) != delta:
+            raw_delta = variable_length(delta)
+        if len(raw_message) < len(event.message) and not self._may_omit(event.message[0], index):
+            raw_message = event.message
+        self._append(raw_delta, raw_message, event)
+        self.last_index = index
+
+    def _may_omit(self, status: int, index: int) -> bool:
+        untouched = self.last_index == index - 1
+        return self.strict_status == status or (untouched and self.lenient_status == status)
+
+    def _append(self, delta: bytes, message: bytes, event: Event) -> None:
+        self.out += delta + message
+        self.tick = event.tick
+        status = event.message[0]
+        if status < 0xF0:
+            self.strict_status = self.lenient_status = status
+        elif status < 0xF8 or status == 0xFF:
+            self.strict_status = 0
+
+
+def _varlen_value(raw: bytes) -> int:
+    value = 0
+    for byte in raw:
+        value = value << 7 | byte & 0x7F
+    return value
+
+
+def _with_riff_sizes(out: bytes, midi: MidiFile) -> bytes:
+    """Return `out` with the sizes of a RIFF wrapper (an .rmi file) corrected; other files come back as they are."""
+    size_at = midi.header - 4
+    if midi.header < 20 or out[:4] + out[8:12] != b"RIFFRMID" or out[size_at - 4 : size_at] != b"data":
+        return out
+    old_size = int.from_bytes(out[size_at : midi.header], "little")
+    size = old_size + len(out) - len(midi.source)
+    end = midi.header + size
+    # RIFF chunks of odd length are padded by a byte that their size does not count.
+    body = out[midi.header : end] + b"\0" * (size % 2) + out[end + old_size % 2 :]
+    total = len(body) + midi.header - 8
+    return b"RIFF" + total.to_bytes(4, "little") + out[8:size_at] + size.to_bytes(4, "little") + body

@@ -1,0 +1,222 @@
+"""A song: a Score together with the file it came from, and for each note the two events it came from.
+
+Knows nothing of regions' contents or fills: `splice` edits by what is remembered here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from harmonixr_model.errors import MidiError, RegionError
+from harmonixr_model.music.midi import Event, MidiFile, MidiLimits, parse_midi
+from harmonixr_model.music.score import MAX_BAR_QUARTERS, Note, Score, Tempo, TimeSignature, Track
+
+if TYPE_CHECKING:
+    from pretty_midi import PrettyMIDI
+
+DRUM_CHANNEL = 9
+
+
+class NoteSource(NamedTuple):
+    """Where a note came from: its chunk, and the indices of its two events in it (`off` None: never ended)."""
+
+    chunk: int
+    on: int
+    off: int | None
+
+
+class StrayOff(NamedTuple):
+    """A note-off that ends no note: it stays in the file, and would cut a new note laid across it."""
+
+    chunk: int
+    channel: int
+    pitch: int
+    tick: int
+
+
+@dataclass(frozen=True, slots=True)
+class Song:
+    """A file and its music.
+
+    A track of the score is one (chunk, channel) that has notes, ordered by chunk and then by channel. `sources[t][n]`
+    tells where `score.tracks[t].notes[n]` came from, `chunks[t]` the chunk of track t.
+
+    A note-off ends the oldest sounding note of its channel and pitch in its chunk. A note that is never ended lasts to
+    the end of its chunk, and a note of no length counts as one tick long. Pitches over 127 are no notes and velocities
+    over 127 count as 127 (the events themselves stay as they are).
+    """
+
+    midi: MidiFile
+    score: Score
+    sources: tuple[tuple[NoteSource, ...], ...]
+    chunks: tuple[int, ...]
+    strays: tuple[StrayOff, ...] = field(repr=False)
+
+    @classmethod
+    def parse(cls, data: bytes, *, limits: MidiLimits | None = None) -> Song:
+        """Read a MIDI file; raises MidiError as `parse_midi` does, and when it would have too many bars."""
+        limits = limits or MidiLimits()
+        midi = parse_midi(data, limits=limits)
+        parts: dict[tuple[int, int], list[tuple[Note, NoteSource]]] = {}
+        strays: list[StrayOff] = []
+        for chunk, events in enumerate(midi.tracks):
+            found = _pair(chunk, events, strays)
+            parts.update({(chunk, channel): found[channel] for channel in sorted(found)})
+        programs = _programs(midi)
+        tracks = tuple(_track(midi, key, pairs, programs) for key, pairs in parts.items())
+        tempos, signatures = _timeline(midi)
+        score = Score(midi.ticks_per_quarter, tracks, tempos, signatures)
+        _check_bar_count(score, limits.max_bars)
+        sources = tuple(tuple(source for _, source in pairs) for pairs in parts.values())
+        return cls(midi, score, sources, tuple(chunk for chunk, _ in parts), tuple(strays))
+
+    @classmethod
+    def from_pretty_midi(cls, pretty: PrettyMIDI) -> Song:
+        """Return the song that `pretty` would write to a file."""
+        from harmonixr_model.music.interop import from_pretty_midi
+
+        return from_pretty_midi(pretty)
+
+    def to_pretty_midi(self) -> PrettyMIDI:
+        """Return this song as pretty_midi reads it."""
+        from harmonixr_model.music.interop import to_pretty_midi
+
+        return to_pretty_midi(self.midi.to_bytes())
+
+    def find_track(self, name_or_number: str | int) -> int:
+        """Return the index of the track with this name (case does not matter) or number, counted from 1.
+
+        Raises:
+            RegionError: there is no such track, or several have that name.
+        """
+        tracks = self.score.tracks
+        text = str(name_or_number).strip()
+        named = [i for i, track in enumerate(tracks) if track.name.casefold() == text.casefold() and text]
+        if len(named) == 1 and not isinstance(name_or_number, int):
+            return named[0]
+        if text.isdecimal() and 1 <= int(text) <= len(tracks):
+            return int(text) - 1
+        listing = ", ".join(f"{i + 1} {t.name!r}" if t.name else str(i + 1) for i, t in enumerate(tracks))
+        if named:
+            numbers = ", ".join(str(i + 1) for i in named)
+            raise RegionError(f"several tracks are named {text!r} ({numbers}); choose one by its number")
+        raise RegionError(f"there is no track {text!r}; this song has {listing or 'no tracks with notes'}")
+
+
+def _pair(chunk: int, events: tuple[Event, ...], strays: list[StrayOff]) -> dict[int, list[tuple[Note, NoteSource]]]:
+    """Return the notes of a chunk by channel, sorted by (onset, pitch), each with its source."""
+    sounding: dict[tuple[int, int], deque[tuple[int, int, int]]] = defaultdict(deque)
+    found: dict[int, list[tuple[Note, NoteSource]]] = defaultdict(list)
+    for index, (tick, message) in enumerate(events):
+        kind = message[0] & 0xF0
+        if kind not in (0x80, 0x90) or message[1] > 127:
+            continue
+        channel, pitch, velocity = message[0] & 0x0F, message[1], message[2]
+        queue = sounding[channel, pitch]
+        if kind == 0x90 and velocity:
+            queue.append((tick, index, min(velocity, 127)))
+        elif queue:
+            onset, on, loudness = queue.popleft()
+            found[channel].append((Note(onset, max(1, tick - onset), pitch, loudness), NoteSource(chunk, on, index)))
+        else:
+            strays.append(StrayOff(chunk, channel, pitch, tick))
+    last = events[-1].tick if events else 0
+    for (channel, pitch), queue in sounding.items():
+        for onset, on, loudness in queue:
+            note = Note(onset, max(1, last - onset), pitch, loudness)
+            found[channel].append((note, NoteSource(chunk, on, None)))
+    for pairs in found.values():
+        pairs.sort(key=lambda pair: (pair[0].onset, pair[0].pitch, pair[0].duration, pair[0].velocity, pair[1].on))
+    return found
+
+
+def _programs(midi: MidiFile) -> dict[int, list[tuple[int, int, int, int]]]:
+    """Return every program change by channel as (tick, chunk, index, program), sorted."""
+    changes: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
+    for chunk, events in enumerate(midi.tracks):
+        for index, (tick, message) in enumerate(events):
+            if message[0] & 0xF0 == 0xC0:
+                changes[message[0] & 0x0F].append((tick, chunk, index, message[1] & 0x7F))
+    return {channel: sorted(found) for channel, found in changes.items()}
+
+
+def _track(
+    midi: MidiFile,
+    key: tuple[int, int],
+    pairs: list[tuple[Note, NoteSource]],
+    programs: dict[int, list[tuple[int, int, int, int]]],
+) -> Track:
+    chunk, channel = key
+    first = min(source.on for _, source in pairs)
+    tick = midi.tracks[chunk][first].tick
+    changes = programs.get(channel, [])
+    own = [change for change in changes if change[1] == chunk and change[2] < first]
+    others = changes[: bisect_right(changes, (tick, len(midi.tracks), 0, 0))]
+    in_force = own or others or [(0, 0, 0, 0)]
+    return Track(
+        notes=tuple(note for note, _ in pairs),
+        program=in_force[-1][3],
+        is_drum=channel == DRUM_CHANNEL,
+        name=_name(midi.tracks[chunk]),
+        channel=channel,
+    )
+
+
+def _name(events: tuple[Event, ...]) -> str:
+    for kind in (b"\xff\x03", b"\xff\x04"):
+        for _, message in events:
+            if message.startswith(kind):
+                text = _text(_meta_payload(message))
+                if text:
+                    return text
+    return ""
+
+
+def _text(raw: bytes) -> str:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    return " ".join("".join(c if c.isprintable() else " " for c in text[:256]).split())
+
+
+def _meta_payload(message: bytes) -> bytes:
+    start = 2
+    while message[start] & 0x80:
+        start += 1
+    return message[start + 1 :]
+
+
+def _timeline(midi: MidiFile) -> tuple[tuple[Tempo, ...], tuple[TimeSignature, ...]]:
+    """Return the tempos and metres of all chunks; of several at one tick the last in the file holds."""
+    tempos = {0: Tempo(0, 500_000)}
+    signatures = {0: TimeSignature(0, 4, 4)}
+    for events in midi.tracks:
+        for tick, message in events:
+            if message[0] != 0xFF or message[1] not in (0x51, 0x58):
+                continue
+            payload = _meta_payload(message)
+            if message[1] == 0x51 and len(payload) >= 3 and any(payload[:3]):
+                tempos[tick] = Tempo(tick, int.from_bytes(payload[:3], "big"))
+            # A metre of no beats, or of notes shorter than a 64th, is a damaged one: real files hold both.
+            if message[1] == 0x58 and len(payload) >= 2 and payload[0] and payload[1] <= 6:
+                signatures[tick] = TimeSignature(tick, payload[0], 1 << payload[1])
+    return tuple(sorted(tempos.values())), tuple(sorted(signatures.values()))
+
+
+def _check_bar_count(score: Score, max_bars: int) -> None:
+    """Raise before a few bytes of metre and one far note make millions of bars."""
+    end, quarter = score.end, score.ticks_per_quarter
+    changes = [signature.tick for signature in score.time_signatures[1:]] + [end]
+    count = 0
+    for (tick, numerator, denominator), change in zip(score.time_signatures, changes, strict=True):
+        length = max(1, round(quarter * min(4 * numerator / denominator, MAX_BAR_QUARTERS)))
+        count += -(-max(0, min(change, end) - tick) // length)
+    if count > max_bars:
+        raise MidiError(
+            f"the song has {count:,} bars, over the limit of {max_bars:,}; a time signature or a delta time in it is "
+            "wrong, or raise max_bars"
+        )

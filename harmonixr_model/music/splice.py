@@ -1,0 +1,240 @@
+"""Put a fill into a song, and leave everything else exactly as it was.
+
+Three promises hold whatever the fill says. With nothing to change, the input comes back byte for byte. Every event but
+the deleted and inserted note pairs keeps its tick, message and order. A new note never meets a sounding note of its
+channel and pitch, on whichever track that one is, and ends before the next one begins. Knows nothing of models or
+tokens.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from harmonixr_model.errors import RegionError
+from harmonixr_model.music.midi import Event
+from harmonixr_model.music.region import Region
+from harmonixr_model.music.rewrite import AFTER, BEFORE, ChunkEdit, Insertion, rewrite
+from harmonixr_model.music.score import Note, Track
+from harmonixr_model.music.smf import MAX_DELTA, Chunk
+from harmonixr_model.music.song import DRUM_CHANNEL, Song
+
+# The release velocity of new note-offs: the middle, which the format's authors give for devices that sense none.
+RELEASE_VELOCITY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SpliceResult:
+    """The new file, the notes that went in by track (those of new tracks count on), and how many were left out."""
+
+    data: bytes
+    notes: dict[int, tuple[Note, ...]]
+    dropped: int
+
+
+class _Place(NamedTuple):
+    """Where a track's new notes go; `chunk` counts on past the file's chunks for a new one."""
+
+    chunk: int
+    channel: int
+
+
+class _Candidate(NamedTuple):
+    onset: int
+    track: int
+    note: Note
+
+
+def keep_original(song: Song) -> bytes:
+    """Return the song's file as it came: what a rejected fill gives."""
+    return song.midi.to_bytes()
+
+
+def splice(
+    song: Song, region: Region, fill: Mapping[int, Sequence[Note]], *, new_tracks: Sequence[Track] = ()
+) -> SpliceResult:
+    """Return the song with the region's notes replaced by those of `fill` (by track), and `new_tracks` added.
+
+    Notes are in the song's ticks. A track of the region that `fill` does not name is emptied there. A note may sound
+    past the region's end. Notes that would collide, or have no length, are shortened or else left out and counted;
+    velocities are clamped to 1-127. A new track takes the first channel that no event of the file uses (drums take
+    channel 10 and share it): its own chunk, or in a file of format 0 a place in the one track there is.
+
+    Raises:
+        RegionError: the region or the fill names a track the song does not have, a fill's note begins outside the
+            region or its pitch band, or no channel is free for a new track.
+    """
+    region.check(song.score)
+    _check_fill(song, region, fill)
+    places = [_Place(chunk, track.channel) for chunk, track in zip(song.chunks, song.score.tracks, strict=True)]
+    new_places = _new_places(song, new_tracks)
+    first_new = len(places)
+    places += new_places
+    deleted = _deleted(song, region)
+    wanted = {**fill, **{first_new + i: track.notes for i, track in enumerate(new_tracks)}}
+    candidates = sorted(_Candidate(note.onset, track, note) for track, notes in wanted.items() for note in notes)
+    accepted = _fit(candidates, places, _Sounding(song, deleted))
+    dropped = len(candidates) - sum(len(notes) for notes in accepted.values())
+    if not any(deleted.values()) and not any(accepted.values()) and not new_tracks:
+        return SpliceResult(keep_original(song), {}, dropped)
+    return SpliceResult(_write(song, deleted, accepted, places, new_tracks), accepted, dropped)
+
+
+def _check_fill(song: Song, region: Region, fill: Mapping[int, Sequence[Note]]) -> None:
+    within = Region(region.cells, region.pitch_low, region.pitch_high)
+    for track, notes in fill.items():
+        for note in notes:
+            if not within.contains(track, note):
+                raise RegionError(
+                    f"a note of the fill (track {track + 1}, tick {note.onset}, pitch {note.pitch}) lies outside the "
+                    "region; give notes that begin in a cell of their track and lie in the pitch band"
+                )
+
+
+def _deleted(song: Song, region: Region) -> dict[int, set[int]]:
+    """Return the indices of the events that go, by chunk."""
+    deleted: dict[int, set[int]] = defaultdict(set)
+    for track in region.tracks:
+        for note, source in zip(song.score.tracks[track].notes, song.sources[track], strict=True):
+            if region.contains(track, note):
+                deleted[source.chunk].update(index for index in (source.on, source.off) if index is not None)
+    return deleted
+
+
+def _new_places(song: Song, new_tracks: Sequence[Track]) -> list[_Place]:
+    used = {message[0] & 0x0F for events in song.midi.tracks for _, message in events if message[0] < 0xF0}
+    free = [channel for channel in range(16) if channel not in used and channel != DRUM_CHANNEL]
+    melodic = sum(not track.is_drum for track in new_tracks)
+    if melodic > len(free):
+        raise RegionError(
+            f"no MIDI channel is free for {'a new track' if not free else f'{melodic} new tracks'}: the song uses "
+            f"{len(used)} of 16 and {len(free)} are left; remove a track, or fill one that exists"
+        )
+    own_chunk = _gets_chunk(song)
+    channels = iter(free)
+    return [
+        _Place(len(song.midi.tracks) + i if own_chunk else 0, DRUM_CHANNEL if track.is_drum else next(channels))
+        for i, track in enumerate(new_tracks)
+    ]
+
+
+def _gets_chunk(song: Song) -> bool:
+    return song.midi.format == 1 or not song.midi.tracks
+
+
+class _Lane:
+    """When one pitch of one channel sounds in one chunk: half-open stretches of ticks."""
+
+    def __init__(self, stretches: Iterable[tuple[int, float]]) -> None:
+        ordered = sorted(stretches)
+        self.starts = [start for start, _ in ordered]
+        self.latest_end: list[float] = []
+        for _, end in ordered:
+            self.latest_end.append(max(end, self.latest_end[-1]) if self.latest_end else end)
+
+    def room(self, onset: int, *, gap: int) -> float:
+        """Return up to where a note from `onset` may last, `gap` ticks clear of the others; 0 when it may not begin."""
+        following = bisect_right(self.starts, onset)
+        if following and onset < self.latest_end[following - 1] + gap:
+            return 0
+        return self.starts[following] - gap if following < len(self.starts) else float("inf")
+
+
+class _Sounding:
+    """Every stretch that stays and that a new note must keep clear of, by (channel, pitch) and chunk."""
+
+    def __init__(self, song: Song, deleted: Mapping[int, set[int]]) -> None:
+        stretches: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+        for track, sources in zip(song.score.tracks, song.sources, strict=True):
+            for note, source in zip(track.notes, sources, strict=True):
+                if source.on not in deleted.get(source.chunk, ()):
+                    end = note.end if source.off is not None else float("inf")
+                    stretches[track.channel, note.pitch][source.chunk].append((note.onset, end))
+        for stray in song.strays:
+            stretches[stray.channel, stray.pitch][stray.chunk].append((stray.tick, stray.tick))
+        self.lanes = {
+            key: {chunk: _Lane(found) for chunk, found in chunks.items()} for key, chunks in stretches.items()
+        }
+
+    def room(self, place: _Place, note: Note) -> float:
+        """Return up to where `note` may last; no more than its onset when it may not begin."""
+        # Within a chunk we choose the order at one tick; between chunks a player does, so one tick is kept clear.
+        lanes = self.lanes.get((place.channel, note.pitch), {})
+        rooms = (lane.room(note.onset, gap=int(chunk != place.chunk)) for chunk, lane in lanes.items())
+        return min(rooms, default=float("inf"))
+
+
+def _fit(
+    candidates: Sequence[_Candidate], places: Sequence[_Place], sounding: _Sounding
+) -> dict[int, tuple[Note, ...]]:
+    """Return by track the notes that fit, shortened where needed; `candidates` come in order of onset."""
+    accepted: dict[int, list[Note]] = {track: [] for track in sorted({c.track for c in candidates})}
+    latest: dict[tuple[int, int], tuple[int, int]] = {}
+    for onset, track, note in candidates:
+        place = places[track]
+        end = min(note.end, sounding.room(place, note), MAX_DELTA)
+        if end <= onset or onset < 0 or not 0 <= note.pitch <= 127:
+            continue
+        key = (place.channel, note.pitch)
+        if key in latest:
+            earlier_track, position = latest[key]
+            earlier = accepted[earlier_track][position]
+            stop = onset - int(places[earlier_track].chunk != place.chunk)
+            if stop <= earlier.onset:
+                continue
+            accepted[earlier_track][position] = earlier._replace(duration=min(earlier.end, stop) - earlier.onset)
+        latest[key] = (track, len(accepted[track]))
+        accepted[track].append(Note(onset, int(end) - onset, note.pitch, min(127, max(1, note.velocity))))
+    return {track: tuple(sorted(notes, key=lambda n: (n.onset, n.pitch))) for track, notes in accepted.items() if notes}
+
+
+def _write(
+    song: Song,
+    deleted: Mapping[int, set[int]],
+    accepted: Mapping[int, tuple[Note, ...]],
+    places: Sequence[_Place],
+    new_tracks: Sequence[Track],
+) -> bytes:
+    insertions: dict[int, list[Insertion]] = defaultdict(list)
+    chunks: list[bytes] = []
+    first_new = len(places) - len(new_tracks)
+    for i, place in enumerate(places):
+        notes, track = accepted.get(i, ()), new_tracks[i - first_new] if i >= first_new else None
+        if track is not None and _gets_chunk(song):
+            chunks.append(_new_chunk(song, track, place, notes))
+            continue
+        if track is not None and _sets_program(song, track):
+            program = Event(0, bytes((0xC0 | place.channel, track.program & 0x7F)))
+            insertions[place.chunk].append(Insertion(program, AFTER))
+        insertions[place.chunk] += _pairs(notes, place.channel)
+    edits = {
+        chunk: ChunkEdit(frozenset(deleted.get(chunk, ())), tuple(insertions.get(chunk, ())))
+        for chunk in range(len(song.midi.tracks))
+    }
+    return rewrite(song.midi, edits, new_chunks=chunks)
+
+
+def _sets_program(song: Song, track: Track) -> bool:
+    # A program change on a shared drum channel would change the kit of the drums that are there.
+    return not (track.is_drum and any(known.is_drum for known in song.score.tracks))
+
+
+def _pairs(notes: Iterable[Note], channel: int) -> list[Insertion]:
+    """Return note-ons after and note-offs before what their tick already has, so that neighbours never overlap."""
+    pairs = []
+    for note in notes:
+        on = Event(note.onset, bytes((0x90 | channel, note.pitch, note.velocity)))
+        off = Event(note.end, bytes((0x80 | channel, note.pitch, RELEASE_VELOCITY)))
+        pairs += [Insertion(on, AFTER), Insertion(off, BEFORE)]
+    return pairs
+
+
+def _new_chunk(song: Song, track: Track, place: _Place, notes: Iterable[Note]) -> bytes:
+    chunk = Chunk(track.name)
+    if _sets_program(song, track):
+        chunk.program(place.channel, track.program & 0x7F)
+    chunk.notes(place.channel, notes)
+    return chunk.to_bytes()
