@@ -9,10 +9,19 @@ from dataclasses import dataclass, replace
 from harmonixr_model.errors import TokenError
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar, Note, Score, Track
-from harmonixr_model.tokens.grid import GRID
-from harmonixr_model.tokens.vocab import MAX_BAR_STEPS, MAX_DURATION, VOCAB, duration_bin, velocity_bin
+from harmonixr_model.tokens.grid import GRID, bar_steps
+from harmonixr_model.tokens.vocab import (
+    DENOMINATORS,
+    DURATIONS,
+    MAX_BAR_STEPS,
+    MAX_DURATION,
+    VOCAB,
+    duration_bin,
+    velocity_bin,
+    velocity_of,
+)
 
-_HOLD = VOCAB.id("HOLD")
+_BAR, _UNTIL, _HOLD = VOCAB.id("BAR"), VOCAB.id("UNTIL"), VOCAB.id("HOLD")
 _POSITION, _PITCH = VOCAB.position.start, VOCAB.pitch.start
 _DURATION_ID = tuple(VOCAB.duration.start + duration_bin(d) for d in range(MAX_DURATION + 1))
 _VELOCITY_ID = tuple(VOCAB.velocity.start + velocity_bin(v) for v in range(128))
@@ -46,6 +55,15 @@ def split_at_bars(cell: GridCell, bars: Iterable[Bar]) -> list[GridCell]:
     ]
 
 
+def metre_tokens(bar: Bar) -> list[int]:
+    """Return BAR TS, and UNTIL POS where a change of metre cuts the bar short."""
+    metre = (bar.numerator - 1) * len(DENOMINATORS) + DENOMINATORS.index(bar.denominator)
+    tokens = [_BAR, VOCAB.time_signature.start + metre]
+    if bar.end - bar.start != bar_steps(bar.numerator, bar.denominator):
+        tokens += (_UNTIL, _POSITION + bar.end - bar.start)
+    return tokens
+
+
 def encode_notes(notes: Iterable[Note], bar_start: int) -> list[int]:
     """Return POS PITCH DUR VEL … of notes sorted by (onset, pitch); POS and VEL are said when they change."""
     tokens: list[int] = []
@@ -62,6 +80,31 @@ def encode_notes(notes: Iterable[Note], bar_start: int) -> list[int]:
             velocity = said
             tokens.append(said)
     return tokens
+
+
+def decode_notes(tokens: Sequence[int], bar_start: int) -> list[Note]:
+    """Return the notes that POS PITCH DUR VEL … say, in absolute steps. Raises TokenError at the first slip."""
+    notes: list[Note] = []
+    position = velocity = pitch = -1
+    expected = "POS"
+    for index, token in enumerate(tokens):
+        if token in VOCAB.position and expected in ("POS", "any"):
+            position, expected = token - _POSITION, "PITCH"
+        elif token in VOCAB.pitch and expected in ("PITCH", "any"):
+            pitch, expected = token - _PITCH, "DUR"
+        elif token in VOCAB.duration and expected == "DUR":
+            duration = DURATIONS[token - VOCAB.duration.start]
+            notes.append(Note(bar_start + position, duration, pitch, velocity))
+            expected = "VEL" if velocity < 0 else "any"
+        elif token in VOCAB.velocity and tokens[index - 1] in VOCAB.duration and expected in ("VEL", "any"):
+            velocity, expected = velocity_of(token - VOCAB.velocity.start), "any"
+            notes[-1] = notes[-1]._replace(velocity=velocity)
+        else:
+            asked = "POS, PITCH or VEL" if expected == "any" else expected
+            raise TokenError(f"{VOCAB.name(token)} stands where {asked} belongs (token {index + 1} of these notes)")
+    if (notes and expected != "any") or (not notes and expected != "POS"):
+        raise TokenError(f"the notes break off where {expected} belongs")
+    return notes
 
 
 def hold_tokens(held: Iterable[Note], start: int) -> list[int]:
@@ -86,12 +129,18 @@ class EncodedScore:
             )
         self.score = score
         self._onsets: list[list[int]] = [[n.onset for n in track.notes] for track in score.tracks]
+        self._ends: list[int] = [_end(track.notes) for track in score.tracks]
         self._runs: dict[tuple[int, int], list[int]] = {}
 
     @property
     def tracks(self) -> tuple[Track, ...]:
         """The score's tracks."""
         return self.score.tracks
+
+    @property
+    def end(self) -> int:
+        """Step at which the last note stops (0 for a score without notes)."""
+        return max(self._ends, default=0)
 
     def notes(self, track: int, start: int, end: int) -> tuple[Note, ...]:
         """Return the notes of a track with onset in [start, end)."""
@@ -122,15 +171,20 @@ class EncodedScore:
         """Return the context: this score less the notes of the cells that are not locked."""
         tracks = list(self.score.tracks)
         context = EncodedScore.__new__(EncodedScore)
-        context._onsets = list(self._onsets)
+        context._onsets, context._ends = list(self._onsets), list(self._ends)
         for track in {cell.track for cell in cells}:
             gone = {note for cell in cells if cell.track == track for note in self.hidden(cell, locks)}
             notes = tuple(n for n in tracks[track].notes if n not in gone) if gone else tracks[track].notes
             tracks[track] = replace(tracks[track], notes=notes)
             context._onsets[track] = [n.onset for n in notes]
+            context._ends[track] = _end(notes)
         context.score = replace(self.score, tracks=tuple(tracks))
         context._runs = {key: run for key, run in self._runs.items() if not _touched(key, cells)}
         return context
+
+
+def _end(notes: Iterable[Note]) -> int:
+    return max((onset + duration for onset, duration, _, _ in notes), default=0)
 
 
 def _touched(key: tuple[int, int], cells: Sequence[GridCell]) -> bool:

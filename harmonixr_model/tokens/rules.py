@@ -7,14 +7,18 @@ Knows nothing of prefixes, models or sampling.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from harmonixr_model.errors import ControlError
-from harmonixr_model.tokens.vocab import VELOCITY_BINS, velocity_bin
+from harmonixr_model.errors import ControlError, PromptError
+from harmonixr_model.music.score import Bar
+from harmonixr_model.tokens.encoded import EncodedScore, GridCell
+from harmonixr_model.tokens.vocab import MAX_DURATION, VELOCITY_BINS, velocity_bin
 
+FEW_PITCHES = 24
 UNLIMITED = 1 << 14  # more notes, voices or steps than any prompt can hold; fits int16
 
 
@@ -57,6 +61,11 @@ class HardLimits:
         if self.scale is not None:
             allowed &= np.isin(np.arange(128) % 12, self.scale)
         return allowed
+
+    @property
+    def binds_pitch(self) -> bool:
+        """Whether a pitch range or a scale is given."""
+        return (self.pitch_min, self.pitch_max) != (0, 127) or self.scale is not None
 
     @property
     def velocity_bins(self) -> npt.NDArray[np.bool_]:
@@ -162,3 +171,172 @@ def _check_range(what: str, low: int, high: int, *, lowest: int) -> None:
         raise ControlError(
             f"the {what} range {low}-{high} is empty or out of range; give min <= max within {lowest}-127"
         )
+
+
+def build_rules(
+    context: EncodedScore,
+    cells: Sequence[GridCell],
+    *,
+    bars: Sequence[Bar],
+    slots: Sequence[int],
+    headers: Sequence[Sequence[int]],
+    limits: HardLimits,
+    max_fill_tokens: int,
+) -> GrammarRules:
+    """Return the tables for `cells`, in fill order, within the gap's `bars`.
+
+    Raises ControlError where a cell cannot keep `limits` whatever is said, PromptError where `max_fill_tokens` is
+    too small to say even an empty fill.
+    """
+    origin, steps = bars[0].start, bars[-1].end - bars[0].start
+    channels = sorted({context.tracks[cell.track].channel for cell in cells})
+    tracks = sorted({cell.track for cell in cells})
+    cell_bars = [next(bar for bar in bars if bar.start <= cell.start < bar.end) for cell in cells]
+    pitch_allowed = _pitches_allowed(context, cells, limits)
+    counts_on = [
+        i > 0 and cells[i - 1].track == cell.track and cell_bars[i - 1] == cell_bars[i] for i, cell in enumerate(cells)
+    ]
+    least, most = _note_counts(context, cells, cell_bars, counts_on, limits)
+    sizes = [len(header) + 1 for header in headers]
+    close_tokens = np.array([sum(sizes[i + 1 :]) + 1 for i in range(len(cells))], dtype=np.int32)
+    if sum(sizes) + 1 > max_fill_tokens:
+        raise PromptError(
+            f"a fill of {len(cells)} cells takes at least {sum(sizes) + 1} tokens, {max_fill_tokens} are allowed; "
+            "choose fewer bars or tracks"
+        )
+    rules = GrammarRules(
+        origin=origin,
+        max_duration=np.stack([_longest_durations(context, channel, origin, steps) for channel in channels]),
+        sounding=np.stack([_sounding(context, track, origin, steps + MAX_DURATION) for track in tracks]),
+        cell_group=np.array([channels.index(context.tracks[c.track].channel) for c in cells], dtype=np.int16),
+        cell_row=np.array([tracks.index(cell.track) for cell in cells], dtype=np.int16),
+        cell_slot=np.array([slots.index(cell.track) for cell in cells], dtype=np.int16),
+        cell_bar=np.array([bar.index - bars[0].index for bar in cell_bars], dtype=np.int16),
+        bar_start=np.array([bar.start - origin for bar in cell_bars], dtype=np.int32),
+        cell_start=np.array([cell.start - origin for cell in cells], dtype=np.int32),
+        cell_end=np.array([cell.end - origin for cell in cells], dtype=np.int32),
+        pitch_allowed=pitch_allowed,
+        velocity_allowed=limits.velocity_bins,
+        min_notes=least,
+        max_notes=most,
+        counts_on=np.array(counts_on, dtype=bool),
+        last_end=_last_ends(cell_bars, origin, steps, least, pitch_allowed, limits),
+        max_polyphony=limits.max_polyphony or UNLIMITED,
+        max_tokens=max_fill_tokens,
+        close_tokens=close_tokens,
+        headers=tuple(np.array(header, dtype=np.int32) for header in headers),
+        velocity_min=limits.velocity_min,
+        velocity_max=limits.velocity_max,
+    )
+    _check_minimum(rules, context, cells, cell_bars)
+    return rules
+
+
+def room(
+    rules: GrammarRules, cell: int, max_duration: npt.NDArray[np.int16], sounding: npt.NDArray[np.int16]
+) -> npt.NDArray[np.int64]:
+    """Return for each step of a cell how many notes of duration 1 could begin there; see GrammarRules."""
+    steps = slice(int(rules.cell_start[cell]), int(rules.cell_end[cell]))
+    open_pitches = (max_duration[rules.cell_group[cell], steps] > 0) & rules.pitch_allowed[cell]
+    voices = np.maximum(0, rules.max_polyphony - sounding[rules.cell_row[cell], steps])
+    least: npt.NDArray[np.int64] = np.minimum(open_pitches.sum(axis=1), voices).astype(np.int64)
+    return least
+
+
+def _longest_durations(context: EncodedScore, channel: int, origin: int, steps: int) -> npt.NDArray[np.int16]:
+    """Return int16 [T, 128]: the longest note from each step that meets no context note of the channel."""
+    longest = np.full((steps, 128), MAX_DURATION, dtype=np.int16)
+    ahead = np.arange(MAX_DURATION, 0, -1, dtype=np.int16)
+    for index, track in enumerate(context.tracks):
+        if track.channel != channel:
+            continue
+        for note in context.notes(index, origin - MAX_DURATION, origin + steps + MAX_DURATION):
+            onset, end = note.onset - origin, note.end - origin
+            if end <= 0:
+                continue
+            longest[max(0, onset) : end, note.pitch] = 0
+            first, stop = max(0, onset - MAX_DURATION), min(onset, steps)
+            if first < stop:
+                shift = MAX_DURATION - onset
+                column = longest[first:stop, note.pitch]
+                np.minimum(column, ahead[first + shift : stop + shift], out=column)
+    return longest
+
+
+def _sounding(context: EncodedScore, track: int, origin: int, horizon: int) -> npt.NDArray[np.int16]:
+    """Return int16 [horizon]: how many notes of the track's context sound in each step."""
+    change = np.zeros(horizon + 1, dtype=np.int16)
+    for note in context.notes(track, origin - MAX_DURATION, origin + horizon):
+        if note.end > origin:
+            change[max(0, note.onset - origin)] += 1
+            change[min(horizon, note.end - origin)] -= 1
+    return np.cumsum(change[:-1], dtype=np.int16)
+
+
+def _pitches_allowed(context: EncodedScore, cells: Sequence[GridCell], limits: HardLimits) -> npt.NDArray[np.bool_]:
+    allowed = np.zeros((len(cells), 128), dtype=bool)
+    for row, cell in zip(allowed, cells, strict=True):
+        row[cell.low : cell.high + 1] = True
+        if not context.tracks[cell.track].is_drum:
+            row &= limits.pitches
+        if not row.any():
+            raise ControlError(
+                f"no pitch of the band {cell.low}-{cell.high} is within the pitch range {limits.pitch_min}-"
+                f"{limits.pitch_max} and the scale; widen one of them"
+            )
+    if limits.binds_pitch and all(context.tracks[cell.track].is_drum for cell in cells):
+        raise ControlError("a pitch range or scale says nothing about drums, and only drums are to be filled; omit it")
+    return allowed
+
+
+def _note_counts(
+    context: EncodedScore,
+    cells: Sequence[GridCell],
+    bars: Sequence[Bar],
+    counts_on: Sequence[bool],
+    limits: HardLimits,
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """Return the least and the most notes of each cell, less those kept in its bar."""
+    least, most = np.zeros(len(cells), dtype=np.int16), np.full(len(cells), UNLIMITED, dtype=np.int16)
+    for i, (cell, bar) in enumerate(zip(cells, bars, strict=True)):
+        kept = len(context.notes(cell.track, bar.start, bar.end))
+        is_last = i + 1 == len(cells) or not counts_on[i + 1]
+        if limits.min_notes_per_bar and is_last:
+            least[i] = max(0, limits.min_notes_per_bar - kept)
+        if limits.max_notes_per_bar is not None:
+            most[i] = max(0, limits.max_notes_per_bar - kept)
+    return least, most
+
+
+def _last_ends(
+    bars: Sequence[Bar],
+    origin: int,
+    steps: int,
+    least: npt.NDArray[np.int16],
+    pitch_allowed: npt.NDArray[np.bool_],
+    limits: HardLimits,
+) -> npt.NDArray[np.int32]:
+    """Return the step by which each cell's notes must end: its bar's end where a minimum could else be starved.
+
+    With a cap on voices or few pitches, a note held into the next bar could leave no room for that bar's minimum.
+    """
+    free = np.full(len(bars), steps + MAX_DURATION, dtype=np.int32)
+    if not least.any():
+        return free
+    is_tight = (pitch_allowed.sum(axis=1) < FEW_PITCHES) | (limits.max_polyphony is not None)
+    ends = np.array([bar.end - origin for bar in bars], dtype=np.int32)
+    return np.where(is_tight, ends, free).astype(np.int32)
+
+
+def _check_minimum(rules: GrammarRules, context: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar]) -> None:
+    """Raise ControlError where even an empty gap has no room for the notes a bar must have."""
+    total = 0
+    for i, cell in enumerate(cells):
+        places = int(room(rules, i, rules.max_duration, rules.sounding).sum())
+        total = places + (total if rules.counts_on[i] else 0)
+        places_or_cap = min(total, int(rules.max_notes[i]))
+        if rules.min_notes[i] > places_or_cap:
+            raise ControlError(
+                f"track {cell.track + 1} has room for {places_or_cap} new notes in bar {bars[i].index + 1}, "
+                f"{int(rules.min_notes[i])} are asked for; ask for fewer notes per bar, or loosen the other limits"
+            )

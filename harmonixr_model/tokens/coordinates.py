@@ -1,0 +1,98 @@
+"""Where each token stands in the music: bar from the gap, step in the bar, track slot. Knows nothing of scores.
+
+A coordinate is 0 where it is not said. A token's coordinates follow from itself and earlier tokens, and from one
+constant of the prompt: how many bars of the prefix come before the gap.
+"""
+
+# T tokens; coordinates are int16 [T, 3]: bar, step, slot
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.tokens.vocab import MAX_BAR_STEPS, MAX_TRACKS, VOCAB
+
+# Bars -64..63 from the gap's first bar are said as 1..128; what lies further away is clipped to the ends.
+FIRST_BAR, LAST_BAR, BAR_SHIFT = -64, 63, 65
+COORDINATE_SIZES = (LAST_BAR + BAR_SHIFT + 1, MAX_BAR_STEPS + 2, MAX_TRACKS + 1)
+
+_BAR, _FILL = VOCAB.id("BAR"), VOCAB.id("FILL")
+
+
+def _flags(*names: str) -> npt.NDArray[np.bool_]:
+    flags = np.zeros(VOCAB.size, dtype=bool)
+    flags[[VOCAB.id(name) for name in names]] = True
+    return flags
+
+
+def _values(*blocks: tuple[int, int], shift: int = 1) -> npt.NDArray[np.int16]:
+    values = np.zeros(VOCAB.size, dtype=np.int16)
+    for start, size in blocks:
+        values[start : start + size] = np.arange(size) + shift
+    return values
+
+
+def _clip_bar(bar: int) -> int:
+    return min(max(bar, FIRST_BAR), LAST_BAR) + BAR_SHIFT
+
+
+# The tokens at which a coordinate takes a new value, and the value (0 where the token only forgets the old one).
+_FORGETS_ALL = _flags("BOS", "SEP", "FILL", "EOS", "PAD")
+_STEP_VALUE = _values((VOCAB.position.start, VOCAB.position.size))
+_SLOT_VALUE = _values((VOCAB.track.start, VOCAB.track.size))
+_BAR_VALUE = np.minimum(_values((VOCAB.bar_index.start, VOCAB.bar_index.size), shift=BAR_SHIFT), LAST_BAR + BAR_SHIFT)
+_SETS_BAR = _FORGETS_ALL | (_BAR_VALUE > 0) | _flags("BAR")
+_SETS_STEP = _FORGETS_ALL | (_STEP_VALUE > 0) | (_SLOT_VALUE > 0) | _flags("BAR", "MASK", "HOLD", "END")
+_SETS_SLOT = _FORGETS_ALL | (_SLOT_VALUE > 0) | _flags("BAR")
+
+
+def coordinates_of_tokens(tokens: npt.ArrayLike, *, gap_bar: int) -> npt.NDArray[np.int16]:
+    """Return the coordinates int16 [T, 3] of a whole sequence, prefix or prefix and fill or fill alone.
+
+    `gap_bar` is the number of bars said before the gap's first bar.
+    """
+    ids = np.asarray(tokens, dtype=np.int64)
+    said = _BAR_VALUE[ids]
+    is_bar = ids == _BAR
+    counted = np.clip(np.cumsum(is_bar) - 1 - gap_bar, FIRST_BAR, LAST_BAR) + BAR_SHIFT
+    bar = np.where(is_bar, counted, said)
+    columns = (
+        _carried(bar, _SETS_BAR[ids]),
+        _carried(_STEP_VALUE[ids], _SETS_STEP[ids]),
+        _carried(_SLOT_VALUE[ids], _SETS_SLOT[ids]),
+    )
+    return np.stack(columns, axis=1).astype(np.int16)
+
+
+def _carried(values: npt.NDArray[np.generic], is_set: npt.NDArray[np.bool_]) -> npt.NDArray[np.generic]:
+    """Return at each place the value at the latest place where `is_set`, 0 before the first."""
+    latest = np.maximum.accumulate(np.where(is_set, np.arange(len(values)), -1))
+    carried: npt.NDArray[np.generic] = np.where(latest >= 0, values[latest], 0)
+    return carried
+
+
+@dataclass(slots=True)
+class CoordinateState:
+    """The same, a token at a time: what a decoder keeps per row. `advance` returns the token's own coordinates."""
+
+    gap_bar: int
+    bars_said: int = 0
+    bar: int = 0
+    step: int = 0
+    slot: int = 0
+
+    def advance(self, token: int) -> tuple[int, int, int]:
+        """Take one token and return its (bar, step, slot)."""
+        if token == _BAR:
+            self.bar = _clip_bar(self.bars_said - self.gap_bar)
+            self.bars_said += 1
+        elif _SETS_BAR[token]:
+            self.bar = int(_BAR_VALUE[token])
+        if _SETS_STEP[token]:
+            self.step = int(_STEP_VALUE[token])
+        if _SETS_SLOT[token]:
+            self.slot = int(_SLOT_VALUE[token])
+        return self.bar, self.step, self.slot
