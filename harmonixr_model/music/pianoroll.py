@@ -1,0 +1,58 @@
+"""A score as an array: tracks × pitches × steps, velocity where a note sounds. Knows nothing of drawing."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harmonixr_model.music.score import Note, Score
+
+# K tracks, P 128 pitches, S steps
+_MAX_CELLS = 1 << 30
+
+
+def piano_roll(score: Score, *, steps_per_quarter: int = 24, end: int | None = None) -> NDArray[np.uint8]:
+    """Return uint8 [K, 128, S]: the velocity sounding at each step, 0 for silence; the louder of two notes holds.
+
+    A note fills the steps from the nearest to its onset up to the nearest to its end, at least one. `end` (ticks)
+    defaults to the end of the last bar.
+
+    Raises:
+        ValueError: the roll would hold over a gigabyte.
+    """
+    last = score.bars[-1].end if end is None else end
+    steps = -(-last * steps_per_quarter // score.ticks_per_quarter)
+    if len(score.tracks) * 128 * steps > _MAX_CELLS:
+        raise ValueError(f"a roll of {len(score.tracks)} tracks × 128 × {steps} steps is too large; clip the score")
+    roll_KPS = np.zeros((len(score.tracks), 128, steps), dtype=np.uint8)
+    for k, track in enumerate(score.tracks):
+        for note in track.notes:
+            start, stop = _steps(note, score.ticks_per_quarter, steps_per_quarter)
+            row = roll_KPS[k, note.pitch, start:stop]
+            np.maximum(row, note.velocity, out=row)
+    return roll_KPS
+
+
+def onset_roll(score: Score, *, steps_per_quarter: int = 24, end: int | None = None) -> NDArray[np.uint8]:
+    """Return uint8 [K, 128, S]: the velocity of the note that begins at each step, 0 elsewhere."""
+    short = score.replace_notes(
+        {i: [n._replace(duration=1) for n in track.notes] for i, track in enumerate(score.tracks)}
+    )
+    last = score.bars[-1].end if end is None else end
+    return piano_roll(short, steps_per_quarter=steps_per_quarter, end=last)
+
+
+def chroma(score: Score, *, steps_per_quarter: int = 24, end: int | None = None) -> NDArray[np.float32]:
+    """Return float32 [12, S]: the summed velocity of each pitch class at each step, drums left out."""
+    roll_KPS = piano_roll(score, steps_per_quarter=steps_per_quarter, end=end)
+    pitched_PS = np.zeros(roll_KPS.shape[1:], dtype=np.float32)
+    for k, track in enumerate(score.tracks):
+        if not track.is_drum:
+            pitched_PS += roll_KPS[k]
+    return np.stack([pitched_PS[pitch_class::12].sum(axis=0) for pitch_class in range(12)])
+
+
+def _steps(note: Note, ticks_per_quarter: int, steps_per_quarter: int) -> tuple[int, int]:
+    start = (2 * note.onset * steps_per_quarter + ticks_per_quarter) // (2 * ticks_per_quarter)
+    stop = (2 * note.end * steps_per_quarter + ticks_per_quarter) // (2 * ticks_per_quarter)
+    return start, max(start + 1, stop)
