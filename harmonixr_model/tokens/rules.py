@@ -104,8 +104,9 @@ class GrammarRules:
       PITCH p  at t only if need - 1 more fit: min(number of allowed p' > p at t, max_polyphony - sounding[k, t] - 1)
                + sum of room(c, s) over s > t is at least need - 1;
       DUR d    only if the same still holds with the rooms that the note's sounding until t + d leaves.
-    Where this leaves nothing (an earlier cell of the same channel took the room), the lookahead is dropped; END is
-    allowed when nothing else is, so no reachable state is empty.
+    Where this leaves nothing at the point of choice (at a boundary: neither POS nor PITCH; an earlier cell of the same
+    channel took the room), the lookahead is dropped there. END is allowed when nothing else is, so no reachable state
+    is empty.
 
     Token budget: at a boundary POS and PITCH are allowed only if used + 5 + close_tokens[c] <= max_tokens, and VEL
     only if used + 2 + close_tokens[c] <= max_tokens, `used` being the fill's tokens so far, forced ones included. (A
