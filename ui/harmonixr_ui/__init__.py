@@ -1,1 +1,1 @@
-"""The pages a musician and a listener use. Speaks HTTP to the graph, and nothing else."""
+"""The pages: fill a gap, listen and judge. They speak HTTP to the service and nothing else."""

@@ -1,0 +1,195 @@
+"""A small service for the pages to speak to: real files in, real schemas out; fills are notes moved by a step."""
+
+import base64
+import io
+import socket
+import struct
+import threading
+import time
+import wave
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from harmonixr_model.music.region import Region
+from harmonixr_model.music.song import Song
+from harmonixr_platform import schemas as s
+
+
+def parse(midi_base64):
+    return Song.parse(base64.b64decode(midi_base64)).score
+
+
+def placed(score, number, note):
+    start, end = score.seconds(note.onset), score.seconds(note.end)
+    return s.PlacedNote(
+        track=number, onset_tick=note.onset, duration_ticks=note.duration, onset_s=start, duration_s=end - start,
+        pitch=note.pitch, velocity=max(1, note.velocity),
+    )  # fmt: skip
+
+
+def inspected(score):
+    return s.InspectResponse(
+        ticks_per_quarter=score.ticks_per_quarter,
+        end_tick=score.end,
+        duration_s=score.seconds(score.end),
+        bars=tuple(
+            s.BarView(
+                number=b.index + 1, start_tick=b.start, end_tick=b.end, start_s=score.seconds(b.start),
+                numerator=b.numerator, denominator=b.denominator,
+            )
+            for b in score.bars
+        ),
+        tracks=tuple(
+            s.TrackView(number=i, name=t.name, program=t.program, is_drum=t.is_drum, notes=len(t.notes))
+            for i, t in enumerate(score.tracks, 1)
+        ),
+        notes=tuple(placed(score, i, n) for i, t in enumerate(score.tracks, 1) for n in t.notes),
+    )  # fmt: skip
+
+
+def tone(seconds, hertz=8000):
+    """A square wave: sound enough to decode, cheap to make."""
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(hertz)
+        file.writeframes(b"".join(struct.pack("<h", 900 if i // 20 % 2 else -900) for i in range(int(seconds * hertz))))
+    return out.getvalue()
+
+
+def gap_of(score, spec):
+    first, _, last = spec.bars.partition("-")
+    return Region.bars(score, int(first) - 1, int(last or first) - 1, [int(t) - 1 for t in spec.tracks])
+
+
+def fill_notes(score, region, step):
+    return tuple(
+        placed(score, t + 1, n._replace(pitch=min(127, n.pitch + step)))
+        for t in region.tracks
+        for n in score.tracks[t].notes
+        if region.contains(t, n)
+    )
+
+
+class FakeService:
+    """The routes the pages use, and what they were asked."""
+
+    def __init__(self):
+        self.app = FastAPI()
+        self.requests, self.judgments, self.problem, self.lose_judgments = [], {}, None, 0
+        self.pool_song = None
+        for path, call in {
+            "/v1/inspect": self.inspect, "/v1/preview": self.preview, "/v1/infill": self.infill,
+            "/v1/comparisons": self.comparisons, "/v1/judgments": self.judge,
+        }.items():  # fmt: skip
+            self.app.post(path)(self._guarded(path, call))
+        self.app.get("/v1/audio/{token}")(lambda token: Response(tone(20), media_type="audio/wav"))
+
+    def _guarded(self, path, call):
+        async def route(request: Request):
+            body = await request.json()
+            self.requests.append((path, body))
+            if self.problem and self.problem[0] == path:
+                _, status, detail = self.problem
+                problem = s.Problem(title="refused", status=status, detail=detail)
+                return JSONResponse(problem.model_dump(), status, media_type="application/problem+json")
+            return call(body)
+
+        return route
+
+    def inspect(self, body):
+        return inspected(parse(s.InspectRequest(**body).midi_base64)).model_dump(mode="json")
+
+    def preview(self, body):
+        asked = s.PreviewRequest(**body)
+        end = asked.end_s or parse(asked.midi_base64).seconds(parse(asked.midi_base64).end)
+        return Response(tone(end - asked.start_s), media_type="audio/wav")
+
+    def infill(self, body):
+        asked = s.InfillRequest(**body)
+        score = parse(asked.midi_base64)
+        region = gap_of(score, asked.region)
+        candidates = tuple(
+            s.CandidateView(
+                index=i, seed=7 + i, midi_base64=asked.midi_base64, notes=fill_notes(score, region, i + 1),
+                tokens=((1, 2),), log_probability=-1.0 - i,
+            )
+            for i in range(asked.sampling.n)
+        )  # fmt: skip
+        return s.InfillResponse(
+            request_id=f"request-{len(self.requests)}", model_version="infill-v1", checkpoint_sha256="0" * 64,
+            seed=asked.sampling.seed or 7, candidates=candidates, timings_ms={},
+        ).model_dump(mode="json")  # fmt: skip
+
+    def comparisons(self, body):
+        asked = s.ComparisonRequest(**body)
+        midi = asked.infill.midi_base64 if asked.infill else self.pool_song
+        region = asked.infill.region if asked.infill else s.RegionSpec(bars="5-6", tracks=[1])
+        score, number = parse(midi), len(self.requests)
+        cells = gap_of(score, region)
+
+        def side(step, name):
+            notes = fill_notes(score, cells, step)
+            return s.SideView(midi_base64=midi, notes=notes, audio_url=f"/v1/audio/{name}-{number}")
+
+        view = s.ComparisonView(
+            comparison_id=f"comparison-{number}", token=f"token-{number}",
+            expires=datetime.now(UTC) + timedelta(hours=1), context_base64=midi,
+            context_audio_url=f"/v1/audio/context-{number}", start_s=score.seconds(cells.start),
+            end_s=score.seconds(cells.end), region=region, a=side(1, "left"), b=side(3, "right"),
+        )  # fmt: skip
+        return JSONResponse(view.model_dump(mode="json"), 201)
+
+    def judge(self, body):
+        asked = s.JudgmentRequest(**body)
+        if self.lose_judgments:
+            self.lose_judgments -= 1
+            problem = s.Problem(title="unavailable", status=503, detail="the vote store does not answer; vote again")
+            return JSONResponse(problem.model_dump(), 503)
+        duplicate = asked.judgment_id in self.judgments
+        self.judgments[asked.judgment_id] = asked
+        receipt = s.JudgmentReceipt(
+            judgment_id=asked.judgment_id, stored=True, duplicate=duplicate, model_a="secret-one", model_b="secret-two"
+        )
+        return JSONResponse(receipt.model_dump(), 201)
+
+
+@pytest.fixture
+def service():
+    return FakeService()
+
+
+@pytest.fixture
+def transport(service):
+    return httpx.ASGITransport(service.app)
+
+
+@pytest.fixture
+def serve():
+    """Serve an ASGI app on a free port of this machine; returns its address."""
+    running = []
+
+    def start(app):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="error", ws="none"))
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        running.append((server, thread))
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.02)
+        return f"http://127.0.0.1:{port}"
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(10)

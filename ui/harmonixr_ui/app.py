@@ -1,0 +1,66 @@
+"""Put the pages together and serve them from a process of their own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI
+
+from harmonixr_ui.api import Api
+from harmonixr_ui.fill import fill_page
+from harmonixr_ui.listen import listen_page
+from harmonixr_ui.routes import ASSETS, make_router
+from harmonixr_ui.theme import make_theme
+
+_HEADER = """
+<header class="hx-header"><h1>Harmonixr</h1>
+<p>Mark a gap in a piece of MIDI, hear what could fill it, and say which is better.</p></header>
+"""
+
+
+def build(api_url: str, *, pool: str = "default", api: Api | None = None) -> gr.Blocks:
+    """Return the pages over the service at `api_url`; `make_app` adds the routes they fetch sound from."""
+    service = api or Api(api_url)
+    blocks: gr.Blocks
+    with gr.Blocks(title="Harmonixr", analytics_enabled=False) as blocks:
+        gr.HTML(_HEADER, apply_default_css=False)
+        with gr.Tab("Fill a gap", id="fill"):
+            fill_page(service, blocks)
+        with gr.Tab("Listen and judge", id="listen"):
+            listen_page(pool)
+    return blocks
+
+
+def make_app(api_url: str, *, pool: str = "default", api: Api | None = None) -> FastAPI:
+    """Return the whole server: the pages and their routes."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    service = api or Api(api_url)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(make_router(service))
+    mounted: FastAPI = gr.mount_gradio_app(
+        app,
+        build(api_url, pool=pool, api=service),
+        path="/",
+        theme=make_theme(),
+        css_paths=[ASSETS / "page.css"],
+        footer_links=[],
+        ssr_mode=False,
+        show_error=False,
+    )
+    return mounted
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve the pages until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m harmonixr_ui", description=__doc__)
+    parser.add_argument("--api", default="http://127.0.0.1:8000", help="where the service answers (%(default)s)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="port to listen on (%(default)s)")
+    parser.add_argument("--pool", default="default", help="the pool of pairs to judge (%(default)s)")
+    args = parser.parse_args(arguments)
+    uvicorn.run(make_app(args.api, pool=args.pool), host=args.host, port=args.port, log_level="warning")
+    return 0

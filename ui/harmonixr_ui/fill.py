@@ -1,0 +1,198 @@
+"""The page for filling a gap: choose a song, mark bars and tracks, ask for fills, or for two blind ones to judge."""
+
+from __future__ import annotations
+
+import base64
+import html
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from harmonixr_model import examples
+from harmonixr_platform.schemas import InfillRequest, InfillResponse
+from harmonixr_ui.api import Api, ApiError
+from harmonixr_ui.components import duel, song_view
+from harmonixr_ui.form import KEYS, Form, FormError, default_gap, infill_request, song_value, track_label
+from harmonixr_ui.routes import drawn
+
+_FIRST_EXAMPLE = "minuet-in-g"
+
+
+@dataclass(frozen=True, slots=True)
+class _Controls:
+    """The controls in the order of `Form`'s fields."""
+
+    first: gr.Number
+    last: gr.Number
+    tracks: gr.CheckboxGroup
+    n: gr.Slider
+    temperature: gr.Slider
+    seed: gr.Number
+    key: gr.Dropdown
+    pitch_min: gr.Number
+    pitch_max: gr.Number
+    max_polyphony: gr.Number
+    min_notes_per_bar: gr.Number
+    max_notes_per_bar: gr.Number
+
+    def all(self) -> list[Any]:
+        return [getattr(self, name) for name in self.__slots__]
+
+
+def fill_page(api: Api, blocks: gr.Blocks) -> None:
+    """Lay the page out inside the tab being built and connect it."""
+    with gr.Row(elem_classes="hx-source"):
+        example = gr.Dropdown(
+            [(_example_label(name), name) for name in examples.names()],
+            value=_FIRST_EXAMPLE,
+            label="Song",
+            info="An example, or drop your own MIDI file on the roll",
+            elem_id="hx-example",
+        )
+    notice = gr.HTML("", apply_default_css=False, elem_id="hx-notice")
+    view = song_view(elem_id="hx-song")
+    controls = _controls()
+    with gr.Row(elem_classes="hx-actions"):
+        fill = gr.Button("Fill the gap", variant="primary", elem_id="hx-fill")
+        blind = gr.Button("Two blind fills", elem_id="hx-blind")
+    own = duel(elem_id="hx-own")
+    _connect(api, blocks, _Page(example, notice, view, controls, fill, blind, own))
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    example: gr.Dropdown
+    notice: gr.HTML
+    view: gr.HTML
+    controls: _Controls
+    fill: gr.Button
+    blind: gr.Button
+    own: gr.HTML
+
+
+def _controls() -> _Controls:
+    with gr.Row(elem_classes="hx-controls"):
+        with gr.Column(min_width=280), gr.Group():
+            with gr.Row():
+                first = gr.Number(1, label="From bar", precision=0, minimum=1, elem_id="hx-first", min_width=90)
+                last = gr.Number(1, label="To bar", precision=0, minimum=1, elem_id="hx-last", min_width=90)
+            tracks = gr.CheckboxGroup([], label="Tracks to fill", elem_id="hx-tracks")
+        with gr.Column(min_width=280), gr.Group():
+            n = gr.Slider(1, 8, value=3, step=1, label="How many fills")
+            temperature = gr.Slider(
+                0.2, 1.6, value=1.0, step=0.05, label="Temperature: lower is safer, higher is freer"
+            )
+            seed = gr.Number(None, label="Seed (empty: a new one each time)", precision=0, minimum=0)
+        with gr.Column(min_width=280), gr.Accordion("Limits every fill keeps", open=False):
+            key = gr.Dropdown([("any", ""), *((k, k) for k in KEYS)], value="", label="Key")
+            with gr.Row():
+                low = gr.Number(None, label="Lowest pitch", precision=0, minimum=0, maximum=127, min_width=90)
+                high = gr.Number(None, label="Highest pitch", precision=0, minimum=0, maximum=127, min_width=90)
+            voices = gr.Number(None, label="Notes at once, at most", precision=0, minimum=1, maximum=32)
+            with gr.Row():
+                fewest = gr.Number(None, label="Notes a bar, at least", precision=0, minimum=0, min_width=90)
+                most = gr.Number(None, label="Notes a bar, at most", precision=0, minimum=0, min_width=90)
+    return _Controls(first, last, tracks, n, temperature, seed, key, low, high, voices, fewest, most)
+
+
+def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
+    gap: list[Any] = [page.controls.first, page.controls.last, page.controls.tracks]
+    shown = [page.view, *gap, page.own, page.notice]
+
+    async def show(name: str, midi_base64: str) -> tuple[Any, ...]:
+        try:
+            song = await api.inspect(midi_base64)
+        except ApiError as error:
+            return (*(gr.skip() for _ in range(5)), alert(error.detail))
+        if not song.tracks:
+            return (*(gr.skip() for _ in range(5)), alert(f"{name} holds no notes; choose another file."))
+        (first, last), count = default_gap(song), len(song.bars)
+        chosen = [song.tracks[0].number]
+        return (
+            gr.HTML(value=song_value(name, midi_base64, song), selection=_selection(first, last, chosen)),
+            gr.Number(first, maximum=count),
+            gr.Number(last, maximum=count),
+            gr.CheckboxGroup(choices=[(track_label(t), t.number) for t in song.tracks], value=chosen),
+            None,
+            "",
+        )
+
+    async def show_example(name: str) -> tuple[Any, ...]:
+        return await show(examples.about(name).title, base64.b64encode(examples.load(name)).decode())
+
+    async def show_file(event: gr.EventData) -> tuple[Any, ...]:
+        return await show(event.name, event.midi_base64)
+
+    def pick(event: gr.EventData) -> tuple[int, int]:
+        return int(event.first), int(event.last)
+
+    async def ask(value: dict[str, Any] | None, *fields: Any) -> tuple[Any, Any, Any]:
+        try:
+            request = _request(value, fields)
+            answer = await api.infill(request)
+        except (ApiError, FormError) as error:
+            return gr.skip(), gr.skip(), alert(str(error))
+        return {**(value or {}), "answer": answer_value(request, answer)}, None, ""
+
+    def ask_two(value: dict[str, Any] | None, *fields: Any) -> tuple[Any, Any]:
+        try:
+            request = _request(value, fields)
+        except FormError as error:
+            return gr.skip(), alert(str(error))
+        # A new serial makes the same request twice two presentations.
+        return {"infill": request.model_dump(mode="json"), "serial": secrets.token_hex(8)}, ""
+
+    def refuse(event: gr.EventData) -> str:
+        return alert(event.detail)
+
+    hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    gr.on([page.example.input, blocks.load], show_example, page.example, shown, **hidden)
+    page.view.open(show_file, None, shown, **hidden)
+    page.view.refuse(refuse, None, page.notice, **hidden)
+    page.view.pick(pick, None, gap[:2], **hidden)
+    changes: list[Any] = [control.change for control in gap]
+    gr.on(changes, lambda *g: gr.HTML(selection=_selection(*g)), gap, page.view, **hidden)
+    fields = [page.view, *page.controls.all()]
+    page.fill.click(ask, fields, [page.view, page.own, page.notice], **(hidden | {"show_progress": "minimal"}))
+    page.blind.click(ask_two, fields, [page.own, page.notice], **hidden)
+
+
+def answer_value(request: InfillRequest, answer: InfillResponse) -> dict[str, Any]:
+    """Return what the song view shows of an answer."""
+    return {
+        "request_id": answer.request_id,
+        "seed": answer.seed,
+        "model_version": answer.model_version,
+        "bars": request.region.bars,
+        "tracks": request.region.tracks,
+        "fills": [
+            {
+                "midi_base64": candidate.midi_base64,
+                "reward": candidate.reward,
+                "notes": [drawn(note) for note in candidate.notes],
+            }
+            for candidate in answer.candidates
+        ],
+    }
+
+
+def alert(sentence: str) -> str:
+    """Return a sentence as something screen readers announce."""
+    return f'<div class="hx-alert" role="alert">{html.escape(sentence)}</div>'
+
+
+def _request(value: dict[str, Any] | None, fields: tuple[Any, ...]) -> InfillRequest:
+    if not value:
+        raise FormError("Choose a song first.")
+    return infill_request(Form(*fields), value["midi_base64"])
+
+
+def _selection(first: float | None, last: float | None, tracks: list[int]) -> dict[str, Any]:
+    return {"first": first, "last": last, "tracks": tracks}
+
+
+def _example_label(name: str) -> str:
+    example = examples.about(name)
+    return f"{example.title} — {example.composer}"

@@ -1,0 +1,81 @@
+"""Turn what the page's controls say into a request. Knows nothing of Gradio or HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from harmonixr_platform.schemas import InfillRequest, InspectResponse, TrackView
+
+TONICS = "C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"
+KEYS = tuple(f"{tonic} {mode}" for mode in ("major", "minor") for tonic in TONICS)
+
+
+class FormError(ValueError):
+    """A control holds what cannot be asked for: one sentence to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What the controls say. Bars and tracks count from 1; None where a field is empty."""
+
+    first: float | None
+    last: float | None
+    tracks: Sequence[int]
+    n: float = 1
+    temperature: float = 1.0
+    seed: float | None = None
+    key: str | None = None
+    pitch_min: float | None = None
+    pitch_max: float | None = None
+    max_polyphony: float | None = None
+    min_notes_per_bar: float | None = None
+    max_notes_per_bar: float | None = None
+
+
+def infill_request(form: Form, midi_base64: str) -> InfillRequest:
+    """Return the request. Raises FormError with a sentence that says what would work."""
+    first, last = _whole(form.first), _whole(form.last)
+    if first is None or last is None:
+        raise FormError("Say which bars to fill: a first and a last bar.")
+    if first > last:
+        raise FormError(f"The first bar ({first}) comes after the last ({last}); swap them.")
+    if not form.tracks:
+        raise FormError("Choose at least one track to fill.")
+    limits = "pitch_min", "pitch_max", "max_polyphony", "min_notes_per_bar", "max_notes_per_bar"
+    try:
+        return InfillRequest.model_validate(
+            {
+                "midi_base64": midi_base64,
+                "region": {"bars": f"{first}-{last}", "tracks": sorted(form.tracks)},
+                "controls": {"key": form.key or None} | {name: _whole(getattr(form, name)) for name in limits},
+                "sampling": {"n": int(form.n), "temperature": form.temperature, "seed": _whole(form.seed)},
+            }
+        )
+    except ValidationError as error:
+        first_error = error.errors()[0]
+        name = str(first_error["loc"][-1]).replace("_", " ")
+        raise FormError(f"{name.capitalize()}: {first_error['msg'].lower()}.") from error
+
+
+def default_gap(song: InspectResponse) -> tuple[int, int]:
+    """Return the bars to mark at first: 5 to 8 where there are that many."""
+    count = len(song.bars)
+    return (5, 8) if count >= 8 else (max(1, count // 2), max(1, count // 2))
+
+
+def track_label(track: TrackView) -> str:
+    """Return a track's name as the page shows it."""
+    return f"{track.number} · {track.name or ('Drums' if track.is_drum else 'Track')}"
+
+
+def song_value(name: str, midi_base64: str, song: InspectResponse) -> dict[str, Any]:
+    """Return what the song view shows before anything is filled."""
+    return {"name": name, "midi_base64": midi_base64, "song": song.model_dump(mode="json"), "answer": None}
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
