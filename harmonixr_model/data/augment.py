@@ -1,0 +1,58 @@
+"""The same music, a little different: another key, loudness, pace, order or choice of tracks. Knows no tokens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from harmonixr_model.music.score import Score, Tempo, Track
+
+MAX_TRANSPOSE = 6
+MAX_LOUDER = 12
+TEMPO_SPREAD = 0.12
+DROP_CHANCE, DROP_SHARE = 0.25, 0.3
+PERMUTE_CHANCE = 0.5
+
+
+def augment(score: Score, rng: np.random.Generator) -> Score:
+    """Return a variant of a score: transposed (not drums), louder or softer, quicker or slower, some tracks gone.
+
+    At least one track stays. Draws are made in the same number and order always, so one seed gives one variant.
+    """
+    semitones = _transposition(score, rng)
+    louder = int(rng.integers(-MAX_LOUDER, MAX_LOUDER + 1))
+    pace = float(np.exp(rng.uniform(-TEMPO_SPREAD, TEMPO_SPREAD)))
+    tracks = [_varied(track, 0 if track.is_drum else semitones, louder) for track in score.tracks]
+    return replace(
+        score,
+        tracks=tuple(_chosen(tracks, rng)),
+        tempos=tuple(Tempo(t.tick, max(1, min(0xFFFFFF, round(t.us_per_quarter * pace)))) for t in score.tempos),
+    )
+
+
+def _transposition(score: Score, rng: np.random.Generator) -> int:
+    """Draw among the transpositions that keep every pitch within MIDI's range."""
+    pitches = [note.pitch for track in score.tracks if not track.is_drum for note in track.notes]
+    low = max(-MAX_TRANSPOSE, -min(pitches, default=0))
+    high = min(MAX_TRANSPOSE, 127 - max(pitches, default=127))
+    return int(rng.integers(low, high + 1))
+
+
+def _varied(track: Track, semitones: int, louder: int) -> Track:
+    return replace(
+        track,
+        notes=tuple(
+            note._replace(pitch=note.pitch + semitones, velocity=min(127, max(1, note.velocity + louder)))
+            for note in track.notes
+        ),
+    )
+
+
+def _chosen(tracks: list[Track], rng: np.random.Generator) -> list[Track]:
+    drops = rng.random() < DROP_CHANCE
+    stays = rng.random(len(tracks)) >= DROP_SHARE
+    is_permuted = rng.random() < PERMUTE_CHANCE
+    order = rng.permutation(len(tracks))
+    kept = [i for i in range(len(tracks)) if not drops or stays[i]] or [int(order[0])]
+    return [tracks[i] for i in (sorted(kept, key=order.tolist().index) if is_permuted else kept)]

@@ -1,0 +1,209 @@
+"""Folders of MIDI into a corpus, in three steps: plan shards, fill each one, finish. Knows nothing of who runs them.
+
+A shard that is on disk is not made again, so an interrupted ingest goes on where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harmonixr_model.data.corpus import FORMAT, Piece, shard_records, write_atomically, write_manifest, write_shard
+from harmonixr_model.data.dedup import near_duplicates
+from harmonixr_model.data.ingest import Rejected, read_file
+from harmonixr_model.data.splits import split_of, split_of_given
+from harmonixr_model.errors import CorpusError
+
+SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
+FILES_PER_SHARD = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """The files of one shard: (path relative to its folder, where it is)."""
+
+    name: str
+    files: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """What became of a shard's files; `rejected` counts by reason."""
+
+    name: str
+    files: int
+    notes: int
+    rejected: dict[str, int]
+    was_there: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What an ingest found: pieces kept, duplicates left out, clusters of near-duplicates, rejects, pieces by split."""
+
+    files: int
+    pieces: int
+    notes: int
+    exact_duplicates: int
+    near_duplicates: int
+    pseudo_bars: int
+    rejected: dict[str, int]
+    splits: dict[str, int]
+
+
+def find_files(folders: Sequence[Path]) -> list[tuple[str, str]]:
+    """Return (relative path, path) of every MIDI file under the folders, sorted; raises CorpusError without any."""
+    found: list[tuple[str, str]] = []
+    for folder in folders:
+        if not folder.exists():
+            raise FileNotFoundError(2, "no such folder", str(folder))
+        if folder.is_file():
+            found.append((folder.name, str(folder.resolve())))
+            continue
+        for where, _, names in os.walk(folder, followlinks=True):
+            found += [
+                (str((Path(where) / name).relative_to(folder)), str((Path(where) / name).resolve()))
+                for name in names
+                if name.lower().endswith(SUFFIXES)
+            ]
+    if not found:
+        raise CorpusError(
+            f"no MIDI file ({', '.join(SUFFIXES)}) under {', '.join(map(str, folders))}; give the folder that has them"
+        )
+    return sorted(set(found))
+
+
+def plan_shards(files: Sequence[tuple[str, str]], out: Path) -> list[ShardPlan]:
+    """Return the shards to fill, and write the plan down; raises CorpusError when `out` holds another one."""
+    plans = [
+        ShardPlan(f"{i // FILES_PER_SHARD:05d}", tuple(files[i : i + FILES_PER_SHARD]))
+        for i in range(0, len(files), FILES_PER_SHARD)
+    ]
+    plan = json.dumps({"format": FORMAT, "files": [list(file) for file in files]}).encode()
+    path = out / "plan.json"
+    if path.exists() and path.read_bytes() != plan:
+        raise CorpusError(f"{out} holds an ingest of other files; give another --out, or remove that folder")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, plan)
+    return plans
+
+
+def fill_shard(plan: ShardPlan, out: Path) -> ShardResult:
+    """Read the files of one shard and write it, unless it is there; a damaged file is counted, never raised."""
+    rejects_path = out / "shards" / f"{plan.name}.rejects.jsonl"
+    was_there = (out / "shards" / f"{plan.name}.jsonl").exists() and rejects_path.exists()
+    if was_there:
+        lines = [json.loads(line) for line in rejects_path.read_text().splitlines()]
+        return ShardResult(plan.name, len(plan.files), 0, dict(Counter(line["reason"] for line in lines)), True)
+    rejects: list[dict[str, str]] = []
+    pieces = []
+    for relative, path in plan.files:
+        parsed = read_path(path)
+        if isinstance(parsed, Rejected):
+            rejects.append({"path": relative, **asdict(parsed)})
+            continue
+        piece = Piece(
+            path=relative,
+            has_pseudo_bars=parsed.has_pseudo_bars,
+            notes=parsed.notes,
+            notes_hash=parsed.notes_hash,
+            fingerprint=parsed.fingerprint,
+        )
+        pieces.append((piece, parsed.score))
+    (out / "shards").mkdir(parents=True, exist_ok=True)
+    write_atomically(rejects_path, "".join(json.dumps(reject) + "\n" for reject in rejects).encode())
+    notes = write_shard(out, plan.name, pieces)
+    return ShardResult(plan.name, len(plan.files), notes, dict(Counter(r["reason"] for r in rejects)), False)
+
+
+def read_path(path: str) -> Any:
+    """Read one file from disk: what `read_file` says, or Rejected when the file itself cannot be read."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        return Rejected("unreadable", error.strerror or "cannot be read")
+    return read_file(data)
+
+
+def read_given_manifest(path: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of a manifest by path; it needs the columns path, piece_id and split."""
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        missing = {"path", "piece_id", "split"} - set(reader.fieldnames or ())
+        if missing:
+            raise CorpusError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+        return {row["path"]: row for row in reader}
+
+
+def finish(out: Path, *, given: Mapping[str, Mapping[str, str]] | None = None) -> Summary:
+    """Leave out exact duplicates, give near-duplicates one piece_id, split by piece, and write the manifest.
+
+    With `given` rows (see `read_given_manifest`) their piece_id, split, source, composer, title and licence hold, and
+    pieces they do not name are left out.
+    """
+    records = [record | {"shard": shard} for shard, record in shard_records(out)]
+    files = len(records)
+    if given is not None:
+        records = [record for record in records if record["path"] in given]
+    unique = list(_first_of_each_hash(records))
+    first_of = near_duplicates([record["fingerprint"] for record in unique])
+    kept = []
+    for record, first in zip(unique, first_of, strict=True):
+        kept.append(record | _identity(record, unique[first], given))
+    kept = _one_split_a_cluster(kept, first_of)
+    rejected = _rejects(out)
+    summary = Summary(
+        files=files + sum(rejected.values()),
+        pieces=len(kept),
+        notes=sum(record["notes"] for record in kept),
+        exact_duplicates=len(records) - len(unique),
+        near_duplicates=sum(first != i for i, first in enumerate(first_of)),
+        pseudo_bars=sum(record["has_pseudo_bars"] for record in kept),
+        rejected=rejected,
+        splits=dict(Counter(record["split"] for record in kept)),
+    )
+    write_manifest(out, kept, made=asdict(summary))
+    return summary
+
+
+def _first_of_each_hash(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    seen: set[str] = set()
+    for record in records:
+        if record["notes_hash"] not in seen:
+            seen.add(record["notes_hash"])
+            yield record
+
+
+def _identity(
+    record: Mapping[str, Any], first: Mapping[str, Any], given: Mapping[str, Mapping[str, str]] | None
+) -> dict[str, str]:
+    if given is None:
+        piece_id = str(first["notes_hash"])[:16]
+        return {"piece_id": piece_id, "split": split_of(piece_id), "source": str(record["path"]).split("/")[0]}
+    row = given[record["path"]]
+    known = {name: row.get(name, "") or "" for name in ("piece_id", "source", "composer", "title", "licence")}
+    return known | {"split": split_of_given(row["split"], row["piece_id"])}
+
+
+def _one_split_a_cluster(records: list[dict[str, Any]], first_of: Sequence[int]) -> list[dict[str, Any]]:
+    """Return the records less those whose near-duplicate a given manifest put into another split: held out wins."""
+    order = ("test", "valid", "train")
+    best: dict[int, str] = {}
+    for record, first in zip(records, first_of, strict=True):
+        best[first] = min(best.get(first, "train"), record["split"], key=order.index)
+    return [record for record, first in zip(records, first_of, strict=True) if record["split"] == best[first]]
+
+
+def _rejects(out: Path) -> dict[str, int]:
+    """Gather the shards' rejects into rejects.jsonl and count them by reason."""
+    lines = [
+        line for path in sorted((out / "shards").glob("*.rejects.jsonl")) for line in path.read_text().splitlines()
+    ]
+    write_atomically(out / "rejects.jsonl", "".join(line + "\n" for line in lines).encode())
+    return dict(Counter(json.loads(line)["reason"] for line in lines).most_common())

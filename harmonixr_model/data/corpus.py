@@ -1,0 +1,193 @@
+"""A corpus on disk: shards of notes opened by memory map, and a manifest that says what each piece is.
+
+    corpus.json              format, counts, how it was made
+    shards/00000.npy         notes of many pieces, one after another (NOTE below)
+    shards/00000.jsonl       those pieces: tracks, tempos, metres, fingerprint
+    manifest.jsonl           the pieces that count, with piece_id and split; written last: what has it is whole
+
+Scores are on the token grid, already quantized. Reading needs numpy alone. Knows nothing of MIDI or models.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.errors import CorpusError
+from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
+from harmonixr_model.tokens.grid import GRID
+
+FORMAT = 1
+SPLITS = ("train", "valid", "test")
+# Steps, the vocabulary's durations, MIDI pitch and velocity: 8 bytes a note.
+NOTE = np.dtype([("onset", "<i4"), ("duration", "<u2"), ("pitch", "u1"), ("velocity", "u1")])
+_OPEN_SHARDS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What is known of a piece besides its notes.
+
+    Attributes:
+        path: where it was found, relative to the folder that was ingested.
+        piece_id: shared by near-duplicates, which a split never separates.
+        has_pseudo_bars: its file had no usable metre, so its 4/4 bars mean nothing.
+        fingerprint: a min-hash signature, the same in every key.
+        notes_hash: the same for files with the same notes.
+    """
+
+    path: str
+    source: str = ""
+    title: str = ""
+    composer: str = ""
+    licence: str = ""
+    piece_id: str = ""
+    split: str = ""
+    has_pseudo_bars: bool = False
+    notes: int = 0
+    notes_hash: str = ""
+    fingerprint: tuple[int, ...] = field(default=(), repr=False)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with draft.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(draft, path)
+
+
+def write_shard(folder: Path, name: str, pieces: Iterable[tuple[Piece, Score]]) -> int:
+    """Write one shard and return its number of notes; the .jsonl comes last, so a shard that has one is whole."""
+    shards = folder / "shards"
+    shards.mkdir(parents=True, exist_ok=True)
+    arrays: list[npt.NDArray[Any]] = []
+    lines: list[str] = []
+    first = 0
+    for piece, score in pieces:
+        record = _piece_record(piece, score, first)
+        for track in score.tracks:
+            arrays.append(np.array([tuple(note) for note in track.notes], dtype=NOTE))
+            first += len(track.notes)
+        lines.append(json.dumps(record, separators=(",", ":")))
+    notes = np.concatenate(arrays) if arrays else np.empty(0, dtype=NOTE)
+    draft = shards / f".{name}.{os.getpid()}.npy"
+    np.save(draft, notes)
+    os.replace(draft, shards / f"{name}.npy")
+    write_atomically(shards / f"{name}.jsonl", "".join(line + "\n" for line in lines).encode())
+    return len(notes)
+
+
+def _piece_record(piece: Piece, score: Score, first: int) -> dict[str, Any]:
+    tracks = []
+    for track in score.tracks:
+        tracks.append([track.program, int(track.is_drum), track.name, track.channel, first, len(track.notes)])
+        first += len(track.notes)
+    return {
+        "path": piece.path,
+        "notes_hash": piece.notes_hash,
+        "fingerprint": list(piece.fingerprint),
+        "has_pseudo_bars": piece.has_pseudo_bars,
+        "notes": piece.notes,
+        "tracks": tracks,
+        "tempos": [list(tempo) for tempo in score.tempos],
+        "metres": [list(metre) for metre in score.time_signatures],
+    }
+
+
+def shard_records(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (shard name, record) of every piece in every whole shard, in order."""
+    for path in sorted((folder / "shards").glob("[0-9]*[0-9].jsonl")):
+        for line in path.read_text().splitlines():
+            yield path.stem, json.loads(line)
+
+
+def write_manifest(folder: Path, records: Iterable[Mapping[str, Any]], *, made: Mapping[str, Any]) -> None:
+    """Complete a corpus: `records` are shard records with shard, piece_id, split, source and licence added."""
+    lines = [json.dumps(record, separators=(",", ":")) for record in records]
+    write_atomically(folder / "corpus.json", json.dumps({"format": FORMAT, **made}, indent=1).encode())
+    write_atomically(folder / "manifest.jsonl", "".join(line + "\n" for line in lines).encode())
+
+
+class Corpus:
+    """Pieces by number. Opening reads the manifest; notes stay on disk until asked for."""
+
+    def __init__(self, folder: Path, made: dict[str, Any], records: list[dict[str, Any]]) -> None:
+        self.folder = folder
+        self.made = made
+        self._records = records
+        self._shard = lru_cache(_OPEN_SHARDS)(self._open_shard)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Corpus:
+        """Open a corpus that `harmonixr ingest` finished; raises CorpusError."""
+        folder = Path(folder)
+        try:
+            made = json.loads((folder / "corpus.json").read_text())
+            records = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+        except FileNotFoundError as error:
+            raise CorpusError(
+                f"{folder} holds no finished corpus ({Path(error.filename).name} is missing); "
+                f"make one with `harmonixr ingest FOLDER --out {folder}`"
+            ) from None
+        except ValueError as error:
+            raise CorpusError(f"{folder} is damaged ({error}); ingest it again") from None
+        if made.get("format") != FORMAT:
+            raise CorpusError(f"{folder} has format {made.get('format')}, this version reads {FORMAT}; ingest it again")
+        return cls(folder, made, records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getstate__(self) -> tuple[Path, dict[str, Any], list[dict[str, Any]]]:
+        return self.folder, self.made, self._records
+
+    def __setstate__(self, state: tuple[Path, dict[str, Any], list[dict[str, Any]]]) -> None:
+        Corpus.__init__(self, *state)
+
+    def split(self, name: str) -> list[int]:
+        """Return the numbers of the pieces of a split."""
+        if name not in SPLITS:
+            raise CorpusError(f"there is no split {name!r}; choose one of {', '.join(SPLITS)}")
+        return [i for i, record in enumerate(self._records) if record["split"] == name]
+
+    def piece(self, index: int) -> Piece:
+        """Return what is known of a piece."""
+        record = self._records[index]
+        known = {name: record[name] for name in Piece.__dataclass_fields__ if name in record}
+        return Piece(**known | {"fingerprint": tuple(record["fingerprint"])})
+
+    def score(self, index: int) -> Score:
+        """Return a piece as a grid score."""
+        record = self._records[index]
+        notes = self._shard(record["shard"])
+        return Score(
+            ticks_per_quarter=GRID,
+            tracks=tuple(
+                Track(_notes(notes[first : first + count]), program, bool(is_drum), name, channel)
+                for program, is_drum, name, channel, first, count in record["tracks"]
+            ),
+            tempos=tuple(Tempo(*tempo) for tempo in record["tempos"]),
+            time_signatures=tuple(TimeSignature(*metre) for metre in record["metres"]),
+        )
+
+    def _open_shard(self, name: str) -> npt.NDArray[Any]:
+        try:
+            notes: npt.NDArray[Any] = np.load(self.folder / "shards" / f"{name}.npy", mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise CorpusError(f"{self.folder}: shard {name} cannot be read ({error}); ingest it again") from None
+        return notes
+
+
+def _notes(rows: npt.NDArray[Any]) -> tuple[Note, ...]:
+    return tuple(map(Note._make, rows.tolist()))

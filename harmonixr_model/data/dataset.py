@@ -1,0 +1,144 @@
+"""Training examples from a corpus: a window of a piece, something hidden in it, and the answer.
+
+An example is a function of (seed, step, index) alone: whichever worker builds it, and whenever. Knows nothing of torch.
+"""
+
+# T tokens
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.data.augment import augment
+from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.data.masking import Mask, Scene, draw_mask
+from harmonixr_model.data.window import choose_window, cut
+from harmonixr_model.errors import CorpusError, PromptError
+from harmonixr_model.music.score import Note, Score
+from harmonixr_model.tokens.infill import (
+    EncodedScore,
+    InfillLayout,
+    answer_notes,
+    build_layout,
+    coordinates_of,
+    encode_answer,
+)
+
+_CACHED_PIECES = 256
+_ATTEMPTS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetConfig:
+    """Which split and sources, the most tokens of an example, and whether to vary the music.
+
+    Pieces are drawn in proportion to their notes to the power of `length_power`: 1 would let long pieces dominate, 0
+    would show a drum loop as often as a song.
+    """
+
+    split: str = "train"
+    max_tokens: int = 1024
+    augments: bool = True
+    length_power: float = 0.6
+    sources: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One sequence, prefix then fill.
+
+    Attributes:
+        tokens: int32 [T].
+        coordinates: int16 [T, 3].
+        prefix_length: tokens of the prefix, SEP included.
+        loss_mask: bool [T], the tokens to be predicted: the fill's, its forced headers left out.
+    """
+
+    tokens: npt.NDArray[np.int32]
+    coordinates: npt.NDArray[np.int16]
+    prefix_length: int
+    loss_mask: npt.NDArray[np.bool_]
+
+
+class InfillDataset:
+    """Examples drawn from one split of a corpus."""
+
+    def __init__(self, corpus: Corpus, config: DatasetConfig) -> None:
+        self.corpus = corpus
+        self.config = config
+        self.pieces = [
+            i for i in corpus.split(config.split) if not config.sources or corpus.piece(i).source in config.sources
+        ]
+        if not self.pieces:
+            raise CorpusError(f"{corpus.folder} has no {config.split} pieces; ingest more music, or split it otherwise")
+        weights = np.array([corpus.piece(i).notes for i in self.pieces], dtype=float) ** config.length_power
+        self._cumulative = np.cumsum(weights / weights.sum())
+        self._encoded = lru_cache(_CACHED_PIECES)(self._encode)
+
+    def __getstate__(self) -> tuple[Corpus, DatasetConfig]:
+        return self.corpus, self.config
+
+    def __setstate__(self, state: tuple[Corpus, DatasetConfig]) -> None:
+        InfillDataset.__init__(self, *state)
+
+    def example(self, index: int, *, step: int, seed: int) -> Example:
+        """Return example `index` of training step `step`; the same arguments give the same one."""
+        rng = np.random.default_rng((seed, step, index))
+        for attempt in range(_ATTEMPTS):
+            piece = self.pieces[min(int(np.searchsorted(self._cumulative, rng.random())), len(self.pieces) - 1)]
+            # A window whose answer came out too long is tried again, a little smaller each time.
+            example = self._draw(self._encoded(piece), rng, budget=round(self.config.max_tokens * 0.9**attempt))
+            if example is not None:
+                return example
+        raise CorpusError(
+            f"no window of {self.config.max_tokens} tokens could be cut from {_ATTEMPTS} pieces; "
+            "give a longer context, or leave out music with thousands of notes a bar"
+        )
+
+    def _encode(self, piece: int) -> EncodedScore:
+        return EncodedScore(self.corpus.score(piece))
+
+    def _draw(self, encoded: EncodedScore, rng: np.random.Generator, *, budget: int) -> Example | None:
+        bars = choose_window(encoded, rng, budget=round(budget * 0.95))
+        score = cut(encoded, bars)
+        if not score.tracks:
+            return None
+        score = augment(score, rng) if self.config.augments else score
+        window = EncodedScore(score)
+        scene = Scene(window, score.bars_until(bars[-1].end - bars[0].start))
+        return example_of(window, draw_mask(scene, rng), max_tokens=self.config.max_tokens)
+
+
+def example_of(full: EncodedScore, mask: Mask, *, max_tokens: int) -> Example | None:
+    """Return the example that hides `mask` in a score, or None when nothing is hidden or it takes too many tokens."""
+    if not mask.cells:
+        return None
+    if mask.future_from is not None:
+        full = EncodedScore(_until(full.score, mask.future_from))
+    context = full.without(mask.cells, mask.locks)
+    try:
+        layout = build_layout(context, mask.cells, max_prefix_tokens=max_tokens)
+    except PromptError:
+        return None
+    notes = answer_notes(layout, full, mask.locks)
+    example = _assemble(layout, notes)
+    return example if any(notes) and len(example.tokens) <= max_tokens else None
+
+
+def _assemble(layout: InfillLayout, notes: list[tuple[Note, ...]]) -> Example:
+    fill, is_forced = encode_answer(layout, notes)
+    return Example(
+        tokens=np.concatenate([layout.prefix, fill]),
+        coordinates=np.concatenate([layout.coordinates, coordinates_of(layout, fill)]),
+        prefix_length=len(layout.prefix),
+        loss_mask=np.concatenate([np.zeros(len(layout.prefix), dtype=bool), ~is_forced]),
+    )
+
+
+def _until(score: Score, end: int) -> Score:
+    tracks = (replace(t, notes=tuple(n for n in t.notes if n.onset < end)) for t in score.tracks)
+    return replace(score, tracks=tuple(tracks))

@@ -1,0 +1,87 @@
+"""Find the same music twice: in another key, another arrangement of tracks, with a note more or less.
+
+A piece is a set of shingles, runs of onsets with the intervals and rhythm between their top notes; the similarity of
+two pieces is the Jaccard index of their sets, estimated by min-hash (Broder 1997) and found by banding (Leskovec et
+al., "Mining of Massive Datasets", 3.4). Knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.music.score import Score
+
+SIGNATURE = 64
+BANDS = 16
+SHINGLE = 8
+SIMILAR = 0.5
+_RHYTHM_STEPS = 6  # sixteenths: timing finer than that differs between performances of one file
+_MULTIPLIERS = np.random.default_rng(0).integers(1, 2**63, size=SIGNATURE, dtype=np.uint64) | np.uint64(1)
+_SHIFTS = np.random.default_rng(1).integers(0, 2**63, size=SIGNATURE, dtype=np.uint64)
+
+
+def fingerprint(score: Score) -> tuple[int, ...]:
+    """Return the min-hash signature of a grid score: the same in every key; empty for pieces of too few onsets."""
+    shingles = _shingles(score)
+    if not len(shingles):
+        return ()
+    # Multiply-add hashing modulo 2^64, the upper half kept: enough mixing for estimates of this size.
+    hashed = (shingles[:, None] * _MULTIPLIERS + _SHIFTS) >> np.uint64(32)
+    return tuple(int(value) for value in hashed.min(axis=0))
+
+
+def _shingles(score: Score) -> npt.NDArray[np.uint64]:
+    """Return a hash of each run of SHINGLE steps along the highest note of each onset; drums alone go by pitch too."""
+    pitched = [t for t in score.tracks if not t.is_drum] or list(score.tracks)
+    notes = np.array([(n.onset, n.pitch) for track in pitched for n in track.notes], dtype=np.int64).reshape(-1, 2)
+    if len(notes) == 0:
+        return np.empty(0, dtype=np.uint64)
+    notes = notes[np.lexsort((notes[:, 1], notes[:, 0]))]
+    is_top = np.append(notes[1:, 0] != notes[:-1, 0], True)
+    top = notes[is_top]
+    if len(top) <= SHINGLE:
+        return np.empty(0, dtype=np.uint64)
+    interval = np.diff(top[:, 1]) + 128
+    rhythm = np.minimum(np.diff(top[:, 0]) // _RHYTHM_STEPS, 63)
+    symbols = (interval * 64 + rhythm).astype(np.uint64)
+    runs = np.lib.stride_tricks.sliding_window_view(symbols, SHINGLE)
+    value = np.zeros(len(runs), dtype=np.uint64)
+    for column in range(SHINGLE):
+        value = (value ^ runs[:, column]) * np.uint64(0x9E3779B97F4A7C15)
+        value ^= value >> np.uint64(29)
+    return np.unique(value)
+
+
+def similarity(one: Sequence[int], two: Sequence[int]) -> float:
+    """Return the estimated Jaccard index of two signatures."""
+    if not one or not two:
+        return 0.0
+    return float(np.mean(np.array(one) == np.array(two)))
+
+
+def near_duplicates(signatures: Sequence[Sequence[int]]) -> list[int]:
+    """Return for each piece the number of the first piece of its cluster; clusters are closed under similarity."""
+    parent = list(range(len(signatures)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    rows = SIGNATURE // BANDS
+    buckets: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i, signature in enumerate(signatures):
+        for band in range(BANDS if signature else 0):
+            key = (band, *signature[band * rows : (band + 1) * rows])
+            # Comparing with the first few of a bucket is enough: what is like them joins their cluster.
+            for other in buckets[key][:4]:
+                if root(i) != root(other) and similarity(signature, signatures[other]) >= SIMILAR:
+                    low, high = sorted((root(i), root(other)))
+                    parent[high] = low
+            buckets[key].append(i)
+    return [root(i) for i in range(len(signatures))]

@@ -1,0 +1,138 @@
+"""One MIDI file into a grid score, or the reason why not. Knows nothing of folders, shards or workers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.data.dedup import fingerprint
+from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
+from harmonixr_model.tokens.grid import quantize
+
+MAX_BYTES = 8 << 20
+MIN_NOTES, MAX_NOTES = 24, 60_000
+MAX_QUARTERS = 8_000
+# Below this, onsets are spread over the beat as if there were none (see `metre_strength`).
+MIN_METRE_STRENGTH = 0.15
+COMMON_TIME = TimeSignature(0, 4, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why a file is left out: a reason to count by, and what was found."""
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A file's music on the token grid."""
+
+    score: Score
+    has_pseudo_bars: bool
+    notes: int
+    notes_hash: str
+    fingerprint: tuple[int, ...]
+
+
+def read_file(data: bytes) -> Parsed | Rejected:
+    """Read one file. Never raises for what a file may hold.
+
+    A file whose metre is a placeholder (1/4 throughout) or whose onsets know no beat gets 4/4 bars that mean nothing,
+    and says so.
+    """
+    if len(data) > MAX_BYTES:
+        return Rejected("too_large", f"{len(data)} bytes, the limit is {MAX_BYTES}")
+    if data[:4] != b"MThd" and not (data[:4] == b"RIFF" and b"MThd" in data[:64]):
+        return Rejected("not_midi", f"begins with {data[:4]!r}")
+    score = _parse(data)
+    if isinstance(score, Rejected):
+        return score
+    notes = sum(len(track.notes) for track in score.tracks)
+    if notes < MIN_NOTES:
+        return Rejected("too_short" if notes else "empty", f"{notes} notes, at least {MIN_NOTES} are needed")
+    if notes > MAX_NOTES or score.end > MAX_QUARTERS * score.ticks_per_quarter:
+        return Rejected("too_long", f"{notes} notes, {score.end // score.ticks_per_quarter} quarters")
+    has_pseudo_bars = not has_usable_metre(score)
+    if has_pseudo_bars:
+        score = replace(score, time_signatures=(COMMON_TIME,))
+    grid = quantize(score)
+    grid = replace(grid, tracks=tuple(track for track in grid.tracks if track.notes))
+    return Parsed(grid, has_pseudo_bars, sum(len(t.notes) for t in grid.tracks), notes_hash(grid), fingerprint(grid))
+
+
+def has_usable_metre(score: Score) -> bool:
+    """Say whether bars and beats of this score mean something."""
+    metres = score.time_signatures
+    if metres and all((m.numerator, m.denominator) == (1, 4) for m in metres):
+        return False
+    return metre_strength(score) >= MIN_METRE_STRENGTH
+
+
+def metre_strength(score: Score) -> float:
+    """Return how far onsets gather on sixteenths or triplet eighths, 0 (evenly spread) to 1 (always on them).
+
+    The length of the mean of onsets as points on a circle, the mean resultant length of circular statistics.
+    """
+    onsets = np.array([note.onset for track in score.tracks for note in track.notes], dtype=float)
+    if not len(onsets):
+        return 0.0
+    quarters = onsets / score.ticks_per_quarter
+    return max(float(abs(np.exp(2j * np.pi * quarters * parts).mean())) for parts in (4, 3))
+
+
+def notes_hash(score: Score) -> str:
+    """Return a hash of the notes alone: the same music under other names, tempos or track orders gives the same."""
+    rows = sorted(
+        (note.onset, note.pitch, note.duration, track.program, track.is_drum)
+        for track in score.tracks
+        for note in track.notes
+    )
+    return hashlib.sha256(np.array(rows, dtype=np.int32).tobytes()).hexdigest()[:32]
+
+
+def _parse(data: bytes) -> Score | Rejected:
+    import symusic
+
+    try:
+        parsed = symusic.Score.from_midi(data)
+    except Exception as error:  # the parser raises bare RuntimeErrors, MemoryErrors and others for damaged files
+        return Rejected("unreadable", str(error)[:200])
+    if parsed.ticks_per_quarter < 1 or parsed.ticks_per_quarter > 0x7FFF:
+        return Rejected("no_beat", f"{parsed.ticks_per_quarter} ticks a quarter")
+    return Score(
+        ticks_per_quarter=parsed.ticks_per_quarter,
+        tracks=tuple(_track(track) for track in parsed.tracks if len(track.notes)),
+        tempos=_at_zero([Tempo(t.time, t.mspq) for t in parsed.tempos if t.mspq > 0], Tempo(0, 500_000)),
+        time_signatures=_at_zero(
+            [
+                TimeSignature(m.time, m.numerator, m.denominator)
+                for m in parsed.time_signatures
+                if m.numerator > 0 and m.denominator > 0
+            ],
+            COMMON_TIME,
+        ),
+    )
+
+
+def _at_zero(changes: list[Any], default: Any) -> tuple[Any, ...]:
+    """Return the changes in order, the last of several at one tick, with `default` in force from 0."""
+    latest = {0: default} | {change[0]: change for change in sorted(changes, key=lambda change: int(change[0]))}
+    return tuple(latest[tick] for tick in sorted(latest) if tick >= 0)
+
+
+def _track(track: Any) -> Track:
+    columns = track.notes.numpy()
+    onset, duration, pitch, velocity = (
+        np.asarray(columns[name], dtype=np.int64) for name in ("time", "duration", "pitch", "velocity")
+    )
+    keep: npt.NDArray[np.bool_] = (pitch >= 0) & (pitch < 128) & (velocity > 0) & (onset >= 0)
+    rows = np.stack([onset, np.maximum(duration, 1), pitch, np.minimum(velocity, 127)], axis=1)[keep]
+    notes = (Note(*row) for row in rows.tolist())
+    is_drum = bool(track.is_drum)
+    return Track((), int(track.program), is_drum, str(track.name), 9 if is_drum else 0).with_notes(notes)

@@ -1,0 +1,152 @@
+"""Choose what to hide: the mixture of gaps that an infill model learns from. Knows nothing of models or files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harmonixr_model.music.region import NoteKey
+from harmonixr_model.music.score import Bar
+from harmonixr_model.tokens.infill import EncodedScore, GridCell
+
+# How often a window holds one gap alone, as when the model is used; otherwise gaps are added up to a drawn share.
+SINGLE_CHANCE = 0.25
+MIN_SHARE, MAX_SHARE = 0.3, 0.7
+MAX_DRAWS = 24
+CONTINUATION_CHANCE = 0.1
+LOCK_CHANCE = 0.08
+
+Shape = Callable[["Scene", np.random.Generator], list[GridCell]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A window to hide parts of: its score and its bars."""
+
+    encoded: EncodedScore
+    bars: tuple[Bar, ...]
+
+    @property
+    def tracks(self) -> int:
+        """How many tracks there are."""
+        return len(self.encoded.tracks)
+
+    def cells(self, tracks: Sequence[int], first: int, count: int) -> list[GridCell]:
+        """Return whole-bar cells of some tracks over `count` bars from `first`."""
+        return [GridCell(track, bar.start, bar.end) for bar in self.bars[first : first + count] for track in tracks]
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """What is hidden: cells, notes within them that stay, and from which bar on nothing is shown (None: all is)."""
+
+    cells: tuple[GridCell, ...]
+    locks: frozenset[NoteKey]
+    future_from: int | None
+
+
+def draw_mask(scene: Scene, rng: np.random.Generator) -> Mask:
+    """Draw one mask of the mixture over a window.
+
+    A quarter of the windows hold one gap; the others hold gaps of one or several shapes until a share of the notes
+    between MIN_SHARE and MAX_SHARE is hidden, so that enough tokens carry loss. Some windows end with their gap
+    (continuation), some keep a third of the hidden notes (locks).
+    """
+    if rng.random() < CONTINUATION_CHANCE:
+        return _continuation(scene, rng)
+    is_single = rng.random() < SINGLE_CHANCE
+    share = float(rng.uniform(MIN_SHARE, MAX_SHARE))
+    notes = sum(len(track.notes) for track in scene.encoded.tracks)
+    cells: list[GridCell] = []
+    hidden = 0
+    for _ in range(MAX_DRAWS):
+        for cell in _draw_shape(rng)(scene, rng):
+            if not _overlaps(cell, cells):
+                cells.append(cell)
+                hidden += len(scene.encoded.hidden(cell))
+        if hidden and (is_single or hidden >= share * notes):
+            break
+    return Mask(tuple(cells), _draw_locks(scene, cells, rng), None)
+
+
+def _continuation(scene: Scene, rng: np.random.Generator) -> Mask:
+    count = int(rng.integers(1, max(2, min(8, len(scene.bars) // 2) + 1)))
+    first = int(rng.integers(0, len(scene.bars) - count + 1))
+    tracks = range(scene.tracks) if rng.random() < 0.7 else [int(rng.integers(scene.tracks))]
+    return Mask(tuple(scene.cells(list(tracks), first, count)), frozenset(), scene.bars[first + count - 1].end)
+
+
+def _draw_shape(rng: np.random.Generator) -> Shape:
+    return SHAPES[int(rng.choice(len(SHAPES), p=SHAPE_CHANCES))]
+
+
+def _one_track(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
+    count = int(rng.choice((1, 2, 4, 8), p=(0.2, 0.25, 0.4, 0.15)))
+    return scene.cells([_busy_track(scene, rng)], _first(scene, rng, count), count)
+
+
+def _all_tracks(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
+    count = int(rng.choice((1, 2, 4), p=(0.4, 0.35, 0.25)))
+    return scene.cells(range(scene.tracks), _first(scene, rng, count), count)
+
+
+def _whole_track(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
+    return scene.cells([_busy_track(scene, rng)], 0, len(scene.bars))
+
+
+def _scattered(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
+    count = int(rng.integers(2, 9))
+    cells = scene.cells(range(scene.tracks), _first(scene, rng, count), count)
+    return [cell for cell in cells if rng.random() < 0.4]
+
+
+def _beats(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
+    """Part of a bar, on beats or on sixteenths, of one track or of all."""
+    bar = scene.bars[int(rng.integers(len(scene.bars)))]
+    step = 24 if rng.random() < 0.7 else 6
+    edges = [*range(bar.start, bar.end, step), bar.end]
+    if len(edges) < 3:
+        return scene.cells([_busy_track(scene, rng)], bar.index, 1)
+    start, end = sorted(int(i) for i in rng.choice(len(edges), size=2, replace=False))
+    tracks = range(scene.tracks) if rng.random() < 0.3 else [_busy_track(scene, rng)]
+    return [GridCell(track, edges[start], edges[end]) for track in tracks]
+
+
+def _pitch_band(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
+    """The notes of one track above, below or between pitches that it has."""
+    count = int(rng.integers(1, 5))
+    track, first = _busy_track(scene, rng), _first(scene, rng, count)
+    bars = scene.bars[first : first + count]
+    pitches = [n.pitch for n in scene.encoded.notes(track, bars[0].start, bars[-1].end)]
+    if not pitches:
+        return []
+    one, two = sorted(int(rng.choice(pitches)) for _ in range(2))
+    low, high = ((0, two), (one, 127), (one, two))[int(rng.integers(3))]
+    return [replace(cell, low=low, high=high) for cell in scene.cells([track], first, count)]
+
+
+SHAPES: tuple[Shape, ...] = (_one_track, _all_tracks, _whole_track, _scattered, _beats, _pitch_band)
+SHAPE_CHANCES = (0.45, 0.2, 0.08, 0.12, 0.08, 0.07)
+
+
+def _busy_track(scene: Scene, rng: np.random.Generator) -> int:
+    """Draw a track, those with notes in more bars more often: gaps where nothing was teach little."""
+    weights = np.array([1 + sum(bool(scene.encoded.run(t, bar)) for bar in scene.bars) for t in range(scene.tracks)])
+    return int(rng.choice(scene.tracks, p=weights / weights.sum()))
+
+
+def _first(scene: Scene, rng: np.random.Generator, count: int) -> int:
+    return int(rng.integers(0, max(1, len(scene.bars) - count + 1)))
+
+
+def _overlaps(cell: GridCell, others: Sequence[GridCell]) -> bool:
+    return any(o.track == cell.track and o.start < cell.end and cell.start < o.end for o in others)
+
+
+def _draw_locks(scene: Scene, cells: Sequence[GridCell], rng: np.random.Generator) -> frozenset[NoteKey]:
+    if rng.random() >= LOCK_CHANCE:
+        return frozenset()
+    keys = [NoteKey(cell.track, n.onset, n.pitch) for cell in cells for n in scene.encoded.hidden(cell)]
+    return frozenset(key for key in keys if rng.random() < 0.35)

@@ -1,0 +1,54 @@
+"""Cut some bars out of a piece, with its context as a song of its own. Knows nothing of masks or tokens' layout."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import replace
+
+import numpy as np
+
+from harmonixr_model.music.score import Bar, Score, Tempo, TimeSignature
+from harmonixr_model.tokens.infill import EncodedScore
+
+# What a bar costs besides its notes (BAR, TS), and a track in it (TRACK); the header's share is small.
+_BAR_TOKENS, _TRACK_TOKENS, _HEADER_TOKENS = 2, 1, 8
+
+
+def bar_costs(encoded: EncodedScore, bars: tuple[Bar, ...], first: int, *, budget: int) -> list[int]:
+    """Return the tokens of bars `first`, `first + 1`, … as long as all together stay within `budget`; one at least."""
+    costs: list[int] = []
+    left = budget - _HEADER_TOKENS - 2 * len(encoded.tracks)
+    for bar in bars[first:]:
+        runs = [encoded.run(track, bar) for track in range(len(encoded.tracks))]
+        cost = _BAR_TOKENS + sum(len(run) + _TRACK_TOKENS for run in runs if run)
+        if costs and cost > left:
+            break
+        left -= cost
+        costs.append(cost)
+    return costs
+
+
+def choose_window(encoded: EncodedScore, rng: np.random.Generator, *, budget: int) -> tuple[Bar, ...]:
+    """Return consecutive bars that take about `budget` tokens, drawn so that every bar of the piece is as likely."""
+    bars = encoded.score.bars
+    anchor = int(rng.integers(len(bars)))
+    # Going back by half the length that fits from the anchor keeps the last bars of a piece as likely as the middle.
+    span = len(bar_costs(encoded, bars, anchor, budget=budget))
+    first = max(0, anchor - int(rng.integers(span)) if span > 1 else anchor)
+    if anchor + span >= len(bars):
+        first = max(0, min(first, len(bars) - span))
+    return bars[first : first + len(bar_costs(encoded, bars, first, budget=budget))]
+
+
+def cut(encoded: EncodedScore, bars: tuple[Bar, ...]) -> Score:
+    """Return the notes that begin in these bars as a score that begins with the first of them; silent tracks go."""
+    score, start, end = encoded.score, bars[0].start, bars[-1].end
+    tracks = []
+    for number, track in enumerate(score.tracks):
+        notes = encoded.notes(number, start, end)
+        if notes:
+            tracks.append(replace(track, notes=tuple(note._replace(onset=note.onset - start) for note in notes)))
+    pace = score.tempos[max(0, bisect_right(score.tempos, start, key=lambda t: t.tick) - 1)].us_per_quarter
+    metres = [TimeSignature(0, bars[0].numerator, bars[0].denominator)]
+    metres += [metre._replace(tick=metre.tick - start) for metre in score.time_signatures if start < metre.tick < end]
+    return replace(score, tracks=tuple(tracks), tempos=(Tempo(0, pace),), time_signatures=tuple(metres))
