@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from harmonixr_model.errors import ControlError
 
 _STEPS = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 # Sharps of the major key on each pitch class, flats negative; of two spellings the one with fewer signs.
 _SHARPS = 0, -5, 2, -3, 4, -1, 6, 1, -4, 3, -2, 5
+
+
+_LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+_KEY = re.compile(r"\s*([A-Ga-g])\s*([#♯b♭]?)\s*(major|minor|maj|min|m|)\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,21 @@ class Chord:
     def voicing(self, floor: int) -> tuple[int, ...]:
         """Return the chord's tones within the octave above `floor`, low to high."""
         return tuple(sorted(self.low(floor, index) for index in range(len(self.pitch_classes))))
+
+
+def read_key(text: str) -> Key:
+    """Return the key that a text like 'G major', 'Bb minor' or 'F#m' names; without a mode it is major.
+
+    Raises:
+        ControlError: the text is not of that form.
+    """
+    match = _KEY.fullmatch(text)
+    if not match:
+        raise ControlError(f"cannot read the key {text!r}; write a tonic and a mode, such as 'G major' or 'Bb minor'")
+    letter, sign, mode = match.groups()
+    shift = 1 if sign in {"#", "♯"} else -1 if sign else 0
+    # A lone m is minor, whatever its case says in some notations: 'CM' is rare and ambiguous.
+    return Key((_LETTERS[letter.upper()] + shift) % 12, "minor" if mode.lower() in {"minor", "min", "m"} else "major")
 
 
 def scale_of(key: Key) -> frozenset[int]:
