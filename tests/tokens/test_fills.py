@@ -70,7 +70,7 @@ def gaps(draw, *, shared_channels=False, one_cell_a_bar=False):
     for track in rng.sample(range(len(tracks)), rng.randint(1, len(tracks))):
         start, end = chosen[0].start, chosen[-1].end
         band = rng.choice([(0, 127), (0, 127), (low, 127 - low), (60, 67)])
-        if rng.random() < 0.4:
+        if rng.random() < 0.4 and end - start > 24:
             start, end = start + rng.randrange(12), end - rng.randrange(12)
         stretch = GridCell(track, start, end, *band)
         parts = split_at_bars(stretch, bars)
@@ -178,7 +178,7 @@ def prompt_or_reject(gap: Gap, limits: HardLimits, **given) -> InfillPrompt:
 
 
 @given(gaps(shared_channels=True) | gaps(), limits_given, choosers, st.integers(0, 2**32))
-@settings(slow, max_examples=150)
+@settings(slow, max_examples=80)
 def test_every_sampled_fill_is_valid_by_construction(gap, limits, chooser, seed):
     prompt = prompt_or_reject(gap, limits, max_fill_tokens=1200)
     fill = walk(prompt, chooser, seed)
@@ -188,11 +188,10 @@ def test_every_sampled_fill_is_valid_by_construction(gap, limits, chooser, seed)
 
 
 @given(gaps(one_cell_a_bar=True), limits_given, choosers, st.integers(0, 2**32))
-@settings(slow, max_examples=100)
+@settings(slow, max_examples=60)
 def test_every_bar_has_the_least_notes_asked_for(gap, limits, chooser, seed):
     limits = replace(limits, min_notes_per_bar=limits.min_notes_per_bar or 3)
     prompt = prompt_or_reject(gap, limits)
-    assume(not (prompt.rules.max_tokens < 10))
     fills = decode_fill(prompt, walk(prompt, chooser if chooser != "uniform" else "kinds", seed))
     for key, (added, kept) in notes_per_bar(gap, prompt, fills).items():
         assert added + kept >= limits.min_notes_per_bar, key
@@ -208,7 +207,7 @@ def test_a_fill_closes_within_its_token_budget(gap, spare, chooser, seed):
 
 
 @given(gaps())
-@settings(slow, max_examples=150)
+@settings(slow, max_examples=80)
 def test_the_true_answer_keeps_the_grammar_and_comes_back_from_its_tokens(gap):
     prompt = build_prompt(gap.context, gap.cells, max_prefix_tokens=3000)
     notes = answer_notes(prompt, gap.full, gap.locks)
@@ -236,7 +235,7 @@ def test_changing_a_token_to_one_not_allowed_is_found(gap, seed):
 
 
 @given(gaps(shared_channels=True), st.integers(60, 3000))
-@settings(slow, max_examples=100)
+@settings(slow, max_examples=60)
 def test_coordinates_of_a_whole_example_equal_those_found_step_by_step(gap, window):
     try:
         layout = build_layout(gap.context, gap.cells, max_prefix_tokens=window)
@@ -252,7 +251,7 @@ def test_coordinates_of_a_whole_example_equal_those_found_step_by_step(gap, wind
 
 
 @given(gaps(), st.integers(60, 3000))
-@settings(slow, max_examples=100)
+@settings(slow, max_examples=60)
 def test_the_prefix_tells_nothing_of_the_answer_and_fits(gap, window):
     """The cached path of training and the path from a context score that never held the answer agree."""
     for cell in gap.cells:
