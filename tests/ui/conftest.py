@@ -82,14 +82,14 @@ class FakeService:
 
     def __init__(self):
         self.app = FastAPI()
-        self.requests, self.judgments, self.problem, self.lose_judgments = [], {}, None, 0
+        self.requests, self.judgments, self.problem, self.lose_judgments, self.sounds = [], {}, None, 0, {}
         self.pool_song = None
         for path, call in {
             "/v1/inspect": self.inspect, "/v1/preview": self.preview, "/v1/infill": self.infill,
             "/v1/comparisons": self.comparisons, "/v1/judgments": self.judge,
         }.items():  # fmt: skip
             self.app.post(path)(self._guarded(path, call))
-        self.app.get("/v1/audio/{token}")(lambda token: Response(tone(20), media_type="audio/wav"))
+        self.app.get("/v1/audio/{token}")(self.audio)
 
     def _guarded(self, path, call):
         async def route(request: Request):
@@ -127,22 +127,28 @@ class FakeService:
             seed=asked.sampling.seed or 7, candidates=candidates, timings_ms={},
         ).model_dump(mode="json")  # fmt: skip
 
+    async def audio(self, token: str):
+        return Response(tone(self.sounds[token]), media_type="audio/wav")
+
     def comparisons(self, body):
         asked = s.ComparisonRequest(**body)
         midi = asked.infill.midi_base64 if asked.infill else self.pool_song
         region = asked.infill.region if asked.infill else s.RegionSpec(bars="5-6", tracks=[1])
         score, number = parse(midi), len(self.requests)
         cells = gap_of(score, region)
+        start, end = score.seconds(cells.start), score.seconds(cells.end)
+        begin = max(0.0, start - 0.5)
 
         def side(step, name):
             notes = fill_notes(score, cells, step)
+            self.sounds[f"{name}-{number}"] = end + 1 - begin
             return s.SideView(midi_base64=midi, notes=notes, audio_url=f"/v1/audio/{name}-{number}")
 
         view = s.ComparisonView(
             comparison_id=f"comparison-{number}", token=f"token-{number}",
             expires=datetime.now(UTC) + timedelta(hours=1), context_base64=midi,
-            context_audio_url=f"/v1/audio/context-{number}", start_s=score.seconds(cells.start),
-            end_s=score.seconds(cells.end), region=region, a=side(1, "left"), b=side(3, "right"),
+            context_audio_url=f"/v1/audio/context-{number}", start_s=start, end_s=end, audio_start_s=begin,
+            region=region, a=side(1, "left"), b=side(3, "right"),
         )  # fmt: skip
         return JSONResponse(view.model_dump(mode="json"), 201)
 

@@ -29,13 +29,13 @@ class _Controls:
     tracks: gr.CheckboxGroup
     n: gr.Slider
     temperature: gr.Slider
-    seed: gr.Number
+    seed: gr.Textbox
     key: gr.Dropdown
-    pitch_min: gr.Number
-    pitch_max: gr.Number
-    max_polyphony: gr.Number
-    min_notes_per_bar: gr.Number
-    max_notes_per_bar: gr.Number
+    pitch_min: gr.Textbox
+    pitch_max: gr.Textbox
+    max_polyphony: gr.Textbox
+    min_notes_per_bar: gr.Textbox
+    max_notes_per_bar: gr.Textbox
 
     def all(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -43,21 +43,21 @@ class _Controls:
 
 def fill_page(api: Api, blocks: gr.Blocks) -> None:
     """Lay the page out inside the tab being built and connect it."""
-    with gr.Row(elem_classes="hx-source"):
-        example = gr.Dropdown(
-            [(_example_label(name), name) for name in examples.names()],
-            value=_FIRST_EXAMPLE,
-            label="Song",
-            info="An example, or drop your own MIDI file on the roll",
-            elem_id="hx-example",
-        )
     notice = gr.HTML("", apply_default_css=False, elem_id="hx-notice")
-    view = song_view(elem_id="hx-song")
-    controls = _controls()
-    with gr.Row(elem_classes="hx-actions"):
-        fill = gr.Button("Fill the gap", variant="primary", elem_id="hx-fill")
-        blind = gr.Button("Two blind fills", elem_id="hx-blind")
-    own = duel(elem_id="hx-own")
+    with gr.Row():
+        with gr.Column(scale=3, min_width=320):
+            view = song_view(elem_id="hx-song")
+            own = duel(elem_id="hx-own")
+        with gr.Column(scale=1, min_width=300):
+            example = gr.Dropdown(
+                [(examples.about(name).title, name) for name in examples.names()],
+                value=_FIRST_EXAMPLE,
+                label="Example (or open a file of your own)",
+                elem_id="hx-example",
+            )
+            controls = _controls()
+            fill = gr.Button("Fill the gap", variant="primary", elem_id="hx-fill")
+            blind = gr.Button("Two blind fills", elem_id="hx-blind")
     _connect(api, blocks, _Page(example, notice, view, controls, fill, blind, own))
 
 
@@ -73,28 +73,30 @@ class _Page:
 
 
 def _controls() -> _Controls:
-    with gr.Row(elem_classes="hx-controls"):
-        with gr.Column(min_width=280), gr.Group():
-            with gr.Row():
-                first = gr.Number(1, label="From bar", precision=0, minimum=1, elem_id="hx-first", min_width=90)
-                last = gr.Number(1, label="To bar", precision=0, minimum=1, elem_id="hx-last", min_width=90)
-            tracks = gr.CheckboxGroup([], label="Tracks to fill", elem_id="hx-tracks")
-        with gr.Column(min_width=280), gr.Group():
-            n = gr.Slider(1, 8, value=3, step=1, label="How many fills")
-            temperature = gr.Slider(
-                0.2, 1.6, value=1.0, step=0.05, label="Temperature: lower is safer, higher is freer"
-            )
-            seed = gr.Number(None, label="Seed (empty: a new one each time)", precision=0, minimum=0)
-        with gr.Column(min_width=280), gr.Accordion("Limits every fill keeps", open=False):
-            key = gr.Dropdown([("any", ""), *((k, k) for k in KEYS)], value="", label="Key")
-            with gr.Row():
-                low = gr.Number(None, label="Lowest pitch", precision=0, minimum=0, maximum=127, min_width=90)
-                high = gr.Number(None, label="Highest pitch", precision=0, minimum=0, maximum=127, min_width=90)
-            voices = gr.Number(None, label="Notes at once, at most", precision=0, minimum=1, maximum=32)
-            with gr.Row():
-                fewest = gr.Number(None, label="Notes a bar, at least", precision=0, minimum=0, min_width=90)
-                most = gr.Number(None, label="Notes a bar, at most", precision=0, minimum=0, min_width=90)
+    with gr.Group():
+        with gr.Row():
+            first = gr.Number(1, label="From bar", precision=0, elem_id="hx-first", min_width=90)
+            last = gr.Number(1, label="To bar", precision=0, elem_id="hx-last", min_width=90)
+        tracks = gr.CheckboxGroup([], label="Tracks to fill", elem_id="hx-tracks")
+    with gr.Group():
+        n = gr.Slider(1, 8, value=3, step=1, label="Fills", buttons=[])
+        temperature = gr.Slider(0.2, 1.6, value=1.0, step=0.05, label="Temperature", buttons=[])
+        seed = _optional("Seed", "new each time", elem_id="hx-seed")
+    with gr.Accordion("Limits every fill keeps", open=False):
+        key = gr.Dropdown([("any", ""), *((k, k) for k in KEYS)], value="", label="Key")
+        with gr.Row():
+            low = _optional("Lowest pitch", "0")
+            high = _optional("Highest pitch", "127")
+        voices = _optional("Notes at once, at most", "any")
+        with gr.Row():
+            fewest = _optional("Notes a bar, from", "any")
+            most = _optional("to", "any")
     return _Controls(first, last, tracks, n, temperature, seed, key, low, high, voices, fewest, most)
+
+
+def _optional(label: str, placeholder: str, *, elem_id: str | None = None) -> gr.Textbox:
+    # Gradio's Number shows and sends an empty field as 0.
+    return gr.Textbox("", label=label, placeholder=placeholder, max_lines=1, min_width=90, elem_id=elem_id)
 
 
 def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
@@ -108,19 +110,19 @@ def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
             return (*(gr.skip() for _ in range(5)), alert(error.detail))
         if not song.tracks:
             return (*(gr.skip() for _ in range(5)), alert(f"{name} holds no notes; choose another file."))
-        (first, last), count = default_gap(song), len(song.bars)
+        first, last = default_gap(song)
         chosen = [song.tracks[0].number]
         return (
             gr.HTML(value=song_value(name, midi_base64, song), selection=_selection(first, last, chosen)),
-            gr.Number(first, maximum=count),
-            gr.Number(last, maximum=count),
+            first,
+            last,
             gr.CheckboxGroup(choices=[(track_label(t), t.number) for t in song.tracks], value=chosen),
             None,
             "",
         )
 
     async def show_example(name: str) -> tuple[Any, ...]:
-        return await show(examples.about(name).title, base64.b64encode(examples.load(name)).decode())
+        return await show(_full_title(name), base64.b64encode(examples.load(name)).decode())
 
     async def show_file(event: gr.EventData) -> tuple[Any, ...]:
         return await show(event.name, event.midi_base64)
@@ -193,6 +195,6 @@ def _selection(first: float | None, last: float | None, tracks: list[int]) -> di
     return {"first": first, "last": last, "tracks": tracks}
 
 
-def _example_label(name: str) -> str:
+def _full_title(name: str) -> str:
     example = examples.about(name)
-    return f"{example.title} — {example.composer}"
+    return f"{example.title} · {example.composer}"

@@ -20,27 +20,27 @@ class FormError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What the controls say. Bars and tracks count from 1; None where a field is empty."""
+    """What the controls say. Bars and tracks count from 1; optional numbers are text, empty where nothing is asked."""
 
     first: float | None
     last: float | None
     tracks: Sequence[int]
     n: float = 1
     temperature: float = 1.0
-    seed: float | None = None
+    seed: str = ""
     key: str | None = None
-    pitch_min: float | None = None
-    pitch_max: float | None = None
-    max_polyphony: float | None = None
-    min_notes_per_bar: float | None = None
-    max_notes_per_bar: float | None = None
+    pitch_min: str = ""
+    pitch_max: str = ""
+    max_polyphony: str = ""
+    min_notes_per_bar: str = ""
+    max_notes_per_bar: str = ""
 
 
 def infill_request(form: Form, midi_base64: str) -> InfillRequest:
     """Return the request. Raises FormError with a sentence that says what would work."""
-    first, last = _whole(form.first), _whole(form.last)
-    if first is None or last is None:
+    if form.first is None or form.last is None:
         raise FormError("Say which bars to fill: a first and a last bar.")
+    first, last = int(form.first), int(form.last)
     if first > last:
         raise FormError(f"The first bar ({first}) comes after the last ({last}); swap them.")
     if not form.tracks:
@@ -51,14 +51,14 @@ def infill_request(form: Form, midi_base64: str) -> InfillRequest:
             {
                 "midi_base64": midi_base64,
                 "region": {"bars": f"{first}-{last}", "tracks": sorted(form.tracks)},
-                "controls": {"key": form.key or None} | {name: _whole(getattr(form, name)) for name in limits},
-                "sampling": {"n": int(form.n), "temperature": form.temperature, "seed": _whole(form.seed)},
+                "controls": {"key": form.key or None} | {name: _whole(form, name) for name in limits},
+                "sampling": {"n": int(form.n), "temperature": form.temperature, "seed": _whole(form, "seed")},
             }
         )
     except ValidationError as error:
         first_error = error.errors()[0]
-        name = str(first_error["loc"][-1]).replace("_", " ")
-        raise FormError(f"{name.capitalize()}: {first_error['msg'].lower()}.") from error
+        name = _spoken(str(first_error["loc"][-1]))
+        raise FormError(f"{name}: {first_error['msg'][:1].lower()}{first_error['msg'][1:]}.") from error
 
 
 def default_gap(song: InspectResponse) -> tuple[int, int]:
@@ -77,5 +77,14 @@ def song_value(name: str, midi_base64: str, song: InspectResponse) -> dict[str, 
     return {"name": name, "midi_base64": midi_base64, "song": song.model_dump(mode="json"), "answer": None}
 
 
-def _whole(value: float | None) -> int | None:
-    return None if value is None else int(value)
+def _whole(form: Form, name: str) -> int | None:
+    text = getattr(form, name).strip()
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise FormError(f"{_spoken(name)}: {text!r} is not a whole number; write one, or leave the field empty.")
+    return int(text)
+
+
+def _spoken(name: str) -> str:
+    return name.replace("_", " ").capitalize()

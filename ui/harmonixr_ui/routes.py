@@ -47,10 +47,10 @@ def make_router(api: Api) -> APIRouter:
         try:
             answer = await api.send("POST", "/v1/comparisons", content=await _body(request))
             view = ComparisonView.model_validate_json(answer.content)
-            song = await api.inspect(view.context_base64)
+            song = await _song_around(api, view)
         except ApiError as error:
             return _problem(error)
-        return JSONResponse(blind_view(view) | {"song": song.model_dump(mode="json")})
+        return JSONResponse(blind_view(view) | {"song": song})
 
     @router.post("/judgments")
     async def judgment(request: Request) -> Response:
@@ -67,6 +67,15 @@ def blind_view(view: ComparisonView) -> dict[str, Any]:
         mode="json", include={"comparison_id", "token", "start_s", "end_s", "audio_start_s", "region"}
     )
     return kept | {"a": _side(view.a), "b": _side(view.b)}
+
+
+async def _song_around(api: Api, view: ComparisonView) -> dict[str, Any]:
+    """Return the song without its gap, long enough for either fill: a continuation lies past the context's end."""
+    longer = max(view.a, view.b, key=lambda side: max((n.onset_tick + n.duration_ticks for n in side.notes), default=0))
+    song = await api.inspect(longer.midi_base64)
+    filled = {(note.track, note.onset_tick, note.pitch) for note in longer.notes}
+    around = tuple(n for n in song.notes if (n.track, n.onset_tick, n.pitch) not in filled)
+    return song.model_copy(update={"notes": around}).model_dump(mode="json")
 
 
 def _side(side: SideView) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import { Player } from './player.js';
 import { Roll } from './roll.js';
 
 const BINS = 24;
-const LEAD_S = 3;
 const SHORTCUTS = [['Space', 'play or pause'], ['1 2 or ← →', 'listen to A, B'], ['A B', 'A or B is better'],
   ['T', 'about the same'], ['N', 'both bad'], ['S', 'skip']];
 const VOTES = [['a', 'A is better'], ['b', 'B is better'], ['tie', 'About the same'], ['both_bad', 'Both bad'], ['skip', 'Skip']];
@@ -41,7 +40,7 @@ class Duel {
       ...SHORTCUTS.map(([keys, what]) => element('div', {}, element('dt', {}, ...keys.split(' ').map(k => k === 'or' ? ' or ' : element('kbd', {}, k))), element('dd', {}, what))));
     this.head = element('div', { class: 'hx-duelhead' }, this.begin, this.progress);
     this.box.append(this.head, this.status, this.kept, this.stage, this.help);
-    this.roll = new Roll(rollBox, { height: 220 });
+    this.roll = new Roll(rollBox, { height: 220, barPx: 72 });
     this.player = new Player({ onFrame: at => this.frame(at), onState: () => this.buttons() });
     document.addEventListener('keydown', event => this.key(event));
   }
@@ -83,8 +82,7 @@ class Duel {
 
   async #open(pair) {
     const { start_s, end_s, audio_start_s: origin, song } = pair;
-    const from = Math.max(origin, start_s - LEAD_S);
-    this.player.reset({ origin, from, to: Math.max(from + 0.5, Math.min(end_s + LEAD_S, song.duration_s)), loop: true });
+    this.player.reset({ origin, from: origin, to: Infinity, loop: true });
     await Promise.all(['a', 'b'].map(side => this.player.load(side, () => getSound(pair[side].audio))));
     this.pair = pair;
     this.heard = { a: new Set(), b: new Set() };
@@ -98,7 +96,7 @@ class Duel {
     this.roll.song = null;
     this.#drawSide('a');
     this.buttons();
-    this.say('Which fill is better? Press space to listen.');
+    this.say('Which fill is better? Listen to A and to B.');
   }
 
   #close() {
@@ -150,7 +148,7 @@ class Duel {
   async vote(choice) {
     if (!this.pair || this.saving) return;
     if (choice !== 'skip' && !(this.heard.a.size && this.heard.b.size)) {
-      return this.say('Listen to both fills first: keys 1 and 2.', 'bad');
+      return this.say('Listen to the gap in both fills first: keys 1 and 2.', 'bad');
     }
     const { comparison_id, token } = this.pair;
     const judgment = { judgment_id: this.judgment_id, comparison_id, token, rater_key: raterKey(), choice,

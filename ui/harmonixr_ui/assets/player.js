@@ -36,6 +36,7 @@ export class Player {
     const voice = { buffer: null, source: null, gain: null };
     voice.ready = fetchBytes().then(bytes => audioContext().decodeAudioData(bytes)).then(buffer => {
       voice.buffer = buffer;
+      if (this.epoch === epoch) this.to = Math.min(this.to, this.origin + buffer.duration);
       if (this.isPlaying && this.epoch === epoch) this.#start(name, voice, this.position);
     });
     voice.ready.catch(() => { if (this.epoch === epoch) this.voices.delete(name); });

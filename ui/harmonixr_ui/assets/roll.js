@@ -3,14 +3,15 @@
 export const TRACK_COLOURS = ['#4f6bed', '#0f9d8a', '#b4559b', '#7a8b2f', '#c2773b', '#3d8fc4', '#8a6bd1', '#5b7083'];
 export const FILL_COLOUR = '#e8502f';
 const BLACK_KEYS = new Set([1, 3, 6, 8, 10]);
-const RULER = 22, DRUM_LANE = 54, MIN_BAR_PX = 26, MARGIN = 6;
+const RULER = 22, DRUM_LANE = 54, MARGIN = 6;
 
 export const trackColour = number => TRACK_COLOURS[(number - 1) % TRACK_COLOURS.length];
 
 export class Roll {
-  // `onPick(first, last)`: bars were marked by dragging; left out, the roll only shows.
-  constructor(parent, { onPick = null, height = 300 } = {}) {
+  // `onPick(first, last)`: bars were marked by dragging; left out, the roll only shows. A bar is `barPx` wide or more.
+  constructor(parent, { onPick = null, height = 300, barPx = 26 } = {}) {
     this.height = height;
+    this.barPx = barPx;
     this.onPick = onPick;
     this.scroller = parent.appendChild(document.createElement('div'));
     this.scroller.className = 'hx-roll';
@@ -57,7 +58,7 @@ export class Roll {
     this.width = this.scroller.clientWidth;
     if (!this.song || !this.width) return;
     const bars = this.song.bars.length;
-    this.total = Math.max(this.width, bars * MIN_BAR_PX);
+    this.total = Math.max(this.width, bars * this.barPx);
     this.ticks = this.song.bars[bars - 1].end_tick;
     this.spacer.style.width = `${this.total}px`;
     const ratio = window.devicePixelRatio || 1;

@@ -58,6 +58,7 @@ class SongView {
     }
     this.draw();
     this.prepare(songChanged || answerChanged);
+    if (answerChanged && value.answer) this.box.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
   }
 
   // A fill is drawn as long as the marked gap is the one it fills.

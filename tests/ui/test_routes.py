@@ -1,0 +1,151 @@
+"""The page's own routes pass requests on, keep pairs blind and say problems as the service does."""
+
+import asyncio
+import base64
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from harmonixr_model import examples
+from harmonixr_ui.api import Api, ApiError, problem_sentence
+from harmonixr_ui.fill import alert, answer_value
+from harmonixr_ui.form import Form, infill_request
+from harmonixr_ui.routes import MAX_BODY_BYTES, audio_path, make_router
+
+MIDI = base64.b64encode(examples.load("song-1")).decode()
+KEY = "a-rater-of-the-tests"
+
+
+@pytest.fixture
+def page(transport):
+    """The routes alone, spoken to as a browser would: `page(method, path, **request)`."""
+    app = FastAPI()
+    app.include_router(make_router(Api("http://service", transport=transport)))
+
+    def send(method, path, **request):
+        async def once():
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page") as http:
+                return await http.request(method, path, **request)
+
+        return asyncio.run(once())
+
+    return send
+
+
+def test_a_pair_reaches_the_page_without_a_word_of_who_made_it(page, service):
+    service.pool_song = MIDI
+    answer = page("POST", "/hx/comparisons", json={"rater_key": KEY, "pool": "default"})
+    assert answer.status_code == 200
+    pair = answer.json()
+    assert set(pair) == {
+        "comparison_id", "token", "start_s", "end_s", "audio_start_s", "region", "a", "b", "song",
+    }  # fmt: skip
+    assert set(pair["a"]) == set(pair["b"]) == {"midi_base64", "audio", "notes"}
+    assert "model" not in answer.text.replace(pair["a"]["midi_base64"], "")
+    assert pair["a"]["audio"].startswith("hx/audio/")
+
+
+def test_the_song_around_a_pair_leaves_its_fill_out(page, service):
+    service.pool_song = MIDI
+    # In this fake, a side's file holds the notes it fills the gap with at step 0.
+    import harmonixr_platform.schemas as s
+
+    original = service.comparisons
+
+    def unmoved(body):
+        view = s.ComparisonView.model_validate_json(original(body).body)
+        inside = [n for n in service.inspect({"midi_base64": MIDI})["notes"] if n["track"] == 1]
+        chosen = tuple(s.PlacedNote(**n) for n in inside if view.start_s <= n["onset_s"] < view.end_s)
+        return view.model_copy(update={"a": view.a.model_copy(update={"notes": chosen})}).model_dump(mode="json")
+
+    service.comparisons = unmoved
+    service.app.router.routes = [r for r in service.app.router.routes if r.path != "/v1/comparisons"]
+    service.app.post("/v1/comparisons")(service._guarded("/v1/comparisons", unmoved))
+    pair = page("POST", "/hx/comparisons", json={"rater_key": KEY, "pool": "default"}).json()
+    left = [n for n in pair["song"]["notes"] if n["track"] == 1 and pair["start_s"] <= n["onset_s"] < pair["end_s"]]
+    assert left == []
+    assert len(pair["song"]["notes"]) > 500
+
+
+def test_a_vote_is_passed_on_with_its_status_and_sentence(page, service):
+    service.pool_song = MIDI
+    pair = page("POST", "/hx/comparisons", json={"rater_key": KEY, "pool": "default"}).json()
+    vote = {
+        "judgment_id": "judgment-1", "comparison_id": pair["comparison_id"], "token": pair["token"],
+        "rater_key": KEY, "choice": "a",
+    }  # fmt: skip
+    service.lose_judgments = 1
+    lost = page("POST", "/hx/judgments", json=vote)
+    assert (lost.status_code, lost.json()) == (503, {"detail": "The vote store does not answer; vote again"})
+    assert page("POST", "/hx/judgments", json=vote).status_code == 201
+    assert service.judgments["judgment-1"].choice == "a"
+
+
+def test_sound_comes_through_by_token_and_nothing_else_does(page, service):
+    service.sounds["abc-1"] = 0.1
+    sound = page("GET", "/hx/audio/abc-1")
+    assert sound.headers["content-type"] == "audio/wav"
+    assert sound.content[:4] == b"RIFF"
+    assert page("GET", "/hx/audio/..%2f..%2fv1%2fmodels").status_code == 404
+    assert page("GET", "/hx/assets/..%2froutes.py").status_code == 404
+    assert page("GET", "/hx/assets/roll.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_a_preview_is_sound_of_the_stretch_asked_for(page):
+    sound = page("POST", "/hx/preview", json={"midi_base64": MIDI, "start_s": 1, "end_s": 3})
+    assert sound.headers["content-type"] == "audio/wav"
+    assert len(sound.content) == 44 + 2 * 2 * 8000
+
+
+def test_a_body_past_the_limit_is_refused_before_it_is_passed_on(page, service):
+    answer = page("POST", "/hx/preview", content=b"x" * (MAX_BODY_BYTES + 1))
+    assert answer.status_code == 413
+    assert service.requests == []
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("/v1/audio/abc.DEF-_1", "hx/audio/abc.DEF-_1"),
+        ("http://127.0.0.1:8000/v1/audio/abc", "hx/audio/abc"),
+    ],
+)
+def test_the_services_addresses_of_sounds_become_ours(url, path):
+    assert audio_path(url) == path
+
+
+def test_a_sound_from_elsewhere_is_refused():
+    with pytest.raises(ApiError, match="cannot fetch"):
+        audio_path("http://elsewhere.example/track.wav")
+
+
+def test_a_problem_is_its_detail_and_anything_else_is_its_status():
+    problem = {"title": "bad region", "status": 422, "detail": "bars 90-91 lie outside the song"}
+    assert problem_sentence(httpx.Response(422, json=problem)) == "Bars 90-91 lie outside the song"
+    assert "status 502" in problem_sentence(httpx.Response(502, text="<html>"))
+    assert "status 500" in problem_sentence(httpx.Response(500, json={"error": "x"}))
+
+
+def test_a_service_that_is_not_there_is_said_with_its_address():
+    with pytest.raises(ApiError, match=r"http://127\.0\.0\.1:9 does not answer"):
+        asyncio.run(Api("http://127.0.0.1:9").inspect(MIDI))
+
+
+def test_an_answer_of_another_version_is_said_to_be_one():
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"bars": []}))
+    with pytest.raises(ApiError, match="another version"):
+        asyncio.run(Api("http://service", transport=transport).inspect(MIDI))
+
+
+def test_fills_come_back_with_what_the_page_needs_to_draw_and_make_them_again(transport):
+    request = infill_request(Form(5, 8, [1], n=2, seed="5"), MIDI)
+    answer = asyncio.run(Api("http://service", transport=transport).infill(request))
+    value = answer_value(request, answer)
+    assert (value["seed"], value["bars"], value["tracks"]) == (5, "5-8", [1])
+    assert len(value["fills"]) == 2
+    assert value["fills"][0]["notes"][0].keys() >= {"track", "onset_tick", "duration_ticks", "pitch"}
+
+
+def test_what_a_file_says_of_itself_cannot_put_markup_into_the_page():
+    assert "<img" not in alert("<img src=x onerror=alert(1)> holds no notes")
