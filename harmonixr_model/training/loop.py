@@ -1,22 +1,21 @@
 """The training loop, as a generator: each `next` is one optimiser step. Knows no Ray, no files and no music.
 
-Runs on one worker or many: with `world_size` > 1 torch.distributed must be up and the model wrapped by the caller.
+Runs on one worker or many: with `world_size` > 1 torch.distributed must be up. Gradients are summed here, once a step,
+rather than by DistributedDataParallel: that one regroups its buckets after its first step, so that a resumed run of
+more than two workers would add in another order than the uninterrupted one, and end with other weights.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from harmonixr_model.infill.metrics import Nats
@@ -82,19 +81,16 @@ def train(
     config: LoopConfig,
     *,
     device: torch.device,
-    wrapped: nn.Module | None = None,
     rank: int = 0,
     world_size: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Progress]:
     """Take optimiser steps until `config.steps` or early stopping, yielding after each; `run` may be saved then.
 
-    Args:
-        wrapped: The run's model inside DistributedDataParallel, when there are several workers.
-
     Every worker yields equally often and with the same numbers, so that the caller may meet the others at each step.
     """
-    model = run.model if wrapped is None else wrapped
+    if world_size > 1:
+        _agree_on_weights(run.model)
     began, steps_before = clock(), run.step
     tokens_before, validating_s = run.tokens, 0.0
     for batches in _stream(task, range(run.step, config.steps), workers=config.loader_workers):
@@ -104,7 +100,7 @@ def train(
             run.step, steps=config.steps, peak=config.learning_rate, warmup=config.warmup, floor=config.floor
         )
         total, tokens_read, norm = _optimise(
-            run, model, task, batches, rate, config=config, device=device, rank=rank, world_size=world_size
+            run, task, batches, rate, config=config, device=device, rank=rank, world_size=world_size
         )
         run.step += 1
         run.tokens += tokens_read
@@ -148,7 +144,6 @@ def validate(
 
 def _optimise(
     run: Run,
-    model: nn.Module,
     task: Task[BatchT],
     batches: Sequence[BatchT],
     rate: float,
@@ -159,6 +154,7 @@ def _optimise(
     world_size: int,
 ) -> tuple[Nats, int, float]:
     """Accumulate this step's gradients over its micro-batches and apply them; return sums, tokens read, norm."""
+    model = run.model
     model.train()
     # Dropout's stream is keyed like the data's: nothing to save, and each worker has its own.
     torch.manual_seed(int(np.random.SeedSequence((config.seed, run.step, rank)).generate_state(1, np.uint64)[0] >> 1))
@@ -167,14 +163,15 @@ def _optimise(
         dist.all_reduce(mine)
     weight, tokens_read = mine.tolist()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    for number, batch in enumerate(batches, start=1):
-        with _synchronised(model, is_last=number == len(batches)):
-            with _autocast(config.precision, device):
-                loss, counts_2 = task.loss(model, task.to(batch, device))
-            # Data-parallel training averages over workers; this makes it a mean over all their tokens.
-            (loss * (world_size / max(weight, 1))).backward()
+    for batch in batches:
+        with _autocast(config.precision, device):
+            loss, counts_2 = task.loss(model, task.to(batch, device))
+        # A mean over all workers' tokens of this step, however they are split.
+        (loss / max(weight, 1)).backward()
         sums += torch.cat((loss.detach().reshape(1), counts_2)).double()
-    norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), config.clip))
+    if world_size > 1:
+        _sum_gradients(model)
+    norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.clip))
     if not math.isfinite(norm):
         raise FloatingPointError(f"the gradient is not finite at step {run.step}: lower the learning rate")
     for group in run.optimizer.param_groups:
@@ -190,11 +187,19 @@ def _gather(sums_3: Tensor, world_size: int) -> Nats:
     return nats(sums_3[0], sums_3[1:])
 
 
-def _synchronised(model: nn.Module, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
-    """Exchange gradients with the last micro-batch only; workers may have differently many."""
-    if isinstance(model, DistributedDataParallel) and not is_last:
-        return model.no_sync()
-    return contextlib.nullcontext()
+def _agree_on_weights(model: nn.Module) -> None:
+    """Give every worker the first one's weights."""
+    for weight in model.parameters():
+        dist.broadcast(weight.data, src=0)
+
+
+def _sum_gradients(model: nn.Module) -> None:
+    """Add every worker's gradients, as one flat vector: one message, always in the same order."""
+    weights = list(model.parameters())
+    flat = torch.cat([torch.zeros_like(w).flatten() if w.grad is None else w.grad.flatten() for w in weights])
+    dist.all_reduce(flat)
+    for weight, gradient in zip(weights, torch.split(flat, [w.numel() for w in weights]), strict=True):
+        weight.grad = gradient.view_as(weight)
 
 
 def _autocast(precision: str, device: torch.device) -> torch.autocast:
@@ -205,7 +210,7 @@ def _autocast(precision: str, device: torch.device) -> torch.autocast:
 def is_bf16_quick(device: torch.device) -> bool:
     """Say whether this device has arithmetic for bfloat16, rather than emulating it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 

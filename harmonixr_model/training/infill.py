@@ -1,0 +1,164 @@
+"""Infilling as a task for the loop: draw examples until a step is full, sort them by length, sum the loss on the gaps.
+
+Knows where examples come from only by their protocol.
+"""
+
+# B batch, T tokens
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harmonixr_model.data.collate import Batch, collate
+from harmonixr_model.data.corpus import SPLITS, Corpus
+from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
+from harmonixr_model.infill.loss import infill_loss
+from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.training.schedule import context_length
+
+
+class ExampleSource(Protocol):
+    """Examples as a function of (seed, step, index); InfillDataset is one."""
+
+    def example(self, index: int, *, step: int, seed: int) -> Example:
+        """Draw one example; the same arguments give the same one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchConfig:
+    """How many tokens a step reads over all workers, and how many go through the model at once (padding included)."""
+
+    batch_tokens: int = 16_384
+    micro_tokens: int = 4_096
+    validation_examples: int = 256
+    seed: int = 0
+
+
+class InfillTask:
+    """A Task over infill examples, for one worker of `world_size`.
+
+    Args:
+        stages: Sources by context length in tokens; the run is cut into equal parts, one a length, shortest first.
+        validation: The source of held-out examples.
+        steps: The run's length, which the stages divide.
+    """
+
+    def __init__(
+        self,
+        stages: dict[int, ExampleSource],
+        validation: ExampleSource,
+        config: BatchConfig,
+        *,
+        steps: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.stages = stages
+        self.held_out = validation
+        self.config = config
+        self.steps = steps
+        self.rank = rank
+        self.world_size = world_size
+        self._validation: list[Batch] = []
+
+    def batches(self, step: int) -> list[Batch]:
+        """Draw examples of this step until this worker's share of tokens is full: one at least."""
+        source = self.stages[context_length(step, steps=self.steps, stages=sorted(self.stages))]
+        share = self.config.batch_tokens / self.world_size
+        examples: list[Example] = []
+        while sum(len(example.tokens) for example in examples) < share:
+            index = self.rank + self.world_size * len(examples)
+            examples.append(source.example(index, step=step, seed=self.config.seed))
+        return self._collate(examples)
+
+    def validation(self) -> Iterable[Batch]:
+        """Return this worker's share of the held-out examples, drawn once and kept."""
+        if not self._validation:
+            mine = range(self.rank, self.config.validation_examples, self.world_size)
+            # Another seed than training's would change nothing: the split is another one.
+            self._validation = self._collate([self.held_out.example(index, step=0, seed=0) for index in mine])
+        return self._validation
+
+    def to(self, batch: Batch, device: torch.device) -> Batch:
+        """Move every tensor of a batch."""
+        return replace(
+            batch,
+            tokens_BT=batch.tokens_BT.to(device, non_blocking=True),
+            coordinates_BT3=batch.coordinates_BT3.to(device, non_blocking=True),
+            prefix_length_B=batch.prefix_length_B.to(device, non_blocking=True),
+            length_B=batch.length_B.to(device, non_blocking=True),
+            loss_mask_BT=batch.loss_mask_BT.to(device, non_blocking=True),
+        )
+
+    def weight(self, batch: Batch) -> int:
+        """Count the tokens that carry loss."""
+        return int(batch.loss_mask_BT[:, 1:].sum())
+
+    def tokens(self, batch: Batch) -> int:
+        """Count the tokens read."""
+        return int(batch.length_B.sum())
+
+    def loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sum the nats of the tokens that carry loss; count them and the notes among them."""
+        nats_N, targets_N = infill_loss(model, batch)
+        return nats_N.sum(), torch.stack((targets_N.new_tensor(len(targets_N)), is_note(targets_N).sum()))
+
+    def _collate(self, examples: Sequence[Example]) -> list[Batch]:
+        groups = bucket([len(example.tokens) for example in examples], max_tokens=self.config.micro_tokens)
+        return [collate([examples[index] for index in group]) for group in groups]
+
+
+def corpus_task(
+    corpus: Path, config: BatchConfig, *, context: Sequence[int], steps: int, rank: int = 0, world_size: int = 1
+) -> InfillTask:
+    """Open a corpus as a task: one stage a context length, validated unaltered at the longest; raises CorpusError."""
+    opened = Corpus.open(corpus)
+    return InfillTask(
+        {tokens: InfillDataset(opened, DatasetConfig(split="train", max_tokens=tokens)) for tokens in context},
+        InfillDataset(opened, DatasetConfig(split="valid", max_tokens=max(context), augments=False)),
+        config,
+        steps=steps,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def describe_corpus(corpus: Path) -> dict[str, Any]:
+    """Return what a model should remember of its data: pieces and notes a split, sources, licences, manifest's hash."""
+    opened = Corpus.open(corpus)
+    pieces = [opened.piece(index) for index in range(len(opened))]
+    return {
+        "manifest_sha256": hashlib.sha256((corpus / "manifest.jsonl").read_bytes()).hexdigest(),
+        "pieces": {split: sum(piece.split == split for piece in pieces) for split in SPLITS},
+        "notes": {split: sum(piece.notes for piece in pieces if piece.split == split) for split in SPLITS},
+        "sources": dict(sorted(Counter(piece.source for piece in pieces).items())),
+        "licences": dict(sorted(Counter(piece.licence for piece in pieces).items())),
+    }
+
+
+def bucket(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
+    """Group indices of similar length so that each group, padded, holds at most `max_tokens`; longest first.
+
+    An example longer than that is a group of its own.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if not groups or lengths[groups[-1][0]] * (len(groups[-1]) + 1) > max_tokens:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
+
+
+def is_note(tokens: Tensor) -> Tensor:
+    """Mark the tokens that begin a note: its pitch or its drum."""
+    pitch = VOCAB.pitch
+    return (tokens >= pitch.start) & (tokens < pitch.start + pitch.size)

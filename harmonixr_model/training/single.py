@@ -1,0 +1,109 @@
+"""Train an infill model in this process, with files: state to resume from, metrics, and the checkpoint at the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harmonixr_model.infill.checkpoint import save_checkpoint
+from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.training.infill import BatchConfig, InfillTask, corpus_task, describe_corpus
+from harmonixr_model.training.loop import LoopConfig, Progress, new_run, train
+from harmonixr_model.training.report import MetricsLog
+from harmonixr_model.training.state import Run, load_state, save_state
+
+
+@dataclass(frozen=True, slots=True)
+class SingleJob:
+    """Everything a run on one machine needs. `out` receives state.pt, metrics.jsonl and model.safetensors."""
+
+    corpus: Path
+    out: Path
+    model: InfillConfig
+    loop: LoopConfig
+    batch: BatchConfig
+    context: tuple[int, ...]
+    save_every_s: float = 180.0
+    device: str = "cpu"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the trained model ends up."""
+        return self.out / "model.safetensors"
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the final weights: a resumed run must have the same."""
+        return identity(self.model, self.loop, self.batch, self.context)
+
+
+def identity(model: InfillConfig, loop: LoopConfig, batch: BatchConfig, context: tuple[int, ...]) -> dict[str, Any]:
+    """Return what decides the final weights of a run, besides its corpus: how many loaders it has is no part of it."""
+    deciding = {name: value for name, value in asdict(loop).items() if name != "loader_workers"}
+    return {"model": model.to_dict(), **deciding, **asdict(batch), "context": list(context)}
+
+
+def run_single(
+    job: SingleJob,
+    *,
+    is_interrupted: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Progress]:
+    """Train to the end, or until `is_interrupted`; go on from the last saved state when there is one.
+
+    Raises CorpusError for a corpus that cannot be read, CheckpointError for a state of another job.
+    """
+    device = torch.device(job.device)
+    task = corpus_task(job.corpus, job.batch, context=job.context, steps=job.loop.steps)
+    torch.manual_seed(job.loop.seed)
+    run = new_run(InfillTransformer(job.model).to(device), job.loop)
+    state = job.out / "state.pt"
+    if state.is_file():
+        load_state(state, run, job=job.identity())
+    log = MetricsLog(job.out, resumed_at=run.step)
+    saved_at = clock()
+    try:
+        for progress in train(run, task, job.loop, device=device):
+            log.write(progress)
+            is_due = clock() - saved_at >= job.save_every_s
+            if is_due or is_interrupted() or run.is_stopped or progress.step == job.loop.steps:
+                save_state(state, run, job=job.identity())
+                saved_at = clock()
+            yield progress
+            if is_interrupted():
+                return
+    finally:
+        log.close()
+    finish(job, run, task)
+
+
+def finish(job: SingleJob, run: Run, task: InfillTask) -> None:
+    """Write the best weights with what is known about them."""
+    run.load_best()
+    model = run.model
+    assert isinstance(model, InfillTransformer)
+    save_checkpoint(job.checkpoint, model, info=training_info(run, job.identity(), describe_corpus(job.corpus)))
+
+
+def training_info(run: Run, job: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint should know of its making: tokens, steps, validation, settings, data."""
+    return {
+        "tokens_seen": run.tokens,
+        "steps": run.step,
+        "best_step": run.best_step,
+        "validation_loss": _finite(run.best_loss),
+        "validation_bits_per_note": _finite(run.best_bits_per_note),
+        "parameters": sum(weight.numel() for weight in run.model.parameters()),
+        "training": job,
+        "data": data,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
