@@ -33,11 +33,15 @@ class Lock(Strict):
 class RegionSpec(Strict):
     """Where to fill. Give exactly one of `bars`, `beats`, `ticks` or `continue_bars`."""
 
-    bars: str | None = Field(None, description="bars from 1, both ends included, e.g. '9-12' or '5'", examples=["9-12"])
-    beats: str | None = Field(None, description="beats of the song from 1, both ends included, e.g. '33-36'")
-    ticks: tuple[int, int] | None = Field(None, description="ticks [start, end)")
-    continue_bars: Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="go on past the song's end")
-    tracks: list[TrackName] | None = Field(None, description="numbers from 1 or names; left out: all tracks")
+    bars: str | None = Field(
+        default=None, description="bars from 1, both ends included, e.g. '9-12' or '5'", examples=["9-12"]
+    )
+    beats: str | None = Field(default=None, description="beats of the song from 1, both ends included, e.g. '33-36'")
+    ticks: tuple[int, int] | None = Field(default=None, description="ticks [start, end)")
+    continue_bars: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None, description="go on past the song's end"
+    )
+    tracks: list[TrackName] | None = Field(default=None, description="numbers from 1 or names; left out: all tracks")
     pitch_low: Pitch = 0
     pitch_high: Pitch = 127
     locks: tuple[Lock, ...] = ()
@@ -56,7 +60,7 @@ class ControlSpec(Strict):
     pitch_min: Pitch | None = None
     pitch_max: Pitch | None = None
     key: str | None = Field(
-        None, description="tonic and mode; notes outside its scale are never made", examples=["C major"]
+        default=None, description="tonic and mode; notes outside its scale are never made", examples=["C major"]
     )
     max_polyphony: Annotated[int, Field(ge=1, le=32)] | None = None
     min_notes_per_bar: Annotated[int, Field(ge=0, le=256)] | None = None
@@ -70,7 +74,7 @@ class SamplingSpec(Strict):
 
     n: Annotated[int, Field(ge=1, le=16)] = 1
     best_of: Annotated[int, Field(ge=1, le=32)] | None = Field(
-        None, description="make this many, keep the n the reward model likes best"
+        default=None, description="make this many, keep the n the reward model likes best"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     temperature: Annotated[float, Field(ge=0, le=5)] = 1.0
@@ -90,7 +94,7 @@ class InfillOptions(Strict):
     region: RegionSpec
     controls: ControlSpec = ControlSpec()
     sampling: SamplingSpec = SamplingSpec()
-    model: str = Field("champion", description="an alias (champion, challenger) or a version")
+    model: str = Field(default="champion", description="an alias (champion, challenger) or a version")
 
 
 class InfillRequest(InfillOptions):
@@ -268,7 +272,7 @@ class Judgment(Strict):
     choice: Choice
     strength: Annotated[int, Field(ge=1, le=3)] | None = None
     listening: Listening = Listening()
-    simulated: bool = Field(False, description="made by a program, not a person; always labelled so")
+    simulated: bool = Field(default=False, description="made by a program, not a person; always labelled so")
     received: datetime
 
 
@@ -339,7 +343,7 @@ class ComparisonView(Strict):
     context_audio_url: str
     start_s: float = Field(description="where the gap begins, in seconds of the song")
     end_s: float = Field(description="where the gap ends, in seconds of the song")
-    audio_start_s: float = Field(0.0, description="the second of the song at which all three sounds begin")
+    audio_start_s: float = Field(default=0.0, description="the second of the song at which all three sounds begin")
     region: RegionSpec
     a: SideView
     b: SideView
@@ -366,3 +370,40 @@ class JudgmentReceipt(Strict):
     duplicate: bool
     model_a: str
     model_b: str
+
+
+class RetractionRequest(Strict):
+    """Take a judgment back. Its comparison may be answered again."""
+
+    judgment_id: Annotated[str, Field(min_length=8, max_length=64)]
+    rater_key: Annotated[str, Field(min_length=8, max_length=128)]
+
+
+class RetractionReceipt(Strict):
+    """Sent only after the retraction is on disk."""
+
+    judgment_id: str
+    retracted: bool
+    duplicate: bool
+
+
+# ---- models ---------------------------------------------------------------------------------------------------------
+
+
+class ModelView(Strict):
+    """One version of a model, and the names that point to it."""
+
+    version: str
+    aliases: tuple[str, ...]
+    checkpoint_sha256: str
+    size_bytes: int
+    created: datetime
+    metrics: dict[str, float]
+    note: str
+
+
+class ModelsResponse(Strict):
+    """What may stand in `model` of a request, and the reward models that `best_of` may use."""
+
+    infill: tuple[ModelView, ...]
+    reward: tuple[ModelView, ...]

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
         SecretStr(""), description="keys raters' pseudonyms and signs tokens; empty: made once and kept in state_dir"
     )
     comparison_ttl_s: Annotated[int, Field(ge=60)] = Field(86_400, description="how long a comparison may be answered")
+    api_keys: SecretStr = Field(
+        SecretStr(""), description="keys the API asks for, with commas; empty: it asks for none"
+    )
     host: str = Field("127.0.0.1", description="what our own listeners bind to")
     api_port: Port = 8000
     ui_port: Port = 7860
@@ -100,6 +103,10 @@ class Settings(BaseSettings):
     def objects_url(self) -> str:
         """The object store in force: what was given, or a folder of state_dir."""
         return self.object_store_url or (self.state_dir / "objects").as_uri()
+
+    def api_key_list(self) -> tuple[str, ...]:
+        """Return the keys of which a request must show one; empty when none is asked for."""
+        return tuple(key.strip() for key in self.api_keys.get_secret_value().split(",") if key.strip())
 
     def rater_key(self) -> bytes:
         """Return the secret that keys pseudonyms; made at the first call and kept (mode 0600) when none is given.

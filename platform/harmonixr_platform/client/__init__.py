@@ -1,1 +1,5 @@
-"""Call the service over HTTP."""
+"""The service as Python calls: `Client(base_url)`, which waits, retries and raises one kind of error."""
+
+from harmonixr_platform.client.client import Client, ServiceError
+
+__all__ = ["Client", "ServiceError"]

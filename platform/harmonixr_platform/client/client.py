@@ -1,0 +1,225 @@
+"""Calls to the service over HTTP, retried safely. Knows the wire's schemas and nothing else of the platform.
+
+A request is sent again after 429, 503 or a lost connection, with the same Idempotency-Key (or the same judgment id),
+so that it is carried out once however often it is sent. Retry-After is obeyed.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+import secrets
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.schemas import (
+    Choice,
+    ComparisonRequest,
+    ComparisonView,
+    ControlSpec,
+    InfillRequest,
+    InfillResponse,
+    InspectRequest,
+    InspectResponse,
+    JudgmentReceipt,
+    JudgmentRequest,
+    Listening,
+    ModelsResponse,
+    PreviewRequest,
+    Problem,
+    RegionSpec,
+    RetractionReceipt,
+    RetractionRequest,
+    SamplingSpec,
+)
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+RETRIED = (429, 503)
+_FIRST_PAUSE_S = 0.5
+_MAX_PAUSE_S = 15.0
+
+
+class ServiceError(HarmonixrError):
+    """The service refused or did not answer. `status` is the HTTP status (0: none came), `problem` what it said."""
+
+    def __init__(self, detail: str, *, status: int, problem: Problem | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.problem = problem
+
+
+class Client:
+    """The service at `base_url`; use as a context manager, or close it. Every method raises ServiceError."""
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8000",
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 90.0,
+        attempts: int = 4,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._attempts = attempts
+        self._sleep = sleep
+        self._http = httpx.Client(
+            base_url=self.base_url,
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(timeout_s, connect=5.0),
+            transport=transport,
+        )
+
+    def infill(
+        self,
+        midi: bytes,
+        region: RegionSpec,
+        *,
+        controls: ControlSpec | None = None,
+        sampling: SamplingSpec | None = None,
+        model: str = "champion",
+    ) -> InfillResponse:
+        """Return fills of a gap."""
+        request = InfillRequest(
+            midi_base64=base64.b64encode(midi).decode(),
+            region=region,
+            controls=controls or ControlSpec(),
+            sampling=sampling or SamplingSpec(),
+            model=model,
+        )
+        return self._post(InfillResponse, "/v1/infill", request)
+
+    def compare(
+        self, rater_key: str, *, pool: str | None = None, infill: InfillRequest | None = None
+    ) -> ComparisonView:
+        """Return two blind fills: of a pool, or of one's own gap."""
+        request = ComparisonRequest(rater_key=rater_key, pool=pool, infill=infill)
+        return self._post(ComparisonView, "/v1/comparisons", request)
+
+    def judge(
+        self,
+        comparison: ComparisonView,
+        choice: Choice,
+        *,
+        rater_key: str,
+        listening: Listening | None = None,
+        strength: int | None = None,
+        simulated: bool = False,
+        judgment_id: str | None = None,
+    ) -> JudgmentReceipt:
+        """Say which fill is better; when this returns the answer is on disk, once."""
+        request = JudgmentRequest(
+            judgment_id=judgment_id or secrets.token_hex(16),
+            comparison_id=comparison.comparison_id,
+            token=comparison.token,
+            rater_key=rater_key,
+            choice=choice,
+            strength=strength,
+            listening=listening or Listening(),
+            simulated=simulated,
+        )
+        return self._post(JudgmentReceipt, "/v1/judgments", request)
+
+    def retract(self, judgment_id: str, *, rater_key: str) -> RetractionReceipt:
+        """Take a judgment back."""
+        request = RetractionRequest(judgment_id=judgment_id, rater_key=rater_key)
+        return self._post(RetractionReceipt, "/v1/retractions", request)
+
+    def inspect(self, midi: bytes) -> InspectResponse:
+        """Return what a file holds."""
+        request = InspectRequest(midi_base64=base64.b64encode(midi).decode())
+        return self._post(InspectResponse, "/v1/inspect", request)
+
+    def preview(self, midi: bytes, *, start_s: float = 0.0, end_s: float | None = None) -> bytes:
+        """Return a stretch of a file as WAV."""
+        request = PreviewRequest(midi_base64=base64.b64encode(midi).decode(), start_s=start_s, end_s=end_s)
+        return self._send("POST", "/v1/preview", request).content
+
+    def sound(self, audio_url: str) -> bytes:
+        """Return the WAV that an answer's `audio_url` names."""
+        return self._send("GET", audio_url).content
+
+    def models(self) -> ModelsResponse:
+        """Return the models there are."""
+        return _read(ModelsResponse, self._send("GET", "/v1/models"))
+
+    def is_ready(self) -> bool:
+        """Return whether the service can decode a token now; asks once and never raises."""
+        try:
+            return self._http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _post(self, kind: type[Answer], path: str, request: BaseModel) -> Answer:
+        return _read(kind, self._send("POST", path, request))
+
+    def _send(self, method: str, path: str, request: BaseModel | None = None) -> httpx.Response:
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        content = None
+        if request is not None:
+            content = request.model_dump_json().encode()
+            headers["Content-Type"] = "application/json"
+        for attempt in range(1, self._attempts + 1):
+            is_last = attempt == self._attempts
+            try:
+                response = self._http.request(method, path, content=content, headers=headers)
+            except httpx.TimeoutException as error:
+                detail = f"{self.base_url} took too long to answer; ask for less, or try again later"
+                raise ServiceError(detail, status=504) from error
+            except httpx.TransportError as error:
+                if is_last:
+                    detail = f"{self.base_url} does not answer; start the service with `harmonixr up`"
+                    raise ServiceError(detail, status=0) from error
+                self._sleep(_pause_s(attempt, None))
+                continue
+            if response.status_code not in RETRIED or is_last:
+                return _checked(response)
+            self._sleep(_pause_s(attempt, response.headers.get("Retry-After")))
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _pause_s(attempt: int, retry_after: str | None) -> float:
+    """Return how long to wait: what the service says, else twice as long each time, spread so as not to march."""
+    if retry_after is not None and retry_after.strip().isdigit():
+        return min(float(retry_after), _MAX_PAUSE_S)
+    pause: float = min(_FIRST_PAUSE_S * 2 ** (attempt - 1), _MAX_PAUSE_S) * random.uniform(0.5, 1.0)
+    return pause
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.status_code < 400:
+        return response
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        detail = f"the service answered with status {response.status_code}; try again, or look at its log"
+        raise ServiceError(detail, status=response.status_code) from None
+    raise ServiceError(problem.detail, status=response.status_code, problem=problem)
+
+
+def _read(kind: type[Answer], response: httpx.Response) -> Answer:
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        detail = "the service speaks another version of the protocol than this client; update both"
+        raise ServiceError(detail, status=502) from error
