@@ -1,1 +1,1 @@
-"""Pairs, comparisons and judgments: made, stored, moved and read back."""
+"""Blind comparisons and judgments: shown, recorded once, moved to objects, read back. Knows nothing of HTTP or Ray."""

@@ -73,9 +73,8 @@ class EmbeddedRedis:
 
     @property
     def process_id(self) -> int:
-        """The server's process id, as it wrote it."""
-        port, password = self._recorded() or (0, "")
-        return streams.server_process_id(_url(port, password), timeout_s=self._timeout_s)
+        """The server's process id; starts the server as `url` does."""
+        return streams.server_process_id(self.url(), timeout_s=self._timeout_s)
 
     def _end_keeper(self) -> None:
         if self._keeper is None:

@@ -176,7 +176,10 @@ class RecordStream:
 
     def close(self) -> None:
         """Close the connections; stops an embedded server that was started for this stream."""
-        self._forget()
+        with self._mutex:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
         self._address.stop()
 
     def _read(self, group: str, consumer: str, after: str, count: int) -> list[Entry]:
@@ -203,17 +206,16 @@ class RecordStream:
 
     def _run(self, operation: Callable[[redis.Redis], _Answer]) -> _Answer:
         try:
+            client = self._connected()
             try:
-                return operation(self._connected())
+                return operation(client)
             except redis.TimeoutError:
                 raise
             except redis.ConnectionError:
                 # The server may have been restarted, an embedded one by our asking for its address.
-                self._forget()
+                self._forget(client)
                 return operation(self._connected())
         except redis.RedisError as error:
-            if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
-                self._forget()
             raise StoreUnavailable(_sentence(error)) from error
 
     def _connected(self) -> redis.Redis:
@@ -222,11 +224,12 @@ class RecordStream:
                 self._client = _client(self._address.url(), self._timeout_s)
             return self._client
 
-    def _forget(self) -> None:
+    def _forget(self, client: redis.Redis) -> None:
         with self._mutex:
-            if self._client is not None:
-                self._client.close()
+            if self._client is client:
                 self._client = None
+        # Other threads may be in the middle of a call on theirs: only idle connections are closed.
+        client.connection_pool.disconnect(inuse_connections=False)
 
 
 def open_stream(settings: Settings) -> RecordStream:
@@ -280,7 +283,7 @@ def _client(url: str, timeout_s: float) -> redis.Redis:
 
 def _entries(batch: Any) -> list[Entry]:
     # Redis 6 names entries that were deleted while pending, without fields.
-    return [Entry(entry_id, fields["record"]) for entry_id, fields in batch if fields]
+    return [Entry(entry_id, fields.get("record", "")) for entry_id, fields in batch if fields]
 
 
 def _order(entry_id: str) -> tuple[int, int]:

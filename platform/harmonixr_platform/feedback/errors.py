@@ -1,0 +1,66 @@
+"""What can be wrong with a comparison or a judgment; `status` is the HTTP status that says it best.
+
+HarmonixrError
+└── FeedbackError
+    ├── UnknownComparison   404  no such comparison
+    ├── UnknownJudgment     404  no such judgment to take back
+    ├── UnknownPool         404  no such pool, or an empty one
+    ├── UnknownPair         404  no such pair
+    ├── BadToken            403  the token or the rater's key does not belong to this comparison
+    ├── AlreadyJudged       409  another answer was recorded first
+    └── ComparisonExpired   410  the answer came too late
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from harmonixr_model.errors import HarmonixrError
+
+
+class FeedbackError(HarmonixrError):
+    """Something about a comparison or a judgment."""
+
+    status: ClassVar[int] = 400
+
+
+class UnknownComparison(FeedbackError):
+    """No such comparison."""
+
+    status = 404
+
+
+class UnknownJudgment(FeedbackError):
+    """No such judgment to take back."""
+
+    status = 404
+
+
+class UnknownPool(FeedbackError):
+    """No such pool, or an empty one."""
+
+    status = 404
+
+
+class UnknownPair(FeedbackError):
+    """No such pair, or one whose stored form does not match its name."""
+
+    status = 404
+
+
+class BadToken(FeedbackError):
+    """The token or the rater's key does not belong to this comparison."""
+
+    status = 403
+
+
+class AlreadyJudged(FeedbackError):
+    """Another answer was recorded first."""
+
+    status = 409
+
+
+class ComparisonExpired(FeedbackError):
+    """The answer came too late."""
+
+    status = 410

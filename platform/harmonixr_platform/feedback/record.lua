@@ -1,0 +1,75 @@
+-- The one script that writes feedback. All of it happens or none, and running it again with the same ids changes
+-- nothing, so a client that got no answer may simply ask again.
+--
+-- KEYS  1 stream   2 comparison   3 judgment   4 pool's tally   5 pairs this rater has seen
+-- ARGV  1 action   2 record (JSON)   3 now (ms)   4 how long to remember ids after expiry (ms)   5… by action
+-- Answers {status, model a, model b}.
+
+local stream, comparison, judgment, tally, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local action, record, now, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local function count(pair, swapped, choice, step)
+  local outcome = ({a = 'first', b = 'second', tie = 'tie', both_bad = 'tie'})[choice]
+  if not outcome then return end
+  if swapped == '1' and outcome ~= 'tie' then
+    outcome = outcome == 'first' and 'second' or 'first'
+  end
+  redis.call('HINCRBY', tally, pair .. ':' .. outcome, step)
+end
+
+local function show(pair, rater, swapped, expires, model_a, model_b)
+  if redis.call('EXISTS', comparison) == 1 then return {'duplicate', model_a, model_b} end
+  redis.call('XADD', stream, '*', 'record', record)
+  redis.call('HSET', comparison, 'pair', pair, 'rater', rater, 'swapped', swapped, 'expires', expires,
+    'model_a', model_a, 'model_b', model_b, 'record', record)
+  redis.call('PEXPIREAT', comparison, expires + keep)
+  redis.call('HINCRBY', tally, pair .. ':shown', 1)
+  redis.call('SADD', seen, pair)
+  redis.call('PEXPIREAT', seen, expires + keep)
+  return {'stored', model_a, model_b}
+end
+
+local function judge(judgment_id, comparison_id, rater, choice, digest)
+  local shown = redis.call('HMGET', comparison, 'pair', 'rater', 'swapped', 'expires', 'model_a', 'model_b', 'judgment')
+  if not shown[1] then return {'unknown', '', ''} end
+  local held = redis.call('HMGET', judgment, 'comparison', 'digest')
+  if held[1] then
+    local same = held[1] == comparison_id and held[2] == digest
+    return {same and 'duplicate' or 'conflict', shown[5], shown[6]}
+  end
+  if shown[2] ~= rater then return {'wrong_rater', '', ''} end
+  if shown[7] then return {'judged', '', ''} end
+  if now > tonumber(shown[4]) then return {'expired', '', ''} end
+  redis.call('XADD', stream, '*', 'record', record)
+  redis.call('HSET', comparison, 'judgment', judgment_id)
+  redis.call('HSET', judgment, 'comparison', comparison_id, 'rater', rater, 'choice', choice, 'digest', digest)
+  redis.call('PEXPIREAT', judgment, tonumber(shown[4]) + keep)
+  count(shown[1], shown[3], choice, 1)
+  return {'stored', shown[5], shown[6]}
+end
+
+local function retract(retraction_id, judgment_id, rater)
+  local held = redis.call('HMGET', judgment, 'rater', 'choice', 'retracted')
+  if not held[1] then return {'unknown', '', ''} end
+  if held[1] ~= rater then return {'wrong_rater', '', ''} end
+  if held[3] then return {'duplicate', '', ''} end
+  redis.call('XADD', stream, '*', 'record', record)
+  redis.call('HSET', judgment, 'retracted', retraction_id)
+  local shown = redis.call('HMGET', comparison, 'pair', 'swapped', 'judgment')
+  if shown[3] == judgment_id then
+    -- The comparison is open again: whoever took an answer back may give another.
+    redis.call('HDEL', comparison, 'judgment')
+    count(shown[1], shown[2], held[2], -1)
+  end
+  return {'stored', '', ''}
+end
+
+local function append()
+  if redis.call('EXISTS', judgment) == 1 then return {'duplicate', '', ''} end
+  redis.call('XADD', stream, '*', 'record', record)
+  redis.call('SET', judgment, '1', 'PX', keep)
+  return {'stored', '', ''}
+end
+
+local actions = {comparison = show, judgment = judge, retraction = retract, append = append}
+return actions[action](unpack(ARGV, 5))

@@ -1,0 +1,223 @@
+"""Everything the HTTP ingress asks of feedback, in plain calls. Knows nothing of HTTP, Ray or models.
+
+Every method blocks on Redis or the object store, a second or two at worst: call them from a thread. Each raises
+FeedbackError or StoreError, whose `status` is the HTTP status that fits.
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from harmonixr_model.music.region import Region
+from harmonixr_platform.feedback.comparisons import could_be_comparison_id, make_comparison, sides
+from harmonixr_platform.feedback.errors import FeedbackError, UnknownComparison
+from harmonixr_platform.feedback.judgments import JudgmentLog
+from harmonixr_platform.feedback.mover import GROUP
+from harmonixr_platform.feedback.pairs import PairStore
+from harmonixr_platform.feedback.pool import PoolStore, choose_pair
+from harmonixr_platform.feedback.signing import AudioSide, Signer
+from harmonixr_platform.feedback.view import notes_in_gap, show_gap
+from harmonixr_platform.schemas import (
+    Candidate,
+    Comparison,
+    ComparisonRequest,
+    ComparisonView,
+    Judgment,
+    JudgmentReceipt,
+    JudgmentRequest,
+    Pair,
+    Retraction,
+    SideView,
+    Tombstone,
+)
+from harmonixr_platform.stores.objects import ObjectStore, open_object_store
+from harmonixr_platform.stores.streams import Backlog, RecordStream, open_stream
+
+if TYPE_CHECKING:
+    from harmonixr_platform.settings import Settings
+
+AUDIO_URL = "/v1/audio/{token}"
+# Pools change rarely and listing one is slow on S3.
+_POOL_CACHE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSource:
+    """What to sound for an audio token."""
+
+    midi: bytes
+    start_s: float
+    end_s: float
+
+
+class FeedbackService:
+    """Comparisons, judgments and sounds. `open` is the usual way in; safe to use from several threads."""
+
+    def __init__(
+        self,
+        stream: RecordStream,
+        store: ObjectStore,
+        *,
+        secret: bytes,
+        ttl: timedelta = timedelta(days=1),
+        rng: random.Random | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.pairs = PairStore(store)
+        self.pools = PoolStore(store)
+        self._stream = stream
+        self._log = JudgmentLog(stream)
+        self._signer = Signer(secret)
+        self._ttl = ttl
+        self._rng = rng or random.SystemRandom()
+        self._now = now
+        self._listed: dict[str, tuple[float, tuple[str, ...]]] = {}
+
+    @classmethod
+    def open(cls, settings: Settings) -> FeedbackService:
+        """Return the service on the stores that the settings name; Redis is met (or started) at the first call."""
+        return cls(
+            open_stream(settings),
+            open_object_store(settings),
+            secret=settings.rater_key(),
+            ttl=timedelta(seconds=settings.comparison_ttl_s),
+        )
+
+    def create_comparison(self, request: ComparisonRequest, *, own: Pair | None = None) -> ComparisonView:
+        """Show a pair of the request's pool, or `own`: two fills just made of the rater's own gap."""
+        rater = self._signer.pseudonym(request.rater_key)
+        if request.pool is not None:
+            chosen = choose_pair(
+                self._pool(request.pool),
+                self._log.tally(request.pool),
+                self._log.seen(request.pool, rater),
+                rng=self._rng,
+            )
+            pair, propensity = self.pairs.get(chosen.pair_id), chosen.propensity
+        elif own is not None:
+            pair, propensity = self.pairs.put(own), 1.0
+        else:
+            raise FeedbackError("two fills of the caller's gap must be made before they can be compared")
+        comparison = make_comparison(
+            pair,
+            rater=rater,
+            pool=request.pool,
+            propensity=propensity,
+            now=self._now(),
+            ttl=self._ttl,
+            rng=self._rng,
+        )
+        view = self._view(pair, comparison)
+        a, b = sides(pair, comparison)
+        self._log.show(comparison, model_a=a.model_version, model_b=b.model_version)
+        return view
+
+    def record_judgment(self, request: JudgmentRequest) -> JudgmentReceipt:
+        """Record an answer; when this returns it is on disk. The same request again gives the same receipt."""
+        rater = self._signer.pseudonym(request.rater_key)
+        comparison = self._comparison(request.comparison_id)
+        self._signer.check_token(request.token, comparison.comparison_id, rater)
+        judgment = Judgment(
+            judgment_id=request.judgment_id,
+            comparison_id=comparison.comparison_id,
+            pair_id=comparison.pair_id,
+            rater=rater,
+            choice=request.choice,
+            strength=request.strength,
+            listening=request.listening,
+            simulated=request.simulated,
+            received=self._now(),
+        )
+        recorded = self._log.judge(judgment, comparison)
+        return JudgmentReceipt(
+            judgment_id=judgment.judgment_id,
+            stored=True,
+            duplicate=recorded.duplicate,
+            model_a=recorded.model_a,
+            model_b=recorded.model_b,
+        )
+
+    def retract(self, judgment_id: str, *, rater_key: str, retraction_id: str | None = None) -> bool:
+        """Take a judgment back; return whether it had been taken back before. Its comparison is open again."""
+        retraction = Retraction(
+            retraction_id=retraction_id or secrets.token_hex(16),
+            judgment_id=judgment_id,
+            rater=self._signer.pseudonym(rater_key),
+            received=self._now(),
+        )
+        return self._log.retract(retraction).duplicate
+
+    def erase(self, rater_key: str) -> None:
+        """Make readers drop everything this rater ever said."""
+        rater = self._signer.pseudonym(rater_key)
+        self._log.append(Tombstone(tombstone_id=rater, rater=rater, received=self._now()))
+
+    def audio(self, token: str) -> AudioSource:
+        """Return what to sound for a token of a view; raises BadToken, UnknownComparison."""
+        comparison_id, side = self._signer.read_audio_token(token)
+        comparison = self._log.comparison(comparison_id)
+        pair = self.pairs.get(comparison.pair_id)
+        shown = show_gap(pair)
+        a, b = sides(pair, comparison)
+        midi = {"a": a.midi_base64, "b": b.midi_base64}.get(side)
+        data = shown.context if midi is None else base64.b64decode(midi)
+        return AudioSource(data, shown.excerpt.audio_start_s, shown.excerpt.audio_end_s)
+
+    def backlog(self) -> Backlog:
+        """Return how many records wait to be moved to objects, and for how long."""
+        return self._stream.backlog(GROUP)
+
+    def durability_faults(self) -> list[str]:
+        """Return what about Redis could lose answered judgments."""
+        return self._stream.durability_faults()
+
+    def close(self) -> None:
+        """Close the connections; stops an embedded Redis that this service started."""
+        self._stream.close()
+
+    def _comparison(self, comparison_id: str) -> Comparison:
+        if not could_be_comparison_id(comparison_id):
+            raise UnknownComparison(f"there is no comparison {comparison_id[:64]!r}; ask for a new one")
+        return self._log.comparison(comparison_id)
+
+    def _pool(self, name: str) -> tuple[str, ...]:
+        at, pair_ids = self._listed.get(name, (0.0, ()))
+        if not pair_ids or time.monotonic() - at > _POOL_CACHE_S:
+            pair_ids = self.pools.pair_ids(name)
+            self._listed[name] = (time.monotonic(), pair_ids)
+        return pair_ids
+
+    def _view(self, pair: Pair, comparison: Comparison) -> ComparisonView:
+        shown = show_gap(pair)
+        excerpt = shown.excerpt
+        a, b = sides(pair, comparison)
+        return ComparisonView(
+            comparison_id=comparison.comparison_id,
+            token=self._signer.token(comparison.comparison_id, comparison.rater, expires=comparison.expires),
+            expires=comparison.expires,
+            context_base64=base64.b64encode(shown.context).decode(),
+            context_audio_url=self._audio_url(comparison, "context"),
+            start_s=excerpt.start_s,
+            end_s=excerpt.end_s,
+            audio_start_s=excerpt.audio_start_s,
+            region=pair.region,
+            a=self._side(a, comparison, "a", shown.region),
+            b=self._side(b, comparison, "b", shown.region),
+        )
+
+    def _side(self, candidate: Candidate, comparison: Comparison, side: AudioSide, region: Region) -> SideView:
+        return SideView(
+            midi_base64=candidate.midi_base64,
+            notes=notes_in_gap(base64.b64decode(candidate.midi_base64), region),
+            audio_url=self._audio_url(comparison, side),
+        )
+
+    def _audio_url(self, comparison: Comparison, side: AudioSide) -> str:
+        return AUDIO_URL.format(token=self._signer.audio_token(comparison.comparison_id, side))

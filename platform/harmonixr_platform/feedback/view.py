@@ -1,0 +1,91 @@
+"""What a rater sees and hears of a pair: notes of the gap, where it lies, which bars to sound. Knows no store.
+
+Nothing made here tells which model filled a side.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from harmonixr_model.music.region import Region
+from harmonixr_model.music.regions_text import read_region
+from harmonixr_model.music.song import Song
+from harmonixr_model.music.splice import splice
+from harmonixr_platform.schemas import Pair, PlacedNote, RegionSpec
+
+_BARS_BEFORE, _BARS_AFTER = 2, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """Seconds of the song: what sounds, and the gap inside it."""
+
+    audio_start_s: float
+    audio_end_s: float
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A pair's gap, ready to be shown."""
+
+    context: bytes
+    region: Region
+    excerpt: Excerpt
+
+
+def show_gap(pair: Pair) -> Shown:
+    """Return the song with the gap empty, and where the gap lies."""
+    song = Song.parse(base64.b64decode(pair.context_base64))
+    region = resolve_region(pair.region, song)
+    return Shown(splice(song, region, {}).data, region, excerpt(song, region))
+
+
+def resolve_region(spec: RegionSpec, song: Song) -> Region:
+    """Return the region that a request means in this song; raises RegionError."""
+    return read_region(
+        song,
+        bars=spec.bars,
+        beats=spec.beats,
+        ticks=spec.ticks,
+        continue_bars=spec.continue_bars,
+        tracks=spec.tracks,
+        pitch_low=spec.pitch_low,
+        pitch_high=spec.pitch_high,
+        locks=[(lock.track, lock.onset_tick, lock.pitch) for lock in spec.locks],
+    )
+
+
+def excerpt(song: Song, region: Region) -> Excerpt:
+    """Return what to sound around a region: two bars before it, one after."""
+    score = song.score
+    bars = score.bars_until(max(score.end, region.end))
+    first = next((bar.index for bar in bars if bar.end > region.start), len(bars) - 1)
+    last = next((bar.index for bar in reversed(bars) if bar.start < region.end), 0)
+    return Excerpt(
+        audio_start_s=score.seconds(bars[max(0, first - _BARS_BEFORE)].start),
+        audio_end_s=score.seconds(bars[min(len(bars) - 1, last + _BARS_AFTER)].end),
+        start_s=score.seconds(region.start),
+        end_s=score.seconds(region.end),
+    )
+
+
+def notes_in_gap(midi: bytes, region: Region) -> tuple[PlacedNote, ...]:
+    """Return the notes that stand in the region of a filled song."""
+    score = Song.parse(midi).score
+    return tuple(
+        PlacedNote(
+            track=index + 1,
+            onset_tick=note.onset,
+            duration_ticks=note.duration,
+            onset_s=score.seconds(note.onset),
+            duration_s=score.seconds(note.end) - score.seconds(note.onset),
+            pitch=note.pitch,
+            velocity=note.velocity,
+        )
+        for index, track in enumerate(score.tracks)
+        for note in track.notes
+        if region.contains(index, note)
+    )

@@ -1,0 +1,286 @@
+"""No acknowledged judgment is lost or counted twice, wherever the mover, Redis or a store stops."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harmonixr_platform.feedback.mover import GROUP, MANIFESTS, SEGMENTS, Mover
+from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.service import FeedbackService
+from harmonixr_platform.schemas import Flag
+from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
+from harmonixr_platform.stores.errors import StoreError, StoreUnavailable
+from harmonixr_platform.stores.files import FileStore
+from harmonixr_platform.stores.objects import ObjectStore
+from harmonixr_platform.stores.s3 import S3Store
+from harmonixr_platform.stores.streams import RecordStream
+
+SEEDS = range(12)
+
+
+class Crash(BaseException):
+    """The process dies here: nothing in the code under test may catch it."""
+
+
+class Crashing:
+    """Passes every call on to a store, and dies before or after some of them."""
+
+    def __init__(self, inner: Any, rng: random.Random, chance: float) -> None:
+        self._inner, self._rng, self._chance = inner, rng, chance
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+        if not callable(method):
+            return method
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._maybe_crash(f"before {name}")
+            answer = method(*args, **kwargs)
+            self._maybe_crash(f"after {name}")
+            return answer
+
+        return call
+
+    def _maybe_crash(self, where: str) -> None:
+        if self._rng.random() < self._chance:
+            raise Crash(where)
+
+
+def _votes(store: ObjectStore) -> Counter[str]:
+    return Counter(judged.judgment.judgment_id for judged in read_feedback(store).judged)
+
+
+def test_what_was_judged_is_read_back_joined_and_the_stream_is_empty(lab: Any) -> None:
+    pairs = {pair.pair_id: pair for pair in lab.fill_pool(3)}
+    answers = [lab.judge(choice) for choice in ("a", "b", "tie")]
+    mover = Mover(lab.stream, lab.store)
+    assert mover.run_once() == 6
+    assert mover.run_once() == 0
+    feedback = read_feedback(lab.store)
+    assert [j.judgment.judgment_id for j in feedback.judged] == [a.judgment_id for a in answers]
+    for judged, answer in zip(feedback.judged, answers, strict=True):
+        assert judged.pair == pairs[judged.comparison.pair_id]
+        assert judged.judgment.choice == answer.choice
+    backlog = lab.stream.backlog(GROUP)
+    assert (backlog.length, backlog.undelivered, backlog.pending) == (0, 0, 0)
+
+
+def test_the_outcome_is_said_of_the_pair_whatever_the_sides_were(lab: Any) -> None:
+    (pair,) = lab.fill_pool(1)
+    for _ in range(8):
+        view = lab.ask()
+        first_is_a = view.a.midi_base64 == pair.first.midi_base64
+        lab.service.record_judgment(lab.answer(view, "a" if first_is_a else "b"))
+    Mover(lab.stream, lab.store).run_once()
+    judged = read_feedback(lab.store).judged
+    assert [j.outcome for j in judged] == ["first"] * 8
+    assert {j.comparison.swapped for j in judged} == {True, False}
+    assert lab.service._log.tally("default")[pair.pair_id].first == 8
+
+
+def test_what_was_taken_back_or_erased_is_not_read_but_counted(lab: Any) -> None:
+    lab.fill_pool(3)
+    kept, back = lab.judge(), lab.judge()
+    lab.judge(rater="goes-away")
+    lab.service.retract(back.judgment_id, rater_key=lab.rater)
+    lab.service.erase("goes-away")
+    Mover(lab.stream, lab.store).run_once()
+    feedback = read_feedback(lab.store)
+    assert [j.judgment.judgment_id for j in feedback.judged] == [kept.judgment_id]
+    assert (feedback.counts["retracted"], feedback.counts["erased"], feedback.counts["judgments"]) == (1, 1, 3)
+
+
+def test_flags_are_read_and_what_is_no_record_is_counted_and_stops_nothing(lab: Any) -> None:
+    lab.fill_pool(1)
+    for garbage in ("{", '{"record": "judgment"}'):
+        lab.stream.run_script(
+            "return {redis.call('XADD', KEYS[1], '*', 'record', ARGV[1])}", [lab.stream.name], [garbage]
+        )
+    answer = lab.judge()
+    flag = Flag(flag_id="f1", judgment_id=answer.judgment_id, rule="too-fast", rule_version=1, received=lab.clock())
+    lab.service._log.append(flag)
+    lab.service._log.append(flag)
+    Mover(lab.stream, lab.store).run_once()
+    feedback = read_feedback(lab.store)
+    assert len(feedback.judged) == 1
+    assert feedback.flags == (flag,)
+    assert feedback.counts["unreadable"] == 2
+
+
+def test_a_segment_without_its_manifest_is_not_read(lab: Any) -> None:
+    lab.fill_pool(1)
+    lab.judge()
+    Mover(lab.stream, lab.store).run_once()
+    for key in lab.store.list(MANIFESTS):
+        lab.store.delete(key)
+    assert read_feedback(lab.store).judged == ()
+
+
+def test_a_damaged_or_missing_segment_is_an_error_not_a_shorter_list(lab: Any) -> None:
+    lab.fill_pool(1)
+    lab.judge()
+    Mover(lab.stream, lab.store).run_once()
+    (segment,) = lab.store.list(SEGMENTS)
+    data = lab.store.get(segment).data
+    lab.store.put(segment, data.replace(data[-8:], b"damaged!"))
+    with pytest.raises(StoreError):
+        read_feedback(lab.store)
+    lab.store.delete(segment)
+    with pytest.raises(StoreUnavailable, match="missing"):
+        read_feedback(lab.store)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_crash_of_movers_loses_a_judgment_or_counts_one_twice(lab: Any, seed: int) -> None:
+    _judge_and_move_through_crashes(lab, lab.store, random.Random(seed), crash=0.12)
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("seed", range(3))
+def test_the_same_holds_on_a_real_s3(lab: Any, seed: int) -> None:
+    url = os.environ.get("HARMONIXR_TEST_S3_URL")
+    if not url:
+        pytest.skip("HARMONIXR_TEST_S3_URL names no S3 server")
+    keys = os.environ.get("S3_ACCESS_KEY", "testaccess"), os.environ.get("S3_SECRET_KEY", "testsecret0123456789")
+    store = S3Store(
+        "feedback",
+        lab.stream.name.strip("{").partition("}")[0],
+        endpoint_url=url,
+        access_key=keys[0],
+        secret_key=keys[1],
+    )
+    store.create_bucket()
+    lab.service = FeedbackService(lab.stream, store, secret=b"secret", now=lab.clock)
+    _judge_and_move_through_crashes(lab, store, random.Random(seed), crash=0.12)
+
+
+def _judge_and_move_through_crashes(lab: Any, store: Any, rng: random.Random, *, crash: float) -> None:
+    """Let raters vote and movers run and die in turns; at the end every acknowledged vote is read exactly once."""
+    lab.fill_pool(3)
+    raters = [f"rater-number-{i}" for i in range(3)]
+    acknowledged: set[str] = set()
+    for _ in range(12):
+        rater = rng.choice(raters)
+        frail = FeedbackService(Crashing(lab.stream, rng, crash), store, secret=b"secret", now=lab.clock)
+        try:
+            view = frail.create_comparison(lab.request(rater))
+        except Crash:
+            continue
+        answer = lab.answer(view, rng.choice(["a", "b", "tie"]), rater=rater)
+        for _ in range(rng.choice([1, 2, 4])):  # an impatient client, or one that got no answer
+            try:
+                frail.record_judgment(answer)
+            except Crash:
+                continue
+            acknowledged.add(answer.judgment_id)
+        mover = Mover(
+            Crashing(lab.stream, rng, crash),  # type: ignore[arg-type]
+            Crashing(store, rng, crash),  # type: ignore[arg-type]
+            consumer=f"mover-{rng.randrange(3)}",
+            max_entries=rng.choice([1, 2, 100]),
+            dead_after_s=0,
+        )
+        try:
+            mover.run_once()
+        except Crash:
+            continue
+    Mover(lab.stream, store, consumer="last", dead_after_s=0).run_once()
+    votes = _votes(store)
+    assert acknowledged <= votes.keys()
+    assert set(votes.values()) <= {1}
+    assert len({judged.comparison.comparison_id for judged in read_feedback(store).judged}) == votes.total()
+    assert lab.stream.backlog(GROUP).length == 0
+
+
+def test_movers_running_side_by_side_carry_every_record(lab: Any) -> None:
+    lab.fill_pool(2)
+    stop = threading.Event()
+    movers = [Mover(lab.stream, lab.store, consumer=f"m{i % 2}", max_entries=2) for i in range(3)]
+    threads = [
+        threading.Thread(target=m.run_forever, args=(stop,), kwargs={"interval_s": 0.01}, daemon=True) for m in movers
+    ]
+    for thread in threads:
+        thread.start()
+    answers = {lab.judge(rater=f"rater-number-{i % 4}").judgment_id for i in range(20)}
+    _wait_until(lambda: lab.stream.backlog(GROUP).length == 0)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert _votes(lab.store) == Counter(answers)
+
+
+def test_kill_9_of_redis_under_votes_and_movers_loses_nothing_acknowledged(tmp_path: Path, lab: Any) -> None:
+    stop = threading.Event()
+    with EmbeddedRedis(tmp_path / "state") as server:
+        stream = RecordStream(server)
+        lab.service = FeedbackService(stream, lab.store, secret=b"secret")
+        lab.fill_pool(2)
+        acknowledged: list[str] = []
+        views = [lab.ask(f"rater-number-{i}") for i in range(60)]
+
+        def vote(part: int) -> None:
+            for i in range(part, len(views), 3):
+                answer = lab.answer(views[i], rater=f"rater-number-{i}")
+                while answer.judgment_id not in acknowledged and not stop.is_set():
+                    with contextlib.suppress(StoreUnavailable):  # no answer: the same again, until there is one
+                        lab.service.record_judgment(answer)
+                        acknowledged.append(answer.judgment_id)
+
+        mover = Mover(stream, lab.store, max_entries=5, dead_after_s=0)
+        moving = threading.Thread(target=mover.run_forever, args=(stop,), kwargs={"interval_s": 0.01}, daemon=True)
+        voters = [threading.Thread(target=vote, args=(part,), daemon=True) for part in range(3)]
+        for thread in (moving, *voters):
+            thread.start()
+        killed = 0
+        while any(thread.is_alive() for thread in voters) and killed < 4:
+            time.sleep(0.05)
+            os.kill(server.process_id, signal.SIGKILL)
+            killed += 1
+        for thread in voters:
+            thread.join(20)
+        stop.set()
+        moving.join(20)
+        Mover(stream, lab.store, dead_after_s=0).run_once()
+        assert killed >= 1
+        assert len(acknowledged) == len(views)
+        assert _votes(lab.store) == Counter(acknowledged)
+
+
+def test_a_mover_waits_out_a_store_that_is_away(lab: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Away(FileStore):
+        back = False
+
+        def put_if_absent(self, key: str, data: bytes) -> str:
+            if not self.back:
+                raise StoreUnavailable("the object store is away")
+            return super().put_if_absent(key, data)
+
+    store = Away(lab.store.root)
+    lab.fill_pool(1)
+    answer = lab.judge()
+    stop = threading.Event()
+    run = Mover(lab.stream, store).run_forever
+    thread = threading.Thread(target=run, args=(stop,), kwargs={"interval_s": 0.01}, daemon=True)
+    thread.start()
+    _wait_until(lambda: "the object store is away" in caplog.text)
+    Away.back = True
+    _wait_until(lambda: lab.stream.backlog(GROUP).length == 0)
+    stop.set()
+    thread.join()
+    assert _votes(lab.store) == Counter([answer.judgment_id])
+
+
+def _wait_until(condition: Callable[[], bool], timeout_s: float = 15) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
