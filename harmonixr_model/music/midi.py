@@ -192,9 +192,7 @@ class _TrackReader:
         """Return the events, their offsets and where the chunk ends, whatever its length field claims."""
         data = self.data
         if declared_end > len(data):
-            following = data.find(b"MTrk", self.start + 8)
-            end = len(data) if following < 0 else following
-            return self._closed(*self._events(end), end)
+            return self._overlong()
         events, offsets = self._events(declared_end)
         if _is_ended(events) or declared_end == len(data) or data[declared_end : declared_end + 4] == b"MTrk":
             return self._closed(events, offsets, declared_end)
@@ -209,6 +207,12 @@ class _TrackReader:
             return events, offsets, declared_end
         return longer, longer_offsets, longer_offsets[-1]
 
+    def _overlong(self) -> tuple[list[Event], list[int], int]:
+        """Read a chunk that claims more bytes than the file has: to its end, the next chunk, or the file's end."""
+        events, offsets = self._events(len(self.data), stop_at_chunk=True)
+        following = self.data.find(b"MTrk", offsets[-1])
+        return events, offsets, len(self.data) if following < 0 else following
+
     def _closed(self, events: list[Event], offsets: list[int], end: int) -> tuple[list[Event], list[int], int]:
         """Return the same, ending right after End-of-Track when the length field swallowed the next chunk."""
         after = offsets[-1]
@@ -216,8 +220,8 @@ class _TrackReader:
             return events, offsets, after
         return events, offsets, end
 
-    def _events(self, end: int) -> tuple[list[Event], list[int]]:
-        data, position, tick = self.data[:end], self.start + 8, 0
+    def _events(self, end: int, *, stop_at_chunk: bool = False) -> tuple[list[Event], list[int]]:
+        data, position, tick = self.data, self.start + 8, 0
         events: list[Event] = []
         offsets: list[int] = []
         running = 0
@@ -229,6 +233,13 @@ class _TrackReader:
                 position += 1
                 if delta >= 0x80:
                     delta, position = read_varlen(data, begin)
+                elif stop_at_chunk and delta == 0x4D and data.startswith(b"MTrk", begin):
+                    # Only where an event would begin: the same four bytes may stand in a text.
+                    position = begin
+                    break
+                if position >= end:
+                    position = begin
+                    break
                 tick += delta
                 status = data[position]
                 if status < 0x80:

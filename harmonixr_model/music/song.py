@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from harmonixr_model.errors import MidiError, RegionError
@@ -65,7 +66,7 @@ class Song:
         for chunk, events in enumerate(midi.tracks):
             found = _pair(chunk, events, strays)
             parts.update({(chunk, channel): found[channel] for channel in sorted(found)})
-        programs = _programs(midi)
+        programs = _Programs(midi)
         tracks = tuple(_track(midi, key, pairs, programs) for key, pairs in parts.items())
         tempos, signatures = _timeline(midi)
         score = Score(midi.ticks_per_quarter, tracks, tempos, signatures)
@@ -133,32 +134,36 @@ def _pair(chunk: int, events: tuple[Event, ...], strays: list[StrayOff]) -> dict
     return found
 
 
-def _programs(midi: MidiFile) -> dict[int, list[tuple[int, int, int, int]]]:
-    """Return every program change by channel as (tick, chunk, index, program), sorted."""
-    changes: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
-    for chunk, events in enumerate(midi.tracks):
-        for index, (tick, message) in enumerate(events):
-            if message[0] & 0xF0 == 0xC0:
-                changes[message[0] & 0x0F].append((tick, chunk, index, message[1] & 0x7F))
-    return {channel: sorted(found) for channel, found in changes.items()}
+class _Programs:
+    """The program changes of a file, by channel and by chunk."""
+
+    def __init__(self, midi: MidiFile) -> None:
+        self.own: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        self.all: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for chunk, events in enumerate(midi.tracks):
+            for index, (tick, message) in enumerate(events):
+                if message[0] & 0xF0 == 0xC0:
+                    channel, program = message[0] & 0x0F, message[1] & 0x7F
+                    self.own[chunk, channel].append((index, program))
+                    self.all[channel].append((tick, program))
+        for changes in self.all.values():
+            changes.sort(key=itemgetter(0))
+
+    def in_force(self, chunk: int, channel: int, index: int, tick: int) -> int:
+        """Return the chunk's own last program before its event `index`, else the channel's last up to `tick`."""
+        for changes, bound in ((self.own.get((chunk, channel)), index - 1), (self.all.get(channel), tick)):
+            before = bisect_right(changes, bound, key=itemgetter(0)) if changes else 0
+            if changes and before:
+                return changes[before - 1][1]
+        return 0
 
 
-def _track(
-    midi: MidiFile,
-    key: tuple[int, int],
-    pairs: list[tuple[Note, NoteSource]],
-    programs: dict[int, list[tuple[int, int, int, int]]],
-) -> Track:
+def _track(midi: MidiFile, key: tuple[int, int], pairs: list[tuple[Note, NoteSource]], programs: _Programs) -> Track:
     chunk, channel = key
     first = min(source.on for _, source in pairs)
-    tick = midi.tracks[chunk][first].tick
-    changes = programs.get(channel, [])
-    own = [change for change in changes if change[1] == chunk and change[2] < first]
-    others = changes[: bisect_right(changes, (tick, len(midi.tracks), 0, 0))]
-    in_force = own or others or [(0, 0, 0, 0)]
     return Track(
         notes=tuple(note for note, _ in pairs),
-        program=in_force[-1][3],
+        program=programs.in_force(chunk, channel, first, midi.tracks[chunk][first].tick),
         is_drum=channel == DRUM_CHANNEL,
         name=_name(midi.tracks[chunk]),
         channel=channel,
