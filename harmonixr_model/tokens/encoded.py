@@ -169,25 +169,34 @@ class EncodedScore:
 
     def without(self, cells: Sequence[GridCell], locks: Collection[NoteKey] = ()) -> EncodedScore:
         """Return the context: this score less the notes of the cells that are not locked."""
-        tracks = list(self.score.tracks)
         context = EncodedScore.__new__(EncodedScore)
+        tracks = list(self.score.tracks)
         context._onsets, context._ends = list(self._onsets), list(self._ends)
-        for track in {cell.track for cell in cells}:
-            gone = {note for cell in cells if cell.track == track for note in self.hidden(cell, locks)}
-            notes = tuple(n for n in tracks[track].notes if n not in gone) if gone else tracks[track].notes
-            tracks[track] = replace(tracks[track], notes=notes)
-            context._onsets[track] = [n.onset for n in notes]
-            context._ends[track] = _end(notes)
+        touched: dict[int, list[int]] = {}
+        for cell in sorted(cells, key=lambda c: c.start):
+            touched.setdefault(cell.track, []).append(cell.start)
+            notes, onsets = tracks[cell.track].notes, context._onsets[cell.track]
+            first, stop = bisect_left(onsets, cell.start), bisect_left(onsets, cell.end)
+            gone = set(self.hidden(cell, locks))
+            kept = tuple(note for note in notes[first:stop] if note not in gone)
+            tracks[cell.track] = replace(tracks[cell.track], notes=notes[:first] + kept + notes[stop:])
+            context._onsets[cell.track] = onsets[:first] + [note.onset for note in kept] + onsets[stop:]
+        for track in touched:
+            context._ends[track] = _end(tracks[track].notes)
         context.score = replace(self.score, tracks=tuple(tracks))
-        context._runs = {key: run for key, run in self._runs.items() if not _touched(key, cells)}
+        context._runs = {key: run for key, run in self._runs.items() if not _holds_start(key, touched.get(key[0], ()))}
         return context
 
 
-def _end(notes: Iterable[Note]) -> int:
-    return max((onset + duration for onset, duration, _, _ in notes), default=0)
+def _end(notes: Sequence[Note]) -> int:
+    """Return where the last of these notes stops; only those near the last onset can."""
+    if not notes:
+        return 0
+    near = bisect_left(notes, (notes[-1].onset - MAX_DURATION,))
+    return max(onset + duration for onset, duration, _, _ in notes[near:])
 
 
-def _touched(key: tuple[int, int], cells: Sequence[GridCell]) -> bool:
-    """Return whether a run may hold notes of a cell; a run's bar ends within MAX_BAR_STEPS of its start."""
-    track, start = key
-    return any(cell.track == track and start <= cell.start < start + MAX_BAR_STEPS for cell in cells)
+def _holds_start(key: tuple[int, int], starts: Sequence[int]) -> bool:
+    """Return whether a cell starts within the bar of this run; a bar ends within MAX_BAR_STEPS of its start."""
+    after = bisect_left(starts, key[1])
+    return after < len(starts) and starts[after] < key[1] + MAX_BAR_STEPS

@@ -56,6 +56,11 @@ class FillGrammar:
         """Whether EOS has been said."""
         return self._expects is _Expects.FORCED and not self._forced
 
+    @property
+    def forced(self) -> int | None:
+        """The token that must come next, where the layout leaves no choice: headers and EOS."""
+        return self._forced[0] if self._expects is _Expects.FORCED and self._forced else None
+
     def allowed(self) -> npt.NDArray[np.bool_]:
         """Return which tokens may come next, bool [V]; all False once finished."""
         mask = np.zeros(VOCAB.size, dtype=bool)
