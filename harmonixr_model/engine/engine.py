@@ -1,0 +1,46 @@
+"""What decoding offers to everything that needs fills: the seam between prompts and models. Knows no MIDI and no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harmonixr_model.errors import ControlError
+from harmonixr_model.tokens.infill import InfillPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to draw a token: temperature 0 takes the likeliest; top_k 0 and top_p 1 leave nothing out."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 0.98
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature <= 5:
+            raise ControlError(f"the temperature {self.temperature} is out of range; give 0 (the likeliest) to 5")
+        if self.top_k < 0:
+            raise ControlError(f"top_k {self.top_k} is negative; give 0 for no limit, or at least 1")
+        if not 0 < self.top_p <= 1:
+            raise ControlError(f"top_p {self.top_p} is out of range; give more than 0 and at most 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """One fill: its token ids, forced ones and EOS included, and how likely the model thinks it.
+
+    `log_probability` is the sum over the tokens that were drawn, in nats, under the grammar's mask at temperature 1.
+    """
+
+    tokens: tuple[int, ...]
+    log_probability: float
+
+
+class Engine(Protocol):
+    """Owns a model and answers prompts."""
+
+    def generate(self, prompt: InfillPrompt, *, seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
+        """Return one valid fill a seed; the same seed gives the same fill, alone or beside others."""
+        ...
