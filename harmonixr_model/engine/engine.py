@@ -1,4 +1,4 @@
-"""What decoding offers to everything that needs fills: the seam between prompts and models. Knows no MIDI and no Ray."""
+"""What decoding offers to everything that needs fills: the seam between prompts and models. Knows no MIDI, no Ray."""
 
 from __future__ import annotations
 

@@ -1,0 +1,226 @@
+"""Plan how a region is filled, window by window, and put the answers back into the song.
+
+The three stages that the infiller runs in one process and the served graph in three: plan (the session), generate (an
+engine answers `next_prompt`), finish (`result`). Knows no model and draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from harmonixr_model.errors import PromptError, RegionError
+from harmonixr_model.music.region import Region
+from harmonixr_model.music.score import Bar, Note, Score, Track
+from harmonixr_model.music.song import DRUM_CHANNEL, Song
+from harmonixr_model.music.splice import keep_original, splice
+from harmonixr_model.tokens.grammar import HardLimits, check_fill
+from harmonixr_model.tokens.grid import GRID, quantize, to_tick
+from harmonixr_model.tokens.infill import EncodedScore, GridCell, InfillPrompt, build_prompt, decode_fill, split_at_bars
+
+# A window takes at most so many bars, and its fill is expected to take at most this share of what the model holds.
+MAX_WINDOW_BARS = 8
+FILL_SHARE = 0.45
+# What a fill is expected to take per cell: its frame, and at least this many notes' worth of tokens.
+_CELL_TOKENS, _LEAST_NOTES_TOKENS = 6, 24
+
+
+@dataclass(frozen=True, slots=True)
+class FilledSong:
+    """A song with its fill.
+
+    Attributes:
+        midi: the whole song with the fill in it.
+        notes: the notes that went in, in the song's ticks, by track (a new track counts on past the song's).
+        dropped: notes that could not be placed without touching another.
+        tokens: the fill's token ids, one tuple a window: enough to make it again exactly.
+    """
+
+    midi: bytes
+    notes: dict[int, tuple[Note, ...]]
+    dropped: int
+    tokens: tuple[tuple[int, ...], ...]
+
+
+class FillSession:
+    """One region of one song being filled by one candidate.
+
+    Ask for `next_prompt`, hand the answer to `accept`, until `next_prompt` gives None; then take the `result`. A region
+    too large for one prompt is split into windows of whole bars, in order, each of which sees the answers before it.
+    """
+
+    def __init__(
+        self,
+        song: Song,
+        region: Region,
+        *,
+        max_length: int,
+        limits: HardLimits | None = None,
+        new_track: Track | None = None,
+    ) -> None:
+        """Plan the windows.
+
+        Args:
+            song: the song.
+            region: what may change; with `new_track`, its cells may name the track after the song's last one.
+            max_length: the most tokens a prompt and its fill may take together.
+            limits: what every fill must keep to.
+            new_track: an empty track to add, with its program, drum flag and name.
+
+        Raises:
+            RegionError: the region names no such track, or is shorter than a step of the grid.
+            PromptError, ControlError: when a prompt is asked for that cannot be built.
+
+        """
+        self.song = song
+        self.region = region
+        self.limits = limits or HardLimits()
+        self.max_length = max_length
+        self.new_track = new_track
+        self.tokens: list[tuple[int, ...]] = []
+        self._notes: dict[int, list[Note]] = {}
+        context = _with_track(region_context(song.score, region), new_track)
+        region.check(context)
+        self._context = EncodedScore(quantize(context))
+        self.windows = _plan(self._context, _grid_cells(self._context.score, region, song.score), max_length)
+        if not self.windows and not region.is_empty:
+            raise RegionError("the region is shorter than a step of the grid, a 24th of a quarter; make it longer")
+        self._prompt: InfillPrompt | None = None
+
+    def next_prompt(self) -> InfillPrompt | None:
+        """Return the prompt of the next window, None when all are answered."""
+        if len(self.tokens) == len(self.windows):
+            return None
+        if self._prompt is None:
+            self._prompt = self._build(self.windows[len(self.tokens)])
+        return self._prompt
+
+    def accept(self, tokens: Sequence[int]) -> None:
+        """Take the answer to the current prompt; raises TokenError when it breaks the prompt's grammar."""
+        prompt = self.next_prompt()
+        if prompt is None:
+            raise PromptError("every window of the region is filled already")
+        check_fill(prompt, tokens)
+        fills = decode_fill(prompt, tokens)
+        grown: dict[int, list[Note]] = {}
+        for cell, notes in zip(prompt.cells, fills, strict=True):
+            self._notes.setdefault(cell.track, []).extend(notes)
+            grown.setdefault(cell.track, []).extend(notes)
+        score = self._context.score
+        self._context = EncodedScore(
+            score.replace_notes({track: [*score.tracks[track].notes, *new] for track, new in grown.items()})
+        )
+        self.tokens.append(tuple(int(token) for token in tokens))
+        self._prompt = None
+
+    def result(self) -> FilledSong:
+        """Return the song with every window's answer in it; an empty region gives the input byte for byte."""
+        if self.next_prompt() is not None:
+            raise PromptError(f"{len(self.windows) - len(self.tokens)} windows of the region are not filled yet")
+        if self.region.is_empty:
+            return FilledSong(keep_original(self.song), {}, 0, ())
+        known = len(self.song.score.tracks)
+        placed = {track: self._in_ticks(track, notes) for track, notes in self._notes.items()}
+        fill = {track: notes for track, notes in placed.items() if track < known}
+        added = [replace(self.new_track, notes=tuple(placed.get(known, ())))] if self.new_track else []
+        inside = replace(self.region, cells=tuple(cell for cell in self.region.cells if cell.track < known))
+        spliced = splice(self.song, inside, fill, new_tracks=added)
+        return FilledSong(spliced.data, spliced.notes, spliced.dropped, tuple(self.tokens))
+
+    def _build(self, cells: Sequence[GridCell]) -> InfillPrompt:
+        expected = _expected_tokens(self._context, cells)
+        reserve = min(self.max_length // 2, max(round(1.5 * expected), self.max_length // 4))
+        prompt = build_prompt(
+            self._context,
+            cells,
+            max_prefix_tokens=self.max_length - reserve,
+            limits=self.limits,
+            max_fill_tokens=reserve,
+        )
+        # What the context leaves over is the fill's.
+        return replace(prompt, rules=replace(prompt.rules, max_tokens=self.max_length - len(prompt.prefix)))
+
+    def _in_ticks(self, track: int, notes: Sequence[Note]) -> list[Note]:
+        """Return grid notes in the song's ticks, each inside the cell it was made for."""
+        per_quarter = self.song.score.ticks_per_quarter
+        cells = [cell for cell in self.region.cells if cell.track == track]
+        placed = []
+        for note in notes:
+            cell = next(
+                c for c in cells if _first_step(c.start, per_quarter) <= note.onset < _first_step(c.end, per_quarter)
+            )
+            onset = min(max(to_tick(note.onset, per_quarter), cell.start), cell.end - 1)
+            end = max(to_tick(note.end, per_quarter), onset + 1)
+            placed.append(Note(onset, end - onset, note.pitch, note.velocity))
+        return placed
+
+
+def region_context(score: Score, region: Region) -> Score:
+    """Return the score less what the region lets a fill delete; cells of tracks still to be added delete nothing."""
+    known = tuple(cell for cell in region.cells if cell.track < len(score.tracks))
+    return replace(region, cells=known).without(score)
+
+
+def _with_track(score: Score, new_track: Track | None) -> Score:
+    if new_track is None:
+        return score
+    used = {track.channel for track in score.tracks}
+    free = [channel for channel in range(16) if channel not in used and channel != DRUM_CHANNEL]
+    if not new_track.is_drum and not free:
+        raise RegionError("no MIDI channel is free for a new track; remove a track, or fill one that exists")
+    channel = DRUM_CHANNEL if new_track.is_drum else free[0]
+    return replace(score, tracks=(*score.tracks, replace(new_track, notes=(), channel=channel)))
+
+
+def _first_step(tick: int, ticks_per_quarter: int) -> int:
+    """Return the first grid step at or after a tick."""
+    return -(-tick * GRID // ticks_per_quarter)
+
+
+def _grid_cells(grid: Score, region: Region, score: Score) -> list[GridCell]:
+    """Return the region's cells in steps, cut at the barlines."""
+    cells: list[GridCell] = []
+    for cell in region.cells:
+        start = _first_step(cell.start, score.ticks_per_quarter)
+        end = _first_step(cell.end, score.ticks_per_quarter)
+        if start < end:
+            whole = GridCell(cell.track, start, end, region.pitch_low, region.pitch_high)
+            cells += split_at_bars(whole, grid.bars_until(end))
+    return cells
+
+
+def _plan(context: EncodedScore, cells: Sequence[GridCell], max_length: int) -> list[tuple[GridCell, ...]]:
+    """Return the cells in windows of whole bars, each expected to fit the model."""
+    if not cells:
+        return []
+    bars = context.score.bars_until(max(cell.end for cell in cells))
+    by_bar: list[tuple[Bar, tuple[GridCell, ...]]] = []
+    for bar in bars:
+        inside = tuple(cell for cell in cells if bar.start <= cell.start < bar.end)
+        if inside:
+            by_bar.append((bar, inside))
+    windows: list[tuple[GridCell, ...]] = []
+    first_bar, room = 0, 0.0
+    for bar, inside in by_bar:
+        cost = _expected_tokens(context, inside) + _kept_tokens(context, bar)
+        if not windows or cost > room or bar.index - first_bar >= MAX_WINDOW_BARS:
+            windows.append(())
+            first_bar, room = bar.index, max_length * FILL_SHARE * 1.6
+        windows[-1] += inside
+        room -= cost
+    return windows
+
+
+def _expected_tokens(context: EncodedScore, cells: Sequence[GridCell]) -> int:
+    """Guess the tokens of a fill from what the same tracks say elsewhere in a bar."""
+    return sum(_CELL_TOKENS + _tokens_a_bar(context, track) for track in (cell.track for cell in cells))
+
+
+def _tokens_a_bar(context: EncodedScore, track: int) -> int:
+    """Return four fifths up the range of what a track says in the bars where it plays."""
+    runs = sorted(len(run) for bar in context.score.bars if (run := context.run(track, bar)))
+    return max(_LEAST_NOTES_TOKENS, runs[len(runs) * 4 // 5] if runs else 0)
+
+
+def _kept_tokens(context: EncodedScore, bar: Bar) -> int:
+    return 2 + sum(len(context.run(track, bar)) + 1 for track in range(len(context.tracks)))
