@@ -148,6 +148,9 @@ def test_coordinates_place_tokens_from_the_gap():
     assert placed["END"] == [65, 0, 1]
     before = layout.coordinates[layout.prefix.tolist().index(VOCAB.id("BAR"))]
     assert before.tolist() == [64, 0, 0]
+    locked = layout_of(SECOND_BAR, locks={NoteKey(0, 120, 65)})
+    mask = locked.coordinates[locked.prefix.tolist().index(VOCAB.id("MASK"))]
+    assert mask.tolist() == [65, 0, 1]  # it stands for the whole cell, not for the last note kept
 
 
 def test_a_cell_is_split_at_the_barlines():
