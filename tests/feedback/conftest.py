@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -99,12 +100,7 @@ class Lab:
 
     def pair(self, seed: int = 0, *, models: tuple[str, str] = ("model-x", "model-y")) -> Pair:
         """Return two random fills of bars 2-3 of a composed song."""
-        context = compose_song(seed % 4)
-        region = RegionSpec(bars="2-3")
-        first, second = (_candidate(context, region, seed=seed * 2 + i, model=models[i]) for i in range(2))
-        return make_pair(
-            context, piece_id=f"piece-{seed}", region=region, controls=ControlSpec(), first=first, second=second
-        )
+        return _pair(seed, models)
 
     def fill_pool(self, count: int, *, pool: str = "default") -> list[Pair]:
         pairs = [self.service.pairs.put(self.pair(i)) for i in range(count)]
@@ -147,6 +143,16 @@ class Lab:
 def lab(stream: RecordStream, store: FileStore, clock: Clock) -> Lab:
     service = FeedbackService(stream, store, secret=b"secret", rng=random.Random(1), now=clock)
     return Lab(service, stream, store, clock)
+
+
+@lru_cache(maxsize=64)
+def _pair(seed: int, models: tuple[str, str]) -> Pair:
+    context = compose_song(seed % 4)
+    region = RegionSpec(bars="2-3")
+    first, second = (_candidate(context, region, seed=seed * 2 + i, model=models[i]) for i in range(2))
+    return make_pair(
+        context, piece_id=f"piece-{seed}", region=region, controls=ControlSpec(), first=first, second=second
+    )
 
 
 def _candidate(context: bytes, spec: RegionSpec, *, seed: int, model: str) -> Candidate:

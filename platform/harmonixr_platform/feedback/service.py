@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from harmonixr_model.music.region import Region
 from harmonixr_platform.feedback.comparisons import could_be_comparison_id, make_comparison, sides
 from harmonixr_platform.feedback.errors import FeedbackError, UnknownComparison
 from harmonixr_platform.feedback.judgments import JudgmentLog
@@ -23,9 +23,8 @@ from harmonixr_platform.feedback.mover import GROUP
 from harmonixr_platform.feedback.pairs import PairStore
 from harmonixr_platform.feedback.pool import PoolStore, choose_pair
 from harmonixr_platform.feedback.signing import AudioSide, Signer
-from harmonixr_platform.feedback.view import notes_in_gap, show_gap
+from harmonixr_platform.feedback.view import Shown, show_pair
 from harmonixr_platform.schemas import (
-    Candidate,
     Comparison,
     ComparisonRequest,
     ComparisonView,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
 AUDIO_URL = "/v1/audio/{token}"
 # Pools change rarely and listing one is slow on S3.
 _POOL_CACHE_S = 10.0
+_SHOWN_PAIRS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,8 @@ class FeedbackService:
         self._ttl = ttl
         self._rng = rng or random.SystemRandom()
         self._now = now
+        # Reading three MIDI files takes longer than all the rest, and pools show the same pairs again and again.
+        self._shown = lru_cache(_SHOWN_PAIRS)(self._show)
         self._listed: dict[str, tuple[float, tuple[str, ...]]] = {}
 
     @classmethod
@@ -164,7 +166,7 @@ class FeedbackService:
         comparison_id, side = self._signer.read_audio_token(token)
         comparison = self._log.comparison(comparison_id)
         pair = self.pairs.get(comparison.pair_id)
-        shown = show_gap(pair)
+        shown = self._shown(pair.pair_id)
         a, b = sides(pair, comparison)
         midi = {"a": a.midi_base64, "b": b.midi_base64}.get(side)
         data = shown.context if midi is None else base64.b64decode(midi)
@@ -195,29 +197,25 @@ class FeedbackService:
         return pair_ids
 
     def _view(self, pair: Pair, comparison: Comparison) -> ComparisonView:
-        shown = show_gap(pair)
-        excerpt = shown.excerpt
+        shown = self._shown(pair.pair_id)
         a, b = sides(pair, comparison)
+        notes_a, notes_b = (shown.second, shown.first) if comparison.swapped else (shown.first, shown.second)
         return ComparisonView(
             comparison_id=comparison.comparison_id,
             token=self._signer.token(comparison.comparison_id, comparison.rater, expires=comparison.expires),
             expires=comparison.expires,
             context_base64=base64.b64encode(shown.context).decode(),
             context_audio_url=self._audio_url(comparison, "context"),
-            start_s=excerpt.start_s,
-            end_s=excerpt.end_s,
-            audio_start_s=excerpt.audio_start_s,
+            start_s=shown.excerpt.start_s,
+            end_s=shown.excerpt.end_s,
+            audio_start_s=shown.excerpt.audio_start_s,
             region=pair.region,
-            a=self._side(a, comparison, "a", shown.region),
-            b=self._side(b, comparison, "b", shown.region),
+            a=SideView(midi_base64=a.midi_base64, notes=notes_a, audio_url=self._audio_url(comparison, "a")),
+            b=SideView(midi_base64=b.midi_base64, notes=notes_b, audio_url=self._audio_url(comparison, "b")),
         )
 
-    def _side(self, candidate: Candidate, comparison: Comparison, side: AudioSide, region: Region) -> SideView:
-        return SideView(
-            midi_base64=candidate.midi_base64,
-            notes=notes_in_gap(base64.b64decode(candidate.midi_base64), region),
-            audio_url=self._audio_url(comparison, side),
-        )
+    def _show(self, pair_id: str) -> Shown:
+        return show_pair(self.pairs.get(pair_id))
 
     def _audio_url(self, comparison: Comparison, side: AudioSide) -> str:
         return AUDIO_URL.format(token=self._signer.audio_token(comparison.comparison_id, side))

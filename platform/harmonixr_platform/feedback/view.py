@@ -29,18 +29,24 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A pair's gap, ready to be shown."""
+    """A pair ready to be shown: the song with the gap empty, where the gap lies, and the notes of both fills."""
 
     context: bytes
-    region: Region
     excerpt: Excerpt
+    first: tuple[PlacedNote, ...]
+    second: tuple[PlacedNote, ...]
 
 
-def show_gap(pair: Pair) -> Shown:
-    """Return the song with the gap empty, and where the gap lies."""
+def show_pair(pair: Pair) -> Shown:
+    """Return what a rater may see of a pair."""
     song = Song.parse(base64.b64decode(pair.context_base64))
     region = resolve_region(pair.region, song)
-    return Shown(splice(song, region, {}).data, region, excerpt(song, region))
+    return Shown(
+        context=splice(song, region, {}).data,
+        excerpt=excerpt(song, region),
+        first=notes_in_gap(base64.b64decode(pair.first.midi_base64), region),
+        second=notes_in_gap(base64.b64decode(pair.second.midi_base64), region),
+    )
 
 
 def resolve_region(spec: RegionSpec, song: Song) -> Region:

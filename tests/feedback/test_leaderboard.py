@@ -1,0 +1,77 @@
+"""Strengths that made the votes are found again, and the intervals know that raters differ."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harmonixr_platform.feedback.leaderboard import Vote, standings, win_matrix
+from harmonixr_platform.feedback.mover import Mover
+from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.report import report, report_text
+
+
+def _votes(strengths: dict[str, float], count: int, *, tie: float = 0.5, seed: int = 0, raters: int = 20) -> list[Vote]:
+    rng = random.Random(seed)
+    votes = []
+    for i in range(count):
+        first, second = rng.sample(sorted(strengths), 2)
+        a, b = strengths[first], strengths[second]
+        weights = [np.exp(a), np.exp(b), tie * np.exp((a + b) / 2)]
+        votes.append(Vote(first, second, rng.choices([0, 1, 2], weights)[0], f"rater-{i % raters}"))
+    return votes
+
+
+def test_the_strengths_that_made_the_votes_are_found() -> None:
+    truth = {"weak": -0.8, "middle": 0.0, "strong": 0.8}
+    found = standings(_votes(truth, 6000), draws=20)
+    assert [standing.model for standing in found] == ["strong", "middle", "weak"]
+    for standing in found:
+        assert standing.strength == pytest.approx(truth[standing.model], abs=0.12)
+        assert standing.low <= standing.strength <= standing.high
+
+
+def test_two_models_alone_give_the_log_odds_of_their_wins() -> None:
+    votes = [Vote("a", "b", 0, "r")] * 300 + [Vote("b", "a", 0, "r")] * 100
+    best, other = standings(votes, draws=0)
+    assert best.strength - other.strength == pytest.approx(np.log(3), abs=0.01)
+
+
+def test_a_model_that_always_wins_has_a_finite_strength() -> None:
+    best, other = standings([Vote("a", "b", 0, "r")] * 50, draws=5)
+    assert best.model == "a"
+    assert 1 < best.strength - other.strength < 20
+
+
+def test_raters_who_disagree_widen_the_interval() -> None:
+    agreeing = [Vote("a", "b", int(i % 2), f"rater-{i % 7}") for i in range(200)]
+    opposed = [Vote("a", "b", int(i % 6 < 3), f"rater-{i % 6}") for i in range(200)]
+    widths = [standings(votes)[0].high - standings(votes)[0].low for votes in (agreeing, opposed)]
+    assert widths[1] > 3 * widths[0]
+
+
+def test_ties_are_half_a_win_each_in_the_matrix() -> None:
+    wins = win_matrix([Vote("a", "b", 2, "r"), Vote("b", "a", 0, "r")])
+    assert wins == {"a": {"a": 0.0, "b": 0.5}, "b": {"a": 1.5, "b": 0.0}}
+
+
+def test_without_votes_there_is_no_ranking_and_the_report_says_so(lab: Any) -> None:
+    assert standings([]) == []
+    text = report_text(report(read_feedback(lab.store)))
+    assert text.startswith("0 judgments")
+    assert "no ranking" in text
+
+
+def test_the_report_counts_what_was_judged(lab: Any) -> None:
+    lab.fill_pool(3)
+    for choice in ("a", "b", "tie", "skip", "both_bad"):
+        lab.judge(choice)
+    Mover(lab.stream, lab.store).run_once()
+    content = report(read_feedback(lab.store), draws=5)
+    assert content["judgments"] == 5
+    assert content["choices"] == {"a": 1, "b": 1, "both_bad": 1, "skip": 1, "tie": 1}
+    assert content["side_a_share"] == 0.5
+    assert {model["model_version"] for model in content["models"]} == {"model-x", "model-y"}
+    assert [model["votes"] for model in content["models"]] == [3, 3]
+    assert "model-x" in report_text(content)
