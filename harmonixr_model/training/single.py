@@ -71,12 +71,13 @@ def run_single(
     try:
         for progress in train(run, task, job.loop, device=device):
             log.write(progress)
-            is_due = clock() - saved_at >= job.save_every_s
-            if is_due or is_interrupted() or run.is_stopped or progress.step == job.loop.steps:
+            must_end = is_interrupted()
+            is_last = run.is_stopped or progress.step == job.loop.steps
+            if must_end or is_last or clock() - saved_at >= job.save_every_s:
                 save_state(state, run, job=job.identity())
                 saved_at = clock()
             yield progress
-            if is_interrupted():
+            if must_end:
                 return
     finally:
         log.close()
