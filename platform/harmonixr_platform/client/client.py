@@ -126,6 +126,10 @@ class Client:
             listening=listening or Listening(),
             simulated=simulated,
         )
+        return self.send_judgment(request)
+
+    def send_judgment(self, request: JudgmentRequest) -> JudgmentReceipt:
+        """Send an answer as it stands; when this returns it is on disk, once."""
         return self._post(JudgmentReceipt, "/v1/judgments", request)
 
     def retract(self, judgment_id: str, *, rater_key: str) -> RetractionReceipt:
