@@ -9,7 +9,6 @@ import time
 import wave
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
@@ -84,6 +83,7 @@ class FakeService:
         self.app = FastAPI()
         self.requests, self.judgments, self.problem, self.lose_judgments, self.sounds = [], {}, None, 0, {}
         self.pool_song = None
+        self.first_step = 1
         for path, call in {
             "/v1/inspect": self.inspect, "/v1/preview": self.preview, "/v1/infill": self.infill,
             "/v1/comparisons": self.comparisons, "/v1/judgments": self.judge,
@@ -148,7 +148,7 @@ class FakeService:
             comparison_id=f"comparison-{number}", token=f"token-{number}",
             expires=datetime.now(UTC) + timedelta(hours=1), context_base64=midi,
             context_audio_url=f"/v1/audio/context-{number}", start_s=start, end_s=end, audio_start_s=begin,
-            region=region, a=side(1, "left"), b=side(3, "right"),
+            region=region, a=side(self.first_step, "left"), b=side(3, "right"),
         )  # fmt: skip
         return JSONResponse(view.model_dump(mode="json"), 201)
 
@@ -169,11 +169,6 @@ class FakeService:
 @pytest.fixture
 def service():
     return FakeService()
-
-
-@pytest.fixture
-def transport(service):
-    return httpx.ASGITransport(service.app)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ pytestmark = [
     pytest.mark.browser,
     # Gradio's own use of pandas.
     pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
 
 CHROMIUM = "/usr/bin/chromium"
@@ -90,6 +91,8 @@ def test_a_gap_is_filled_heard_in_place_and_downloaded(open_page, service):
 
 def test_a_file_of_ones_own_is_opened_and_never_kept_on_the_server(open_page, service, tmp_path):
     page = open_page()
+    uploads = []
+    page.on("request", lambda r: uploads.append(r.url) if "upload" in r.url else None)
     path = tmp_path / "my song.mid"
     path.write_bytes(examples.load("song-2"))
     page.get_by_label("Open a MIDI file").set_input_files(path)
@@ -99,6 +102,7 @@ def test_a_file_of_ones_own_is_opened_and_never_kept_on_the_server(open_page, se
     page.get_by_role("button", name="Fill the gap").click()
     page.wait_for_selector(".hx-card")
     assert base64.b64decode(asked(service, "/v1/infill")[0]["midi_base64"]) == path.read_bytes()
+    assert uploads == []
 
 
 def test_a_problem_is_shown_as_its_sentence_and_goes_with_the_next_good_answer(open_page, service):
@@ -143,13 +147,13 @@ def test_pairs_are_judged_by_keyboard_alone_and_saved_is_said_after_the_server_d
     page.wait_for_selector("text=Listen to the gap in both fills first")
     assert service.judgments == {}
     listen_to_both(page, "#hx-listen")
-    service.lose_judgments = 1
+    service.lose_judgments = 2
     page.keyboard.press("a")
     page.wait_for_selector("text=Not saved: The vote store does not answer")
     page.keyboard.press("a")
     page.wait_for_selector("text=Saved: a is better. Here is the next pair.")
     sent = [body["judgment_id"] for body in asked(service, "/v1/judgments")]
-    assert len(sent) == 2
+    assert len(sent) == 3
     assert len(set(sent)) == 1
     listen_to_both(page, "#hx-listen")
     page.keyboard.press("n")
@@ -214,7 +218,8 @@ def test_everything_that_can_be_pressed_or_filled_in_has_a_name(open_page):
     page = open_page()
     page.get_by_role("button", name="Fill the gap").click()
     page.wait_for_selector(".hx-card")
-    nameless = page.evaluate("""() => [...document.querySelectorAll('.hx-song button, .hx-song input, .hx-duel button,
-        .gradio-container input, .gradio-container textarea')].filter(e => !(e.innerText || e.getAttribute('aria-label')
-        || e.labels?.length && e.labels[0].innerText)).map(e => e.outerHTML)""")
+    nameless = page.evaluate("""() => [...document.querySelectorAll('button, input, textarea, [role=button]')]
+        .filter(e => e.offsetParent !== null)
+        .filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.[0]?.textContent.trim()))
+        .map(e => e.outerHTML)""")
     assert nameless == []

@@ -8,7 +8,8 @@ import pytest
 from fastapi import FastAPI
 
 from harmonixr_model import examples
-from harmonixr_ui.api import Api, ApiError, problem_sentence
+from harmonixr_platform.client import ServiceError
+from harmonixr_ui.api import Api
 from harmonixr_ui.fill import alert, answer_value
 from harmonixr_ui.form import Form, infill_request
 from harmonixr_ui.routes import MAX_BODY_BYTES, audio_path, make_router
@@ -18,10 +19,10 @@ KEY = "a-rater-of-the-tests"
 
 
 @pytest.fixture
-def page(transport):
+def page(service, serve):
     """The routes alone, spoken to as a browser would: `page(method, path, **request)`."""
     app = FastAPI()
-    app.include_router(make_router(Api("http://service", transport=transport)))
+    app.include_router(make_router(Api(serve(service.app))))
 
     def send(method, path, **request):
         async def once():
@@ -47,21 +48,7 @@ def test_a_pair_reaches_the_page_without_a_word_of_who_made_it(page, service):
 
 
 def test_the_song_around_a_pair_leaves_its_fill_out(page, service):
-    service.pool_song = MIDI
-    # In this fake, a side's file holds the notes it fills the gap with at step 0.
-    import harmonixr_platform.schemas as s
-
-    original = service.comparisons
-
-    def unmoved(body):
-        view = s.ComparisonView.model_validate_json(original(body).body)
-        inside = [n for n in service.inspect({"midi_base64": MIDI})["notes"] if n["track"] == 1]
-        chosen = tuple(s.PlacedNote(**n) for n in inside if view.start_s <= n["onset_s"] < view.end_s)
-        return view.model_copy(update={"a": view.a.model_copy(update={"notes": chosen})}).model_dump(mode="json")
-
-    service.comparisons = unmoved
-    service.app.router.routes = [r for r in service.app.router.routes if r.path != "/v1/comparisons"]
-    service.app.post("/v1/comparisons")(service._guarded("/v1/comparisons", unmoved))
+    service.pool_song, service.first_step = MIDI, 0
     pair = page("POST", "/hx/comparisons", json={"rater_key": KEY, "pool": "default"}).json()
     left = [n for n in pair["song"]["notes"] if n["track"] == 1 and pair["start_s"] <= n["onset_s"] < pair["end_s"]]
     assert left == []
@@ -75,7 +62,7 @@ def test_a_vote_is_passed_on_with_its_status_and_sentence(page, service):
         "judgment_id": "judgment-1", "comparison_id": pair["comparison_id"], "token": pair["token"],
         "rater_key": KEY, "choice": "a",
     }  # fmt: skip
-    service.lose_judgments = 1
+    service.lose_judgments = 2
     lost = page("POST", "/hx/judgments", json=vote)
     assert (lost.status_code, lost.json()) == (503, {"detail": "The vote store does not answer; vote again"})
     assert page("POST", "/hx/judgments", json=vote).status_code == 201
@@ -116,31 +103,30 @@ def test_the_services_addresses_of_sounds_become_ours(url, path):
 
 
 def test_a_sound_from_elsewhere_is_refused():
-    with pytest.raises(ApiError, match="cannot fetch"):
+    with pytest.raises(ServiceError, match="cannot fetch"):
         audio_path("http://elsewhere.example/track.wav")
 
 
-def test_a_problem_is_its_detail_and_anything_else_is_its_status():
-    problem = {"title": "bad region", "status": 422, "detail": "bars 90-91 lie outside the song"}
-    assert problem_sentence(httpx.Response(422, json=problem)) == "Bars 90-91 lie outside the song"
-    assert "status 502" in problem_sentence(httpx.Response(502, text="<html>"))
-    assert "status 500" in problem_sentence(httpx.Response(500, json={"error": "x"}))
+def test_a_problem_is_its_detail_as_a_sentence(page, service):
+    service.problem = ("/v1/preview", 422, "the stretch from 9 s lies past the end")
+    answer = page("POST", "/hx/preview", json={"midi_base64": MIDI, "start_s": 9})
+    assert (answer.status_code, answer.json()) == (422, {"detail": "The stretch from 9 s lies past the end"})
+
+
+def test_a_request_the_page_should_never_make_is_refused_here(page, service):
+    answer = page("POST", "/hx/judgments", json={"choice": "perhaps"})
+    assert answer.status_code == 422
+    assert service.requests == []
 
 
 def test_a_service_that_is_not_there_is_said_with_its_address():
-    with pytest.raises(ApiError, match=r"http://127\.0\.0\.1:9 does not answer"):
+    with pytest.raises(ServiceError, match=r"http://127\.0\.0\.1:9 does not answer"):
         asyncio.run(Api("http://127.0.0.1:9").inspect(MIDI))
 
 
-def test_an_answer_of_another_version_is_said_to_be_one():
-    transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"bars": []}))
-    with pytest.raises(ApiError, match="another version"):
-        asyncio.run(Api("http://service", transport=transport).inspect(MIDI))
-
-
-def test_fills_come_back_with_what_the_page_needs_to_draw_and_make_them_again(transport):
+def test_fills_come_back_with_what_the_page_needs_to_draw_and_make_them_again(service, serve):
     request = infill_request(Form(5, 8, [1], n=2, seed="5"), MIDI)
-    answer = asyncio.run(Api("http://service", transport=transport).infill(request))
+    answer = asyncio.run(Api(serve(service.app)).infill(request))
     value = answer_value(request, answer)
     assert (value["seed"], value["bars"], value["tracks"]) == (5, "5-8", [1])
     assert len(value["fills"]) == 2

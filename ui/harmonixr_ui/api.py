@@ -1,81 +1,77 @@
-"""The one seam to the service: HTTP requests as methods, its problems as one sentence. Knows nothing of pages."""
+"""The one seam to the service: its client's calls, awaited, and base64 as the pages carry it."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import asyncio
+import base64
+from collections.abc import Callable
+from typing import TypeVar
 
-import httpx
-from pydantic import BaseModel, ValidationError
+from harmonixr_platform.client import Client, ServiceError
+from harmonixr_platform.schemas import (
+    ComparisonRequest,
+    ComparisonView,
+    InfillRequest,
+    InfillResponse,
+    InspectResponse,
+    JudgmentReceipt,
+    JudgmentRequest,
+    PreviewRequest,
+)
 
-from harmonixr_platform.schemas import InfillRequest, InfillResponse, InspectResponse, Problem
+Result = TypeVar("Result")
 
-Answer = TypeVar("Answer", bound=BaseModel)
-
-
-class ApiError(Exception):
-    """The service refused or did not answer: `detail` is a sentence to show, `status` the HTTP status."""
-
-    def __init__(self, detail: str, *, status: int) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.status = status
+# Whoever waits in front of a page would rather be told than wait through long retries.
+_ATTEMPTS = 2
 
 
 class Api:
-    """The service at `base_url`. Every method raises ApiError when there is no good answer."""
+    """The service at an address. Every method raises ServiceError when there is no good answer."""
 
-    def __init__(
-        self, base_url: str, *, transport: httpx.AsyncBaseTransport | None = None, timeout_s: float = 120
-    ) -> None:
-        self.base_url = base_url.rstrip("/")
-        self._transport = transport
-        self._timeout = httpx.Timeout(timeout_s, connect=5)
+    def __init__(self, base_url: str, *, api_key: str | None = None) -> None:
+        self._connect: Callable[[], Client] = lambda: Client(base_url, api_key=api_key, attempts=_ATTEMPTS)
 
     async def inspect(self, midi_base64: str) -> InspectResponse:
         """Return bars, tracks and notes of a MIDI file."""
-        response = await self.send("POST", "/v1/inspect", json={"midi_base64": midi_base64})
-        return _read(InspectResponse, response)
+        return await self._call(lambda client: client.inspect(base64.b64decode(midi_base64)))
 
     async def infill(self, request: InfillRequest) -> InfillResponse:
         """Return fills of a gap."""
-        response = await self.send("POST", "/v1/infill", json=request.model_dump(mode="json"))
-        return _read(InfillResponse, response)
+        midi = base64.b64decode(request.midi_base64)
+        return await self._call(
+            lambda client: client.infill(
+                midi, request.region, controls=request.controls, sampling=request.sampling, model=request.model
+            )
+        )
 
-    async def send(
-        self, method: str, path: str, *, json: Any = None, content: bytes | None = None, key: str | None = None
-    ) -> httpx.Response:
-        """Send one request and return the answer, which has a status below 400."""
-        headers = {"Idempotency-Key": key} if key else {}
-        if content is not None:
-            headers["Content-Type"] = "application/json"
-        try:
-            async with httpx.AsyncClient(
-                base_url=self.base_url, transport=self._transport, timeout=self._timeout
-            ) as http:
-                response = await http.request(method, path, json=json, content=content, headers=headers)
-        except httpx.TimeoutException as error:
-            raise ApiError("The music service took too long to answer; try again in a moment.", status=504) from error
-        except httpx.TransportError as error:
-            detail = f"The music service at {self.base_url} does not answer; start it, then try again."
-            raise ApiError(detail, status=503) from error
-        if response.status_code >= 400:
-            raise ApiError(problem_sentence(response), status=response.status_code)
-        return response
+    async def compare(self, request: ComparisonRequest) -> ComparisonView:
+        """Return a blind pair."""
+        return await self._call(
+            lambda client: client.compare(request.rater_key, pool=request.pool, infill=request.infill)
+        )
+
+    async def judge(self, request: JudgmentRequest) -> JudgmentReceipt:
+        """Record a vote; it is on the service's disk when this returns."""
+        return await self._call(lambda client: client.send_judgment(request))
+
+    async def preview(self, request: PreviewRequest) -> bytes:
+        """Return a stretch of a file as WAV."""
+        midi = base64.b64decode(request.midi_base64)
+        return await self._call(lambda client: client.preview(midi, start_s=request.start_s, end_s=request.end_s))
+
+    async def sound(self, token: str) -> bytes:
+        """Return the WAV that a token names."""
+        return await self._call(lambda client: client.sound(f"/v1/audio/{token}"))
+
+    async def _call(self, use: Callable[[Client], Result]) -> Result:
+        def once() -> Result:
+            with self._connect() as client:
+                return use(client)
+
+        return await asyncio.to_thread(once)
 
 
-def problem_sentence(response: httpx.Response) -> str:
-    """Return what went wrong as one sentence: the problem's detail where the answer holds one."""
-    try:
-        problem = Problem.model_validate(response.json())
-    except (ValueError, ValidationError):
-        return f"The music service answered with status {response.status_code}; try again in a moment."
-    said = problem.detail or problem.title
+def sentence(error: ServiceError) -> str:
+    """Return what went wrong as a sentence to show."""
+    said = str(error)
     return said[:1].upper() + said[1:]
-
-
-def _read(kind: type[Answer], response: httpx.Response) -> Answer:
-    try:
-        return kind.model_validate_json(response.content)
-    except ValidationError as error:
-        detail = "The music service speaks another version of the protocol than this page; update both."
-        raise ApiError(detail, status=502) from error

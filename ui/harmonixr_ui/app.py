@@ -22,9 +22,9 @@ _HEADER = """
 """
 
 
-def build(api_url: str, *, pool: str = "default", api: Api | None = None) -> gr.Blocks:
+def build(api_url: str, *, pool: str = "default") -> gr.Blocks:
     """Return the pages over the service at `api_url`; `make_app` adds the routes they fetch sound from."""
-    service = api or Api(api_url)
+    service = _service(api_url)
     blocks: gr.Blocks
     with gr.Blocks(title="Harmonixr", analytics_enabled=False) as blocks:
         gr.HTML(_HEADER, apply_default_css=False)
@@ -35,15 +35,14 @@ def build(api_url: str, *, pool: str = "default", api: Api | None = None) -> gr.
     return blocks
 
 
-def make_app(api_url: str, *, pool: str = "default", api: Api | None = None) -> FastAPI:
+def make_app(api_url: str, *, pool: str = "default") -> FastAPI:
     """Return the whole server: the pages and their routes."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    service = api or Api(api_url)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.include_router(make_router(service))
+    app.include_router(make_router(_service(api_url)))
     mounted: FastAPI = gr.mount_gradio_app(
         app,
-        build(api_url, pool=pool, api=service),
+        build(api_url, pool=pool),
         path="/",
         theme=make_theme(),
         css_paths=[ASSETS / "page.css"],
@@ -52,6 +51,12 @@ def make_app(api_url: str, *, pool: str = "default", api: Api | None = None) -> 
         show_error=False,
     )
     return mounted
+
+
+def _service(api_url: str) -> Api:
+    # A service that asks for a key takes any of those it was started with.
+    keys = os.environ.get("HARMONIXR_API_KEYS", "").split(",")
+    return Api(api_url, api_key=keys[0].strip() or None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,8 +11,9 @@ from typing import Any
 import gradio as gr
 
 from harmonixr_model import examples
+from harmonixr_platform.client import ServiceError
 from harmonixr_platform.schemas import InfillRequest, InfillResponse
-from harmonixr_ui.api import Api, ApiError
+from harmonixr_ui.api import Api, sentence
 from harmonixr_ui.components import duel, song_view
 from harmonixr_ui.form import KEYS, Form, FormError, default_gap, infill_request, song_value, track_label
 from harmonixr_ui.routes import drawn
@@ -106,8 +107,8 @@ def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
     async def show(name: str, midi_base64: str) -> tuple[Any, ...]:
         try:
             song = await api.inspect(midi_base64)
-        except ApiError as error:
-            return (*(gr.skip() for _ in range(5)), alert(error.detail))
+        except ServiceError as error:
+            return (*(gr.skip() for _ in range(5)), alert(sentence(error)))
         if not song.tracks:
             return (*(gr.skip() for _ in range(5)), alert(f"{name} holds no notes; choose another file."))
         first, last = default_gap(song)
@@ -134,8 +135,10 @@ def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
         try:
             request = _request(value, fields)
             answer = await api.infill(request)
-        except (ApiError, FormError) as error:
+        except FormError as error:
             return gr.skip(), gr.skip(), alert(str(error))
+        except ServiceError as error:
+            return gr.skip(), gr.skip(), alert(sentence(error))
         return {**(value or {}), "answer": answer_value(request, answer)}, None, ""
 
     def ask_two(value: dict[str, Any] | None, *fields: Any) -> tuple[Any, Any]:

@@ -4,14 +4,26 @@ The browser talks to this server only; where the service is stays between the tw
 """
 
 import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
+from pydantic import BaseModel, ValidationError
 
-from harmonixr_platform.schemas import ComparisonView, PlacedNote, SideView
-from harmonixr_ui.api import Api, ApiError
+from harmonixr_platform.client import ServiceError
+from harmonixr_platform.schemas import (
+    ComparisonRequest,
+    ComparisonView,
+    JudgmentRequest,
+    PlacedNote,
+    PreviewRequest,
+    SideView,
+)
+from harmonixr_ui.api import Api, sentence
+
+Body = TypeVar("Body", bound=BaseModel)
 
 ASSETS = Path(__file__).parent / "assets"
 _KINDS = {".js": "text/javascript", ".css": "text/css"}
@@ -36,29 +48,38 @@ def make_router(api: Api) -> APIRouter:
     async def audio(token: str) -> Response:
         if _TOKEN.fullmatch(token) is None:
             raise HTTPException(404, "no such sound")
-        return await _pass_on(api, "GET", f"/v1/audio/{token}")
+        return await _answer(lambda: _wav(api.sound(token)))
 
     @router.post("/preview")
     async def preview(request: Request) -> Response:
-        return await _pass_on(api, "POST", "/v1/preview", content=await _body(request))
+        body = await _read(PreviewRequest, request)
+        return await _answer(lambda: _wav(api.preview(body)))
 
     @router.post("/comparisons")
     async def comparison(request: Request) -> Response:
-        try:
-            answer = await api.send("POST", "/v1/comparisons", content=await _body(request))
-            view = ComparisonView.model_validate_json(answer.content)
-            song = await _song_around(api, view)
-        except ApiError as error:
-            return _problem(error)
-        return JSONResponse(blind_view(view) | {"song": song})
+        body = await _read(ComparisonRequest, request)
+        return await _answer(lambda: _pair(api, body))
 
     @router.post("/judgments")
     async def judgment(request: Request) -> Response:
-        return await _pass_on(
-            api, "POST", "/v1/judgments", content=await _body(request), key=request.headers.get("idempotency-key")
-        )
+        body = await _read(JudgmentRequest, request)
+
+        async def record() -> Response:
+            receipt = await api.judge(body)
+            return JSONResponse({"judgment_id": receipt.judgment_id, "stored": receipt.stored}, 201)
+
+        return await _answer(record)
 
     return router
+
+
+async def _pair(api: Api, request: ComparisonRequest) -> Response:
+    view = await api.compare(request)
+    return JSONResponse(blind_view(view) | {"song": await _song_around(api, view)})
+
+
+async def _wav(sound: Awaitable[bytes]) -> Response:
+    return Response(await sound, media_type="audio/wav", headers={"Cache-Control": "private, max-age=600"})
 
 
 def blind_view(view: ComparisonView) -> dict[str, Any]:
@@ -95,33 +116,28 @@ def audio_path(url: str) -> str:
     """Return the path on this server of a sound that the service names by its own address."""
     found = _AUDIO_PATH.fullmatch(url)
     if found is None:
-        raise ApiError("The music service named a sound this page cannot fetch; update both.", status=502)
+        raise ServiceError("the service named a sound that this page cannot fetch; update both", status=502)
     return f"hx/audio/{found[1]}"
 
 
-async def _body(request: Request) -> bytes:
+async def _read(kind: type[Body], request: Request) -> Body:
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, "the file is too large; the limit is 8 MiB of MIDI")
-    return bytes(body)
-
-
-async def _pass_on(
-    api: Api, method: str, path: str, *, content: bytes | None = None, key: str | None = None
-) -> Response:
+            raise HTTPException(413, "The file is larger than 8 MiB, the most that is read.")
     try:
-        answer = await api.send(method, path, content=content, key=key)
-    except ApiError as error:
-        return _problem(error)
-    return Response(
-        answer.content,
-        status_code=answer.status_code,
-        media_type=answer.headers.get("content-type"),
-        headers={"Cache-Control": "private, max-age=600" if method == "GET" else "no-store"},
-    )
+        return kind.model_validate_json(bytes(body))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise HTTPException(422, f"{where}: {first['msg']}") from error
 
 
-def _problem(error: ApiError) -> JSONResponse:
-    return JSONResponse({"detail": error.detail}, status_code=error.status)
+async def _answer(make: Callable[[], Awaitable[Response]]) -> Response:
+    """Return what `make` returns, or the service's problem as one sentence."""
+    try:
+        return await make()
+    except ServiceError as error:
+        # Status 0 is the client's word for no answer at all.
+        return JSONResponse({"detail": sentence(error)}, status_code=error.status or 503)

@@ -157,8 +157,8 @@ class Duel {
     this.votes.forEach(button => { button.disabled = true; });
     this.say('Saving…');
     try {
-      const response = await post('hx/judgments', judgment, { 'Idempotency-Key': this.judgment_id });
-      if (response.status !== 201 && response.status !== 200) throw new Error('The service did not confirm the vote.');
+      const response = await post('hx/judgments', judgment);
+      if (response.status !== 201) throw new Error('The service did not confirm the vote.');
       this.#saved(choice);
     } catch (error) {
       this.say(`Not saved: ${error.message} Vote again to retry.`, 'bad');

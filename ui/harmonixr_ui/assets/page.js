@@ -25,8 +25,8 @@ async function answered(request) {
 
 export const getSound = async path => (await answered(fetch(address(path)))).arrayBuffer();
 
-export const post = (path, body, headers = {}) => answered(fetch(address(path), {
-  method: 'POST', headers: { 'Content-Type': 'application/json', ...headers }, body: JSON.stringify(body),
+export const post = (path, body) => answered(fetch(address(path), {
+  method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
 }));
 
 export const preview = async (midi_base64, start_s, end_s) =>
