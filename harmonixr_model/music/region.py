@@ -99,11 +99,13 @@ class Region:
 
     def contains(self, track: int, note: Note) -> bool:
         """Return whether a fill may delete this note."""
-        return (
-            self.pitch_low <= note.pitch <= self.pitch_high
-            and any(c.track == track and c.start <= note.onset < c.end for c in self.cells)
-            and NoteKey(track, note.onset, note.pitch) not in self.locks
-        )
+        if not self.pitch_low <= note.pitch <= self.pitch_high:
+            return False
+        onset = note.onset
+        for cell_track, start, end in self.cells:
+            if start <= onset < end and cell_track == track:
+                return not self.locks or NoteKey(track, onset, note.pitch) not in self.locks
+        return False
 
     def check(self, score: Score) -> None:
         """Raise RegionError when a cell names a track the score does not have."""

@@ -171,13 +171,12 @@ def _track(midi: MidiFile, key: tuple[int, int], pairs: list[tuple[Note, NoteSou
 
 
 def _name(events: tuple[Event, ...]) -> str:
-    for kind in (b"\xff\x03", b"\xff\x04"):
-        for _, message in events:
-            if message.startswith(kind):
-                text = _text(_meta_payload(message))
-                if text:
-                    return text
-    return ""
+    """Return the track name, or else the instrument name, or else nothing."""
+    found = {0x03: "", 0x04: ""}
+    for _, message in events:
+        if message[0] == 0xFF and message[1] in found and not found[message[1]]:
+            found[message[1]] = _text(_meta_payload(message))
+    return found[0x03] or found[0x04]
 
 
 def _text(raw: bytes) -> str:

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from harmonixr_model.errors import MidiError
-from harmonixr_model.music.midi import parse_midi
 from harmonixr_model.music.region import Cell, Region
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
@@ -86,19 +85,18 @@ def _check(song: Song, rng: random.Random, preserved, count: Counter[str]) -> No
     assert splice(song, Region(), {}).data == song.midi.source == keep_original(song)
     if not song.score.tracks:
         return
-    for region in (_region(song, rng), _region(song, rng)):
-        emptied = splice(song, region, {})
-        preserved(song, region, emptied)
-        removed = {i: [n for n in song.score.tracks[i].notes if region.contains(i, n)] for i in region.tracks}
-        refilled = splice(song, region, removed)
-        preserved(song, region, refilled)
-        count["re-inserted"] += sum(map(len, refilled.notes.values()))
-        count["re-inserted, dropped"] += refilled.dropped
-        noise = {t: [_note(c, rng) for c in region.cells if c.track == t for _ in range(8)] for t in region.tracks}
-        filled = splice(song, region, noise)
-        preserved(song, region, filled)
-        count["new notes"] += sum(map(len, filled.notes.values()))
-        parse_midi(filled.data)
+    region = _region(song, rng)
+    removed = {i: [n for n in song.score.tracks[i].notes if region.contains(i, n)] for i in region.tracks}
+    refilled = splice(song, region, removed)
+    preserved(song, region, refilled)
+    count["re-inserted"] += sum(map(len, refilled.notes.values()))
+    count["re-inserted, left out"] += refilled.dropped
+    region = _region(song, rng)
+    noise = {t: [_note(c, rng) for c in region.cells if c.track == t for _ in range(8)] for t in region.tracks}
+    filled = splice(song, region, noise)
+    preserved(song, region, filled)
+    count["new notes"] += sum(map(len, filled.notes.values()))
+    count["new notes, left out"] += filled.dropped
 
 
 def _region(song: Song, rng: random.Random) -> Region:
