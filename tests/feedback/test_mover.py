@@ -24,7 +24,7 @@ from harmonixr_platform.stores.objects import ObjectStore
 from harmonixr_platform.stores.s3 import S3Store
 from harmonixr_platform.stores.streams import RecordStream
 
-SEEDS = range(12)
+SEEDS = range(8)
 
 
 class Crash(BaseException):

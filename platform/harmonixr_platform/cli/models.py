@@ -1,0 +1,106 @@
+"""`harmonixr models`: list, show, register, promote and roll back model versions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harmonixr_platform.registry import Registry
+
+EPILOG = """
+examples:
+  harmonixr models list
+  harmonixr models show infill champion
+  harmonixr models register infill runs/nano/best.safetensors --note "second training"
+  harmonixr models promote infill 3f2a9c1b7d0e --reason "beats the champion 61:39"
+  harmonixr models rollback infill
+"""
+NAMES = ("infill", "reward")
+ALIASES = ("champion", "challenger")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    listing = actions.add_parser("list", help="all versions, and what the aliases point to (the default)")
+    listing.add_argument("name", nargs="?", choices=NAMES, help="only this model")
+    show = actions.add_parser("show", help="one version with its lineage, as JSON")
+    _name(show)
+    show.add_argument("version", nargs="?", default="champion", help="an alias, a version or the beginning of one")
+    register = actions.add_parser("register", help="add a checkpoint as a version")
+    _name(register)
+    register.add_argument("file", type=Path, help="a safetensors file")
+    register.add_argument("--note", default="", help="what it is")
+    promote = actions.add_parser("promote", help="point an alias at a version")
+    _name(promote)
+    promote.add_argument("version", help="a version or the beginning of one")
+    promote.add_argument("--reason", default="", help="why; kept in the history")
+    rollback = actions.add_parser("rollback", help="point an alias back at what it named before")
+    _name(rollback)
+    for moving in (promote, rollback):
+        moving.add_argument("--alias", choices=ALIASES, default="champion", help="which alias (default: champion)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the arguments say; return 0."""
+    from harmonixr_platform.registry import open_registry
+    from harmonixr_platform.settings import Settings
+
+    registry = open_registry(Settings())
+    if args.action == "show":
+        print(registry.resolve(args.name, args.version).model_dump_json(indent=2))
+    elif args.action == "register":
+        _register(registry, args)
+    elif args.action == "promote":
+        moved = registry.promote(args.name, args.version, alias=args.alias, reason=args.reason)
+        print(f"{args.name} {args.alias} is {moved.version}")
+    elif args.action == "rollback":
+        moved = registry.rollback(args.name, args.alias)
+        print(f"{args.name} {args.alias} is {moved.version} again")
+    else:
+        _list(registry, NAMES if getattr(args, "name", None) is None else (args.name,))
+    return 0
+
+
+def _name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", choices=NAMES, help="which model")
+
+
+def _register(registry: Registry, args: argparse.Namespace) -> None:
+    from harmonixr_platform.registry import Lineage
+
+    _check_checkpoint(args.name, args.file)
+    version = registry.register(args.name, args.file, Lineage(note=args.note))
+    print(f"registered {args.name} {version.version} ({version.size_bytes / 1e6:.1f} MB)")
+
+
+def _check_checkpoint(name: str, file: Path) -> None:
+    """Refuse what the service could not load."""
+    if name == "infill":
+        from harmonixr_model.infill.checkpoint import load_checkpoint
+
+        load_checkpoint(file)
+        return
+    from harmonixr_model.ranker import Ranker
+
+    Ranker.load(file)
+
+
+def _list(registry: Registry, names: tuple[str, ...]) -> None:
+    for name in names:
+        versions = registry.versions(name)
+        print(f"{name}: {len(versions)} version{'' if len(versions) == 1 else 's'}")
+        named: dict[str, list[str]] = {}
+        for alias in ALIASES:
+            held = registry.alias(name, alias)
+            if held:
+                named.setdefault(held.version, []).append(alias)
+        for version in versions:
+            metrics = json.dumps(version.lineage.metrics) if version.lineage.metrics else version.lineage.note
+            aliases = ", ".join(named.get(version.version, []))
+            print(f"  {version.version}  {version.created:%F %H:%M}  {aliases:<22}{metrics}".rstrip())

@@ -1,0 +1,102 @@
+"""The simulated listener judges over HTTP, has the taste it claims, and is always labelled."""
+
+import base64
+import random
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from harmonixr_model.music.song import Song
+from harmonixr_platform.feedback.errors import FeedbackError
+from harmonixr_platform.feedback.mover import Mover
+from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.simulate import Taste, judge, simulate, utility
+from harmonixr_platform.feedback.view import resolve_region
+from harmonixr_platform.schemas import Choice, ComparisonRequest, JudgmentRequest, PlacedNote
+
+
+@pytest.fixture
+def api(lab: Any) -> Iterator[str]:
+    """The two routes over a real HTTP server; the first request of each is answered 503."""
+    busy = {"/v1/comparisons", "/v1/judgments"}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            if self.path in busy:
+                busy.discard(self.path)
+                return self._answer(503, "busy")
+            try:
+                if self.path == "/v1/comparisons":
+                    answer = lab.service.create_comparison(ComparisonRequest.model_validate_json(body))
+                else:
+                    answer = lab.service.record_judgment(JudgmentRequest.model_validate_json(body))
+            except FeedbackError as error:
+                return self._answer(error.status, str(error))
+            return self._answer(201, answer.model_dump_json())
+
+        def _answer(self, status: int, text: str) -> None:
+            self.send_response(status)
+            self.send_header("content-length", str(len(text.encode())))
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_simulated_judgments_are_stored_and_labelled(lab: Any, api: str) -> None:
+    lab.fill_pool(3)
+    answers = list(simulate(api, 9, pool="default", raters=3))
+    Mover(lab.stream, lab.store).run_once()
+    judged = read_feedback(lab.store).judged
+    assert len(judged) == len(answers) == 9
+    assert all(row.judgment.simulated for row in judged)
+    assert len({row.judgment.rater for row in judged}) == 3
+
+
+def test_a_pool_that_does_not_exist_ends_it_with_what_the_service_says(lab: Any, api: str) -> None:
+    with pytest.raises(FeedbackError, match=r"404.*has no pairs"):
+        list(simulate(api, 1, pool="none"))
+
+
+def _notes(pitches: list[int], *, track: int, onset: int) -> tuple[PlacedNote, ...]:
+    return tuple(
+        PlacedNote(
+            track=track, onset_tick=onset, duration_ticks=10, onset_s=0, duration_s=0.1, pitch=pitch, velocity=64
+        )
+        for pitch in pitches
+    )
+
+
+def test_the_taste_is_for_the_scale_and_for_the_usual_density(lab: Any) -> None:
+    lab.fill_pool(1)
+    view = lab.ask()
+    context = Song.parse(base64.b64decode(view.context_base64))
+    region = resolve_region(view.region, context)
+    track = next(i for i in region.tracks if not context.score.tracks[i].is_drum)
+    heard = [note.pitch for note in context.score.tracks[track].notes]
+    taste = Taste()
+
+    def liked(pitches: list[int]) -> float:
+        return utility(_notes(pitches, track=track + 1, onset=region.start), context, region, taste=taste)
+
+    melody = (heard * 20)[:40]
+    chromatic = [60 + i % 12 for i in range(40)]
+    assert liked(melody) > liked(chromatic)
+    assert liked(melody[:20]) > liked(melody[:1])
+    quiet = Taste(noise=0.0)
+    better = view.a.model_copy(update={"notes": _notes(melody, track=track + 1, onset=region.start)})
+    worse = view.b.model_copy(update={"notes": _notes(chromatic, track=track + 1, onset=region.start)})
+    assert judge(view.model_copy(update={"a": better, "b": worse}), random.Random(0), taste=quiet) is Choice.A
+    assert judge(view.model_copy(update={"a": worse, "b": better}), random.Random(0), taste=quiet) is Choice.B
+    assert judge(view.model_copy(update={"a": better, "b": better}), random.Random(0), taste=quiet) is Choice.TIE
