@@ -1,0 +1,267 @@
+"""`harmonixr up`: the whole service on this machine, and nothing left of it afterwards."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from harmonixr_model.errors import HarmonixrError
+
+if TYPE_CHECKING:
+    from harmonixr_platform.serving.local import LocalRay, OwnProcess
+    from harmonixr_platform.settings import Settings
+
+READY_TIMEOUT_S = 240.0
+POOL = "default"
+EPILOG = """
+Starts Redis (unless HARMONIXR_REDIS_URL names one), Ray, the graph of serve_config.yaml and the page, and prints their
+addresses. Stays up until Ctrl-C; with --check and no terminal it stops once the check is done.
+"""
+
+
+class UpError(HarmonixrError):
+    """The service did not come up."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("--config", type=Path, metavar="YAML", help="serve config (the checkout's serve_config.yaml)")
+    parser.add_argument("--state-dir", type=Path, help="where everything is kept (HARMONIXR_STATE_DIR, or var/)")
+    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port of the API (8000, or a free one)")
+    parser.add_argument("--ui-port", type=int, help="port of the page (7860, or a free one)")
+    parser.add_argument("--no-ui", action="store_true", help="start no page")
+    parser.add_argument("--dashboard-port", type=int, help="also start Ray's dashboard, on loopback, on this port")
+    parser.add_argument("--check", action="store_true", help="do one fill and one judgment over HTTP and print both")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Start, check, stay, stop; return 0 unless something failed."""
+    from harmonixr_platform.serving.lint import lint_serve_config
+    from harmonixr_platform.serving.local import StartFailed
+
+    settings = _settings(args)
+    config = args.config or _default_config()
+    faults = lint_serve_config(config)
+    if faults:
+        raise UpError("; ".join(faults))
+    signal.signal(signal.SIGTERM, _interrupt)
+    progress = Progress()
+    try:
+        with contextlib.ExitStack() as stack:
+            # Registered first and therefore run last: nobody waits in front of a line that says nothing.
+            stack.callback(lambda: progress.done("stopped; everything is kept under " + str(settings.state_dir)))
+            _start_and_stay(args, settings, config, stack, progress)
+    except StartFailed as error:
+        progress.end()
+        print(f"harmonixr up: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _start_and_stay(
+    args: argparse.Namespace, settings: Settings, config: Path, stack: contextlib.ExitStack, progress: Progress
+) -> None:
+    from harmonixr_platform.client import Client
+
+    started = time.monotonic()
+    service = _start(args, settings, config, stack, progress)
+    client = stack.enter_context(Client(service.api_url, api_key=next(iter(settings.api_key_list()), None)))
+    progress.say("loading the model")
+    _wait(lambda: _is_ready(client, service.processes), progress, "the graph")
+    progress.done(f"ready after {time.monotonic() - started:.0f} s")
+    from harmonixr_platform.cli import starter
+
+    starter.ensure_pool(client, settings, pool=POOL, say=progress.say)
+    if service.page_url:
+        progress.say("opening the page")
+        _wait(lambda: _answers(service.page_url, service.processes), progress, "the page")
+    progress.end()
+    if args.check:
+        starter.check(client, pool=POOL, say=progress.say)
+        progress.end()
+    if service.page_url:
+        print(f"  page  {service.page_url}")
+    print(f"  API   {service.api_url}   (described at {service.api_url}/docs)")
+    if args.check and not sys.stdin.isatty():
+        return
+    print("  Ctrl-C stops everything", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(1)
+            for process in service.processes:
+                process.check()
+    progress.say("stopping")
+
+
+class Service:
+    """What was started: addresses and processes."""
+
+    def __init__(self, api_url: str, page_url: str, processes: list[OwnProcess]) -> None:
+        self.api_url = api_url
+        self.page_url = page_url
+        self.processes = processes
+
+
+def _start(
+    args: argparse.Namespace, settings: Settings, config: Path, stack: contextlib.ExitStack, progress: Progress
+) -> Service:
+    from harmonixr_platform.serving.local import LocalRay, OwnProcess, write_config
+    from harmonixr_platform.stores.streams import open_address
+
+    host, logs = settings.host, settings.state_dir / "logs"
+    # The environment alone reaches every replica and the page.
+    os.environ["HARMONIXR_STATE_DIR"] = str(settings.state_dir)
+    progress.say("starting Redis")
+    address = open_address(settings)
+    stack.callback(address.stop)
+    address.url()
+    port = _choose_port(settings.api_port, host, "the API", progress)
+    progress.say("starting Ray")
+    ray = LocalRay(log=logs / "ray.log", environment=os.environ, dashboard_port=args.dashboard_port)
+    stack.callback(ray.stop)
+    stack.callback(lambda: progress.say("stopping Ray"))
+    processes = [ray.process]
+    page_url = ""
+    api_url = f"http://{_reachable(host)}:{port}"
+    if not args.no_ui:
+        ui_port = _choose_port(settings.ui_port, host, "the page", progress, taken=port)
+        page_url = f"http://{_reachable(host)}:{ui_port}"
+        command = [sys.executable, "-m", "harmonixr_ui", "--api", api_url, "--host", host, "--port", str(ui_port)]
+        page = OwnProcess("the page", command, log=logs / "page.log", environment=os.environ)
+        stack.callback(page.stop)
+        processes.append(page)
+    _wait(ray.is_up, progress, "Ray")
+    progress.say("starting the graph")
+    resolved = settings.state_dir / "serve_config.yaml"
+    write_config(config, resolved, host=host, port=port)
+    graph = ray.serve(resolved, log=logs / "graph.log")
+    stack.callback(graph.stop)
+    processes.append(graph)
+    _wait(lambda: _listens(ray, graph, port), progress, "the graph")
+    return Service(api_url, page_url, processes)
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from harmonixr_platform.settings import Settings
+
+    given: dict[str, Any] = {
+        "state_dir": args.state_dir,
+        "host": args.host,
+        "api_port": args.port,
+        "ui_port": args.ui_port,
+    }
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _default_config() -> Path:
+    checkout = Path(__file__).resolve().parents[3] / "serve_config.yaml"
+    return checkout if checkout.is_file() else Path("serve_config.yaml").resolve()
+
+
+def _choose_port(wanted: int, host: str, what: str, progress: Progress, *, taken: int = 0) -> int:
+    from harmonixr_platform.serving.local import free_port
+
+    port = free_port(wanted if wanted != taken else 0, host=host)
+    if port != wanted:
+        progress.done(f"port {wanted} is taken, so {what} is on {port}")
+    return port
+
+
+def _wait(is_done: Callable[[], bool], progress: Progress, what: str) -> None:
+    from harmonixr_platform.serving.local import StartFailed
+
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise StartFailed(f"{what} is not ready after {READY_TIMEOUT_S:.0f} s; the logs say why")
+        progress.tick()
+        time.sleep(0.1)
+
+
+def _listens(ray: LocalRay, graph: OwnProcess, port: int) -> bool:
+    import socket
+
+    ray.process.check()
+    graph.check()
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _is_ready(client: Any, processes: list[OwnProcess]) -> bool:
+    for process in processes:
+        process.check()
+    ready: bool = client.is_ready()
+    return ready
+
+
+def _answers(url: str, processes: list[OwnProcess]) -> bool:
+    import httpx
+
+    for process in processes:
+        process.check()
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(url, timeout=5, follow_redirects=True).status_code == 200
+    return False
+
+
+def _reachable(host: str) -> str:
+    return "127.0.0.1" if host in {"0.0.0.0", "::"} else host
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # A second signal must not break the cleaning up that the first began.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+class Progress:
+    """One line that moves on a terminal; a line a step elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stdout.isatty()
+        self._started = time.monotonic()
+        self._text = ""
+        self._marks = self._spin()
+
+    def say(self, text: str) -> None:
+        """Name what is going on now."""
+        self._text = text
+        if self._is_terminal:
+            self.tick()
+        else:
+            print(f"[{time.monotonic() - self._started:5.1f} s] {text}", flush=True)
+
+    def tick(self) -> None:
+        """Show that it is still going on."""
+        if self._is_terminal:
+            elapsed = time.monotonic() - self._started
+            print(f"\r\x1b[K{next(self._marks)} {self._text} … {elapsed:.0f} s", end="", flush=True)
+
+    def done(self, text: str) -> None:
+        """Leave a line that stays."""
+        if self._is_terminal:
+            print(f"\r\x1b[K✓ {text}", flush=True)
+        else:
+            print(f"[{time.monotonic() - self._started:5.1f} s] {text}", flush=True)
+
+    def end(self) -> None:
+        """Clear the moving line."""
+        if self._is_terminal:
+            print("\r\x1b[K", end="", flush=True)
+
+    @staticmethod
+    def _spin() -> Iterator[str]:
+        while True:
+            yield from "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"

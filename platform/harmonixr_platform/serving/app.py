@@ -1,0 +1,40 @@
+"""Bind the graph: Ingress → Tokenization → Model → Decoding (→ Reward), and Feedback beside them.
+
+`build_app` is what serve_config.yaml names. It takes a dict, since Serve passes one whatever the annotation says under
+postponed annotations. Real collaborators are chosen here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+
+from harmonixr_platform.serving.arguments import ServingArgs
+from harmonixr_platform.serving.decoding import Decoding
+from harmonixr_platform.serving.feedback import Feedback
+from harmonixr_platform.serving.ingress import Ingress
+from harmonixr_platform.serving.loading import EngineLoader
+from harmonixr_platform.serving.model import Model, load_engine
+from harmonixr_platform.serving.reward import Reward
+from harmonixr_platform.serving.tokenization import Tokenization
+
+
+def build_app(args: dict[str, Any]) -> Application:
+    """Return the graph that `args`, the `args` of serve_config.yaml, describe."""
+    return build_graph(ServingArgs.model_validate(args))
+
+
+def build_graph(args: ServingArgs, *, engine: EngineLoader = load_engine) -> Application:
+    """Return the graph; `engine` makes an engine of a checkpoint, so that a fake may run on the real Serve."""
+    stages = {
+        "Tokenization": serve.deployment(name="Tokenization")(Tokenization).bind(args),
+        "Model": serve.deployment(name="Model")(Model).bind(args, engine),
+        "Decoding": serve.deployment(name="Decoding")(Decoding).bind(args),
+        "Reward": serve.deployment(name="Reward")(Reward).bind(args),
+        "Feedback": serve.deployment(name="Feedback")(Feedback).bind(args),
+    }
+    # Without an application of its own the decorator asks Ingress for one once the replica is up.
+    ingress: Any = serve.ingress()(Ingress)
+    return serve.deployment(name="Ingress")(ingress).bind(args, stages)

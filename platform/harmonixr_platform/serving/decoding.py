@@ -1,0 +1,87 @@
+"""The Decoding stage: tokens become notes and notes a whole file; files become pictures and sound. Imports no torch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import lru_cache
+
+from harmonixr_model.music import synth
+from harmonixr_platform.feedback.view import excerpt as stretch_of
+from harmonixr_platform.schemas import BarView, InfillOptions, InspectResponse, TrackView
+from harmonixr_platform.serving.arguments import ServingArgs
+from harmonixr_platform.serving.messages import Excerpt, Filled, FillTokens
+from harmonixr_platform.serving.sessions import open_session, placed_note, read_song, region_of
+
+# A page asks for one sound several times: for playing, and for the parts of it that a player seeks to.
+_CACHED_SOUNDS = 32
+
+
+class Decoding:
+    """Stateless but for a cache of sounds."""
+
+    def __init__(self, args: ServingArgs) -> None:
+        self._args = args
+        # Rendering several at once would only make each of them late.
+        self._one_renders = threading.Lock()
+        self._rendered = lru_cache(_CACHED_SOUNDS)(self._render)
+
+    def finish(
+        self, midi: bytes, options: InfillOptions, tokens: Sequence[FillTokens], max_length: int
+    ) -> list[Filled]:
+        """Return a whole file for each candidate's tokens; raises TokenError where they do not answer the request."""
+        song = read_song(midi, self._args.max_midi_bytes)
+        filled = []
+        for windows in tokens:
+            made = open_session(song, options, max_length=max_length, done=windows).result()
+            notes = tuple(placed_note(song.score, track, note) for track in made.notes for note in made.notes[track])
+            filled.append(Filled(made.midi, notes))
+        return filled
+
+    def excerpt(self, midi: bytes, options: InfillOptions) -> Excerpt:
+        """Return which seconds to sound around a request's region."""
+        song = read_song(midi, self._args.max_midi_bytes)
+        stretch = stretch_of(song, region_of(song, options))
+        return Excerpt(midi, stretch.audio_start_s, stretch.audio_end_s)
+
+    def inspect(self, midi: bytes) -> InspectResponse:
+        """Return what a file holds."""
+        score = read_song(midi, self._args.max_midi_bytes).score
+        return InspectResponse(
+            ticks_per_quarter=score.ticks_per_quarter,
+            end_tick=score.end,
+            duration_s=score.seconds(score.end),
+            bars=tuple(
+                BarView(
+                    number=bar.index + 1,
+                    start_tick=bar.start,
+                    end_tick=bar.end,
+                    start_s=score.seconds(bar.start),
+                    numerator=bar.numerator,
+                    denominator=bar.denominator,
+                )
+                for bar in score.bars
+            ),
+            tracks=tuple(
+                TrackView(
+                    number=index + 1,
+                    name=track.name,
+                    program=track.program,
+                    is_drum=track.is_drum,
+                    notes=len(track.notes),
+                )
+                for index, track in enumerate(score.tracks)
+            ),
+            notes=tuple(
+                placed_note(score, index, note) for index, track in enumerate(score.tracks) for note in track.notes
+            ),
+        )
+
+    def sound(self, midi: bytes, start_s: float, end_s: float | None) -> bytes:
+        """Return a stretch of a file as WAV; raises RegionError where there is none."""
+        with self._one_renders:
+            return self._rendered(midi, start_s, end_s)
+
+    def _render(self, midi: bytes, start_s: float, end_s: float | None) -> bytes:
+        score = read_song(midi, self._args.max_midi_bytes).score
+        return synth.wav_bytes(synth.render(score, start_s=start_s, end_s=end_s))

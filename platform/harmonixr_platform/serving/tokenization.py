@@ -1,0 +1,24 @@
+"""The Tokenization stage: a file and a request in, the prompt of one window out. No weights, no torch."""
+
+from __future__ import annotations
+
+from harmonixr_platform.schemas import InfillOptions
+from harmonixr_platform.serving.arguments import ServingArgs
+from harmonixr_platform.serving.messages import FillTokens, Window
+from harmonixr_platform.serving.sessions import open_session, read_song
+
+
+class Tokenization:
+    """Stateless: everything a window's prompt depends on comes with the call."""
+
+    def __init__(self, args: ServingArgs) -> None:
+        self._args = args
+
+    def window(self, midi: bytes, options: InfillOptions, done: FillTokens, max_length: int) -> Window:
+        """Return the prompt of the window after those that `done` fills.
+
+        Raises MidiError, RegionError, ControlError, PromptError: what is asked for cannot be done.
+        """
+        song = read_song(midi, self._args.max_midi_bytes)
+        session = open_session(song, options, max_length=max_length, done=done)
+        return Window(session.next_prompt(), len(session.windows))

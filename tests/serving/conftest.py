@@ -1,0 +1,96 @@
+"""The whole graph in one process: the real stages, a tiny real model, real stores, no Ray."""
+
+import asyncio
+
+import httpx
+import pytest
+
+from harmonixr_model import examples
+from harmonixr_platform.registry import Lineage, open_registry
+from harmonixr_platform.serving.arguments import ServingArgs
+from harmonixr_platform.settings import Settings
+
+MINUET = examples.load("minuet-in-g")
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoints(tmp_path_factory):
+    """Two untrained models small enough to answer at once."""
+    import torch
+
+    from harmonixr_model.infill.checkpoint import save_checkpoint
+    from harmonixr_model.infill.config import InfillConfig
+    from harmonixr_model.infill.model import InfillTransformer
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    paths = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = InfillTransformer(InfillConfig(width=32, layers=1, heads=2, dropout=0.0, max_length=2048))
+        paths.append(folder / f"tiny-{seed}.safetensors")
+        save_checkpoint(paths[-1], model, info={})
+    return paths
+
+
+@pytest.fixture(scope="session")
+def settings(tmp_path_factory, tiny_checkpoints):
+    settings = Settings(state_dir=tmp_path_factory.mktemp("state"))
+    registry = open_registry(settings)
+    version = registry.register("infill", tiny_checkpoints[0], Lineage(note="tiny"))
+    registry.set_alias("infill", "champion", version.version, expected=None)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def stages(settings):
+    from harmonixr_platform.serving.decoding import Decoding
+    from harmonixr_platform.serving.feedback import Feedback
+    from harmonixr_platform.serving.model import Model, load_engine
+    from harmonixr_platform.serving.reward import Reward
+    from harmonixr_platform.serving.tokenization import Tokenization
+
+    args = ServingArgs(alias_refresh_s=0)
+    registry = open_registry(settings)
+    feedback = Feedback(args, settings=settings)
+    yield {
+        "Tokenization": Tokenization(args),
+        "Model": Model(args, load_engine, registry=registry),
+        "Decoding": Decoding(args),
+        "Reward": Reward(args, registry=registry),
+        "Feedback": feedback,
+    }
+    feedback.stop()
+
+
+class Api:
+    """The HTTP application, asked without a socket."""
+
+    def __init__(self, stages, args, **options):
+        from harmonixr_platform.serving.api import make_api
+        from harmonixr_platform.serving.service import Service
+        from harmonixr_platform.serving.stages import Stages, local_call
+
+        self.service = Service(Stages(local_call(stages)), args)
+        self.app = make_api(self.service, args, **options)
+
+    def __call__(self, method, path, **options):
+        return self.together((method, path, options))[0]
+
+    def together(self, *requests):
+        async def ask():
+            transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+                return await asyncio.gather(*(http.request(m, p, **o) for m, p, o in requests))
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def api(stages):
+    return Api(stages, ServingArgs(alias_refresh_s=0))
+
+
+@pytest.fixture
+def make_api(stages):
+    return lambda replaced=(), keys=(), **args: Api({**stages, **dict(replaced)}, ServingArgs(**args), api_keys=keys)
