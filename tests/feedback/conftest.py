@@ -19,7 +19,7 @@ from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
 from harmonixr_platform.feedback.pairs import make_pair
 from harmonixr_platform.feedback.service import FeedbackService
-from harmonixr_platform.feedback.view import resolve_region
+from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import (
     Candidate,
     ComparisonRequest,

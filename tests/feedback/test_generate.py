@@ -17,7 +17,7 @@ from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
 from harmonixr_platform.feedback.errors import FeedbackError
 from harmonixr_platform.feedback.generate import Contestant, Piece, Skipped, build_pool, random_gap
-from harmonixr_platform.feedback.view import resolve_region
+from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Pair
 
 SONGS = [Piece.of(compose_song(seed)) for seed in range(2)]

@@ -14,7 +14,7 @@ from harmonixr_platform.feedback.errors import FeedbackError
 from harmonixr_platform.feedback.mover import Mover
 from harmonixr_platform.feedback.reader import read_feedback
 from harmonixr_platform.feedback.simulate import Taste, judge, simulate, utility
-from harmonixr_platform.feedback.view import resolve_region
+from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Choice, ComparisonRequest, JudgmentRequest, PlacedNote
 
 

@@ -17,7 +17,7 @@ from harmonixr_model.music.song import Song
 from harmonixr_platform.feedback.errors import FeedbackError
 from harmonixr_platform.feedback.pairs import PairStore, make_pair
 from harmonixr_platform.feedback.pool import PoolStore
-from harmonixr_platform.feedback.view import resolve_region
+from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Candidate, ControlSpec, Pair, RegionSpec, SamplingSpec
 from harmonixr_platform.stores.objects import ObjectStore
 

@@ -24,7 +24,7 @@ import httpx
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
 from harmonixr_platform.feedback.errors import FeedbackError
-from harmonixr_platform.feedback.view import resolve_region
+from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import (
     Choice,
     ComparisonRequest,

@@ -9,10 +9,10 @@ import base64
 from dataclasses import dataclass
 
 from harmonixr_model.music.region import Region
-from harmonixr_model.music.regions_text import read_region
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
-from harmonixr_platform.schemas import Pair, PlacedNote, RegionSpec
+from harmonixr_platform.requests import resolve_region
+from harmonixr_platform.schemas import Pair, PlacedNote
 
 _BARS_BEFORE, _BARS_AFTER = 2, 1
 
@@ -46,21 +46,6 @@ def show_pair(pair: Pair) -> Shown:
         excerpt=excerpt(song, region),
         first=notes_in_gap(base64.b64decode(pair.first.midi_base64), region),
         second=notes_in_gap(base64.b64decode(pair.second.midi_base64), region),
-    )
-
-
-def resolve_region(spec: RegionSpec, song: Song) -> Region:
-    """Return the region that a request means in this song; raises RegionError."""
-    return read_region(
-        song,
-        bars=spec.bars,
-        beats=spec.beats,
-        ticks=spec.ticks,
-        continue_bars=spec.continue_bars,
-        tracks=spec.tracks,
-        pitch_low=spec.pitch_low,
-        pitch_high=spec.pitch_high,
-        locks=[(lock.track, lock.onset_tick, lock.pitch) for lock in spec.locks],
     )
 
 
