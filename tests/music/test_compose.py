@@ -9,6 +9,7 @@ import pytest
 
 from harmonixr_model.music.compose import compose, compose_song
 from harmonixr_model.music.harmony import Key, chord_of, scale_of
+from harmonixr_model.music.song import Song
 
 SEEDS = range(40)
 
@@ -106,6 +107,14 @@ def test_a_song_file_reads_back_elsewhere_with_every_note_and_every_kind_of_even
         assert {7, 10, 11, 64} <= controls
         assert kinds["note_on"] == kinds["note_off"] == sum(len(t.notes) for t in score.tracks)
         assert _onsets(file) == {(t.channel, n.onset, n.pitch) for t in score.tracks for n in t.notes}
+
+
+def test_our_own_reader_finds_the_very_score_in_the_song_file():
+    for seed in range(8):
+        read = Song.parse(compose_song(seed)).score
+        score = compose(seed)
+        assert read.tracks == score.tracks
+        assert (read.tempos, read.time_signatures) == (score.tempos, score.time_signatures)
 
 
 def _onsets(file):

@@ -45,7 +45,7 @@ def open_page(browser, service, serve):
             else browser.new_context(**options)  # fmt: skip
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.on("request", lambda r: None if r.url.startswith((address, "blob:", "data:")) else outside.append(r.url))
         page.on("pageerror", lambda e: errors.append(str(e)))
         page.goto(address)

@@ -67,5 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (%(default)s)")
     parser.add_argument("--pool", default="default", help="the pool of pairs to judge (%(default)s)")
     args = parser.parse_args(arguments)
-    uvicorn.run(make_app(args.api, pool=args.pool), host=args.host, port=args.port, log_level="warning")
+    # Open pages hold a stream each: closing must not wait for them.
+    uvicorn.run(
+        make_app(args.api, pool=args.pool),
+        host=args.host,
+        port=args.port,
+        log_level="warning",
+        timeout_graceful_shutdown=2,
+    )
     return 0

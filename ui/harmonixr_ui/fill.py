@@ -152,7 +152,8 @@ def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
     def refuse(event: gr.EventData) -> str:
         return alert(event.detail)
 
-    hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    # Gradio would let one visitor at a time through; the service has limits of its own.
+    hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
     gr.on([page.example.input, blocks.load], show_example, page.example, shown, **hidden)
     page.view.open(show_file, None, shown, **hidden)
     page.view.refuse(refuse, None, page.notice, **hidden)

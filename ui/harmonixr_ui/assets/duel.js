@@ -43,6 +43,8 @@ class Duel {
     this.roll = new Roll(rollBox, { height: 220, barPx: 72 });
     this.player = new Player({ onFrame: at => this.frame(at), onState: () => this.buttons() });
     document.addEventListener('keydown', event => this.key(event));
+    // Space plays: it must not press the button that was clicked last, which some browsers do when it is let go.
+    document.addEventListener('keyup', event => { if (event.key === ' ' && this.listens(event)) event.preventDefault(); });
   }
 
   configure(value) {
@@ -190,9 +192,14 @@ class Duel {
     this.progress.textContent = total ? `${total} ${total === 1 ? 'pair' : 'pairs'} judged in this browser` : '';
   }
 
+  // Whether a key is for this pair: it is shown, and nobody is writing elsewhere.
+  listens(event) {
+    if (!this.pair || this.box.offsetParent === null || event.ctrlKey || event.metaKey || event.altKey) return false;
+    return !event.target.closest?.('input, textarea, select, [contenteditable], [role="tab"], [role="listbox"]');
+  }
+
   key(event) {
-    if (!this.pair || this.box.offsetParent === null || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.closest?.('input, textarea, select, [contenteditable], [role="tab"], [role="listbox"]')) return;
+    if (!this.listens(event)) return;
     const pressed = event.key.toLowerCase();
     if (pressed === ' ') this.player.toggle();
     else if (pressed === '1' || pressed === 'arrowleft') this.listen('a');

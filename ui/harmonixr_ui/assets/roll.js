@@ -16,6 +16,8 @@ export class Roll {
     this.scroller = parent.appendChild(document.createElement('div'));
     this.scroller.className = 'hx-roll';
     this.scroller.tabIndex = 0;
+    this.scroller.setAttribute('role', 'region');
+    this.scroller.setAttribute('aria-label', 'Piano roll');
     this.spacer = this.scroller.appendChild(document.createElement('div'));
     this.canvas = this.spacer.appendChild(document.createElement('canvas'));
     this.canvas.setAttribute('role', 'img');

@@ -92,6 +92,7 @@ class SongView {
     const key = JSON.stringify(stretch);
     if (!force && key === this.stretchKey) return;
     this.stretchKey = key;
+    this.status.textContent = '';
     this.player.reset({ origin: stretch.from, ...stretch });
     this.buttons();
   }
@@ -108,7 +109,9 @@ class SongView {
     const { from, to } = this.stretch();
     this.status.textContent = 'Preparing the sound…';
     try {
+      const { epoch } = this.player;
       await this.player.load(name, () => preview(midi, from, to));
+      if (this.chosen !== index || this.player.epoch !== epoch) return;
       this.status.textContent = '';
       this.player.play(name);
     } catch (error) {
