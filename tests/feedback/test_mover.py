@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -218,9 +219,14 @@ def test_movers_running_side_by_side_carry_every_record(lab: Any) -> None:
     assert _votes(lab.store) == Counter(answers)
 
 
-def test_kill_9_of_redis_under_votes_and_movers_loses_nothing_acknowledged(tmp_path: Path, lab: Any) -> None:
+@pytest.mark.parametrize("binary", [None, pytest.param("redis-server", marks=pytest.mark.redis)])
+def test_kill_9_of_redis_under_votes_and_movers_loses_nothing_acknowledged(
+    tmp_path: Path, lab: Any, binary: str | None
+) -> None:
+    if binary and not (binary := shutil.which(binary)):
+        pytest.skip("no redis-server is installed")
     stop = threading.Event()
-    with EmbeddedRedis(tmp_path / "state") as server:
+    with EmbeddedRedis(tmp_path / "state", binary=binary) as server:
         stream = RecordStream(server)
         lab.service = FeedbackService(stream, lab.store, secret=b"secret")
         lab.fill_pool(2)

@@ -44,8 +44,9 @@ maxmemory-policy noeviction
 class EmbeddedRedis:
     """The server of one state_dir. `url()` starts or finds it; `stop()` ends it if this object started it."""
 
-    def __init__(self, state_dir: Path, *, port: int = 0, timeout_s: float = 2.0) -> None:
+    def __init__(self, state_dir: Path, *, port: int = 0, timeout_s: float = 2.0, binary: str | None = None) -> None:
         self.folder = state_dir / "redis"
+        self._binary = binary
         self._port = port
         self._timeout_s = timeout_s
         self._keeper: subprocess.Popen[bytes] | None = None
@@ -102,7 +103,7 @@ class EmbeddedRedis:
         """Start a server and wait until it answers; None when it ended by itself, as when the port was taken."""
         self._write("redis.conf", _CONFIG.format(port=port, password=password, folder=self.folder))
         command = [sys.executable, "-I", "-S", redis_keeper.__file__, str(self.folder / "server.lock")]
-        command += [server_binary(), str(self.folder / "redis.conf")]
+        command += [self._binary or server_binary(), str(self.folder / "redis.conf")]
         # A session of its own: Ctrl-C in the terminal must not stop the store before its users are done.
         self._keeper = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
