@@ -1,0 +1,80 @@
+"""Turn a file, or every file below a folder, into another, keeping the folders' layout.
+
+Part of `encode` and `decode`; no command of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.cli.files import FileError, check_output, files_under, write_whole
+
+Convert = Callable[[Path], bytes]
+
+
+def add_arguments(parser: argparse.ArgumentParser, *, what: str) -> None:
+    """Declare the arguments that both commands take."""
+    parser.add_argument("source", type=Path, metavar="FILE|FOLDER", help=f"{what}, or a folder of them at any depth")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="the file to write; for a folder, the folder that mirrors it (made where missing)",
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite files that exist")
+
+
+def convert_all(
+    args: argparse.Namespace, convert: Convert, *, suffixes: Sequence[str], rename: Callable[[str], str]
+) -> int:
+    """Convert everything asked for; return 0, or 1 when a file of a folder failed (the others are converted).
+
+    Raises HarmonixrError or FileNotFoundError when the only file failed, or there is nothing to convert.
+    """
+    source, output = args.source, args.output
+    if not source.is_dir():
+        target = output / rename(source.name) if output.is_dir() else output
+        _convert(source, target, convert, force=args.force)
+        print(f"{source} -> {target}")
+        return 0
+    if output.exists() and not output.is_dir():
+        raise FileError(f"{output} is a file; name a folder to hold what comes of {source}")
+    files = list(files_under(source, suffixes))
+    if not files:
+        raise FileError(f"there is no file ending in {' or '.join(suffixes)} below {source}")
+    return _convert_folder(files, args, convert, rename)
+
+
+def _convert_folder(
+    files: Sequence[Path], args: argparse.Namespace, convert: Convert, rename: Callable[[str], str]
+) -> int:
+    from tqdm import tqdm
+
+    failed = 0
+    # disable=None: no bar where standard error is no terminal.
+    for path in tqdm(files, unit="file", disable=None, leave=False):
+        target = args.output / path.relative_to(args.source).with_name(rename(path.name))
+        try:
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise FileError(f"the folder {target.parent} cannot be made: {error.strerror}") from error
+            _convert(path, target, convert, force=args.force)
+        except (HarmonixrError, FileNotFoundError) as error:
+            failed += 1
+            tqdm.write(f"{path}: {error}", file=sys.stderr)
+    print(f"{len(files) - failed} of {len(files)} files -> {args.output}" + (f", {failed} failed" if failed else ""))
+    return 1 if failed else 0
+
+
+def _convert(source: Path, target: Path, convert: Convert, *, force: bool) -> None:
+    check_output(target, inputs=[source], force=force)
+    if target.exists() and not force:
+        raise FileError(f"{target} exists already; write elsewhere, or give --force to overwrite it")
+    write_whole(target, convert(source))
