@@ -210,3 +210,27 @@ def test_taking_a_composed_song_apart_and_putting_it_together_gives_the_same_mus
     preserved(song, region, result)
     assert Song.parse(result.data).score == song.score
     assert result.dropped == 0
+
+
+def test_a_file_without_tracks_takes_a_new_one():
+    song = Song.parse(file(file_format=0))
+    result = splice(song, Region(), {}, new_tracks=[Track((Note(0, 5, 60, 64),), name="lead")])
+    after = Song.parse(result.data)
+    assert [track.name for track in after.score.tracks] == ["lead"]
+    assert len(mido.MidiFile(file=io.BytesIO(result.data)).tracks) == 1
+
+
+@pytest.mark.parametrize("pitches", [[], [60], [60, 62]])
+def test_a_riff_wrapper_keeps_true_sizes_and_what_follows(pitches):
+    inner = file(b"\x00\x90\x3c\x40\x60\x80\x3c\x00\x00\xff\x01\x01a")
+    info = b"LIST\x04\0\0\0INFO"
+    pad = b"\0" * (len(inner) % 2)
+    wrapped = b"RMIDdata" + len(inner).to_bytes(4, "little") + inner + pad + info
+    song = Song.parse(b"RIFF" + len(wrapped).to_bytes(4, "little") + wrapped)
+    data = splice(song, Region((Cell(0, 0, 96),)), {0: [Note(0, 9, pitch, 64) for pitch in pitches]}).data
+    size = int.from_bytes(data[16:20], "little")
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
+    assert len(data) == 20 + size + size % 2 + len(info)
+    assert data.endswith(info)
+    assert [note.pitch for track in Song.parse(data).score.tracks for note in track.notes] == pitches
+    mido.MidiFile(file=io.BytesIO(data[20 : 20 + size]))
