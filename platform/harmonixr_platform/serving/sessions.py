@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from harmonixr_model.music.harmony import read_key, scale_of
 from harmonixr_model.music.midi import MidiLimits
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Score
 from harmonixr_model.music.song import Song
 from harmonixr_model.session import FillSession
-from harmonixr_model.tokens.rules import HardLimits
-from harmonixr_platform.feedback.view import resolve_region
-from harmonixr_platform.schemas import ControlSpec, InfillOptions, PlacedNote
+from harmonixr_platform.requests import limits_of, resolve_region
+from harmonixr_platform.schemas import InfillOptions, PlacedNote
 
 # A song is read by several stages, and once more for every window.
 _CACHED_SONGS = 16
@@ -39,20 +37,6 @@ def open_session(
     for tokens in done:
         session.accept(tokens)
     return session
-
-
-def limits_of(controls: ControlSpec) -> HardLimits:
-    """Return a request's controls as limits; raises ControlError where they contradict each other."""
-    return HardLimits(
-        pitch_min=0 if controls.pitch_min is None else controls.pitch_min,
-        pitch_max=127 if controls.pitch_max is None else controls.pitch_max,
-        scale=None if controls.key is None else tuple(sorted(scale_of(read_key(controls.key)))),
-        max_polyphony=controls.max_polyphony,
-        min_notes_per_bar=controls.min_notes_per_bar,
-        max_notes_per_bar=controls.max_notes_per_bar,
-        velocity_min=1 if controls.velocity_min is None else controls.velocity_min,
-        velocity_max=127 if controls.velocity_max is None else controls.velocity_max,
-    )
 
 
 def placed_note(score: Score, track: int, note: Note) -> PlacedNote:

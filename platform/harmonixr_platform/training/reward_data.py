@@ -1,0 +1,92 @@
+"""Judgments as the reward model's data: which fills were compared, with what outcome, and the tokens to read them by.
+
+Knows no Ray and no model.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from harmonixr_model.errors import HarmonixrError
+from harmonixr_model.music.song import Song
+from harmonixr_model.preference.loss import LOSS, TIE, WIN
+from harmonixr_model.preference.pairs import RatedPair
+from harmonixr_model.ranker import FilledWindow
+from harmonixr_model.session import FillSession
+from harmonixr_platform.feedback.reader import Judged
+from harmonixr_platform.requests import limits_of, resolve_region
+from harmonixr_platform.schemas import Candidate, Pair
+
+# "Both bad" says nothing of which is better, and a skip says nothing at all.
+OUTCOMES = {"first": WIN, "second": LOSS, "tie": TIE}
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A fill that was judged: the pair it stands in and its candidate."""
+
+    pair: Pair
+    candidate: Candidate
+
+
+@dataclass(slots=True)
+class Comparisons:
+    """Every distinct fill, and the comparisons between them; `counts` says what was left out and why."""
+
+    fills: list[Fill] = field(default_factory=list)
+    pairs: list[RatedPair] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def comparisons_of(judged: Iterable[Judged], *, use_simulated: bool) -> Comparisons:
+    """Return the comparisons that teach a reward model something. A fill heard in several pairs is one fill."""
+    found = Comparisons()
+    rows: dict[tuple[str, ...], int] = {}
+    for item in judged:
+        if item.judgment.simulated and not use_simulated:
+            found.counts["simulated"] += 1
+            continue
+        if item.outcome not in OUTCOMES:
+            found.counts[item.outcome] += 1
+            continue
+        first = _row(found, rows, item.pair, item.pair.first)
+        second = _row(found, rows, item.pair, item.pair.second)
+        rated = RatedPair(first, second, OUTCOMES[item.outcome], context_id(item.pair), item.pair.piece_id)
+        found.pairs.append(rated)
+        found.counts["simulated_used" if item.judgment.simulated else "used"] += 1
+    return found
+
+
+def context_id(pair: Pair) -> str:
+    """Return what names the gap: the same song and region in several pairs are one context."""
+    return f"{pair.context_sha256}:{pair.region.model_dump_json()}:{pair.controls.model_dump_json()}"
+
+
+def windows_of(fill: Fill, *, max_length: int) -> list[FilledWindow]:
+    """Return the prompts that a fill answered, with its answers; raises HarmonixrError when they do not fit."""
+    song = Song.parse(base64.b64decode(fill.pair.context_base64))
+    session = FillSession(
+        song,
+        resolve_region(fill.pair.region, song),
+        max_length=max_length,
+        limits=limits_of(fill.pair.controls),
+    )
+    windows = []
+    for tokens in fill.candidate.tokens:
+        prompt = session.next_prompt()
+        if prompt is None:
+            raise HarmonixrError("the stored fill has more windows than the region")
+        session.accept(tokens)
+        windows.append(FilledWindow(prompt, tokens))
+    return windows
+
+
+def _row(found: Comparisons, rows: dict[tuple[str, ...], int], pair: Pair, candidate: Candidate) -> int:
+    key = (context_id(pair), candidate.midi_sha256, repr(candidate.tokens))
+    if key not in rows:
+        rows[key] = len(found.fills)
+        found.fills.append(Fill(pair, candidate))
+    return rows[key]
