@@ -16,12 +16,13 @@ from typing import Any
 
 from harmonixr_model.data.corpus import FORMAT, Piece, shard_records, write_atomically, write_manifest, write_shard
 from harmonixr_model.data.dedup import near_duplicates
-from harmonixr_model.data.ingest import Rejected, read_file
+from harmonixr_model.data.ingest import Parsed, Rejected, read_file
 from harmonixr_model.data.splits import split_of, split_of_given
 from harmonixr_model.errors import CorpusError
 
 SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
 FILES_PER_SHARD = 256
+FORGIVEN_DEATHS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,26 @@ class ShardResult:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What an ingest found: pieces kept, duplicates left out, clusters of near-duplicates, rejects, pieces by split."""
+    """What an ingest found.
+
+    Attributes:
+        files: read, rejects included.
+        pieces: kept.
+        notes: of these.
+        exact_duplicates: left out for having the notes of another.
+        near_duplicates: like an earlier piece, whose piece_id they share.
+        split_conflicts: left out since a given manifest puts a near-duplicate of theirs into a held-out split.
+        pseudo_bars: pieces without a usable metre.
+        rejected: files by reason.
+        splits: pieces by split.
+    """
 
     files: int
     pieces: int
     notes: int
     exact_duplicates: int
     near_duplicates: int
+    split_conflicts: int
     pseudo_bars: int
     rejected: dict[str, int]
     splits: dict[str, int]
@@ -101,10 +115,12 @@ def fill_shard(plan: ShardPlan, out: Path) -> ShardResult:
     if was_there:
         lines = [json.loads(line) for line in rejects_path.read_text().splitlines()]
         return ShardResult(plan.name, len(plan.files), 0, dict(Counter(line["reason"] for line in lines)), True)
+    (out / "shards").mkdir(parents=True, exist_ok=True)
+    journal = Journal(out / "shards" / f"{plan.name}.reading")
     rejects: list[dict[str, str]] = []
     pieces = []
     for relative, path in plan.files:
-        parsed = read_path(path)
+        parsed = journal.read(path)
         if isinstance(parsed, Rejected):
             rejects.append({"path": relative, **asdict(parsed)})
             continue
@@ -116,13 +132,40 @@ def fill_shard(plan: ShardPlan, out: Path) -> ShardResult:
             fingerprint=parsed.fingerprint,
         )
         pieces.append((piece, parsed.score))
-    (out / "shards").mkdir(parents=True, exist_ok=True)
     write_atomically(rejects_path, "".join(json.dumps(reject) + "\n" for reject in rejects).encode())
     notes = write_shard(out, plan.name, pieces)
+    journal.close()
     return ShardResult(plan.name, len(plan.files), notes, dict(Counter(r["reason"] for r in rejects)), False)
 
 
-def read_path(path: str) -> Any:
+class Journal:
+    """Remembers across processes which file was being read, so that one which kills its reader is left out in the end.
+
+    A parser in C may die of a damaged file where Python would raise. One death is forgiven: it may have been a user's
+    interrupt, or the machine's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._deaths: Counter[str] = Counter()
+        if path.exists():
+            said = json.loads(path.read_text() or "{}")
+            self._deaths.update(said.get("deaths", {}))
+            self._deaths.update([said["reading"]] if "reading" in said else [])
+
+    def read(self, path: str) -> Parsed | Rejected:
+        """Read one file, or reject it when it has ended its reader too often."""
+        if self._deaths[path] >= FORGIVEN_DEATHS + 1:
+            return Rejected("kills_the_parser", "reading it ended the process")
+        write_atomically(self._path, json.dumps({"reading": path, "deaths": self._deaths}).encode(), syncs=False)
+        return read_path(path)
+
+    def close(self) -> None:
+        """Forget: the shard is whole."""
+        self._path.unlink(missing_ok=True)
+
+
+def read_path(path: str) -> Parsed | Rejected:
     """Read one file from disk: what `read_file` says, or Rejected when the file itself cannot be read."""
     try:
         data = Path(path).read_bytes()
@@ -157,6 +200,7 @@ def finish(out: Path, *, given: Mapping[str, Mapping[str, str]] | None = None) -
     for record, first in zip(unique, first_of, strict=True):
         kept.append(record | _identity(record, unique[first], given))
     kept = _one_split_a_cluster(kept, first_of)
+    split_conflicts = len(unique) - len(kept)
     rejected = _rejects(out)
     summary = Summary(
         files=files + sum(rejected.values()),
@@ -164,6 +208,7 @@ def finish(out: Path, *, given: Mapping[str, Mapping[str, str]] | None = None) -
         notes=sum(record["notes"] for record in kept),
         exact_duplicates=len(records) - len(unique),
         near_duplicates=sum(first != i for i, first in enumerate(first_of)),
+        split_conflicts=split_conflicts,
         pseudo_bars=sum(record["has_pseudo_bars"] for record in kept),
         rejected=rejected,
         splits=dict(Counter(record["split"] for record in kept)),

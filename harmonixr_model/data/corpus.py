@@ -57,13 +57,14 @@ class Piece:
     fingerprint: tuple[int, ...] = field(default=(), repr=False)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+def write_atomically(path: Path, data: bytes, *, syncs: bool = True) -> None:
+    """Write a file whole or not at all; unless it `syncs`, a power cut may still lose it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     with draft.open("wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if syncs:
+            os.fsync(file.fileno())
     os.replace(draft, path)
 
 

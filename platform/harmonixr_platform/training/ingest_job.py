@@ -1,0 +1,96 @@
+"""Ingest folders of MIDI into a corpus on Ray Data: shards are filled in parallel, then finished in one place.
+
+What a shard or a corpus is, harmonixr_model.data.build knows; here it gets workers. `out` must be a folder that every
+node sees.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harmonixr_model.data.build import (
+    ShardPlan,
+    ShardResult,
+    Summary,
+    fill_shard,
+    find_files,
+    finish,
+    plan_shards,
+    read_given_manifest,
+)
+from harmonixr_model.errors import CorpusError
+from harmonixr_platform.training.session import ray_session
+
+# A file that kills its reader is left out after two deaths (see build.Journal), and a shard may hold several such.
+_MAX_RETRIES = 50
+
+
+def run(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    manifest: Path | None = None,
+    workers: int | None = None,
+    uses_ray: bool = True,
+    begin: Callable[[int], None] = lambda files: None,
+    listen: Callable[[ShardResult], None] = lambda result: None,
+) -> Summary:
+    """Ingest, or go on with an interrupted ingest of the same files; return what was found.
+
+    Args:
+        folders: searched with all folders under them; single files are taken too.
+        out: the corpus; shards that are whole there are kept.
+        manifest: a table that names the files to take, their piece_id and split, see `read_given_manifest`.
+        workers: how many shards are filled at once; all cores when left out.
+        uses_ray: otherwise shards are filled one after another in this process.
+        begin: told how many files there are.
+        listen: told of each shard when it is whole.
+
+    Raises:
+        CorpusError: no MIDI file was found, or `out` holds an ingest of other files.
+        FileNotFoundError: a folder or the manifest does not exist.
+
+    """
+    given = None if manifest is None else read_given_manifest(manifest)
+    files = find_files(folders)
+    if given is not None:
+        files = [file for file in files if file[0] in given]
+        if not files:
+            raise CorpusError(
+                f"{manifest} names none of the files found; its paths must be relative to the folder that is ingested"
+            )
+    out = out.resolve()
+    plans = plan_shards(files, out)
+    begin(len(files))
+    results = _on_ray(plans, out, workers) if uses_ray else (fill_shard(plan, out) for plan in plans)
+    for result in results:
+        listen(result)
+    return finish(out, given=given)
+
+
+def _on_ray(plans: Sequence[ShardPlan], out: Path, workers: int | None) -> Iterator[ShardResult]:
+    """Fill the shards as tasks of one Ray Data pipeline and yield each result as it comes."""
+    with ray_session(cpus=workers or os.cpu_count()):
+        import ray.data
+
+        # The command line draws its own bar.
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        # Rows hold JSON: as Arrow structs, counts by reason would gain the reasons of other shards.
+        rows = [{"plan": json.dumps(asdict(plan))} for plan in plans]
+        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+            partial(_fill, out=str(out)), concurrency=workers, max_retries=_MAX_RETRIES
+        )
+        for row in dataset.iter_rows():
+            yield ShardResult(**json.loads(row["result"]))
+
+
+def _fill(row: dict[str, Any], *, out: str) -> dict[str, Any]:
+    plan = json.loads(row["plan"])
+    files = tuple((relative, path) for relative, path in plan["files"])
+    return {"result": json.dumps(asdict(fill_shard(ShardPlan(plan["name"], files), Path(out))))}

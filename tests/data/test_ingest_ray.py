@@ -1,0 +1,52 @@
+"""Ingest on a real Ray: the same corpus as in one process, with broken files among the music."""
+
+import pytest
+
+from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.music.compose import compose, compose_song
+from harmonixr_model.music.write import write_midi
+from harmonixr_platform.cli import main
+
+
+def corpus_files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("harmonixr_model.data.build.FILES_PER_SHARD", 4)
+    for seed in range(9):
+        (tmp_path / "music" / f"{seed % 3}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "music" / f"{seed % 3}" / f"{seed}.mid").write_bytes(write_midi(compose(seed)))
+    (tmp_path / "music" / "broken.mid").write_bytes(compose_song(1)[:150])
+    (tmp_path / "music" / "empty.mid").write_bytes(b"")
+    return tmp_path / "music"
+
+
+def test_the_command_prints_counts_by_reason(folder, tmp_path, capsys):
+    assert main(["ingest", str(folder), "--out", str(tmp_path / "corpus"), "--no-ray"]) == 0
+    said = capsys.readouterr().out
+    assert "pieces kept" in said
+    assert "unreadable" in said
+    assert "not midi" in said
+    assert len(Corpus.open(tmp_path / "corpus")) == 9
+
+
+def test_nothing_usable_is_a_failure_and_no_files_bad_input(tmp_path, capsys):
+    (tmp_path / "music").mkdir()
+    assert main(["ingest", str(tmp_path / "music"), "--out", str(tmp_path / "c"), "--no-ray"]) == 2
+    assert "no MIDI file" in capsys.readouterr().err
+    (tmp_path / "music" / "a.mid").write_bytes(b"nothing")
+    assert main(["ingest", str(tmp_path / "music"), "--out", str(tmp_path / "c"), "--no-ray"]) == 1
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray", "ignore::ResourceWarning")
+def test_ray_makes_the_same_corpus_and_goes_on_where_it_was(folder, tmp_path):
+    assert main(["ingest", str(folder), "--out", str(tmp_path / "one"), "--no-ray"]) == 0
+    assert main(["ingest", str(folder), "--out", str(tmp_path / "two"), "--workers", "2"]) == 0
+    assert corpus_files(tmp_path / "one") == corpus_files(tmp_path / "two")
+    (tmp_path / "two" / "manifest.jsonl").unlink()
+    (tmp_path / "two" / "shards" / "00001.jsonl").unlink()
+    assert main(["ingest", str(folder), "--out", str(tmp_path / "two"), "--workers", "2"]) == 0
+    assert corpus_files(tmp_path / "one") == corpus_files(tmp_path / "two")
