@@ -110,3 +110,18 @@ def test_the_key_goes_with_every_request():
     with script.client(api_key="secret") as client:
         fill(client)
     assert script.requests[0].headers["Authorization"] == "Bearer secret"
+
+
+def test_readiness_waits_for_a_graph_that_starts_and_gives_up_on_one_without_a_model():
+    problem = PROBLEM | {"status": 404, "detail": "no infill model is champion yet"}
+    script = Script(
+        httpx.ConnectError("refused"),
+        httpx.Response(404, text="Path '/readyz' not found"),
+        httpx.Response(503, json=PROBLEM),
+        httpx.Response(200, json={"status": "ready"}),
+        httpx.Response(404, json=problem, headers={"content-type": "application/problem+json"}),
+    )
+    with script.client() as client:
+        assert [client.is_ready() for _ in range(4)] == [False, False, False, True]
+        with pytest.raises(ServiceError, match="champion"):
+            client.is_ready()

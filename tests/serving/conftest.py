@@ -1,9 +1,15 @@
 """The whole graph in one process: the real stages, a tiny real model, real stores, no Ray."""
 
 import asyncio
+import warnings
 
 import httpx
 import pytest
+
+with warnings.catch_warnings():
+    # Ray's own schemas use what pydantic deprecates; imported once here, before warnings are errors.
+    warnings.simplefilter("ignore")
+    import ray.serve  # noqa: F401
 
 from harmonixr_model import examples
 from harmonixr_platform.registry import Lineage, open_registry
@@ -33,7 +39,7 @@ def tiny_checkpoints(tmp_path_factory):
     return paths
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def settings(tmp_path_factory, tiny_checkpoints):
     settings = Settings(state_dir=tmp_path_factory.mktemp("state"))
     registry = open_registry(settings)
@@ -42,7 +48,7 @@ def settings(tmp_path_factory, tiny_checkpoints):
     return settings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stages(settings):
     from harmonixr_platform.serving.decoding import Decoding
     from harmonixr_platform.serving.feedback import Feedback

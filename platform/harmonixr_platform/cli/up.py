@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from harmonixr_platform.serving.local import StartFailed
 
     settings = _settings(args)
-    config = args.config or _default_config()
+    config = args.config or default_config()
     faults = lint_serve_config(config)
     if faults:
         raise UpError("; ".join(faults))
@@ -164,7 +164,8 @@ def _settings(args: argparse.Namespace) -> Settings:
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
-def _default_config() -> Path:
+def default_config() -> Path:
+    """Return the checkout's serve config, or the one of the working folder."""
     checkout = Path(__file__).resolve().parents[3] / "serve_config.yaml"
     return checkout if checkout.is_file() else Path("serve_config.yaml").resolve()
 

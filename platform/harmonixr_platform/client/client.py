@@ -42,6 +42,7 @@ from harmonixr_platform.schemas import (
 Answer = TypeVar("Answer", bound=BaseModel)
 
 RETRIED = (429, 503)
+PROBLEM_TYPE = "application/problem+json"
 _FIRST_PAUSE_S = 0.5
 _MAX_PAUSE_S = 15.0
 
@@ -156,11 +157,15 @@ class Client:
         return _read(ModelsResponse, self._send("GET", "/v1/models"))
 
     def is_ready(self) -> bool:
-        """Return whether the service can decode a token now; asks once and never raises."""
+        """Return whether the service can decode a token now; raises ServiceError when waiting will not help."""
         try:
-            return self._http.get("/readyz").status_code == 200
+            response = self._http.get("/readyz")
         except httpx.TransportError:
             return False
+        # Serve itself answers 404 in plain text until the graph is up; a problem document is the graph's own word.
+        if response.status_code == 404 and response.headers.get("content-type") == PROBLEM_TYPE:
+            _checked(response)
+        return response.status_code == 200
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,0 +1,206 @@
+"""The Model stage's versions, the calls between stages, and processes that leave nothing behind."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.serve.exceptions import BackPressureError
+
+from harmonixr_model.errors import RegionError
+from harmonixr_platform.registry import Lineage, RegistryError, open_registry
+from harmonixr_platform.serving.arguments import ServingArgs
+from harmonixr_platform.serving.errors import NoRewardModel, Overloaded, Unavailable
+from harmonixr_platform.serving.ingress import remote_call
+from harmonixr_platform.serving.loading import LoadedEngine
+from harmonixr_platform.serving.local import OwnProcess, StartFailed, free_port, session_members
+from harmonixr_platform.serving.model import Model
+from harmonixr_platform.settings import Settings
+
+
+@pytest.fixture
+def registry(tmp_path, tiny_checkpoints):
+    registry = open_registry(Settings(state_dir=tmp_path))
+    versions = [registry.register("infill", path, Lineage()).version for path in tiny_checkpoints]
+    registry.promote("infill", versions[0])
+    return registry
+
+
+def fake_model(registry, **args):
+    loads = []
+
+    def load(path, threads):
+        loads.append(path)
+        return LoadedEngine(None, 100)
+
+    return Model(ServingArgs(**args), load, registry=registry), loads
+
+
+def test_a_promotion_reaches_a_running_model_without_a_restart(registry):
+    first, second = (v.version for v in registry.versions("infill"))
+    champion = registry.resolve("infill").version
+    other = second if champion == first else first
+    model, loads = fake_model(registry, alias_refresh_s=0)
+
+    async def run():
+        before = await model.describe("champion")
+        registry.promote("infill", other)
+        return before, await model.describe("champion"), await model.describe(champion[:6])
+
+    before, after, by_name = asyncio.run(run())
+    assert (before.version, after.version, by_name.version) == (champion, other, champion)
+    assert len(loads) == 2
+
+
+def test_user_config_pins_what_the_champion_is(registry):
+    pinned = next(v.version for v in registry.versions("infill") if v != registry.resolve("infill"))
+    model, loads = fake_model(registry)
+
+    async def run():
+        await model.reconfigure({"champion": pinned})
+        loaded = len(loads)
+        return loaded, await model.describe("champion")
+
+    loaded, info = asyncio.run(run())
+    assert loaded == 1
+    assert info.version == pinned
+
+
+def test_only_so_many_models_are_kept(registry):
+    model, loads = fake_model(registry, loaded_models=1)
+    first, second = (v.version for v in registry.versions("infill"))
+
+    async def run():
+        for version in (first, second, first):
+            await model.describe(version)
+
+    asyncio.run(run())
+    assert len(loads) == 3
+
+
+def test_a_model_without_weights_starts_and_says_what_is_missing(tmp_path):
+    model, _ = fake_model(open_registry(Settings(state_dir=tmp_path)))
+
+    async def run():
+        await model.reconfigure({})
+        await model.describe("champion")
+
+    with pytest.raises(RegistryError, match="train or register one"):
+        asyncio.run(run())
+
+
+class Handle:
+    """A deployment handle whose replicas answer from a list."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.cancelled = 0
+
+    def __getattr__(self, method):
+        return self
+
+    def remote(self, *args):
+        return Response(self, self.answers.pop(0))
+
+
+class Response:
+    def __init__(self, handle, answer):
+        self.handle, self.answer = handle, answer
+
+    def cancel(self):
+        self.handle.cancelled += 1
+
+    def __await__(self):
+        yield from asyncio.sleep(0).__await__()
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+def call(*answers):
+    handle = Handle(*answers)
+    return asyncio.run(remote_call({"Model": handle})("Model", "describe", "champion"))
+
+
+def test_a_stage_whose_replica_died_is_asked_once_more():
+    assert call(ActorDiedError(), "answer") == "answer"
+    with pytest.raises(Unavailable, match="being restarted"):
+        call(ActorDiedError(), ActorDiedError())
+
+
+def test_an_error_of_another_stage_arrives_as_itself_without_its_trace():
+    error = RayTaskError("f", "Traceback: long", RegionError("bars 9 lie outside")).as_instanceof_cause()
+    with pytest.raises(RegionError) as caught:
+        call(error)
+    assert str(caught.value) == "bars 9 lie outside"
+    assert type(caught.value) is RegionError
+
+
+def test_a_full_queue_is_told_apart():
+    with pytest.raises(Overloaded):
+        call(BackPressureError(num_queued_requests=9, max_queued_requests=8))
+
+
+def test_a_graph_without_a_reward_stage_says_so():
+    with pytest.raises(NoRewardModel, match="Reward"):
+        asyncio.run(remote_call({})("Reward", "score"))
+
+
+def test_a_process_ends_with_all_that_it_started_even_what_will_not_listen(tmp_path):
+    script = (
+        "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], process_group=0);"
+        "print('up', flush=True); time.sleep(600)"
+    )
+    process = OwnProcess("test", [sys.executable, "-c", script], log=tmp_path / "log", environment=os.environ)
+    deadline = time.monotonic() + 20
+    while not process.has_said("up") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    leader = process._process.pid
+    assert len(session_members(leader)) == 2
+    process.stop(grace_s=0.2)
+    assert session_members(leader) == []
+
+
+def test_a_process_that_ended_by_itself_is_quoted(tmp_path):
+    command = [sys.executable, "-c", "import sys; sys.exit('no room')"]
+    process = OwnProcess("the graph", command, log=tmp_path / "log", environment=os.environ)
+    process._process.wait(timeout=20)
+    with pytest.raises(StartFailed, match="the graph ended with status 1: no room"):
+        process.check()
+
+
+def test_a_taken_port_is_passed_over():
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert free_port(port) != port
+    assert free_port(port) == port
+
+
+def test_doctor_names_what_is_wrong_and_what_would_help(tmp_path):
+    environment = {**os.environ, "HARMONIXR_REDIS_URL": "redis://127.0.0.1:1/0"}
+    command = [sys.executable, "-m", "harmonixr_platform.cli", "doctor", "--state-dir", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 1
+    lines = {line[6:].split("  ")[0].strip(): line for line in result.stdout.splitlines()}
+    assert lines["redis"].startswith("fail")
+    assert lines["object store"].startswith("ok")
+    assert lines["serve config"].startswith("ok")
+    assert result.stderr == ""
+
+
+def test_up_refuses_a_misspelt_config_before_starting_anything(tmp_path):
+    config = tmp_path / "serve_config.yaml"
+    config.write_text("aplications: []\n")
+    command = [sys.executable, "-m", "harmonixr_platform.cli", "up", "--config", str(config)]
+    result = subprocess.run([*command, "--state-dir", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "did you mean applications?" in result.stderr
+    assert not (tmp_path / "redis").exists()
