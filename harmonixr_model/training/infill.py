@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harmonixr_model.data.collate import Batch, collate
@@ -23,6 +24,9 @@ from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.tokens.vocab import VOCAB
 from harmonixr_model.training.schedule import context_length
+
+# Few different shapes, for the reason given at infill.loss.CHOSEN_MULTIPLE.
+LENGTH_MULTIPLE = 64
 
 
 class ExampleSource(Protocol):
@@ -114,7 +118,7 @@ class InfillTask:
 
     def _collate(self, examples: Sequence[Example]) -> list[Batch]:
         groups = bucket([len(example.tokens) for example in examples], max_tokens=self.config.micro_tokens)
-        return [collate([examples[index] for index in group]) for group in groups]
+        return [padded(collate([examples[index] for index in group]), multiple=LENGTH_MULTIPLE) for group in groups]
 
 
 def corpus_task(
@@ -143,6 +147,17 @@ def describe_corpus(corpus: Path) -> dict[str, Any]:
         "sources": dict(sorted(Counter(piece.source for piece in pieces).items())),
         "licences": dict(sorted(Counter(piece.licence for piece in pieces).items())),
     }
+
+
+def padded(batch: Batch, *, multiple: int) -> Batch:
+    """Pad a batch further, to a length that is a multiple; what is added carries no loss and is seen by nobody."""
+    extra = -batch.tokens_BT.shape[1] % multiple
+    return replace(
+        batch,
+        tokens_BT=F.pad(batch.tokens_BT, (0, extra)),
+        coordinates_BT3=F.pad(batch.coordinates_BT3, (0, 0, 0, extra)),
+        loss_mask_BT=F.pad(batch.loss_mask_BT, (0, extra)),
+    )
 
 
 def bucket(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:

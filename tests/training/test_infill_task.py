@@ -41,14 +41,15 @@ def test_groups_hold_similar_lengths_and_stay_within_the_budget():
 def test_a_step_is_full_and_a_function_of_the_step_alone(corpus):
     first, again, other = task(corpus).batches(3), task(corpus).batches(3), task(corpus).batches(4)
     assert sum(map(task(corpus).tokens, first)) >= 3000
-    assert all(batch.tokens_BT.numel() <= 1024 for batch in first)
+    assert all(batch.length_B.max() * len(batch.length_B) <= 1024 for batch in first)
+    assert all(batch.tokens_BT.shape[1] % 64 == 0 for batch in first)
     assert all(torch.equal(a.tokens_BT, b.tokens_BT) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0].tokens_BT, other[0].tokens_BT)
 
 
 def test_the_context_grows_with_the_run(corpus):
     longest = [max(batch.tokens_BT.shape[1] for batch in task(corpus).batches(step)) for step in (0, 9)]
-    assert longest[0] <= 256 < longest[1] <= 512
+    assert longest[0] <= 256 < longest[1] <= 512  # multiples of 64 themselves
 
 
 def test_workers_draw_different_examples_and_share_the_step(corpus):
@@ -147,3 +148,21 @@ def test_the_command_reports_a_missing_corpus_in_one_sentence(tmp_path, capsys):
 def test_a_folder_without_a_corpus_says_how_to_make_one(tmp_path):
     with pytest.raises(CorpusError, match="harmonixr ingest"):
         task(tmp_path)
+
+
+def test_batches_come_in_few_shapes(corpus):
+    """On a CPU each new shape compiles and keeps kernels; a run would grow without end."""
+    asked = []
+
+    class Asked(nn.Module):
+        def forward(self, *inputs, chosen_BT):
+            asked.append(int(chosen_BT.sum()))
+            return torch.zeros(asked[-1], VOCAB.size)
+
+    lengths = set()
+    for step in range(6):
+        for batch in task(corpus).batches(step):
+            lengths.add(batch.tokens_BT.shape[1])
+            task(corpus).loss(Asked(), batch)
+    assert len(lengths) <= 8
+    assert len(set(asked)) <= 5
