@@ -1,0 +1,76 @@
+"""`harmonixr train`: run the training job a YAML file describes, on this machine or the cluster it was submitted to."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harmonixr_model.training.loop import Progress
+
+EPILOG = """
+The file's `task` decides: infill or reward. `--set` overrides single settings, for instance
+  harmonixr train platform/configs/train_infill.yaml --set corpus=corpus --set optimisation.steps=500
+An interrupted run goes on from its last checkpoint when it is started again under the same name.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="a job file, as under platform/configs")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; return 0."""
+    from harmonixr_platform.training.config import JobError, read_job_file
+
+    task = read_job_file(args.config, args.overrides).get("task")
+    if task == "infill":
+        return _infill(args)
+    if task == "reward":
+        from harmonixr_platform.training import reward_job
+
+        reward_job.run(args.config, args.overrides)
+        return 0
+    raise JobError(f"{args.config}: task {task!r} is not known; write `task: infill` or `task: reward`")
+
+
+def _infill(args: argparse.Namespace) -> int:
+    from harmonixr_platform.training import infill_job
+
+    line = ProgressLine()
+    trained = infill_job.run(args.config, args.overrides, listen=line.show)
+    line.end()
+    bits = trained.info["validation_bits_per_note"]
+    print(f"model: {trained.model}")
+    print(f"validation: {'no notes' if bits is None else f'{bits:.2f} bits a note'}, step {trained.info['best_step']}")
+    if trained.version is not None:
+        print(f"registered: infill {trained.version.version}")
+    return 0
+
+
+class ProgressLine:
+    """Redraw one line on a terminal; elsewhere write a line now and then, so that logs stay readable."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+
+    def show(self, progress: Progress) -> None:
+        """Show where the run stands; a line with a validation stays."""
+        from harmonixr_model.training.report import progress_line
+
+        is_kept = progress.validation is not None
+        if self._is_terminal:
+            print(f"\r\x1b[K{progress_line(progress)}", end="\n" if is_kept else "", file=sys.stderr, flush=True)
+        elif is_kept or progress.step % 10 == 0 or progress.step == 1:
+            print(progress_line(progress), file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leave the line."""
+        if self._is_terminal:
+            print(file=sys.stderr)

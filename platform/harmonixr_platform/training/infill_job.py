@@ -1,0 +1,222 @@
+"""Train an infill model on Ray Train: N data-parallel workers, checkpoints on a folder or S3, exact resume.
+
+The loop itself is harmonixr_model.training.loop; here it gets workers, storage and somebody to report to.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harmonixr_model.errors import CheckpointError
+from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.training.infill import corpus_task, describe_corpus
+from harmonixr_model.training.loop import Progress, new_run, train
+from harmonixr_model.training.report import MetricsLog, metrics
+from harmonixr_model.training.single import identity, training_info
+from harmonixr_model.training.state import Run, load_state, save_state
+from harmonixr_platform.registry import Lineage, Version, open_registry
+from harmonixr_platform.settings import Settings
+from harmonixr_platform.training.config import InfillJob, parse_job, read_job_file
+from harmonixr_platform.training.corpora import code_version, corpus_of
+from harmonixr_platform.training.mailbox import listening
+from harmonixr_platform.training.session import ray_session
+from harmonixr_platform.training.storage import RunStorage, open_storage
+
+STATE = "state.pt"
+MODEL = "model.safetensors"
+JOB = "job.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a job left: the model's file on this machine, what is known of it, its version if it was registered."""
+
+    model: Path
+    info: dict[str, Any]
+    version: Version | None
+
+
+def run(
+    config_path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    settings: Settings | None = None,
+    listen: Callable[[Progress], None] = lambda progress: None,
+) -> Trained:
+    """Run the job a YAML file describes, from its last checkpoint if there is one; `listen` hears of every step.
+
+    Raises JobError, CorpusError, CheckpointError; ray.train.TrainingFailedError after more than `max_failures`.
+    """
+    values = read_job_file(config_path, overrides)
+    job = parse_job(InfillJob, values, source=str(config_path))
+    settings = settings or Settings()
+    storage = open_storage(job.storage, settings)
+    corpus = corpus_of(job, settings)
+    data = describe_corpus(corpus)
+    deciding = _identity(job)
+    _claim(storage, job, deciding | {"data": data})
+    log_folder = settings.state_dir / "train" / job.name
+    cpus = job.scaling.workers * job.scaling.cpus_per_worker
+    with ray_session(cpus=cpus), listening(_Log(log_folder, listen)) as mailbox:
+        result = _trainer(job, values, corpus, storage, mailbox).fit()
+    if result.error is not None:
+        raise result.error
+    model, info = _collect(result.checkpoint, log_folder)
+    version = _register(job, model, info, values, settings) if job.register_version else None
+    return Trained(model, info, version)
+
+
+def _identity(job: InfillJob) -> dict[str, Any]:
+    """Return what decides the final weights: a resumed run must have the same."""
+    deciding = identity(job.architecture(), job.loop(), job.batch(), job.context)
+    return deciding | {"workers": job.scaling.workers, "threads": job.scaling.cpus_per_worker}
+
+
+def _claim(storage: RunStorage, job: InfillJob, deciding: dict[str, Any]) -> None:
+    """Write down what this run is, or see that it is the one begun under this name."""
+    name = f"{job.name}/{JOB}"
+    begun = storage.read(name)
+    if begun is None:
+        storage.write(name, json.dumps(deciding, indent=1).encode())
+        return
+    before = json.loads(begun)
+    now = json.loads(json.dumps(deciding))
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    if changed:
+        raise CheckpointError(
+            f"{storage.path}/{job.name} holds a run with other settings ({', '.join(changed)}): "
+            "resume with the same ones, or give this one another name"
+        )
+
+
+def _trainer(job: InfillJob, values: dict[str, Any], corpus: Path, storage: RunStorage, mailbox: Any) -> Any:
+    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    gpu = {"GPU": 1} if job.scaling.use_gpu else {}
+    return TorchTrainer(
+        train_worker,
+        train_loop_config={"job": values, "corpus": str(corpus), "mailbox": mailbox},
+        torch_config=TorchConfig(backend="nccl" if job.scaling.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=job.scaling.workers,
+            use_gpu=job.scaling.use_gpu,
+            resources_per_worker={"CPU": job.scaling.cpus_per_worker, **gpu},
+        ),
+        run_config=RunConfig(  # type: ignore[call-arg]  # type checkers see V1, V2 is in force
+            name=job.name,
+            storage_path=storage.path,
+            storage_filesystem=storage.filesystem,
+            failure_config=FailureConfig(max_failures=job.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            logging_config=LoggingConfig(log_level="WARNING"),
+        ),
+    )
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """Run on each worker: the loop from the last checkpoint on. All meet at every report; the first one writes."""
+    import ray.train
+    from ray.train.torch import get_device
+
+    job = parse_job(InfillJob, config["job"], source="the job")
+    # The same threads on every machine: sums are then added in the same order, and a resumed run is exact.
+    torch.set_num_threads(job.scaling.cpus_per_worker)
+    context = ray.train.get_context()
+    rank, world_size, device = context.get_world_rank(), context.get_world_size(), get_device()
+    corpus, deciding = Path(config["corpus"]), _identity(job)
+    task = corpus_task(
+        corpus, job.batch(), context=job.context, steps=job.optimisation.steps, rank=rank, world_size=world_size
+    )
+    torch.manual_seed(job.seed)
+    run = new_run(InfillTransformer(job.architecture()).to(device), job.loop())
+    last = ray.train.get_checkpoint()
+    if last is not None:
+        with last.as_directory() as folder:
+            load_state(Path(folder) / STATE, run, job=deciding)
+    values: dict[str, Any] = {"step": run.step}
+    for progress in train(run, task, job.loop(), device=device, rank=rank, world_size=world_size):
+        values = metrics(progress)
+        if rank == 0:
+            config["mailbox"].post.remote(progress)
+        if progress.step % job.checkpoint_every == 0:
+            _report(run, values, deciding, rank=rank)
+    _report(run, values, deciding, rank=rank, data=describe_corpus(corpus))
+
+
+def _report(
+    run: Run, values: dict[str, Any], deciding: dict[str, Any], *, rank: int, data: dict[str, Any] | None = None
+) -> None:
+    """Meet the other workers; the first one hands in the state and, given `data` at the end, the finished model."""
+    import ray.train
+
+    if rank != 0:
+        ray.train.report(values)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        save_state(Path(folder) / STATE, run, job=deciding)
+        if data is not None:
+            run.load_best()
+            model = run.model
+            assert isinstance(model, InfillTransformer)
+            save_checkpoint(Path(folder) / MODEL, model, info=training_info(run, deciding, data))
+        ray.train.report(values, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _collect(checkpoint: Any, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Bring the finished model to this machine and see that it loads."""
+    with checkpoint.as_directory() as where:
+        trained, info = load_checkpoint(Path(where) / MODEL)
+    save_checkpoint(folder / MODEL, trained, info=info)
+    return folder / MODEL, info
+
+
+def _register(job: InfillJob, model: Path, info: dict[str, Any], values: dict[str, Any], settings: Settings) -> Version:
+    measured = {
+        "validation_loss": info["validation_loss"],
+        "validation_bits_per_note": info["validation_bits_per_note"],
+    }
+    registry = open_registry(settings)
+    version = registry.register(
+        "infill",
+        model,
+        Lineage(
+            data=info["data"],
+            config=json.loads(json.dumps(values, default=str)),
+            code=code_version(),
+            metrics={name: value for name, value in measured.items() if value is not None},
+        ),
+    )
+    if job.register_as:
+        registry.promote("infill", version.version, alias=job.register_as, reason=f"trained by job {job.name}")
+    return version
+
+
+class _Log:
+    """Hear of each step once: write it down and pass it on. A replaced worker tells some steps again."""
+
+    def __init__(self, folder: Path, listen: Callable[[Progress], None]) -> None:
+        self._folder = folder
+        self._listen = listen
+        self._log: MetricsLog | None = None
+        self._last = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if self._log is None or progress.step <= self._last:
+            self.close()
+            self._log = MetricsLog(self._folder, resumed_at=progress.step - 1)
+        self._last = progress.step
+        self._log.write(progress)
+        self._listen(progress)
+
+    def close(self) -> None:
+        if self._log is not None:
+            self._log.close()

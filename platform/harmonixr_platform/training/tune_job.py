@@ -1,0 +1,144 @@
+"""Sweep an infill job's settings with Ray Tune: ASHA stops the trials that fall behind, a sweep resumes by its name.
+
+A trial runs the loop itself, in one process: a sweep wants many small runs, not one over many workers.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.training.infill import corpus_task
+from harmonixr_model.training.loop import new_run, train
+from harmonixr_model.training.report import metrics
+from harmonixr_model.training.single import identity
+from harmonixr_model.training.state import load_state, save_state
+from harmonixr_platform.settings import Settings
+from harmonixr_platform.training.config import Distribution, InfillJob, JobError, TuneJob, parse_job, read_job_file
+from harmonixr_platform.training.corpora import corpus_of
+from harmonixr_platform.training.session import ray_session
+from harmonixr_platform.training.storage import RunStorage, open_storage
+
+STATE = "state.pt"
+METRIC = "valid_loss"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one trial drew and how far it came; `error` is empty when it ran to its end or was stopped."""
+
+    drawn: dict[str, Any]
+    step: int
+    valid_loss: float | None
+    valid_bits_per_note: float | None
+    error: str
+
+
+def run(config_path: Path, overrides: Sequence[str] = (), *, settings: Settings | None = None) -> list[Trial]:
+    """Run the sweep a YAML file describes, or what is left of it; return its trials, best first."""
+    settings = settings or Settings()
+    job = parse_job(TuneJob, read_job_file(config_path, overrides), source=str(config_path))
+    base = read_job_file(config_path.parent / job.base)
+    parse_job(InfillJob, job.trial(base, any_draw(job)), source=f"{config_path}: a trial of {job.base}")
+    infill = parse_job(InfillJob, job.trial(base, {}), source=f"{config_path}: settings")
+    corpus = corpus_of(infill, settings)
+    storage = open_storage(job.storage, settings)
+    with ray_session(cpus=job.at_once * job.cpus_per_trial):
+        results = _tuner(job, base, infill, corpus, storage).fit()
+        return sorted(map(_trial, results), key=lambda trial: (trial.valid_loss is None, trial.valid_loss))
+
+
+def any_draw(job: TuneJob) -> dict[str, Any]:
+    """Draw something, to see before the sweep begins that its keys and values fit the job."""
+    return {key: (space.choice or space.uniform or space.loguniform or (0,))[0] for key, space in job.space.items()}
+
+
+def _tuner(job: TuneJob, base: dict[str, Any], infill: InfillJob, corpus: Path, storage: RunStorage) -> Any:
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search import BasicVariantGenerator
+
+    trainable = tune.with_resources(
+        tune.with_parameters(train_trial, job=job.model_dump(mode="json"), base=base, corpus=str(corpus)),
+        {"CPU": job.cpus_per_trial, "GPU": job.gpus_per_trial},
+    )
+    place = f"{storage.path}/{job.name}"
+    if tune.Tuner.can_restore(place, storage_filesystem=storage.filesystem):
+        return tune.Tuner.restore(
+            place, trainable, storage_filesystem=storage.filesystem, resume_unfinished=True, resume_errored=True
+        )
+    return tune.Tuner(
+        trainable,
+        param_space={key: _tune_space(space) for key, space in job.space.items()},
+        tune_config=tune.TuneConfig(
+            metric=METRIC,
+            mode="min",
+            num_samples=job.trials,
+            search_alg=BasicVariantGenerator(max_concurrent=job.at_once, random_state=job.seed),
+            scheduler=ASHAScheduler(
+                time_attr="step",
+                max_t=infill.optimisation.steps,
+                grace_period=min(job.grace_steps, infill.optimisation.steps),
+                reduction_factor=job.reduction,
+            ),
+        ),
+        run_config=tune.RunConfig(
+            name=job.name,
+            storage_path=storage.path,
+            storage_filesystem=storage.filesystem,
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+        ),
+    )
+
+
+def _tune_space(space: Distribution) -> Any:
+    from ray import tune
+
+    if space.choice:
+        return tune.choice(list(space.choice))
+    if space.uniform:
+        return tune.uniform(*space.uniform)
+    if space.loguniform:
+        return tune.loguniform(*space.loguniform)
+    raise JobError("a distribution says nothing to draw from")
+
+
+def train_trial(drawn: dict[str, Any], *, job: dict[str, Any], base: dict[str, Any], corpus: str) -> None:
+    """Run on a worker: one trial's loop from its last checkpoint on, reporting at each validation."""
+    from ray import tune
+
+    sweep = parse_job(TuneJob, job, source="the sweep")
+    infill = parse_job(InfillJob, sweep.trial(base, drawn), source="the trial")
+    torch.set_num_threads(sweep.cpus_per_trial)
+    device = torch.device("cuda" if sweep.gpus_per_trial and torch.cuda.is_available() else "cpu")
+    task = corpus_task(Path(corpus), infill.batch(), context=infill.context, steps=infill.optimisation.steps)
+    torch.manual_seed(infill.seed)
+    run = new_run(InfillTransformer(infill.architecture()).to(device), infill.loop())
+    deciding = identity(infill.architecture(), infill.loop(), infill.batch(), infill.context)
+    last = tune.get_checkpoint()
+    if last is not None:
+        with last.as_directory() as folder:
+            load_state(Path(folder) / STATE, run, job=deciding)
+    for progress in train(run, task, infill.loop(), device=device):
+        if progress.validation is None:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            save_state(Path(folder) / STATE, run, job=deciding)
+            tune.report(metrics(progress), checkpoint=tune.Checkpoint.from_directory(folder))
+
+
+def _trial(result: Any) -> Trial:
+    values = result.metrics or {}
+    return Trial(
+        drawn=dict(result.config or {}),
+        step=int(values.get("step", 0)),
+        valid_loss=values.get(METRIC),
+        valid_bits_per_note=values.get("valid_bits_per_note"),
+        error="" if result.error is None else str(result.error),
+    )
