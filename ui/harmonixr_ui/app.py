@@ -1,13 +1,10 @@
-"""Put the pages together and serve them from a process of their own."""
+"""Put the pages together: tabs, theme and the routes they fetch sound from."""
 
 from __future__ import annotations
 
-import argparse
 import os
-from collections.abc import Sequence
 
 import gradio as gr
-import uvicorn
 from fastapi import FastAPI
 
 from harmonixr_ui.api import Api
@@ -57,22 +54,3 @@ def _service(api_url: str) -> Api:
     # A service that asks for a key takes any of those it was started with.
     keys = os.environ.get("HARMONIXR_API_KEYS", "").split(",")
     return Api(api_url, api_key=keys[0].strip() or None)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve the pages until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m harmonixr_ui", description=__doc__)
-    parser.add_argument("--api", default="http://127.0.0.1:8000", help="where the service answers (%(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    parser.add_argument("--port", type=int, default=7860, help="port to listen on (%(default)s)")
-    parser.add_argument("--pool", default="default", help="the pool of pairs to judge (%(default)s)")
-    args = parser.parse_args(arguments)
-    # Open pages hold a stream each: closing must not wait for them.
-    uvicorn.run(
-        make_app(args.api, pool=args.pool),
-        host=args.host,
-        port=args.port,
-        log_level="warning",
-        timeout_graceful_shutdown=2,
-    )
-    return 0
