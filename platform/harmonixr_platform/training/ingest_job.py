@@ -84,7 +84,9 @@ def _on_ray(plans: Sequence[ShardPlan], out: Path, workers: int | None) -> Itera
         # Rows hold JSON: as Arrow structs, counts by reason would gain the reasons of other shards.
         rows = [{"plan": json.dumps(asdict(plan))} for plan in plans]
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            partial(_fill, out=str(out)), concurrency=workers, max_retries=_MAX_RETRIES
+            partial(_fill, out=str(out)),
+            concurrency=workers,
+            ray_remote_args_fn=lambda: {"max_retries": _MAX_RETRIES},
         )
         for row in dataset.iter_rows():
             yield ShardResult(**json.loads(row["result"]))
