@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.config import InfillConfig
@@ -41,10 +41,23 @@ def save_checkpoint(
     }
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(weights, unfinished, metadata)
+        unfinished.write_bytes(_canonical(save(weights, metadata)))
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _canonical(data: bytes) -> bytes:
+    """Sort the header's metadata, which safetensors writes in any order: the same model is then the same file.
+
+    A file is the header's length (8 bytes, little-endian), the header in JSON padded with spaces, and the weights.
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def read_info(path: str | os.PathLike[str]) -> tuple[InfillConfig, dict[str, Any]]:

@@ -52,6 +52,14 @@ def test_half_precision_takes_half_the_space_and_loads_as_single(saved, tmp_path
     torch.testing.assert_close(loaded.embedding.token.weight, model.embedding.token.weight, rtol=1e-3, atol=1e-4)
 
 
+def test_the_same_model_is_the_same_file(saved, tmp_path):
+    """Versions are named by their content; safetensors alone would order its metadata by chance."""
+    model, path = saved
+    for number in range(4):
+        save_checkpoint(tmp_path / f"{number}.safetensors", model, info=INFO)
+    assert {(tmp_path / f"{number}.safetensors").read_bytes() for number in range(4)} == {path.read_bytes()}
+
+
 def test_another_vocabulary_is_refused(saved):
     _, path = saved
     rewrite(path, vocabulary="0" * 64)

@@ -1,0 +1,101 @@
+"""Real Ray: two workers train the debug job; a killed worker changes nothing; a finished run is not another one."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from harmonixr_model.errors import CheckpointError
+from harmonixr_model.infill.checkpoint import load_checkpoint
+from harmonixr_platform.registry import open_registry
+from harmonixr_platform.settings import Settings
+from harmonixr_platform.training import infill_job
+from harmonixr_platform.training.session import ray_session
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
+DEBUG = Path(__file__).parents[2] / "platform" / "configs" / "train_infill_debug.yaml"
+STEPS = 16
+SETTINGS = [f"optimisation.steps={STEPS}", "model.dropout=0.1", "register=true", "register_as=challenger"]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    return Settings(state_dir=tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray():
+    with ray_session(cpus=2):
+        yield
+
+
+@pytest.fixture(scope="module")
+def undisturbed(settings):
+    heard = []
+    trained = infill_job.run(DEBUG, SETTINGS, settings=settings, listen=heard.append)
+    return trained, heard
+
+
+def descendants(process: int) -> dict[int, str]:
+    """Return the command lines of a process's descendants, by process id."""
+    parents, names = {}, {}
+    for entry in Path("/proc").iterdir():
+        try:
+            stat = (entry / "stat").read_text().rpartition(")")[2].split()
+            names[int(entry.name)] = (entry / "cmdline").read_bytes().decode(errors="replace")
+            parents[int(entry.name)] = int(stat[1])
+        except (ValueError, OSError):  # not a process, or one that just ended
+            continue
+    found = {process}
+    while more := {child for child, parent in parents.items() if parent in found and child not in found}:
+        found |= more
+    return {child: names[child] for child in found - {process}}
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(path)[0].state_dict()
+
+
+def test_two_workers_train_report_and_register(undisturbed, settings):
+    trained, heard = undisturbed
+    assert [progress.step for progress in heard] == list(range(1, STEPS + 1))
+    assert heard[-1].validation.loss < heard[0].loss
+    assert trained.info["tokens_seen"] == heard[-1].tokens
+    assert trained.version == open_registry(settings).resolve("infill", "challenger")
+    assert trained.version.lineage.config["scaling"]["workers"] == 2
+    assert (trained.model.parent / "metrics.jsonl").read_text().count("\n") == STEPS
+
+
+def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, settings):
+    """It is killed after the checkpoint of step 4 and before that of step 8; its replacement tells steps again."""
+    heard, killed = [], threading.Event()
+
+    def kill_one(progress):
+        heard.append(progress.step)
+        if progress.step >= 5 and not killed.is_set():
+            workers = [pid for pid, name in descendants(os.getpid()).items() if "RayTrainWorker" in name]
+            assert len(workers) == 2
+            killed.set()
+            os.kill(workers[-1], signal.SIGKILL)
+
+    trained = infill_job.run(DEBUG, [*SETTINGS, "name=killed"], settings=settings, listen=kill_one)
+    assert killed.is_set()
+    assert len(heard) > STEPS
+    assert heard[-1] == STEPS
+    expected, got = weights(undisturbed[0].model), weights(trained.model)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_the_same_job_again_ends_at_once_with_the_same_model(undisturbed, settings):
+    heard = []
+    again = infill_job.run(DEBUG, SETTINGS, settings=settings, listen=heard.append)
+    assert heard == []
+    assert again.version == undisturbed[0].version
+
+
+def test_another_job_under_the_same_name_is_refused(undisturbed, settings):
+    with pytest.raises(CheckpointError, match="learning_rate"):
+        infill_job.run(DEBUG, [*SETTINGS, "optimisation.learning_rate=0.5"], settings=settings)
