@@ -1,0 +1,157 @@
+"""What a model must beat: copies of the bar before or after, and Markov chains. Knows nothing of neural networks."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.data.splits import hashed_share
+from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.music.score import Bar, Note
+from harmonixr_model.tokens.encoded import EncodedScore
+from harmonixr_model.tokens.infill import GridCell
+from harmonixr_model.tokens.vocab import VOCAB
+
+END = VOCAB.id("END")
+START = -1  # stands before the first token of a cell
+
+
+def copy_bar(question: Question, direction: Literal["previous", "next"]) -> list[tuple[Note, ...]]:
+    """Fill each cell with what its track plays at the same place of the nearest bar that no cell of its track touches.
+
+    Without such a bar on that side the cell stays empty. Notes that the context already has are not doubled.
+    """
+    return [_copied(question, cell, direction) for cell in question.prompt.cells]
+
+
+def _copied(question: Question, cell: GridCell, direction: Literal["previous", "next"]) -> tuple[Note, ...]:
+    here = next(bar for bar in question.bars if bar.start <= cell.start < bar.end)
+    source = _nearest_untouched(question, cell.track, here, step=-1 if direction == "previous" else 1)
+    if source is None:
+        return ()
+    notes = (
+        note._replace(onset=note.onset - source.start + here.start)
+        for note in question.context.notes(cell.track, source.start, source.end)
+    )
+    kept = {(note.onset, note.pitch) for note in question.context.notes(cell.track, cell.start, cell.end)}
+    return tuple(note for note in notes if cell.holds(note) and (note.onset, note.pitch) not in kept)
+
+
+def _nearest_untouched(question: Question, track: int, here: Bar, *, step: int) -> Bar | None:
+    touched = [(cell.start, cell.end) for cell in question.prompt.cells if cell.track == track]
+    index = here.index + step
+    while 0 <= index < len(question.bars):
+        bar = question.bars[index]
+        if bar.start >= question.context.end:
+            return None
+        if not any(start < bar.end and bar.start < end for start, end in touched):
+            return bar
+        index += step
+    return None
+
+
+class Markov:
+    """A chain over the tokens of a cell: the next token given the last `order`, shorter histories mixed in.
+
+    Witten and Bell 1991, interpolated (Chen and Goodman 1998, eq. 2): each history gives what it has not seen the
+    weight of the number of different tokens it has seen. Below order 0 stands `base`, or every token alike.
+    Probabilities sum to one over the vocabulary.
+    """
+
+    def __init__(self, order: int, base: Markov | None = None) -> None:
+        self.order = order
+        self.base = base
+        self._seen: dict[tuple[int, ...], Counter[int]] = defaultdict(Counter)
+        self._totals: Counter[tuple[int, ...]] = Counter()
+
+    def add(self, run: Sequence[int]) -> None:
+        """Count the tokens of one cell, END included."""
+        said = (START,) * self.order + tuple(run)
+        for at in range(self.order, len(said)):
+            for length in range(self.order + 1):
+                history = said[at - length : at]
+                self._seen[history][said[at]] += 1
+                self._totals[history] += 1
+
+    def probability(self, history: tuple[int, ...], token: int) -> float:
+        """Return the chance of `token` after `history` (the cell so far)."""
+        chance = self.base.probability(history, token) if self.base else 1 / VOCAB.size
+        said = (START,) * self.order + history
+        for length in range(self.order + 1):
+            past = said[len(said) - length :]
+            total = self._totals.get(past, 0)
+            if not total:
+                break
+            seen = self._seen[past]
+            chance = (seen.get(token, 0) + len(seen) * chance) / (total + len(seen))
+        return chance
+
+    def nats(self, run: Sequence[int]) -> float:
+        """Return the negative log likelihood of one cell, END included."""
+        return -sum(math.log(self.probability(tuple(run[:at]), token)) for at, token in enumerate(run))
+
+
+class MarkovBaseline:
+    """Chains over the tokens of one bar of one track, one for drums and one for the rest, fitted on training pieces."""
+
+    def __init__(self, *, order: int = 2) -> None:
+        self.pitched, self.drums = Markov(order), Markov(order)
+
+    @classmethod
+    def fit(
+        cls,
+        corpus: Corpus,
+        *,
+        order: int = 2,
+        max_pieces: int = 300,
+        progress: Callable[[int, int], None] = lambda done, pieces: None,
+    ) -> MarkovBaseline:
+        """Count bars of up to `max_pieces` training pieces, chosen by a hash of their piece_id.
+
+        `progress` is told (pieces done, pieces in all).
+        """
+        fitted = cls(order=order)
+        pieces = sorted(corpus.split("train"), key=lambda i: hashed_share(f"markov {corpus.piece(i).piece_id}"))
+        chosen = pieces[:max_pieces]
+        for done, index in enumerate(chosen, 1):
+            score = EncodedScore(corpus.score(index))
+            for number, track in enumerate(score.tracks):
+                chain = fitted.drums if track.is_drum else fitted.pitched
+                for run in bar_runs(score, number, score.score.bars):
+                    chain.add(run)
+            progress(done, len(chosen))
+        return fitted
+
+    def bits(self, question: Question) -> float:
+        """Return the bits this gives to the answer."""
+        nats = sum(self._chain(question, track).nats(run) for track, run in question.asked_runs())
+        return nats / math.log(2)
+
+    def bits_knowing_the_song(self, question: Question, *, order: int = 6) -> float:
+        """The same, after chains of a higher order have read all of the song that is not hidden, track by track.
+
+        Near-copies of bars become cheap: what a copying baseline amounts to when it must give probabilities. It reads
+        the whole song, a model only its prompt.
+        """
+        nats = 0.0
+        chains: dict[int, Markov] = {}
+        for track, run in question.asked_runs():
+            if track not in chains:
+                chains[track] = Markov(order, base=self._chain(question, track))
+                cells = [cell for cell in question.prompt.cells if cell.track == track]
+                whole = [b for b in question.bars if not any(c.start < b.end and b.start < c.end for c in cells)]
+                for visible in bar_runs(question.context, track, whole):
+                    chains[track].add(visible)
+            nats += chains[track].nats(run)
+        return nats / math.log(2)
+
+    def _chain(self, question: Question, track: int) -> Markov:
+        return self.drums if question.context.tracks[track].is_drum else self.pitched
+
+
+def bar_runs(score: EncodedScore, track: int, bars: Iterable[Bar]) -> list[list[int]]:
+    """Return the tokens of a track's bars as cells say them, END last, silent bars included."""
+    return [[*score.run(track, bar), END] for bar in bars]

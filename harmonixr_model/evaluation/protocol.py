@@ -1,0 +1,285 @@
+"""What every model is asked: gaps of known shapes in held-out pieces, the same for everybody. Knows nothing of models.
+
+A question is a function of (corpus, split, seed, number). Its prompt has a fixed share of a fixed context, so that
+neither the length of the true answer nor the model decides what is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.data.dataset import Example
+from harmonixr_model.errors import CorpusError, HarmonixrError, PromptError
+from harmonixr_model.music.region import NoteKey
+from harmonixr_model.music.score import Bar, Note, Score
+from harmonixr_model.tokens.infill import (
+    EncodedScore,
+    GridCell,
+    InfillPrompt,
+    answer_notes,
+    build_prompt,
+    coordinates_of,
+    encode_answer,
+)
+
+VERSION = 1
+CONTEXT_TOKENS = 1024
+PREFIX_SHARE = 0.5
+LEAST_NOTES = 3  # a gap that hides less says little about a model
+_ATTEMPTS = 60
+_BEAT = 24
+
+
+class ProtocolError(HarmonixrError):
+    """What is to be measured does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What is hidden: cells, notes within them that stay, and whether the music after them is shown."""
+
+    cells: tuple[GridCell, ...]
+    locks: frozenset[NoteKey] = frozenset()
+    has_future: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One gap of one piece.
+
+    Attributes:
+        number: names it within its protocol, and seeds what is sampled for it.
+        piece_id: intervals are drawn over pieces, not over gaps.
+        shape: a name of SHAPES.
+        bars: of the piece.
+        context: the piece without what is hidden.
+        prompt: what a model is shown, and the rules of a valid fill.
+        answer: the hidden notes of each of the prompt's cells.
+        fill: the answer's tokens.
+        is_forced: which of them no model has to predict.
+    """
+
+    number: int
+    piece_id: str
+    shape: str
+    bars: tuple[Bar, ...]
+    context: EncodedScore
+    prompt: InfillPrompt
+    answer: tuple[tuple[Note, ...], ...]
+    fill: npt.NDArray[np.int32]
+    is_forced: npt.NDArray[np.bool_]
+
+    @property
+    def notes(self) -> int:
+        """How many notes are hidden."""
+        return sum(len(notes) for notes in self.answer)
+
+    def example(self) -> Example:
+        """Return prompt and answer as one sequence, as in training."""
+        prompt = self.prompt
+        return Example(
+            tokens=np.concatenate([prompt.prefix, self.fill]),
+            coordinates=np.concatenate([prompt.coordinates, coordinates_of(prompt, self.fill)]),
+            prefix_length=len(prompt.prefix),
+            loss_mask=np.concatenate([np.zeros(len(prompt.prefix), dtype=bool), ~self.is_forced]),
+        )
+
+    def asked_runs(self) -> list[tuple[int, list[int]]]:
+        """Return for each cell its track and the tokens to be predicted, END last."""
+        pairs = zip(self.fill.tolist(), self.is_forced.tolist(), strict=True)
+        runs = [[token for token, _ in run] for forced, run in groupby(pairs, key=lambda pair: pair[1]) if not forced]
+        return [(cell.track, run) for cell, run in zip(self.prompt.cells, runs, strict=True)]
+
+
+Shape = Callable[[EncodedScore, np.random.Generator], Gap]
+
+
+def questions(
+    corpus: Corpus,
+    *,
+    split: str,
+    count: int,
+    seed: int = 0,
+    shapes: Sequence[str] = (),
+    context_tokens: int = CONTEXT_TOKENS,
+) -> Iterator[Question]:
+    """Yield `count` questions, shape after shape in turn, over the pieces of a split in an order of chance.
+
+    A shape that fits no piece is left out and its questions are missing. Raises ProtocolError for a shape there is
+    none of, CorpusError where the split is empty or no shape fits.
+    """
+    names = list(shapes or SHAPES)
+    unknown = sorted(set(names) - set(SHAPES))
+    if unknown:
+        raise ProtocolError(f"there is no shape {', '.join(unknown)}; choose from {', '.join(SHAPES)}")
+    pieces = corpus.split(split)
+    if not pieces:
+        raise CorpusError(f"{corpus.folder} has no {split} pieces; ingest more music, or evaluate on another split")
+    hopeless: set[str] = set()
+    for number in range(count):
+        first = number % len(names)
+        if names[first] in hopeless:
+            continue
+        rng = np.random.default_rng((seed, number))
+        # Each round of shapes goes through the pieces in another order, so that no shape keeps to a few of them.
+        order = np.roll(np.random.default_rng((seed, number // len(names), 1)).permutation(pieces), -first)
+        question = _ask(corpus, order, names[first], rng, number=number, context_tokens=context_tokens)
+        if question is None:
+            hopeless.add(names[first])
+        else:
+            yield question
+    if hopeless == set(names):
+        raise CorpusError(
+            f"no gap of {' or '.join(names)} fits {context_tokens} tokens in the {split} pieces of {corpus.folder}; "
+            "choose other shapes, or ingest more music"
+        )
+
+
+def _ask(
+    corpus: Corpus,
+    order: npt.NDArray[np.int64],
+    shape: str,
+    rng: np.random.Generator,
+    *,
+    number: int,
+    context_tokens: int,
+) -> Question | None:
+    for attempt in range(_ATTEMPTS):
+        piece = int(order[attempt // 4 % len(order)])
+        full = EncodedScore(corpus.score(piece))
+        question = ask(
+            full,
+            SHAPES[shape](full, rng),
+            shape=shape,
+            piece_id=corpus.piece(piece).piece_id,
+            number=number,
+            context_tokens=context_tokens,
+        )
+        if question is not None:
+            return question
+    return None
+
+
+def ask(
+    full: EncodedScore, gap: Gap, *, shape: str, piece_id: str, number: int, context_tokens: int = CONTEXT_TOKENS
+) -> Question | None:
+    """Return the question that this gap makes, or None when it hides too little or does not fit."""
+    if not gap.cells:
+        return None
+    if not gap.has_future:
+        full = EncodedScore(_until(full, max(cell.end for cell in gap.cells)))
+    context = full.without(gap.cells, gap.locks)
+    prefix_tokens = round(context_tokens * PREFIX_SHARE)
+    try:
+        prompt = build_prompt(
+            context,
+            gap.cells,
+            max_prefix_tokens=prefix_tokens,
+            max_fill_tokens=context_tokens - prefix_tokens,
+        )
+    except PromptError:
+        return None
+    answer = tuple(answer_notes(prompt, full, gap.locks))
+    fill, is_forced = encode_answer(prompt, answer)
+    if sum(map(len, answer)) < LEAST_NOTES or len(fill) > context_tokens - prefix_tokens:
+        return None
+    bars = full.score.bars_until(max(full.end, *(cell.end for cell in gap.cells)))
+    return Question(number, piece_id, shape, bars, context, prompt, answer, fill, is_forced)
+
+
+def _until(full: EncodedScore, end: int) -> Score:
+    return full.score.replace_notes({t: full.notes(t, 0, end) for t in range(len(full.tracks))})
+
+
+# ---- shapes ---------------------------------------------------------------------------------------------------------
+
+
+def _stretch(full: EncodedScore, rng: np.random.Generator, bars: int) -> Sequence[Bar]:
+    """Draw consecutive bars, the first of the piece left out: with it hidden there is nothing to go by.
+
+    A piece that is too short has none.
+    """
+    firsts = len(full.score.bars) - bars
+    if firsts < 1:
+        return ()
+    first = int(rng.integers(1, firsts + 1))
+    return full.score.bars[first : first + bars]
+
+
+def _track(full: EncodedScore, rng: np.random.Generator, bars: Sequence[Bar]) -> list[int]:
+    """Draw one of the tracks that play in these bars."""
+    playing = [t for t in range(len(full.tracks)) if bars and full.notes(t, bars[0].start, bars[-1].end)]
+    return [int(rng.choice(playing))] if playing else []
+
+
+def _cells(tracks: Sequence[int], bars: Sequence[Bar]) -> tuple[GridCell, ...]:
+    return tuple(GridCell(track, bar.start, bar.end) for bar in bars for track in tracks)
+
+
+def _one_track(count: int) -> Shape:
+    def draw(full: EncodedScore, rng: np.random.Generator) -> Gap:
+        bars = _stretch(full, rng, count)
+        return Gap(_cells(_track(full, rng, bars), bars))
+
+    return draw
+
+
+def _all_tracks(count: int) -> Shape:
+    def draw(full: EncodedScore, rng: np.random.Generator) -> Gap:
+        return Gap(_cells(range(len(full.tracks)), _stretch(full, rng, count)))
+
+    return draw
+
+
+def _part_of_a_bar(full: EncodedScore, rng: np.random.Generator) -> Gap:
+    """Two beats of one track."""
+    bars = _stretch(full, rng, 1)
+    if not bars or bars[0].end - bars[0].start < 3 * _BEAT:
+        return Gap(())
+    start = bars[0].start + _BEAT * int(rng.integers(0, (bars[0].end - bars[0].start) // _BEAT - 1))
+    return Gap(tuple(GridCell(track, start, start + 2 * _BEAT) for track in _track(full, rng, bars)))
+
+
+def _pitch_band(full: EncodedScore, rng: np.random.Generator) -> Gap:
+    """What one track plays at or above one of its pitches, or at or below, in two bars."""
+    bars = _stretch(full, rng, 2)
+    tracks = _track(full, rng, bars)
+    if not tracks:
+        return Gap(())
+    pitch = int(rng.choice([note.pitch for note in full.notes(tracks[0], bars[0].start, bars[-1].end)]))
+    low, high = (pitch, 127) if rng.random() < 0.5 else (0, pitch)
+    return Gap(tuple(replace(cell, low=low, high=high) for cell in _cells(tracks, bars)))
+
+
+def _half_locked(full: EncodedScore, rng: np.random.Generator) -> Gap:
+    """Two bars of one track, each note of which stays with a chance of a half."""
+    bars = _stretch(full, rng, 2)
+    cells = _cells(_track(full, rng, bars), bars)
+    keys = [NoteKey(cell.track, note.onset, note.pitch) for cell in cells for note in full.hidden(cell)]
+    return Gap(cells, frozenset(key for key in keys if rng.random() < 0.5))
+
+
+def _continuation(full: EncodedScore, rng: np.random.Generator) -> Gap:
+    """Two bars of all tracks with nothing after them."""
+    return Gap(_cells(range(len(full.tracks)), _stretch(full, rng, 2)), has_future=False)
+
+
+SHAPES: dict[str, Shape] = {
+    "track-1": _one_track(1),
+    "track-2": _one_track(2),
+    "track-4": _one_track(4),
+    "track-8": _one_track(8),
+    "all-1": _all_tracks(1),
+    "all-2": _all_tracks(2),
+    "all-4": _all_tracks(4),
+    "sub-bar": _part_of_a_bar,
+    "band": _pitch_band,
+    "half-locked": _half_locked,
+    "continuation": _continuation,
+}

@@ -1,0 +1,119 @@
+"""Ask every question of every system and say what came out: JSON for programs, Markdown for people.
+
+Knows nothing of where models, corpora or files come from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from harmonixr_model.evaluation.metrics import Estimate, Ratio, compare, estimate
+from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.systems import System
+
+BITS = "bits per note"
+ALL = "all shapes"
+_LESS_IS_BETTER = {BITS, "pitch-class entropy difference"}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Estimates by system, measure and shape (ALL for all together), and what was evaluated."""
+
+    made: dict[str, Any]
+    results: dict[str, dict[str, dict[str, Estimate]]]
+
+    def value(self, system: str, measure: str, shape: str = ALL) -> Estimate:
+        """Return one estimate."""
+        return self.results[system][measure][shape]
+
+    def to_json(self) -> str:
+        """Return the report as JSON; what was not measured is null."""
+        results = {
+            system: {
+                measure: {shape: _finite(asdict(found)) for shape, found in shapes.items()}
+                for measure, shapes in measures.items()
+            }
+            for system, measures in self.results.items()
+        }
+        return json.dumps({"made": self.made, "results": results}, indent=1)
+
+    def to_markdown(self) -> str:
+        """Return tables: all measures over all shapes, then bits per note and note F1 by shape."""
+        parts = ["# Evaluation", "", *(f"- {key}: {value}" for key, value in self.made.items()), ""]
+        parts += ["Intervals hold 95 % of a bootstrap over pieces. ↓: less is better.", ""]
+        measures = list(dict.fromkeys(m for measured in self.results.values() for m in measured))
+        rows = {_titled(m): {system: self._cell(system, m, ALL) for system in self.results} for m in measures}
+        parts += ["## Over all gaps", "", *_table(rows, list(self.results)), ""]
+        for measure in (BITS, "note F1"):
+            able = [system for system, measured in self.results.items() if measure in measured]
+            shapes = list(dict.fromkeys(s for system in able for s in self.results[system][measure]))
+            rows = {shape: {system: self._cell(system, measure, shape) for system in able} for shape in shapes}
+            parts += [f"## {_titled(measure)} by shape", "", *_table(rows, able), ""] if able else []
+        return "\n".join(parts)
+
+    def _cell(self, system: str, measure: str, shape: str) -> str:
+        found = self.results[system].get(measure, {}).get(shape)
+        if found is None or math.isnan(found.value):
+            return "–"
+        # One piece gives no interval: what it would be drawn from is that piece alone.
+        interval = f" [{found.low:.2f}, {found.high:.2f}]" if found.pieces > 1 else ""
+        return f"{found.value:.2f}{interval}"
+
+
+def evaluate(
+    asked: Iterable[Question],
+    systems: Sequence[System],
+    *,
+    made: Mapping[str, Any],
+    progress: Callable[[Question], None] = lambda question: None,
+) -> Report:
+    """Ask every question of every system."""
+    found: dict[str, dict[str, list[tuple[str, str, Ratio]]]] = {s.name: defaultdict(list) for s in systems}
+    for question in asked:
+        for system in systems:
+            for measure, ratio in _measure(question, system):
+                found[system.name][measure].append((question.shape, question.piece_id, ratio))
+        progress(question)
+    results = {
+        system: {measure: _estimates(rows) for measure, rows in measures.items()} for system, measures in found.items()
+    }
+    return Report(dict(made), results)
+
+
+def _measure(question: Question, system: System) -> Iterable[tuple[str, Ratio]]:
+    if system.bits is not None:
+        yield BITS, Ratio(system.bits(question), question.notes)
+    if system.fills is not None:
+        drums = [number for number, track in enumerate(question.context.tracks) if track.is_drum]
+        for fill in system.fills(question):
+            yield from compare(question.prompt.cells, question.answer, fill, drums=drums).items()
+
+
+def _estimates(rows: Sequence[tuple[str, str, Ratio]]) -> dict[str, Estimate]:
+    shapes: dict[str, list[tuple[str, Ratio]]] = {ALL: [(piece, ratio) for _, piece, ratio in rows]}
+    for shape, piece, ratio in rows:
+        shapes.setdefault(shape, []).append((piece, ratio))
+    return {shape: estimate(measured) for shape, measured in shapes.items()}
+
+
+def _titled(measure: str) -> str:
+    arrow = " ↓" if measure in _LESS_IS_BETTER else ""
+    return measure[0].upper() + measure[1:] + arrow
+
+
+def _table(rows: Mapping[str, Mapping[str, str]], columns: Sequence[str]) -> list[str]:
+    """Return a Markdown table that also reads well as text."""
+    lines = [["", *columns], *([name, *(cells[column] for column in columns)] for name, cells in rows.items())]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns) + 1)]
+    said = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) + " |" for line in lines]
+    return [said[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *said[1:]]
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}

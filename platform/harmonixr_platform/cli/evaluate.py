@@ -1,0 +1,177 @@
+"""`harmonixr evaluate`: measure a model on held-out music beside Markov chains and copied bars."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harmonixr_model.errors import HarmonixrError
+
+if TYPE_CHECKING:
+    from harmonixr_model.data.corpus import Corpus
+    from harmonixr_model.evaluation.protocol import Question
+    from harmonixr_model.evaluation.report import Report
+    from harmonixr_model.evaluation.systems import System
+
+SHIPPED = "shipped"
+READINGS = "test_readings.log"
+EPILOG = """
+examples:
+  harmonixr evaluate --corpus corpus --out reports/shipped
+  harmonixr evaluate --corpus corpus --model champion --items 110 --out reports/champion
+  harmonixr evaluate --corpus corpus --model runs/nano/model.safetensors --shapes track-4 all-1 --out reports/nano
+Shapes: track-1, -2, -4, -8 and all-1, -2, -4 (bars of one track or of all), sub-bar, band, half-locked, continuation.
+The same corpus, split, shapes, items and seed give the same gaps, whichever the model. Each reading of the test split
+is noted in OUT/test_readings.log: what is looked at often is no longer held out.
+"""
+
+
+class EvaluateError(HarmonixrError):
+    """The evaluation that is asked for cannot be done."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="made by `harmonixr ingest`")
+    parser.add_argument(
+        "--model",
+        default=SHIPPED,
+        metavar="MODEL",
+        help="a checkpoint, `shipped`, `champion`, `challenger` or a version of the registry (default: shipped)",
+    )
+    parser.add_argument("--split", choices=("valid", "test"), default="valid", help="default: valid")
+    parser.add_argument("--items", type=int, default=44, metavar="N", help="gaps (default: 44, four of each shape)")
+    parser.add_argument("--samples", type=int, default=1, metavar="N", help="fills a gap; 0: bits alone (default: 1)")
+    parser.add_argument("--shapes", nargs="+", default=[], metavar="SHAPE", help="kinds of gap (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the gaps (default: 0)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="receives report.json and report.md")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate; print the tables; return 0."""
+    if args.items < 1 or args.samples < 0 or args.seed < 0:
+        raise EvaluateError("give at least 1 item, and samples and a seed from 0 on")
+    if args.out.exists() and not args.out.is_dir():
+        raise EvaluateError(f"{args.out} is a file; give a folder for the report")
+    report = _measure(args)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "report.json").write_text(report.to_json() + "\n", encoding="utf-8")
+    (args.out / "report.md").write_text(report.to_markdown() + "\n", encoding="utf-8")
+    print(report.to_markdown())
+    print(f"report: {args.out / 'report.md'}, {args.out / 'report.json'}")
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> Report:
+    from harmonixr_model.data.corpus import Corpus
+    from harmonixr_model.evaluation.protocol import VERSION
+    from harmonixr_model.evaluation.report import evaluate
+
+    begun = time.monotonic()
+    corpus = Corpus.open(args.corpus)
+    systems, model = _systems(args, corpus)
+    asked = _chosen(args, corpus)
+    if args.split == "test":
+        note_reading(args.out, model, corpus=args.corpus, gaps=len(asked), now=datetime.now(UTC))
+    made: dict[str, Any] = {
+        "model": model,
+        "corpus": str(args.corpus),
+        "split": args.split,
+        "gaps": len(asked),
+        "pieces": len({question.piece_id for question in asked}),
+        "hidden notes": sum(question.notes for question in asked),
+        "fills a gap": args.samples,
+        "seed": args.seed,
+        "protocol": VERSION,
+    }
+    with _bar(len(asked), "measuring", unit="gap") as bar:
+
+        def show(question: Question) -> None:
+            bar.set_postfix(shape=question.shape, refresh=False)
+            bar.update()
+
+        report = evaluate(asked, systems, made=made, progress=show)
+    report.made["seconds"] = round(time.monotonic() - begun)
+    return report
+
+
+def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], str]:
+    """Return the model and the baselines, and how the report calls the model."""
+    from harmonixr_model.engine.decoder import Decoder
+    from harmonixr_model.engine.engine import Sampling
+    from harmonixr_model.evaluation.baselines import MarkovBaseline
+    from harmonixr_model.evaluation.protocol import CONTEXT_TOKENS
+    from harmonixr_model.evaluation.systems import baseline_systems, model_system
+    from harmonixr_model.infill.checkpoint import load_checkpoint
+
+    path, name = find_model(args.model)
+    model, _ = load_checkpoint(path)
+    if model.config.max_length < CONTEXT_TOKENS:
+        raise EvaluateError(
+            f"{name} reads {model.config.max_length} tokens, the protocol uses {CONTEXT_TOKENS}; "
+            "evaluate a model of a longer context"
+        )
+    with _bar(None, "counting for the Markov chain", unit="piece") as bar:
+
+        def show(done: int, pieces: int) -> None:
+            bar.total = pieces
+            bar.update(done - bar.n)
+
+        markov = MarkovBaseline.fit(corpus, progress=show)
+    return [
+        model_system(model, Decoder(model), samples=args.samples, sampling=Sampling()),
+        *baseline_systems(markov),
+    ], name
+
+
+def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[Question]:
+    from harmonixr_model.evaluation.protocol import questions
+
+    asked = []
+    with _bar(args.items, "choosing gaps", unit="gap") as bar:
+        for question in questions(corpus, split=args.split, count=args.items, seed=args.seed, shapes=args.shapes):
+            asked.append(question)
+            bar.update()
+    if len(asked) < args.items:
+        print(f"{args.items - len(asked)} gaps are left out: no piece of the split has one of their shape that fits")
+    return asked
+
+
+def find_model(name: str) -> tuple[Path, str]:
+    """Return the file that a model's name means, and how the report calls it."""
+    from harmonixr_model.infiller import shipped_weights
+
+    if name == SHIPPED:
+        if not shipped_weights().is_file():
+            raise EvaluateError("this package came without weights; give --model a checkpoint, or install it again")
+        return shipped_weights(), SHIPPED
+    if Path(name).is_file():
+        return Path(name), Path(name).name
+    if name.endswith(".safetensors") or "/" in name:
+        raise FileNotFoundError(2, "no such checkpoint", name)
+    from harmonixr_platform.registry import open_registry
+    from harmonixr_platform.settings import Settings
+
+    registry = open_registry(Settings())
+    version = registry.resolve("infill", name)
+    return registry.fetch(version), f"{name} ({version.version})"
+
+
+def note_reading(out: Path, model: str, *, corpus: Path, gaps: int, now: datetime) -> None:
+    """Write down that the test split was looked at, and say so."""
+    out.mkdir(parents=True, exist_ok=True)
+    log = out / READINGS
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"{now:%FT%TZ} {model} on {gaps} gaps of {corpus}\n")
+    print(f"this reads the test split; readings noted in {log}: {len(log.read_text(encoding='utf-8').splitlines())}")
+
+
+def _bar(total: int | None, says: str, *, unit: str) -> Any:
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=says, unit=unit, dynamic_ncols=True)

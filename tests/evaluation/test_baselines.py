@@ -1,0 +1,97 @@
+"""Baselines are honest: probabilities sum to one, bits fall by learning, copies come from what is shown."""
+
+import math
+
+import pytest
+
+from harmonixr_model.evaluation.baselines import END, Markov, MarkovBaseline, copy_bar
+from harmonixr_model.evaluation.protocol import LEAST_NOTES, SHAPES, Gap, ask, questions
+from harmonixr_model.music.region import NoteKey
+from harmonixr_model.music.score import Note, Score, Track
+from harmonixr_model.tokens.infill import EncodedScore, GridCell
+from harmonixr_model.tokens.vocab import VOCAB
+
+
+@pytest.fixture(scope="module")
+def markov(corpus):
+    return MarkovBaseline.fit(corpus)
+
+
+@pytest.fixture(scope="module")
+def asked(corpus):
+    return list(questions(corpus, split="valid", count=len(SHAPES), seed=9))
+
+
+def test_witten_bell_by_hand():
+    """After A B came C twice and D once; lower orders saw A and B too."""
+    a, b, c, d = VOCAB.pitch[1], VOCAB.pitch[2], VOCAB.pitch[3], VOCAB.pitch[4]
+    chain = Markov(2)
+    for last in (c, c, d):
+        chain.add([a, b, last])
+    order_0 = (2 + 4 / VOCAB.size) / (9 + 4)
+    order_1 = (2 + 2 * order_0) / (3 + 2)
+    assert chain.probability((a, b), c) == pytest.approx((2 + 2 * order_1) / (3 + 2))
+
+
+def test_after_any_history_the_probabilities_of_all_tokens_sum_to_one(markov):
+    song = Markov(6, base=markov.pitched)
+    song.add([VOCAB.position[0], VOCAB.pitch[60], VOCAB.duration[5], VOCAB.velocity[20], END])
+    for chain in (markov.pitched, markov.drums, song, Markov(2)):
+        for history in ((), (VOCAB.position[0],), (VOCAB.position[0], VOCAB.pitch[60]), (END, END)):
+            total = sum(chain.probability(history, token) for token in range(VOCAB.size))
+            assert total == pytest.approx(1)
+
+
+def test_a_chain_that_saw_nothing_spends_the_uniform_bits_on_every_token_that_counts(asked):
+    untrained = MarkovBaseline()
+    for question in asked:
+        counted = question.example().loss_mask.sum()
+        assert untrained.bits(question) == pytest.approx(counted * math.log2(VOCAB.size))
+
+
+def test_training_lowers_the_bits_of_held_out_answers(markov, asked):
+    untrained, trained = MarkovBaseline(), markov
+    assert sum(map(trained.bits, asked)) < 0.6 * sum(map(untrained.bits, asked))
+
+
+def song_of_equal_bars(bars=6):
+    rows = (Note(96 * bar + 24 * beat, 12, 60 + beat, 82) for bar in range(bars) for beat in range(4))
+    return EncodedScore(Score(24, (Track(tuple(rows)),)))
+
+
+def question_of(full, *cells, locks=()):
+    found = ask(full, Gap(cells, frozenset(locks)), shape="track-1", piece_id="p", number=0)
+    assert found is not None
+    return found
+
+
+def test_reading_the_song_makes_its_repetitions_cheap(markov):
+    question = question_of(song_of_equal_bars(), GridCell(0, 192, 288))
+    assert markov.bits_knowing_the_song(question) < 0.5 * markov.bits(question)
+
+
+def test_a_song_of_equal_bars_is_copied_perfectly_from_either_side():
+    for cells in ((GridCell(0, 192, 288), GridCell(0, 288, 384)), (GridCell(0, 192, 288, 60, 62),)):
+        question = question_of(song_of_equal_bars(), *cells)
+        assert copy_bar(question, "previous") == copy_bar(question, "next") == list(question.answer)
+
+
+def test_copies_never_double_a_note_that_stays():
+    question = question_of(song_of_equal_bars(3), GridCell(0, 96, 192), locks=[NoteKey(0, 96, 60)])
+    assert question.notes == LEAST_NOTES
+    assert copy_bar(question, "previous") == list(question.answer)
+
+
+def test_nothing_is_copied_from_after_a_continuation(corpus):
+    for question in questions(corpus, split="valid", count=3, shapes=["continuation"]):
+        assert not any(copy_bar(question, "next"))
+        assert any(copy_bar(question, "previous"))
+
+
+@pytest.mark.parametrize("direction", ["previous", "next"])
+def test_copies_stay_in_their_cells_and_come_from_shown_notes_of_their_track(asked, direction):
+    for question in asked:
+        shown = {(i, *note[1:]) for i, track in enumerate(question.context.tracks) for note in track.notes}
+        for cell, fill in zip(question.prompt.cells, copy_bar(question, direction), strict=True):
+            assert all(cell.holds(note) for note in fill)
+            assert {(cell.track, *note[1:]) for note in fill} <= shown

@@ -1,0 +1,129 @@
+"""The whole evaluation on a tiny model: learning shows in bits, seeds repeat, the report holds together."""
+
+import copy
+import json
+import math
+
+import pytest
+import torch
+
+from harmonixr_model.data.collate import collate
+from harmonixr_model.engine.decoder import Decoder
+from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.evaluation.protocol import questions
+from harmonixr_model.evaluation.report import BITS, evaluate
+from harmonixr_model.evaluation.systems import answer_bits, model_system
+from harmonixr_model.infill.checkpoint import save_checkpoint
+from harmonixr_model.infill.config import sized
+from harmonixr_model.infill.loss import infill_loss
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_platform.cli import main
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return InfillTransformer(sized("nano", width=32, layers=1, heads=2, max_length=1024)).eval()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_checkpoint(path, model, info={})
+    return path
+
+
+def ask(corpus, count, *shapes):
+    return list(questions(corpus, split="valid", count=count, shapes=shapes))
+
+
+def test_bits_are_those_of_the_model_s_own_distribution_one_token_at_a_time(corpus, model):
+    [question] = ask(corpus, 1, "half-locked")
+    example = question.example()
+    tokens = torch.from_numpy(example.tokens).long()[None]
+    coordinates = torch.from_numpy(example.coordinates).long()[None]
+    with torch.inference_mode():
+        logits = model(tokens, coordinates, torch.tensor([example.prefix_length]))[0].log_softmax(-1)
+    predicted = range(example.prefix_length, len(example.tokens))
+    nats = -sum(float(logits[t - 1, tokens[0, t]]) for t in predicted if example.loss_mask[t])
+    assert answer_bits(model, question) == pytest.approx(nats / math.log(2), rel=1e-4)
+
+
+def test_a_model_that_studied_the_answers_needs_fewer_bits(corpus, model):
+    asked = ask(corpus, 2, "track-1")
+    learner = copy.deepcopy(model)
+    optimiser = torch.optim.Adam(learner.parameters(), lr=1e-2)
+    batch = collate([question.example() for question in asked])
+    for _ in range(6):
+        optimiser.zero_grad()
+        infill_loss(learner, batch)[0].mean().backward()
+        optimiser.step()
+    assert sum(answer_bits(learner, q) for q in asked) < 0.8 * sum(answer_bits(model, q) for q in asked)
+
+
+def test_the_same_questions_give_the_same_report(corpus, model):
+    asked = ask(corpus, 2, "track-1", "sub-bar")
+    system = model_system(model, Decoder(model), samples=2, sampling=Sampling())
+    one, two = (evaluate(asked, [system], made={}) for _ in range(2))
+    assert one.to_json() == two.to_json()
+    assert one.value("model", "note F1").gaps == 4  # two fills of two gaps
+
+
+def test_the_command_prints_tables_and_writes_a_report(corpus, checkpoint, model, tmp_path, capsys):
+    out = tmp_path / "report"
+    command = ["evaluate", "--corpus", str(corpus.folder), "--model", str(checkpoint), "--out", str(out)]
+    assert main([*command, *["--items", "4", "--shapes", "track-1", "all-1", "--samples", "0", "--seed", "2"]]) == 0
+    assert "copy the bar before" in capsys.readouterr().out
+    report = json.loads((out / "report.json").read_text())
+    assert report["made"]["gaps"] == 4
+    assert report["made"]["model"] == "tiny.safetensors"
+    asked = list(questions(corpus, split="valid", count=4, seed=2, shapes=["track-1", "all-1"]))
+    found = report["results"]["model"][BITS]["all shapes"]
+    assert found["value"] == pytest.approx(
+        sum(answer_bits(model, q) for q in asked) / sum(q.notes for q in asked), rel=1e-5
+    )
+    assert found["low"] <= found["value"] <= found["high"]
+    assert (out / "report.md").read_text().count("| track-1 ") == 2
+    assert not (out / "test_readings.log").exists()
+
+
+def test_each_reading_of_the_test_split_is_noted(checkpoint, corpus, tmp_path, capsys):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "shards").symlink_to(corpus.folder / "shards")
+    (folder / "corpus.json").write_text((corpus.folder / "corpus.json").read_text())
+    (folder / "manifest.jsonl").write_text((corpus.folder / "manifest.jsonl").read_text().replace('"valid"', '"test"'))
+    command = ["evaluate", "--corpus", str(folder), "--model", str(checkpoint), "--out", str(tmp_path / "out")]
+    for times in (1, 2):
+        assert main([*command, *["--split", "test", "--items", "1", "--shapes", "track-1", "--samples", "0"]]) == 0
+        lines = (tmp_path / "out" / "test_readings.log").read_text().splitlines()
+        assert len(lines) == times
+        assert lines[-1].startswith("20")
+    assert "this reads the test split" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["--shapes", "whole-song"], "there is no shape whole-song"),
+        (["--items", "0"], "give at least 1 item"),
+        (["--model", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
+        (["--corpus", "nowhere"], "nowhere holds no finished corpus"),
+        (["--split", "test"], "has no test pieces"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_and_status_2(corpus, checkpoint, tmp_path, capsys, changes, says):
+    command = ["evaluate", "--corpus", str(corpus.folder), "--model", str(checkpoint), "--out", str(tmp_path / "o")]
+    assert main([*command, *changes]) == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_model_of_too_short_a_context_is_refused(corpus, tmp_path, capsys):
+    save_checkpoint(
+        tmp_path / "short.safetensors",
+        InfillTransformer(sized("nano", width=32, layers=1, heads=2, max_length=512)),
+        info={},
+    )
+    command = ["evaluate", "--corpus", str(corpus.folder), "--out", str(tmp_path / "o")]
+    assert main([*command, "--model", str(tmp_path / "short.safetensors")]) == 2
+    assert "reads 512 tokens, the protocol uses 1024" in capsys.readouterr().err
