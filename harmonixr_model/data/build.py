@@ -14,7 +14,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harmonixr_model.data.corpus import FORMAT, Piece, shard_records, write_atomically, write_manifest, write_shard
+from harmonixr_model.data.corpus import (
+    FORMAT,
+    SPLITS,
+    Piece,
+    shard_records,
+    write_atomically,
+    write_manifest,
+    write_shard,
+)
 from harmonixr_model.data.dedup import near_duplicates
 from harmonixr_model.data.ingest import Parsed, Rejected, read_file
 from harmonixr_model.data.splits import split_of, split_of_given
@@ -175,13 +183,20 @@ def read_path(path: str) -> Parsed | Rejected:
 
 
 def read_given_manifest(path: Path) -> dict[str, dict[str, str]]:
-    """Return the rows of a manifest by path; it needs the columns path, piece_id and split."""
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        missing = {"path", "piece_id", "split"} - set(reader.fieldnames or ())
-        if missing:
-            raise CorpusError(f"{path} lacks the columns {', '.join(sorted(missing))}")
-        return {row["path"]: row for row in reader}
+    """Return the rows of a manifest by path; it needs the columns path, piece_id and split; raises CorpusError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = {"path", "piece_id", "split"} - set(reader.fieldnames or ())
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CorpusError(f"{path} is not a table of comma-separated values ({error})") from None
+    if missing:
+        raise CorpusError(f"{path} lacks the columns {', '.join(sorted(missing))}")
+    for line, row in enumerate(rows, start=2):
+        if row["split"] not in SPLITS:
+            raise CorpusError(f"{path}, line {line}: there is no split {row['split']!r}; write {', '.join(SPLITS)}")
+    return {row["path"]: row for row in rows}
 
 
 def finish(out: Path, *, given: Mapping[str, Mapping[str, str]] | None = None) -> Summary:

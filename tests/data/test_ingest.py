@@ -224,6 +224,12 @@ def test_mistakes_are_told_in_one_sentence(tmp_path):
     table.write_text("path,split\na,train\n")
     with pytest.raises(CorpusError, match="piece_id"):
         read_given_manifest(table)
+    table.write_text("path,piece_id,split\na,p,dev\n")
+    with pytest.raises(CorpusError, match=r"line 2: there is no split 'dev'; write train, valid, test"):
+        read_given_manifest(table)
+    table.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(CorpusError, match="not a table"):
+        read_given_manifest(table)
     write_shard(tmp_path / "half", "00000", [])
     with pytest.raises(CorpusError, match="harmonixr ingest"):
         Corpus.open(tmp_path / "half")

@@ -36,7 +36,11 @@ def test_nothing_usable_is_a_failure_and_no_files_bad_input(tmp_path, capsys):
     (tmp_path / "music").mkdir()
     assert main(["ingest", str(tmp_path / "music"), "--out", str(tmp_path / "c"), "--no-ray"]) == 2
     assert "no MIDI file" in capsys.readouterr().err
+    assert main(["ingest", str(tmp_path / "music"), "--out", str(tmp_path / "c"), "--workers", "0"]) == 2
+    assert "give at least 1" in capsys.readouterr().err
     (tmp_path / "music" / "a.mid").write_bytes(b"nothing")
+    assert main(["ingest", str(tmp_path / "music"), "--out", str(tmp_path / "music" / "a.mid"), "--no-ray"]) == 2
+    assert "is a file" in capsys.readouterr().err
     assert main(["ingest", str(tmp_path / "music"), "--out", str(tmp_path / "c"), "--no-ray"]) == 1
 
 

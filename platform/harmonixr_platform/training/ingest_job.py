@@ -7,6 +7,7 @@ node sees.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -26,9 +27,6 @@ from harmonixr_model.data.build import (
 )
 from harmonixr_model.errors import CorpusError
 from harmonixr_platform.training.session import ray_session
-
-# A file that kills its reader is left out after two deaths (see build.Journal), and a shard may hold several such.
-_MAX_RETRIES = 50
 
 
 def run(
@@ -53,10 +51,14 @@ def run(
         listen: told of each shard when it is whole.
 
     Raises:
-        CorpusError: no MIDI file was found, or `out` holds an ingest of other files.
+        CorpusError: no MIDI file was found, `out` is no folder or holds an ingest of other files, the manifest is none.
         FileNotFoundError: a folder or the manifest does not exist.
 
     """
+    if workers is not None and workers < 1:
+        raise CorpusError(f"{workers} workers fill nothing; give at least 1")
+    if out.exists() and not out.is_dir():
+        raise CorpusError(f"{out} is a file; give a folder for the corpus")
     given = None if manifest is None else read_given_manifest(manifest)
     files = find_files(folders)
     if given is not None:
@@ -79,14 +81,14 @@ def _on_ray(plans: Sequence[ShardPlan], out: Path, workers: int | None) -> Itera
     with ray_session(cpus=workers or os.cpu_count()):
         import ray.data
 
-        # The command line draws its own bar.
+        # The command line draws its own bar, and would be drawn over.
         ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         # Rows hold JSON: as Arrow structs, counts by reason would gain the reasons of other shards.
         rows = [{"plan": json.dumps(asdict(plan))} for plan in plans]
+        # Ray Data begins a task whose process died again, without end: build.Journal makes that come to one.
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            partial(_fill, out=str(out)),
-            concurrency=workers,
-            ray_remote_args_fn=lambda: {"max_retries": _MAX_RETRIES},
+            partial(_fill, out=str(out)), compute=ray.data.TaskPoolStrategy(size=workers)
         )
         for row in dataset.iter_rows():
             yield ShardResult(**json.loads(row["result"]))
