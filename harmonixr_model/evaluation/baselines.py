@@ -106,7 +106,7 @@ class MarkovBaseline:
         corpus: Corpus,
         *,
         order: int = 2,
-        max_pieces: int = 300,
+        max_pieces: int = 800,
         progress: Callable[[int, int], None] = lambda done, pieces: None,
     ) -> MarkovBaseline:
         """Count bars of up to `max_pieces` training pieces, chosen by a hash of their piece_id.
