@@ -1,13 +1,14 @@
-"""The shipped engine: one prefill a prompt, its cache shared by all candidates, one model call a step for all rows.
+"""The shipped engine: a prompt is read once for all its candidates, and a step is one model call for all rows.
 
-Rows leave the batch in the step they finish. Tokens that the grammar forces are fed together with the drawn one before
-them, in one call. Knows nothing of MIDI, files or Ray.
+Rows may answer different prompts. They leave the batch in the step they finish or are cancelled. Tokens that the
+grammar forces are fed together with the drawn one before them, in one call. Knows nothing of MIDI, files or Ray.
 """
 
 # R rows, T tokens fed at once, V vocabulary
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmonixr_model.engine.engine import Generated, Sampling
+from harmonixr_model.engine.engine import Generated, Job, Sampling
 from harmonixr_model.errors import PromptError
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.infill.sample import row_generator, sample
@@ -26,6 +27,7 @@ from harmonixr_model.tokens.infill import InfillPrompt
 from harmonixr_model.tokens.vocab import VOCAB
 
 MAX_ROWS = 32
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -33,12 +35,31 @@ class _Row:
     """One candidate while it is being made; `pending` are tokens the model has not read yet."""
 
     number: int
+    prompt: InfillPrompt
     grammar: FillGrammar
     coordinates: CoordinateState
     generator: torch.Generator
     tokens: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
     log_probability: float = 0.0
+    is_cancelled: bool = False
+
+    @classmethod
+    def open(cls, number: int, prompt: InfillPrompt, seed: int) -> _Row:
+        """Return a row at its first choice."""
+        row = cls(number, prompt, FillGrammar(prompt.rules), CoordinateState(prompt.gap_bar), row_generator(seed))
+        row.force()
+        return row
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the row needs no more steps."""
+        return self.is_cancelled or self.grammar.finished
+
+    @property
+    def position(self) -> int:
+        """How many tokens of the row the model has read: where the next one goes."""
+        return len(self.prompt.prefix) + len(self.tokens) - len(self.pending)
 
     def take(self, token: int) -> None:
         """Append a token and every one that the grammar forces after it."""
@@ -61,100 +82,134 @@ class Decoder:
 
     def __init__(self, model: InfillTransformer) -> None:
         self.model = model.eval()
+        _log.info("decoding runs eagerly", extra={"device": str(model.norm.weight.device)})
 
     @property
     def max_length(self) -> int:
         """The most tokens a prompt and its fill may take together."""
         return self.model.config.max_length
 
-    @torch.inference_mode()
     def generate(self, prompt: InfillPrompt, *, seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
         """Return one fill a seed, in order; raises PromptError where prompt and fill may outgrow the model."""
-        longest = len(prompt.prefix) + prompt.rules.max_tokens
-        if longest > self.max_length:
-            raise PromptError(
-                f"the context of {len(prompt.prefix)} tokens and a fill of up to {prompt.rules.max_tokens} do not fit "
-                f"the model's {self.max_length}; choose a smaller region"
-            )
-        results: list[Generated] = []
-        for first in range(0, len(seeds), MAX_ROWS):
-            results += self._batch(prompt, seeds[first : first + MAX_ROWS], sampling)
-        return results
+        return self.generate_each([(prompt, seed) for seed in seeds], sampling=sampling)
 
-    def _batch(self, prompt: InfillPrompt, seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
-        rows = [
-            _Row(number, FillGrammar(prompt.rules), CoordinateState(prompt.gap_bar), row_generator(seed))
-            for number, seed in enumerate(seeds)
+    def generate_each(self, jobs: Sequence[Job], *, sampling: Sampling) -> list[Generated]:
+        """Return one fill a (prompt, seed), in order; raises PromptError as `generate` does."""
+        results: list[Generated | None] = []
+        for first in range(0, len(jobs), MAX_ROWS):
+            run = self.start(jobs[first : first + MAX_ROWS], sampling=sampling)
+            while not run.finished:
+                run.step()
+            results += run.results()
+        return [result for result in results if result is not None]
+
+    def start(self, jobs: Sequence[Job], *, sampling: Sampling) -> DecodeRun:
+        """Read the prompts and return the run that answers them step by step."""
+        for prompt, _ in jobs:
+            if len(prompt.prefix) + prompt.rules.max_tokens > self.max_length:
+                raise PromptError(
+                    f"the context of {len(prompt.prefix)} tokens and a fill of up to {prompt.rules.max_tokens} do not "
+                    f"fit the model's {self.max_length}; choose a smaller region"
+                )
+        return DecodeRun(self.model, jobs, sampling)
+
+
+class DecodeRun:
+    """Candidates being made together: `step` until `finished`, `cancel` in between, then `results`."""
+
+    @torch.inference_mode()
+    def __init__(self, model: InfillTransformer, jobs: Sequence[Job], sampling: Sampling) -> None:
+        self._model = model
+        self._device = model.norm.weight.device
+        self._sampling = sampling
+        self._rows = [_Row.open(number, prompt, seed) for number, (prompt, seed) in enumerate(jobs)]
+        self._slots = list(self._rows)  # slot i of the cache is that of row _slots[i]
+        self._cache = self._prefill()
+
+    @property
+    def finished(self) -> bool:
+        """Whether every row has its fill or is cancelled."""
+        return all(row.is_done for row in self._slots)
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """Draw one token, and those it forces, for every row still running."""
+        self._drop_done()
+        if not self._slots:
+            return
+        logits_RV = self._read()
+        tokens_R, log_probability_R = sample(
+            logits_RV,
+            torch.from_numpy(np.stack([row.grammar.allowed() for row in self._slots])),
+            generators=[row.generator for row in self._slots],
+            temperature=self._sampling.temperature,
+            top_k=self._sampling.top_k,
+            top_p=self._sampling.top_p,
+        )
+        for row, token, log_probability in zip(self._slots, tokens_R.tolist(), log_probability_R.tolist(), strict=True):
+            row.log_probability += log_probability
+            row.take(token)
+
+    def cancel(self, number: int) -> None:
+        """Give up the row of job `number`: its place is free from the next step on."""
+        self._rows[number].is_cancelled = True
+
+    def results(self) -> list[Generated | None]:
+        """Return the fills in the jobs' order; None for those cancelled or unfinished."""
+        return [
+            Generated(tuple(row.tokens), row.log_probability) if row.grammar.finished and not row.is_cancelled else None
+            for row in self._rows
         ]
-        for row in rows:
-            row.force()
-        cache, slots = self._prefill(prompt, len(rows)), list(rows)
-        while slots:
-            slots = self._drop_finished(slots, cache, prefix=len(prompt.prefix))
-            if slots:
-                self._step(slots, cache, prefix=len(prompt.prefix), sampling=sampling)
-        return [Generated(tuple(row.tokens), row.log_probability) for row in rows]
 
-    def _prefill(self, prompt: InfillPrompt, rows: int) -> Cache:
+    def _prefill(self) -> Cache:
         # Rows of a step take as many places as the longest chunk of forced tokens among them.
-        slack = max(len(header) for header in prompt.rules.headers) + 2
-        cache = self.model.new_cache(rows, len(prompt.prefix) + prompt.rules.max_tokens + slack)
-        device = next(self.model.parameters()).device
-        tokens_1P = torch.from_numpy(prompt.prefix)[None].long().to(device)
-        self.model.prefill(tokens_1P, torch.from_numpy(prompt.coordinates)[None].long().to(device), cache)
-        if rows > 1:
-            cache.copy_row(0, range(1, rows), length=len(prompt.prefix))
+        slack = max((len(header) for row in self._rows for header in row.prompt.rules.headers), default=0) + 2
+        longest = max((len(row.prompt.prefix) + row.prompt.rules.max_tokens for row in self._rows), default=0)
+        cache = self._model.new_cache(len(self._rows), longest + slack)
+        first_slots: dict[int, int] = {}
+        for slot, row in enumerate(self._rows):
+            prefix = row.prompt.prefix
+            first = first_slots.setdefault(id(row.prompt), slot)
+            if first != slot:
+                cache.copy_row(first, [slot], length=len(prefix))
+                continue
+            tokens_1P = torch.from_numpy(prefix)[None].long().to(self._device)
+            coordinates_1P3 = torch.from_numpy(row.prompt.coordinates)[None].long().to(self._device)
+            self._model.prefill(tokens_1P, coordinates_1P3, cache, slot)
         return cache
 
-    def _drop_finished(self, slots: list[_Row], cache: Cache, *, prefix: int) -> list[_Row]:
-        """Keep running rows in the first slots of the cache: the last one moves where one has finished."""
-        slots = list(slots)
-        place = 0
+    def _drop_done(self) -> None:
+        """Keep running rows in the first slots of the cache: the last one moves where one is done."""
+        slots, place = self._slots, 0
         while place < len(slots):
-            if not slots[place].grammar.finished:
+            if not slots[place].is_done:
                 place += 1
                 continue
             last = slots.pop()
             if place < len(slots):
                 slots[place] = last
-                read = prefix + len(last.tokens) - len(last.pending)
-                cache.copy_row(len(slots), [place], length=read)
-        return slots
+                self._cache.copy_row(len(slots), [place], length=last.position)
 
-    def _step(self, slots: list[_Row], cache: Cache, *, prefix: int, sampling: Sampling) -> None:
-        logits_RV = self._read(slots, cache, prefix=prefix)
-        allowed_RV = torch.from_numpy(np.stack([row.grammar.allowed() for row in slots]))
-        tokens_R, log_probability_R = sample(
-            logits_RV,
-            allowed_RV,
-            generators=[row.generator for row in slots],
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-        )
-        for row, token, log_probability in zip(slots, tokens_R.tolist(), log_probability_R.tolist(), strict=True):
-            row.log_probability += log_probability
-            row.take(token)
-
-    def _read(self, slots: list[_Row], cache: Cache, *, prefix: int) -> Tensor:
+    def _read(self) -> Tensor:
         """Feed every row's pending tokens; return the logits [R, V] after each row's last one, on the CPU.
 
         Shorter chunks are padded; what padding leaves in the cache lies past its row's end and is overwritten before
         any token may look there.
         """
-        device = next(self.model.parameters()).device
-        longest = max(len(row.pending) for row in slots)
-        tokens_RT = torch.full((len(slots), longest), VOCAB.id("PAD"))
-        coordinates_RT3 = torch.zeros(len(slots), longest, 3, dtype=torch.long)
-        for i, row in enumerate(slots):
+        rows = self._slots
+        longest = max(len(row.pending) for row in rows)
+        tokens_RT = torch.full((len(rows), longest), VOCAB.id("PAD"))
+        coordinates_RT3 = torch.zeros(len(rows), longest, 3, dtype=torch.long)
+        for i, row in enumerate(rows):
             tokens_RT[i, : len(row.pending)] = torch.tensor(row.pending)
             for t, token in enumerate(row.pending):
                 coordinates_RT3[i, t] = torch.tensor(row.coordinates.advance(token))
-        positions_R = torch.tensor([prefix + len(row.tokens) - len(row.pending) for row in slots])
-        last_R = torch.tensor([len(row.pending) - 1 for row in slots])
-        logits_RTV = self.model.extend(
-            tokens_RT.to(device), coordinates_RT3.to(device), positions_R.to(device), cache
-        ).cpu()
-        for row in slots:
+        positions_R = torch.tensor([row.position for row in rows])
+        last_R = torch.tensor([len(row.pending) - 1 for row in rows])
+        logits_RTV = self._model.extend(
+            tokens_RT.to(self._device), coordinates_RT3.to(self._device), positions_R.to(self._device), self._cache
+        )
+        for row in rows:
             row.pending.clear()
-        return logits_RTV[torch.arange(len(slots)), last_R]
+        chosen_R = torch.arange(len(rows), device=self._device)
+        return logits_RTV[chosen_R, last_R.to(self._device)].cpu()

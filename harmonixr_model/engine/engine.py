@@ -38,9 +38,17 @@ class Generated:
     log_probability: float
 
 
+# A prompt, and the seed of the candidate that answers it.
+Job = tuple[InfillPrompt, int]
+
+
 class Engine(Protocol):
     """Owns a model and answers prompts."""
 
     def generate(self, prompt: InfillPrompt, *, seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
         """Return one valid fill a seed; the same seed gives the same fill, alone or beside others."""
+        ...
+
+    def generate_each(self, jobs: Sequence[Job], *, sampling: Sampling) -> list[Generated]:
+        """Return one valid fill a (prompt, seed), in order, as `generate` would give it."""
         ...

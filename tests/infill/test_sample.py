@@ -1,0 +1,89 @@
+"""Drawing keeps to the mask, follows the distribution, and gives each row its own stream."""
+
+import pytest
+import torch
+
+from harmonixr_model.infill.sample import keep_top, row_generator, sample
+
+torch.set_num_threads(1)
+VOCABULARY = 12
+
+
+def draw(logits, allowed, *, seeds, temperature=1.0, top_k=0, top_p=1.0):
+    generators = [row_generator(seed) for seed in seeds]
+    return sample(logits, allowed, generators=generators, temperature=temperature, top_k=top_k, top_p=top_p)
+
+
+def random_rows(rows, *, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, VOCABULARY, generator=generator) * 3
+    allowed = torch.rand(rows, VOCABULARY, generator=generator) < 0.4
+    allowed[:, 3] = True
+    return logits, allowed
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"temperature": 0}, {"temperature": 5.0}, {"top_k": 1}, {"top_p": 0.01}, {"top_k": 3, "top_p": 0.5}],
+)
+def test_no_token_outside_the_mask_is_ever_drawn(options):
+    logits, allowed = random_rows(500)
+    # The likeliest of all is forbidden everywhere.
+    logits[:, 7], allowed[:, 7] = 50.0, False
+    tokens, log_probability = draw(logits, allowed, seeds=range(500), **options)
+    assert allowed.gather(1, tokens[:, None]).all()
+    assert torch.isfinite(log_probability).all()
+
+
+def test_a_mask_that_leaves_one_token_gives_it_whatever_its_logit():
+    logits = torch.zeros(3, VOCABULARY)
+    logits[:, 5] = -1e4
+    allowed = torch.zeros(3, VOCABULARY, dtype=torch.bool)
+    allowed[:, 5] = True
+    tokens, log_probability = draw(logits, allowed, seeds=range(3), top_p=0.9)
+    assert tokens.tolist() == [5, 5, 5]
+    assert log_probability.tolist() == [0, 0, 0]
+
+
+def test_temperature_zero_takes_the_likeliest_allowed_token():
+    logits, allowed = random_rows(50)
+    tokens, _ = draw(logits, allowed, seeds=range(50), temperature=0)
+    assert torch.equal(tokens, logits.masked_fill(~allowed, float("-inf")).argmax(-1))
+
+
+def test_tokens_come_as_often_as_the_distribution_says():
+    logits, allowed = random_rows(1, seed=4)
+    rows = 20_000
+    tokens, _ = draw(logits.expand(rows, -1), allowed.expand(rows, -1), seeds=range(rows), temperature=1.5)
+    expected = (logits.masked_fill(~allowed, float("-inf")) / 1.5).softmax(-1)[0]
+    found = torch.bincount(tokens, minlength=VOCABULARY) / rows
+    assert (found - expected).abs().max() < 0.015
+
+
+def test_log_probability_is_under_the_mask_and_knows_no_temperature():
+    logits, allowed = random_rows(40)
+    tokens, log_probability = draw(logits, allowed, seeds=range(40), temperature=0.3, top_k=2, top_p=0.7)
+    whole = logits.masked_fill(~allowed, float("-inf")).log_softmax(-1)
+    assert torch.equal(log_probability, whole.gather(1, tokens[:, None])[:, 0])
+
+
+def test_a_row_draws_the_same_alone_and_beside_others():
+    logits, allowed = random_rows(32)
+    together, _ = draw(logits, allowed, seeds=range(32))
+    alone = [int(draw(logits[i : i + 1], allowed[i : i + 1], seeds=[i])[0]) for i in range(32)]
+    assert together.tolist() == alone
+
+
+def test_another_seed_draws_something_else():
+    logits = torch.zeros(1, 1000)
+    drawn = {int(draw(logits, torch.ones(1, 1000, dtype=torch.bool), seeds=[seed])[0]) for seed in range(20)}
+    assert len(drawn) > 15
+
+
+def test_top_k_keeps_k_and_top_p_the_smallest_set_that_reaches_p():
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    assert torch.isfinite(keep_top(logits, top_k=2, top_p=1.0)).tolist() == [[True, True, False, False]]
+    assert torch.isfinite(keep_top(logits, top_k=0, top_p=0.79)).tolist() == [[True, True, False, False]]
+    assert torch.isfinite(keep_top(logits, top_k=0, top_p=0.81)).tolist() == [[True, True, True, False]]
+    assert torch.isfinite(keep_top(logits, top_k=0, top_p=1e-9)).tolist() == [[True, False, False, False]]
+    assert torch.isfinite(keep_top(logits, top_k=99, top_p=1.0)).all()
