@@ -96,7 +96,7 @@ class Infiller:
             seed: the same seed, model and arguments give the same fills.
             sampling: temperature, top-k, top-p.
             new_track: a track to add; the region's cells then name the track after the song's last one.
-            progress: called with (windows done, windows in all) of all candidates.
+            progress: called with (windows done, windows in all) of all candidates; the second may grow.
 
         Raises:
             MidiError, RegionError, ControlError, PromptError: what is asked for cannot be done.
@@ -113,14 +113,13 @@ class Infiller:
             FillSession(song, region, max_length=self.max_length, limits=limits, new_track=new_track) for _ in seeds
         ]
         likely = [0.0] * n
-        total, done = n * len(sessions[0].windows), 0
-        for window in range(len(sessions[0].windows)):
-            for i, generated in enumerate(self._answers(sessions, seeds, window, sampling)):
+        while waiting := [i for i in range(n) if sessions[i].next_prompt() is not None]:
+            answers = self._answers([sessions[i] for i in waiting], [seeds[i] for i in waiting], sampling)
+            for i, generated in zip(waiting, answers, strict=True):
                 sessions[i].accept(generated.tokens)
                 likely[i] += generated.log_probability
-                done += 1
-                if progress:
-                    progress(done, total)
+            if progress:
+                progress(sum(len(s.tokens) for s in sessions), sum(len(s.windows) for s in sessions))
         return [
             _finished(session, seed, log_probability)
             for session, seed, log_probability in zip(sessions, seeds, likely, strict=True)
@@ -144,20 +143,17 @@ class Infiller:
             session.accept(window)
         return _finished(session, 0, 0.0)
 
-    def _answers(
-        self, sessions: Sequence[FillSession], seeds: Sequence[int], window: int, sampling: Sampling
-    ) -> list[Generated]:
+    def _answers(self, sessions: Sequence[FillSession], seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
+        """Return an answer to the next prompt of each session: all are at the same window."""
         prompts = [session.next_prompt() for session in sessions]
-        if window == 0:
-            # The first window's prompt is the same for all candidates: it is read once.
-            first = prompts[0]
-            assert first is not None
-            return self.engine.generate(first, seeds=seeds, sampling=sampling)
-        answers = []
+        window = len(sessions[0].tokens)
+        # The first window's prompt is the same for all candidates: they share one, which is read once.
+        shared = prompts[0] if window == 0 else None
+        jobs = []
         for prompt, seed in zip(prompts, seeds, strict=True):
             assert prompt is not None
-            answers += self.engine.generate(prompt, seeds=[window_seed(seed, window)], sampling=sampling)
-        return answers
+            jobs.append((shared or prompt, window_seed(seed, window)))
+        return self.engine.generate_each(jobs, sampling=sampling)
 
 
 def window_seed(seed: int, window: int) -> int:

@@ -47,6 +47,7 @@ class FillSession:
 
     Ask for `next_prompt`, hand the answer to `accept`, until `next_prompt` gives None; then take the `result`. A region
     too large for one prompt is split into windows of whole bars, in order, each of which sees the answers before it.
+    `windows` is the plan; it grows when a window proves too large, so ask for prompts until there is none.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class FillSession:
         if len(self.tokens) == len(self.windows):
             return None
         if self._prompt is None:
-            self._prompt = self._build(self.windows[len(self.tokens)])
+            self._prompt = self._fitting_prompt(len(self.tokens))
         return self._prompt
 
     def accept(self, tokens: Sequence[int]) -> None:
@@ -127,9 +128,25 @@ class FillSession:
         spliced = splice(self.song, inside, fill, new_tracks=added)
         return FilledSong(spliced.data, spliced.notes, spliced.dropped, tuple(self.tokens))
 
-    def _build(self, cells: Sequence[GridCell]) -> InfillPrompt:
-        expected = _expected_tokens(self._context, cells)
-        reserve = min(self.max_length // 2, max(round(1.5 * expected), self.max_length // 4))
+    def _fitting_prompt(self, number: int) -> InfillPrompt:
+        """Return a window's prompt; a window that does not fit the model is cut in two first.
+
+        The plan cannot foresee that: an earlier answer may hold notes that sound far into this window.
+        """
+        while True:
+            window = self.windows[number]
+            try:
+                return self._build(window)
+            except PromptError:
+                if len(window) == 1:
+                    return self._build(window, reserve=self.max_length // 2)
+                self.windows[number : number + 1] = _halves(self._context, window)
+
+    def _build(self, cells: Sequence[GridCell], *, reserve: int | None = None) -> InfillPrompt:
+        """Return the prompt of `cells` that leaves `reserve` tokens to the fill, by default what it should need."""
+        if reserve is None:
+            expected = _expected_tokens(self._context, cells)
+            reserve = min(self.max_length // 2, max(round(1.5 * expected), self.max_length // 4))
         prompt = build_prompt(
             self._context,
             cells,
@@ -193,15 +210,9 @@ def _plan(context: EncodedScore, cells: Sequence[GridCell], max_length: int) -> 
     """Return the cells in windows of whole bars, each expected to fit the model."""
     if not cells:
         return []
-    bars = context.score.bars_until(max(cell.end for cell in cells))
-    by_bar: list[tuple[Bar, tuple[GridCell, ...]]] = []
-    for bar in bars:
-        inside = tuple(cell for cell in cells if bar.start <= cell.start < bar.end)
-        if inside:
-            by_bar.append((bar, inside))
     windows: list[tuple[GridCell, ...]] = []
     first_bar, room = 0, 0.0
-    for bar, inside in by_bar:
+    for bar, inside in _by_bar(context, cells):
         cost = _expected_tokens(context, inside) + _kept_tokens(context, bar)
         if not windows or cost > room or bar.index - first_bar >= MAX_WINDOW_BARS:
             windows.append(())
@@ -209,6 +220,24 @@ def _plan(context: EncodedScore, cells: Sequence[GridCell], max_length: int) -> 
         windows[-1] += inside
         room -= cost
     return windows
+
+
+def _halves(context: EncodedScore, window: Sequence[GridCell]) -> list[tuple[GridCell, ...]]:
+    """Return a window cut in two, between bars where it has several."""
+    bars = [inside for _, inside in _by_bar(context, window)]
+    parts = bars if len(bars) > 1 else [(cell,) for cell in window]
+    middle = len(parts) // 2
+    return [tuple(cell for part in half for cell in part) for half in (parts[:middle], parts[middle:])]
+
+
+def _by_bar(context: EncodedScore, cells: Sequence[GridCell]) -> list[tuple[Bar, tuple[GridCell, ...]]]:
+    """Return the cells of each bar that has some."""
+    found = []
+    for bar in context.score.bars_until(max(cell.end for cell in cells)):
+        inside = tuple(cell for cell in cells if bar.start <= cell.start < bar.end)
+        if inside:
+            found.append((bar, inside))
+    return found
 
 
 def _expected_tokens(context: EncodedScore, cells: Sequence[GridCell]) -> int:
