@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from harmonixr_platform.serving.local import LocalRay, OwnProcess
     from harmonixr_platform.settings import Settings
 
-READY_TIMEOUT_S = 240.0
+# Twenty seconds on an idle machine of two cores; a busy one has taken three minutes.
+READY_TIMEOUT_S = 600.0
 POOL = "default"
 EPILOG = """
 Starts Redis (unless HARMONIXR_REDIS_URL names one), Ray, the graph of serve_config.yaml and the page, and prints their

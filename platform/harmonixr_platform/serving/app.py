@@ -29,12 +29,16 @@ def build_app(args: dict[str, Any]) -> Application:
 def build_graph(args: ServingArgs, *, engine: EngineLoader = load_engine) -> Application:
     """Return the graph; `engine` makes an engine of a checkpoint, so that a fake may run on the real Serve."""
     stages = {
-        "Tokenization": serve.deployment(name="Tokenization")(Tokenization).bind(args),
-        "Model": serve.deployment(name="Model")(Model).bind(args, engine),
-        "Decoding": serve.deployment(name="Decoding")(Decoding).bind(args),
-        "Reward": serve.deployment(name="Reward")(Reward).bind(args),
-        "Feedback": serve.deployment(name="Feedback")(Feedback).bind(args),
+        "Tokenization": _deployment("Tokenization", Tokenization).bind(args),
+        "Model": _deployment("Model", Model).bind(args, engine),
+        "Decoding": _deployment("Decoding", Decoding).bind(args),
+        "Reward": _deployment("Reward", Reward).bind(args),
+        "Feedback": _deployment("Feedback", Feedback).bind(args),
     }
     # Without an application of its own the decorator asks Ingress for one once the replica is up.
-    ingress: Any = serve.ingress()(Ingress)
-    return serve.deployment(name="Ingress")(ingress).bind(args, stages)
+    return _deployment("Ingress", serve.ingress()(Ingress)).bind(args, stages)
+
+
+def _deployment(name: str, stage: type) -> serve.Deployment:
+    # Ray would give each a whole core, more than a small machine has; serve_config.yaml says what each really gets.
+    return serve.deployment(name=name, ray_actor_options={"num_cpus": 0.1})(stage)

@@ -172,15 +172,18 @@ class Service:
         seeds = [draft.seed for draft in drafts]
         drawn = await self.stages.generate(info.version, first.prompt, seeds, options.sampling)
         drafts = [draft.then(one) for draft, one in zip(drafts, drawn, strict=True)]
-        for number in range(1, first.count):
-            drafts = list(await asyncio.gather(*(self._next(midi, options, info, d, number) for d in drafts)))
-        return drafts
+        return list(await asyncio.gather(*(self._follow(midi, options, info, d, first.count) for d in drafts)))
 
-    async def _next(self, midi: bytes, options: InfillOptions, info: ModelInfo, draft: _Draft, number: int) -> _Draft:
-        window = await self.stages.window(midi, options, draft.tokens, info)
-        assert window.prompt is not None
-        seed = window_seed(draft.seed, number)
-        return draft.then((await self.stages.generate(info.version, window.prompt, [seed], options.sampling))[0])
+    async def _follow(self, midi: bytes, options: InfillOptions, info: ModelInfo, draft: _Draft, count: int) -> _Draft:
+        """Answer the windows after the first; `count` grows when one proves too large and is cut in two."""
+        while len(draft.tokens) < count:
+            window = await self.stages.window(midi, options, draft.tokens, info)
+            assert window.prompt is not None
+            count = window.count
+            seed = window_seed(draft.seed, len(draft.tokens))
+            drawn = await self.stages.generate(info.version, window.prompt, [seed], options.sampling)
+            draft = draft.then(drawn[0])
+        return draft
 
     def _view(self, index: int, draft: _Draft, filled: Filled, reward: float | None, stretch: Excerpt) -> CandidateView:
         token = self._sounds.put(Excerpt(filled.midi, stretch.start_s, stretch.end_s))
