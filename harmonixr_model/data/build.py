@@ -29,7 +29,8 @@ from harmonixr_model.data.splits import split_of, split_of_given
 from harmonixr_model.errors import CorpusError
 
 SUFFIXES = (".mid", ".midi", ".kar", ".rmi")
-FILES_PER_SHARD = 256
+# Small enough that a few hundred files keep several workers busy, and that an interrupt costs seconds.
+FILES_PER_SHARD = 64
 FORGIVEN_DEATHS = 1
 
 
@@ -107,7 +108,9 @@ def plan_shards(files: Sequence[tuple[str, str]], out: Path) -> list[ShardPlan]:
         ShardPlan(f"{i // FILES_PER_SHARD:05d}", tuple(files[i : i + FILES_PER_SHARD]))
         for i in range(0, len(files), FILES_PER_SHARD)
     ]
-    plan = json.dumps({"format": FORMAT, "files": [list(file) for file in files]}).encode()
+    plan = json.dumps(
+        {"format": FORMAT, "files_per_shard": FILES_PER_SHARD, "files": [list(file) for file in files]}
+    ).encode()
     path = out / "plan.json"
     if path.exists() and path.read_bytes() != plan:
         raise CorpusError(f"{out} holds an ingest of other files; give another --out, or remove that folder")

@@ -2,10 +2,12 @@
 
 import pytest
 
+from harmonixr_model.data.build import find_files, finish, plan_shards
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.music.compose import compose, compose_song
 from harmonixr_model.music.write import write_midi
 from harmonixr_platform.cli import main
+from harmonixr_platform.training.ingest_job import _on_ray
 
 
 def corpus_files(folder):
@@ -54,3 +56,45 @@ def test_ray_makes_the_same_corpus_and_goes_on_where_it_was(folder, tmp_path):
     (tmp_path / "two" / "shards" / "00001.jsonl").unlink()
     assert main(["ingest", str(folder), "--out", str(tmp_path / "two"), "--workers", "2"]) == 0
     assert corpus_files(tmp_path / "one") == corpus_files(tmp_path / "two")
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray", "ignore::ResourceWarning")
+def test_a_file_that_kills_the_process_reading_it_is_left_out_and_the_rest_is_kept(folder, tmp_path):
+    (folder / "killer.mid").write_bytes(b"MThd kills")
+
+    def fill(plan, out):  # nested, so that it travels by value: workers cannot import a test
+        import os
+        from pathlib import Path
+
+        from harmonixr_model.data import build
+
+        read = build.read_path
+
+        def read_or_die(path):
+            if Path(path).name == "killer.mid":
+                os._exit(1)
+            return read(path)
+
+        build.read_path = read_or_die
+        try:
+            return build.fill_shard(plan, out)
+        finally:
+            build.read_path = read
+
+    out = tmp_path / "corpus"
+    plans = plan_shards(find_files([folder]), out)
+    results = list(_on_ray(plans, out, 2, fill=fill))
+    assert sum(result.files for result in results) == 12
+    summary = finish(out)
+    assert summary.rejected == {"kills_the_parser": 1, "not_midi": 1, "unreadable": 1}
+    assert summary.pieces == 9
+
+
+def test_an_interrupt_says_how_to_go_on(folder, tmp_path, capsys, monkeypatch):
+    def interrupted(plan, out):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harmonixr_platform.training.ingest_job.fill_shard", interrupted)
+    assert main(["ingest", str(folder), "--out", str(tmp_path / "corpus"), "--no-ray"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err

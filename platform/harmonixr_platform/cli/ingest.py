@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from harmonixr_platform.cli import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from harmonixr_model.data.build import ShardResult, Summary
@@ -36,26 +40,34 @@ def run(args: argparse.Namespace) -> int:
     """Ingest; return 0, or 1 when no file could be used."""
     from harmonixr_platform.training import ingest_job
 
-    with Bar() as bar:
-        summary = ingest_job.run(
-            args.folders,
-            args.out,
-            manifest=args.manifest,
-            workers=args.workers,
-            uses_ray=not args.no_ray,
-            begin=bar.begin,
-            listen=bar.show,
-        )
-    print(table(summary))
+    begun = time.monotonic()
+    try:
+        with Bar() as bar:
+            summary = ingest_job.run(
+                args.folders,
+                args.out,
+                manifest=args.manifest,
+                workers=args.workers,
+                uses_ray=not args.no_ray,
+                begin=bar.begin,
+                listen=bar.show,
+            )
+    except KeyboardInterrupt:
+        print("harmonixr ingest: interrupted; the same command goes on from here", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(table(summary, seconds=time.monotonic() - begun))
     print(f"corpus: {args.out}")
+    if summary.rejected:
+        print(f"rejects: {args.out / 'rejects.jsonl'}")
     return 0 if summary.pieces else 1
 
 
 class Bar:
-    """A progress bar over files, with the notes so far."""
+    """A progress bar over files, with the pieces, notes and rejects so far."""
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self._pieces = 0
         self._notes = 0
         self._rejected = 0
 
@@ -75,14 +87,17 @@ class Bar:
     def show(self, result: ShardResult) -> None:
         """Move by one shard."""
         self._notes += result.notes
-        self._rejected += sum(result.rejected.values())
-        self._bar.set_postfix(notes=self._notes, rejected=self._rejected, refresh=False)
+        rejected = sum(result.rejected.values())
+        self._rejected += rejected
+        self._pieces += result.files - rejected
+        self._bar.set_postfix(pieces=self._pieces, notes=self._notes, rejected=self._rejected, refresh=False)
         self._bar.update(result.files)
 
 
-def table(summary: Summary) -> str:
-    """Lay out what was found."""
-    rows: list[tuple[str, int]] = [("files", summary.files), ("pieces kept", summary.pieces)]
+def table(summary: Summary, *, seconds: float) -> str:
+    """Lay out what was found, and how quickly."""
+    rows: list[tuple[str, int]] = [("files", summary.files), ("files a second", round(summary.files / seconds))]
+    rows += [("pieces kept", summary.pieces)]
     rows += [(f"  {split}", summary.splits.get(split, 0)) for split in ("train", "valid", "test")]
     rows += [
         ("notes", summary.notes),

@@ -76,7 +76,13 @@ def run(
     return finish(out, given=given)
 
 
-def _on_ray(plans: Sequence[ShardPlan], out: Path, workers: int | None) -> Iterator[ShardResult]:
+def _on_ray(
+    plans: Sequence[ShardPlan],
+    out: Path,
+    workers: int | None,
+    *,
+    fill: Callable[[ShardPlan, Path], ShardResult] = fill_shard,
+) -> Iterator[ShardResult]:
     """Fill the shards as tasks of one Ray Data pipeline and yield each result as it comes."""
     with ray_session(cpus=workers or os.cpu_count()):
         import ray.data
@@ -88,13 +94,13 @@ def _on_ray(plans: Sequence[ShardPlan], out: Path, workers: int | None) -> Itera
         rows = [{"plan": json.dumps(asdict(plan))} for plan in plans]
         # Ray Data begins a task whose process died again, without end: build.Journal makes that come to one.
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            partial(_fill, out=str(out)), compute=ray.data.TaskPoolStrategy(size=workers)
+            partial(_fill, fill, out=str(out)), compute=ray.data.TaskPoolStrategy(size=workers)
         )
         for row in dataset.iter_rows():
             yield ShardResult(**json.loads(row["result"]))
 
 
-def _fill(row: dict[str, Any], *, out: str) -> dict[str, Any]:
+def _fill(fill: Callable[[ShardPlan, Path], ShardResult], row: dict[str, Any], *, out: str) -> dict[str, Any]:
     plan = json.loads(row["plan"])
     files = tuple((relative, path) for relative, path in plan["files"])
-    return {"result": json.dumps(asdict(fill_shard(ShardPlan(plan["name"], files), Path(out))))}
+    return {"result": json.dumps(asdict(fill(ShardPlan(plan["name"], files), Path(out))))}
