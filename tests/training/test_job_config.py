@@ -1,5 +1,7 @@
 """A job file's promises: our own are valid, a misspelt key fails with its place, overrides reach their setting."""
 
+import os
+import secrets
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import yaml
 
 from harmonixr_platform.cli.tune import table
 from harmonixr_platform.settings import Settings
+from harmonixr_platform.stores.s3 import S3Store
 from harmonixr_platform.training.config import InfillJob, JobError, TuneJob, parse_job, read_job_file
 from harmonixr_platform.training.storage import open_storage
 from harmonixr_platform.training.tune_job import Trial, any_draw
@@ -121,3 +124,20 @@ def test_the_table_has_a_row_a_trial_and_says_which_failed():
     assert "0.00123" in lines[1]
     assert lines[2].endswith("failed")
     assert "–" in lines[2]
+
+
+@pytest.mark.s3
+def test_storage_on_a_real_s3_server():
+    url = os.environ.get("HARMONIXR_TEST_S3_URL")
+    if not url:
+        pytest.skip("HARMONIXR_TEST_S3_URL names no S3 server")
+    access, secret = (
+        os.environ.get("S3_ACCESS_KEY", "testaccess"),
+        os.environ.get("S3_SECRET_KEY", "testsecret0123456789"),
+    )
+    S3Store("training", "", endpoint_url=url, access_key=access, secret_key=secret).create_bucket()
+    settings = Settings(s3_endpoint_url=url, s3_access_key=access, s3_secret_key=secret)
+    storage = open_storage(f"s3://training/{secrets.token_hex(6)}", settings)
+    assert storage.read("run/job.json") is None
+    storage.write("run/job.json", b"{}")
+    assert storage.read("run/job.json") == b"{}"

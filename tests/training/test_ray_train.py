@@ -1,6 +1,7 @@
 """Real Ray: two workers train the debug job; a killed worker changes nothing; a finished run is not another one."""
 
 import os
+import secrets
 import signal
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_platform.registry import open_registry
 from harmonixr_platform.settings import Settings
+from harmonixr_platform.stores.s3 import S3Store
 from harmonixr_platform.training import infill_job
 from harmonixr_platform.training.session import ray_session
 
@@ -94,6 +96,28 @@ def test_the_same_job_again_ends_at_once_with_the_same_model(undisturbed, settin
     again = infill_job.run(DEBUG, SETTINGS, settings=settings, listen=heard.append)
     assert heard == []
     assert again.version == undisturbed[0].version
+
+
+def test_checkpoints_go_to_s3_and_are_resumed_from_there(undisturbed, tmp_path):
+    url = os.environ.get("HARMONIXR_TEST_S3_URL")
+    if not url:
+        pytest.skip("HARMONIXR_TEST_S3_URL names no S3 server")
+    access, secret = (
+        os.environ.get("S3_ACCESS_KEY", "testaccess"),
+        os.environ.get("S3_SECRET_KEY", "testsecret0123456789"),
+    )
+    S3Store("training", "", endpoint_url=url, access_key=access, secret_key=secret).create_bucket()
+    settings = Settings(state_dir=tmp_path, s3_endpoint_url=url, s3_access_key=access, s3_secret_key=secret)
+    name = f"name=run-{secrets.token_hex(6)}"
+    trained = infill_job.run(DEBUG, [*SETTINGS, name, "storage=s3://training/runs"], settings=settings)
+    expected, got = weights(undisturbed[0].model), weights(trained.model)
+    assert all(torch.equal(expected[key], got[key]) for key in expected)
+    heard = []
+    again = infill_job.run(
+        DEBUG, [*SETTINGS, name, "storage=s3://training/runs"], settings=settings, listen=heard.append
+    )
+    assert heard == []
+    assert again.version == trained.version
 
 
 def test_another_job_under_the_same_name_is_refused(undisturbed, settings):

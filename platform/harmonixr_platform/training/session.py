@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import harmonixr_model
+from harmonixr_platform.training.storage import S3_ENVIRONMENT
 
 
 @contextlib.contextmanager
@@ -32,16 +33,14 @@ def ray_session(*, cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    # Workers tell how far they are by a mailbox and what went wrong by raising; their log lines, which the dashboard
+    # keeps, would drown both.
     if address:
-        ray.init(address=address, runtime_env=_our_code())
+        environment = {"env_vars": S3_ENVIRONMENT, **_our_code()}
+        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.WARNING)
     else:
-        # Workers tell how far they are by a mailbox and what went wrong by raising; their log lines would drown both.
         ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
+            address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
         )
     try:
         yield

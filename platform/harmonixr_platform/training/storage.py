@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,14 @@ from harmonixr_platform.training.config import JobError
 
 if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings
+
+
+# Arrow's S3 client otherwise sends uploads in chunks with a checksum behind them, which Ceph's gateway refuses (411).
+# It reads this from the environment of whichever process uses it: sessions hand it on to Ray's workers.
+S3_ENVIRONMENT = {
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": "WHEN_REQUIRED",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,8 @@ def open_storage(storage: str, settings: Settings) -> RunStorage:
 def _s3(settings: Settings) -> Any:
     from pyarrow import fs
 
+    for name, value in S3_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     endpoint = urlsplit(settings.s3_endpoint_url)
     return fs.S3FileSystem(
         access_key=settings.s3_access_key.get_secret_value() or None,
