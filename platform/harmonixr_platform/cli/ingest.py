@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("harmonixr ingest: interrupted; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
-    print(table(summary, seconds=time.monotonic() - begun))
+    print(table(summary, pace=bar.read / (time.monotonic() - begun)))
     print(f"corpus: {args.out}")
     if summary.rejected:
         print(f"rejects: {args.out / 'rejects.jsonl'}")
@@ -67,6 +67,7 @@ class Bar:
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self.read = 0
         self._pieces = 0
         self._notes = 0
         self._rejected = 0
@@ -87,6 +88,7 @@ class Bar:
     def show(self, result: ShardResult) -> None:
         """Move by one shard."""
         self._notes += result.notes
+        self.read += 0 if result.was_there else result.files
         rejected = sum(result.rejected.values())
         self._rejected += rejected
         self._pieces += result.files - rejected
@@ -94,9 +96,9 @@ class Bar:
         self._bar.update(result.files)
 
 
-def table(summary: Summary, *, seconds: float) -> str:
-    """Lay out what was found, and how quickly."""
-    rows: list[tuple[str, int]] = [("files", summary.files), ("files a second", round(summary.files / seconds))]
+def table(summary: Summary, *, pace: float) -> str:
+    """Lay out what was found, and how many files a second were read, Ray's start included."""
+    rows: list[tuple[str, int]] = [("files", summary.files), ("files read a second", round(pace))]
     rows += [("pieces kept", summary.pieces)]
     rows += [(f"  {split}", summary.splits.get(split, 0)) for split in ("train", "valid", "test")]
     rows += [
