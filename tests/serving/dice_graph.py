@@ -18,7 +18,7 @@ from harmonixr_platform.serving.loading import LoadedEngine
 class DiceEngine:
     """Draws tokens that the grammar allows, without a model. The highest temperature makes it slow."""
 
-    def generate(self, prompt, *, seeds, sampling):
+    def generate_each(self, jobs, *, sampling):
         import random
 
         import numpy as np
@@ -27,7 +27,7 @@ class DiceEngine:
         from harmonixr_model.tokens.grammar import FillGrammar
 
         answers = []
-        for seed in seeds:
+        for prompt, seed in jobs:
             dice, grammar, tokens = random.Random(seed), FillGrammar(prompt.rules), []
             while not grammar.finished:
                 tokens.append(int(dice.choice(np.flatnonzero(grammar.allowed()))))

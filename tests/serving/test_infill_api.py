@@ -7,7 +7,6 @@ import pytest
 
 from harmonixr_model import examples
 from harmonixr_model.music.song import Song
-from harmonixr_model.tokens.rules import HardLimits
 
 MINUET = examples.load("minuet-in-g")
 BASE64 = base64.b64encode(MINUET).decode()
@@ -61,11 +60,9 @@ def test_a_region_of_several_windows_is_filled_as_the_library_fills_it(api, tiny
     from harmonixr_model.music.region import Region
 
     song = Song.parse(MINUET)
-    limits = HardLimits(max_polyphony=2, max_notes_per_bar=4)
-    fills = Infiller.load(tiny_checkpoints[0]).fill(song, Region.bars(song.score, 0, 11), limits=limits, n=2, seed=3)
+    fills = Infiller.load(tiny_checkpoints[0]).fill(song, Region.bars(song.score, 0, 11), n=3, seed=3)
     assert len(fills[0].tokens) > 1
-    controls = {"max_polyphony": 2, "max_notes_per_bar": 4}
-    body = request(region={"bars": "1-12"}, sampling={"seed": 3, "n": 2}, controls=controls)
+    body = request(region={"bars": "1-12"}, sampling={"seed": 3, "n": 3})
     answer = api("POST", "/v1/infill", json=body).json()
     assert [base64.b64decode(c["midi_base64"]) for c in answer["candidates"]] == [fill.midi for fill in fills]
 

@@ -22,10 +22,10 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The prompt of one window of a region that has `count` of them (None: all are filled)."""
+    """The prompt of the next window of a region, and whether the region is filled once it is answered."""
 
-    prompt: InfillPrompt | None
-    count: int
+    prompt: InfillPrompt
+    is_last: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.engine.engine import Job, Sampling
 from harmonixr_model.tokens.infill import InfillPrompt
 from harmonixr_platform.registry import ALIASES, Registry, RegistryError, Version, open_registry
 from harmonixr_platform.schemas import ModelsResponse, ModelView, SamplingSpec
@@ -57,17 +57,15 @@ class Model:
         loaded = await self._on_worker(self._engine, version)
         return ModelInfo(version.version, version.sha256, loaded.max_length)
 
-    async def generate(
-        self, version: str, prompt: InfillPrompt, seeds: Sequence[int], sampling: SamplingSpec
-    ) -> list[Drawn]:
-        """Return one answer to the prompt a seed."""
+    async def generate(self, version: str, jobs: Sequence[Job], sampling: SamplingSpec) -> list[Drawn]:
+        """Return one answer a (prompt, seed)."""
         found = self._versions.get(version) or await self._resolve(version)
-        return await self._on_worker(self._generate, found, prompt, seeds, sampling)
+        return await self._on_worker(self._generate, found, jobs, sampling)
 
     async def probe(self) -> ModelInfo:
         """Decode a token or two with the champion; return its version."""
         info = await self.describe("champion")
-        await self.generate(info.version, _smallest_prompt(), [0], SamplingSpec(seed=0))
+        await self.generate(info.version, [(_smallest_prompt(), 0)], SamplingSpec(seed=0))
         return info
 
     async def models(self) -> ModelsResponse:
@@ -97,11 +95,9 @@ class Model:
             self._engines.popitem(last=False)
         return loaded
 
-    def _generate(
-        self, version: Version, prompt: InfillPrompt, seeds: Sequence[int], spec: SamplingSpec
-    ) -> list[Drawn]:
+    def _generate(self, version: Version, jobs: Sequence[Job], spec: SamplingSpec) -> list[Drawn]:
         sampling = Sampling(temperature=spec.temperature, top_k=spec.top_k, top_p=spec.top_p)
-        answers = self._engine(version).engine.generate(prompt, seeds=seeds, sampling=sampling)
+        answers = self._engine(version).engine.generate_each(jobs, sampling=sampling)
         return [Drawn(tuple(int(token) for token in a.tokens), float(a.log_probability)) for a in answers]
 
     def _models(self) -> ModelsResponse:

@@ -165,25 +165,20 @@ class Service:
     ) -> list[_Draft]:
         """Fill the windows of a region in order, each candidate seeing its own earlier ones."""
         drafts = [_Draft((seed + i) % MAX_SEED) for i in range(count)]
+        # The first window is the same for all candidates: they share one prompt, which is read once.
         first = await self.stages.window(midi, options, (), info)
-        if first.prompt is None:
-            return drafts
-        # The first window's prompt is the same for all candidates: it is read once.
-        seeds = [draft.seed for draft in drafts]
-        drawn = await self.stages.generate(info.version, first.prompt, seeds, options.sampling)
-        drafts = [draft.then(one) for draft, one in zip(drafts, drawn, strict=True)]
-        return list(await asyncio.gather(*(self._follow(midi, options, info, d, first.count) for d in drafts)))
-
-    async def _follow(self, midi: bytes, options: InfillOptions, info: ModelInfo, draft: _Draft, count: int) -> _Draft:
-        """Answer the windows after the first; `count` grows when one proves too large and is cut in two."""
-        while len(draft.tokens) < count:
-            window = await self.stages.window(midi, options, draft.tokens, info)
-            assert window.prompt is not None
-            count = window.count
-            seed = window_seed(draft.seed, len(draft.tokens))
-            drawn = await self.stages.generate(info.version, window.prompt, [seed], options.sampling)
-            draft = draft.then(drawn[0])
-        return draft
+        waiting = dict.fromkeys(range(count), first)
+        while waiting:
+            jobs = [
+                (window.prompt, window_seed(drafts[i].seed, len(drafts[i].tokens))) for i, window in waiting.items()
+            ]
+            drawn = await self.stages.generate(info.version, jobs, options.sampling)
+            for i, one in zip(waiting, drawn, strict=True):
+                drafts[i] = drafts[i].then(one)
+            unfinished = [i for i, window in waiting.items() if not window.is_last]
+            windows = (self.stages.window(midi, options, drafts[i].tokens, info) for i in unfinished)
+            waiting = dict(zip(unfinished, await asyncio.gather(*windows), strict=True))
+        return drafts
 
     def _view(self, index: int, draft: _Draft, filled: Filled, reward: float | None, stretch: Excerpt) -> CandidateView:
         token = self._sounds.put(Excerpt(filled.midi, stretch.start_s, stretch.end_s))

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from harmonixr_model.tokens.infill import InfillPrompt
+from harmonixr_model.engine.engine import Job
 from harmonixr_platform.schemas import (
     ComparisonRequest,
     ComparisonView,
@@ -49,11 +49,9 @@ class Stages:
         """Return the prompt of the window after those that `done` fills."""
         return cast(Window, await self._call("Tokenization", "window", midi, options, done, info.max_length))
 
-    async def generate(
-        self, version: str, prompt: InfillPrompt, seeds: Sequence[int], sampling: SamplingSpec
-    ) -> list[Drawn]:
-        """Return one answer of the model a seed."""
-        return cast("list[Drawn]", await self._call("Model", "generate", version, prompt, tuple(seeds), sampling))
+    async def generate(self, version: str, jobs: Sequence[Job], sampling: SamplingSpec) -> list[Drawn]:
+        """Return one answer of the model a (prompt, seed)."""
+        return cast("list[Drawn]", await self._call("Model", "generate", version, tuple(jobs), sampling))
 
     async def finish(
         self, midi: bytes, options: InfillOptions, tokens: Sequence[FillTokens], info: ModelInfo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harmonixr_model.errors import RegionError
 from harmonixr_platform.schemas import InfillOptions
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.messages import FillTokens, Window
@@ -21,4 +22,7 @@ class Tokenization:
         """
         song = read_song(midi, self._args.max_midi_bytes)
         session = open_session(song, options, max_length=max_length, done=done)
-        return Window(session.next_prompt(), len(session.windows))
+        prompt = session.next_prompt()
+        if prompt is None:
+            raise RegionError("the region holds nothing to fill; choose bars or beats of the song")
+        return Window(prompt, len(done) + 1 == len(session.windows))
