@@ -39,7 +39,9 @@ def sample(
     else:
         kept_RV = keep_top(masked_RV / temperature, top_k=top_k, top_p=top_p)
         cumulative_RV = kept_RV.double().softmax(-1).cumsum(-1)
-        uniform_R1 = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators])
+        uniform_R1 = torch.stack([torch.rand(1, generator=g, dtype=torch.float64) for g in generators]).to(
+            logits_RV.device
+        )
         # Scaled by the total: a sum that rounds to less than 1 must not point past the last token.
         tokens_R = torch.searchsorted(cumulative_RV, uniform_R1 * cumulative_RV[:, -1:], right=True).squeeze(-1)
         tokens_R = tokens_R.clamp(max=logits_RV.shape[-1] - 1)
