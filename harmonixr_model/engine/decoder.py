@@ -12,21 +12,21 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from harmonixr_model.engine.engine import Generated, Job, Sampling
+from harmonixr_model.engine.masks import open_masks
 from harmonixr_model.errors import PromptError
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.infill.sample import row_generator, sample
 from harmonixr_model.nn.attention import Cache
 from harmonixr_model.tokens.coordinates import CoordinateState
-from harmonixr_model.tokens.grammar import FillGrammar
 from harmonixr_model.tokens.infill import InfillPrompt
 from harmonixr_model.tokens.vocab import VOCAB
 
 MAX_ROWS = 32
+END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
 _log = logging.getLogger(__name__)
 
 
@@ -36,25 +36,26 @@ class _Row:
 
     number: int
     prompt: InfillPrompt
-    grammar: FillGrammar
     coordinates: CoordinateState
     generator: torch.Generator
+    cell: int = -1
     tokens: list[int] = field(default_factory=list)
     pending: list[int] = field(default_factory=list)
     log_probability: float = 0.0
+    is_finished: bool = False
     is_cancelled: bool = False
 
     @classmethod
     def open(cls, number: int, prompt: InfillPrompt, seed: int) -> _Row:
         """Return a row at its first choice."""
-        row = cls(number, prompt, FillGrammar(prompt.rules), CoordinateState(prompt.gap_bar), row_generator(seed))
-        row.force()
+        row = cls(number, prompt, CoordinateState(prompt.gap_bar), row_generator(seed))
+        row._open_cell()
         return row
 
     @property
     def is_done(self) -> bool:
         """Whether the row needs no more steps."""
-        return self.is_cancelled or self.grammar.finished
+        return self.is_cancelled or self.is_finished
 
     @property
     def position(self) -> int:
@@ -62,19 +63,20 @@ class _Row:
         return len(self.prompt.prefix) + len(self.tokens) - len(self.pending)
 
     def take(self, token: int) -> None:
-        """Append a token and every one that the grammar forces after it."""
-        self._append(token)
-        self.force()
+        """Append a token and every one that is forced after it."""
+        self._append([token])
+        if token == END:
+            self._open_cell()
 
-    def force(self) -> None:
-        """Append the tokens that leave no choice."""
-        while (token := self.grammar.forced) is not None:
-            self._append(token)
+    def _open_cell(self) -> None:
+        headers = self.prompt.rules.headers
+        self.cell += 1
+        self.is_finished = self.cell == len(headers)
+        self._append([EOS] if self.is_finished else headers[self.cell].tolist())
 
-    def _append(self, token: int) -> None:
-        self.grammar.advance(token)
-        self.tokens.append(token)
-        self.pending.append(token)
+    def _append(self, tokens: list[int]) -> None:
+        self.tokens += tokens
+        self.pending += tokens
 
 
 class Decoder:
@@ -124,12 +126,23 @@ class DecodeRun:
         self._sampling = sampling
         self._rows = [_Row.open(number, prompt, seed) for number, (prompt, seed) in enumerate(jobs)]
         self._slots = list(self._rows)  # slot i of the cache is that of row _slots[i]
+        self._masks = open_masks([row.prompt.rules for row in self._rows], device=self._device)
         self._cache = self._prefill()
+
+    @property
+    def running(self) -> int:
+        """How many rows are still being made."""
+        return sum(not row.is_done for row in self._slots)
+
+    @property
+    def said(self) -> int:
+        """How many tokens all rows have by now, forced ones included."""
+        return sum(len(row.tokens) for row in self._rows)
 
     @property
     def finished(self) -> bool:
         """Whether every row has its fill or is cancelled."""
-        return all(row.is_done for row in self._slots)
+        return self.running == 0
 
     @torch.inference_mode()
     def step(self) -> None:
@@ -137,15 +150,16 @@ class DecodeRun:
         self._drop_done()
         if not self._slots:
             return
-        logits_RV = self._read()
+        logits_RV, allowed_RV = self._read(), self._masks.mask()
         tokens_R, log_probability_R = sample(
-            logits_RV,
-            torch.from_numpy(np.stack([row.grammar.allowed() for row in self._slots])),
+            logits_RV.to(allowed_RV.device),
+            allowed_RV,
             generators=[row.generator for row in self._slots],
             temperature=self._sampling.temperature,
             top_k=self._sampling.top_k,
             top_p=self._sampling.top_p,
         )
+        self._masks.advance(tokens_R)
         for row, token, log_probability in zip(self._slots, tokens_R.tolist(), log_probability_R.tolist(), strict=True):
             row.log_probability += log_probability
             row.take(token)
@@ -157,7 +171,7 @@ class DecodeRun:
     def results(self) -> list[Generated | None]:
         """Return the fills in the jobs' order; None for those cancelled or unfinished."""
         return [
-            Generated(tuple(row.tokens), row.log_probability) if row.grammar.finished and not row.is_cancelled else None
+            Generated(tuple(row.tokens), row.log_probability) if row.is_finished and not row.is_cancelled else None
             for row in self._rows
         ]
 
@@ -188,10 +202,12 @@ class DecodeRun:
             last = slots.pop()
             if place < len(slots):
                 slots[place] = last
+                self._masks.move(len(slots), place)
                 self._cache.copy_row(len(slots), [place], length=last.position)
+        self._masks.rows = len(slots)
 
     def _read(self) -> Tensor:
-        """Feed every row's pending tokens; return the logits [R, V] after each row's last one, on the CPU.
+        """Feed every row's pending tokens; return the logits [R, V] after each row's last one.
 
         Shorter chunks are padded; what padding leaves in the cache lies past its row's end and is overwritten before
         any token may look there.
@@ -212,4 +228,4 @@ class DecodeRun:
         for row in rows:
             row.pending.clear()
         chosen_R = torch.arange(len(rows), device=self._device)
-        return logits_RTV[chosen_R, last_R.to(self._device)].cpu()
+        return logits_RTV[chosen_R, last_R.to(self._device)]

@@ -9,6 +9,7 @@ from harmonixr_model.engine.decoder import MAX_ROWS, Decoder
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.fill_states import FillStates
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.region import Region
@@ -69,6 +70,20 @@ def test_prompts_side_by_side_answer_as_they_do_alone(decoder, song):
     together = decoder.generate_each(jobs, sampling=Sampling())
     alone = [decoder.generate(prompt, seeds=[seed], sampling=Sampling())[0] for prompt, seed in jobs]
     assert [g.tokens for g in together] == [g.tokens for g in alone]
+
+
+def test_both_kinds_of_masks_draw_the_same_fills(decoder, song, monkeypatch):
+    jobs = [(prompt_of(song), 1), (prompt_of(song, bars=(9, 9), tracks=(2, 3)), 2), (prompt_of(song), 3)]
+    row_by_row = decoder.generate_each(jobs, sampling=Sampling())
+    opened = []
+
+    def open_states(rules, *, device):
+        opened.append(device)
+        return FillStates(rules, device=device)
+
+    monkeypatch.setattr("harmonixr_model.engine.decoder.open_masks", open_states)
+    assert decoder.generate_each(jobs, sampling=Sampling()) == row_by_row
+    assert opened
 
 
 def test_more_candidates_than_rows_are_all_answered(decoder, song):
