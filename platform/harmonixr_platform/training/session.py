@@ -39,13 +39,31 @@ def ray_session(*, cpus: int | None = None) -> Iterator[None]:
         environment = {"env_vars": S3_ENVIRONMENT, **_our_code()}
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.WARNING)
     else:
-        ray.init(
-            address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING
-        )
+        _start_local(cpus)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_local(cpus: int | None) -> None:
+    """Start a Ray of our own. It gives itself 30 s, which a very busy machine can exceed: then once more."""
+    import ray
+
+    for is_last in (False, True):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+            )
+            return
+        except Exception as error:  # Ray raises it bare
+            if is_last or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
 
 
 def _our_code() -> dict[str, Any]:
