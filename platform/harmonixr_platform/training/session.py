@@ -39,6 +39,7 @@ def ray_session(*, cpus: int | None = None) -> Iterator[None]:
         environment = {"env_vars": S3_ENVIRONMENT, **_our_code()}
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.WARNING)
     else:
+        os.environ.update(S3_ENVIRONMENT)
         _start_local(cpus)
     try:
         yield
