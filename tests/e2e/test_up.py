@@ -41,7 +41,7 @@ def test_up_fills_and_judges_over_http_and_leaves_nothing_but_the_judgment(tmp_p
     process = start(tmp_path, "--check")
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    assert "starting Redis" in output.splitlines()[0]
+    assert "checking serve_config.yaml" in output.splitlines()[0]
     assert "Minuet in G major" in output
     assert "stored: a is better" in output
     assert "http://127.0.0.1:" in output

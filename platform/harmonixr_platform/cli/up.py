@@ -48,22 +48,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start, check, stay, stop; return 0 unless something failed."""
+    progress = Progress()
+    progress.say("checking serve_config.yaml")
+    from harmonixr_platform.client import ServiceError
     from harmonixr_platform.serving.lint import lint_serve_config
     from harmonixr_platform.serving.local import StartFailed
 
+    signal.signal(signal.SIGTERM, _interrupt)
     settings = _settings(args)
     config = args.config or default_config()
     faults = lint_serve_config(config)
     if faults:
+        progress.end()
         raise UpError("; ".join(faults))
-    signal.signal(signal.SIGTERM, _interrupt)
-    progress = Progress()
     try:
         with contextlib.ExitStack() as stack:
             # Registered first and therefore run last: nobody waits in front of a line that says nothing.
             stack.callback(lambda: progress.done("stopped; everything is kept under " + str(settings.state_dir)))
             _start_and_stay(args, settings, config, stack, progress)
-    except StartFailed as error:
+    except (StartFailed, ServiceError) as error:
         progress.end()
         print(f"harmonixr up: {error}", file=sys.stderr)
         return 1
@@ -132,8 +135,7 @@ def _start(
     ray = LocalRay(log=logs / "ray.log", environment=os.environ, dashboard_port=args.dashboard_port)
     stack.callback(ray.stop)
     stack.callback(lambda: progress.say("stopping Ray"))
-    processes = [ray.process]
-    page_url = ""
+    page_url, pages = "", []
     api_url = f"http://{_reachable(host)}:{port}"
     if not args.no_ui:
         ui_port = _choose_port(settings.ui_port, host, "the page", progress, taken=port)
@@ -141,16 +143,15 @@ def _start(
         command = [sys.executable, "-m", "harmonixr_ui", "--api", api_url, "--host", host, "--port", str(ui_port)]
         page = OwnProcess("the page", command, log=logs / "page.log", environment=os.environ)
         stack.callback(page.stop)
-        processes.append(page)
+        pages = [page]
     _wait(ray.is_up, progress, "Ray")
     progress.say("starting the graph")
     resolved = settings.state_dir / "serve_config.yaml"
     write_config(config, resolved, host=host, port=port)
     graph = ray.serve(resolved, log=logs / "graph.log")
     stack.callback(graph.stop)
-    processes.append(graph)
     _wait(lambda: _listens(ray, graph, port), progress, "the graph")
-    return Service(api_url, page_url, processes)
+    return Service(api_url, page_url, [ray.process, graph, *pages])
 
 
 def _settings(args: argparse.Namespace) -> Settings:

@@ -107,7 +107,12 @@ class LocalRay:
             *("--include-dashboard", str(dashboard_port is not None).lower(), "--dashboard-host", "127.0.0.1"),
             *(("--dashboard-port", str(dashboard_port)) if dashboard_port else ()),
         ]
-        self.process = OwnProcess("Ray", command, log=log, environment=self.environment)
+        self._restarts = 1
+        self._command, self._log = command, log
+        self.process = self._start()
+
+    def _start(self) -> OwnProcess:
+        return OwnProcess("Ray", self._command, log=self._log, environment=self.environment)
 
     @property
     def address(self) -> str:
@@ -116,7 +121,15 @@ class LocalRay:
 
     def is_up(self) -> bool:
         """Return whether it takes drivers; raise StartFailed when it ended."""
-        self.process.check()
+        try:
+            self.process.check()
+        except StartFailed:
+            # Ray gives its own parts fixed times to start in, which a busy machine may miss: once is forgiven.
+            if not self._restarts:
+                raise
+            self._restarts -= 1
+            self.process.stop()
+            self.process = self._start()
         return self.process.has_said(RAY_IS_UP)
 
     def serve(self, config: Path, *, log: Path) -> OwnProcess:
