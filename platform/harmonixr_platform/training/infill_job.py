@@ -24,7 +24,7 @@ from harmonixr_model.training.single import identity, training_info
 from harmonixr_model.training.state import Run, load_state, save_state
 from harmonixr_platform.registry import Lineage, Version, open_registry
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.training.config import InfillJob, parse_job, read_job_file
+from harmonixr_platform.training.config import InfillJob, JobError, parse_job, read_job_file
 from harmonixr_platform.training.corpora import code_version, corpus_of
 from harmonixr_platform.training.mailbox import listening
 from harmonixr_platform.training.session import ray_session
@@ -53,7 +53,7 @@ def run(
 ) -> Trained:
     """Run the job a YAML file describes, from its last checkpoint if there is one; `listen` hears of every step.
 
-    Raises JobError, CorpusError, CheckpointError; ray.train.TrainingFailedError after more than `max_failures`.
+    Raises JobError (also when more than `max_failures` workers failed), CorpusError, CheckpointError.
     """
     values = read_job_file(config_path, overrides)
     job = parse_job(InfillJob, values, source=str(config_path))
@@ -66,9 +66,7 @@ def run(
     log_folder = settings.state_dir / "train" / job.name
     cpus = job.scaling.workers * job.scaling.cpus_per_worker
     with ray_session(cpus=cpus), listening(_Log(log_folder, listen)) as mailbox:
-        result = _trainer(job, values, corpus, storage, mailbox).fit()
-    if result.error is not None:
-        raise result.error
+        result = _fit(job, _trainer(job, values, corpus, storage, mailbox))
     model, info = _collect(result.checkpoint, log_folder)
     version = _register(job, model, info, values, settings) if job.register_version else None
     return Trained(model, info, version)
@@ -120,6 +118,20 @@ def _trainer(job: InfillJob, values: dict[str, Any], corpus: Path, storage: RunS
             logging_config=LoggingConfig(log_level="WARNING"),
         ),
     )
+
+
+def _fit(job: InfillJob, trainer: Any) -> Any:
+    from ray.train import TrainingFailedError
+
+    try:
+        return trainer.fit()
+    except TrainingFailedError as error:
+        failures = getattr(error, "worker_failures", None) or {0: error}
+        reason = str(next(iter(failures.values()))).strip().splitlines()[-1]
+        raise JobError(
+            f"job {job.name} failed, {job.max_failures} further tries included: {reason}; "
+            "once that is put right, the same command goes on from the last checkpoint"
+        ) from error
 
 
 def train_worker(config: dict[str, Any]) -> None:
