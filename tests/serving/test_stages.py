@@ -165,6 +165,25 @@ def test_a_process_ends_with_all_that_it_started_even_what_will_not_listen(tmp_p
     assert session_members(leader) == []
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child that its parent died")
+def test_a_process_ends_when_we_are_killed(tmp_path):
+    log = tmp_path / "log"
+    script = (
+        "import os, pathlib, sys, time; from harmonixr_platform.serving.local import OwnProcess;"
+        f"p = OwnProcess('t', [sys.executable, '-c', 'import time; time.sleep(600)'], log=pathlib.Path({str(log)!r}),"
+        " environment=os.environ); print(p._process.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    leader = int(parent.stdout.readline())
+    assert session_members(leader) == [leader]
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 20
+    while session_members(leader) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert session_members(leader) == []
+
+
 def test_a_process_that_ended_by_itself_is_quoted(tmp_path):
     command = [sys.executable, "-c", "import sys; sys.exit('no room')"]
     process = OwnProcess("the graph", command, log=tmp_path / "log", environment=os.environ)

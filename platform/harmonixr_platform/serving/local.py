@@ -7,6 +7,7 @@ ended whole. Knows nothing of stores or pages.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import secrets
 import shutil
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class OwnProcess:
                 stderr=subprocess.STDOUT,
                 env=dict(environment),
                 start_new_session=True,
+                preexec_fn=_ends_with_parent(),
             )
 
     def check(self) -> None:
@@ -166,6 +168,19 @@ def free_port(wanted: int = 0, *, host: str = "127.0.0.1") -> int:
 def session_members(leader: int) -> list[int]:
     """Return the living processes of the session that `leader` began."""
     return [pid for pid, session, state in _processes() if session == leader and state not in "ZX"]
+
+
+def _ends_with_parent() -> Callable[[], None] | None:
+    """Return what a child runs so that it is ended when we are killed; Linux knows a way, others do not."""
+    if not sys.platform.startswith("linux"):
+        return None
+    # Loaded before the fork: between fork and exec nothing may be imported.
+    libc, request, number = ctypes.CDLL(None), 1, int(signal.SIGTERM)  # 1: PR_SET_PDEATHSIG, prctl(2)
+
+    def tell_kernel() -> None:
+        libc.prctl(request, number, 0, 0, 0)
+
+    return tell_kernel
 
 
 def _processes() -> Iterator[tuple[int, int, str]]:
