@@ -15,6 +15,7 @@ from harmonixr_platform.registry import open_registry
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.s3 import S3Store
 from harmonixr_platform.training import infill_job
+from harmonixr_platform.training.config import JobError
 from harmonixr_platform.training.session import ray_session
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
@@ -123,3 +124,9 @@ def test_checkpoints_go_to_s3_and_are_resumed_from_there(undisturbed, tmp_path):
 def test_another_job_under_the_same_name_is_refused(undisturbed, settings):
     with pytest.raises(CheckpointError, match="learning_rate"):
         infill_job.run(DEBUG, [*SETTINGS, "optimisation.learning_rate=0.5"], settings=settings)
+
+
+def test_a_job_that_cannot_succeed_says_why_in_one_sentence(settings):
+    hopeless = ["name=hopeless", "optimisation.learning_rate=1e30", "max_failures=0"]
+    with pytest.raises(JobError, match="gradient is not finite at step"):
+        infill_job.run(DEBUG, hopeless, settings=settings)
