@@ -57,15 +57,15 @@ def ensure_pool(client: Client, settings: Settings, *, pool: str, say: Callable[
     return len(names)
 
 
-def check(client: Client, *, pool: str, say: Callable[[str], None]) -> None:
-    """Do one fill and one judgment, and print both."""
+def check(client: Client, *, pool: str, say: Callable[[str], None], done: Callable[[str], None]) -> None:
+    """Do one fill and one judgment; `done` is told of both."""
     say("filling a gap")
     midi = examples.load(CHECKED_EXAMPLE)
     started = time.perf_counter()
     answer = client.infill(midi, RegionSpec(bars="5-8", tracks=[1]), sampling=SamplingSpec(n=2, seed=7))
     seconds = time.perf_counter() - started
-    print(
-        f"\r\x1b[K  fill      {examples.about(CHECKED_EXAMPLE).title}, bars 5-8, track 1: "
+    done(
+        f"fill: {examples.about(CHECKED_EXAMPLE).title}, bars 5-8, track 1: "
         f"{' and '.join(str(len(c.notes)) for c in answer.candidates)} notes in {seconds:.1f} s "
         f"(model {answer.model_version}, seed {answer.seed})"
     )
@@ -74,10 +74,9 @@ def check(client: Client, *, pool: str, say: Callable[[str], None]) -> None:
     comparison = client.compare(rater_key, pool=pool)
     sound = client.sound(comparison.a.audio_url)
     receipt = client.judge(comparison, Choice.A, rater_key=rater_key, listening=Listening(), simulated=True)
-    print(
-        f"\r\x1b[K  judgment  {receipt.judgment_id} stored: a is better (by a program, and labelled so); "
-        f"a was model {receipt.model_a}, b model {receipt.model_b}; {len(sound) // 1000} kB of sound each",
-        flush=True,
+    done(
+        f"judgment: {receipt.judgment_id} stored: a is better (by a program, and labelled so); "
+        f"a was model {receipt.model_a}, b model {receipt.model_b}; {len(sound) // 1000} kB of sound each"
     )
 
 

@@ -92,7 +92,7 @@ def _start_and_stay(
         _wait(lambda: _answers(service.page_url, service.processes), progress, "the page")
     progress.end()
     if args.check:
-        starter.check(client, pool=POOL, say=progress.say)
+        starter.check(client, pool=POOL, say=progress.say, done=progress.done)
         progress.end()
     if service.page_url:
         print(f"  page  {service.page_url}")
