@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.nn.weights_file import write_weights
 from harmonixr_model.preference.config import RewardConfig
 from harmonixr_model.preference.model import RewardHeads, lower_bound, pool
 from harmonixr_model.tokens.infill import InfillPrompt, coordinates_of
@@ -69,8 +69,6 @@ class Ranker:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write trunk and heads as one safetensors file, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         state = {f"trunk.{name}": value for name, value in self.trunk.state_dict().items()}
         state |= {f"heads.{name}": value for name, value in self.heads.state_dict().items()}
         metadata = {
@@ -80,12 +78,8 @@ class Ranker:
             "vocabulary": str(VOCAB.hash),
             "info": json.dumps(self.info),
         }
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            save_file({name: value.detach().cpu().contiguous() for name, value in state.items()}, unfinished, metadata)
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        write_weights(Path(path), tensors, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Ranker:

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.nn.weights_file import write_weights
 from harmonixr_model.tokens.vocab import VOCAB
 
 FORMAT = "harmonixr.infill.1"
@@ -30,8 +30,6 @@ def save_checkpoint(
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write the model whole or not at all. `info` is any JSON: tokens seen, bits per note, data, licence."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: weight.detach().to("cpu", dtype).contiguous() for name, weight in model.state_dict().items()}
     metadata = {
         "format": FORMAT,
@@ -39,25 +37,7 @@ def save_checkpoint(
         "vocabulary": str(VOCAB.hash),
         "info": json.dumps(info),
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_bytes(_canonical(save(weights, metadata)))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _canonical(data: bytes) -> bytes:
-    """Sort the header's metadata, which safetensors writes in any order: the same model is then the same file.
-
-    A file is the header's length (8 bytes, little-endian), the header in JSON padded with spaces, and the weights.
-    """
-    length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + length])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+    write_weights(Path(path), weights, metadata)
 
 
 def read_info(path: str | os.PathLike[str]) -> tuple[InfillConfig, dict[str, Any]]:

@@ -133,6 +133,8 @@ def test_a_ranker_scores_the_same_after_it_was_saved(settings, tmp_path):
     pair = read_feedback(open_object_store(settings)).judged[0].pair
     fills = [windows_of(Fill(pair, side), max_length=_TINY.max_length) for side in (pair.first, pair.second)]
     ranker.save(tmp_path / "reward.safetensors")
+    ranker.save(tmp_path / "again.safetensors")
+    assert (tmp_path / "reward.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
     loaded = Ranker.load(tmp_path / "reward.safetensors")
     before, after = ranker.score(fills), loaded.score(fills)
     assert before == after
