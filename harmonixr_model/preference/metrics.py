@@ -54,8 +54,8 @@ def evaluate_rewards(
 
 
 def _cluster_interval(values: np.ndarray, clusters: list[str], *, seed: int, draws: int = 1000) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the mean, resampling whole clusters."""
-    if len(values) == 0:
+    """Return the 95 % percentile interval of the mean, resampling whole clusters; one cluster says nothing of others."""
+    if len(set(clusters)) < 2:
         return float("nan"), float("nan")
     groups: dict[str, list[float]] = defaultdict(list)
     for value, cluster in zip(values, clusters, strict=True):

@@ -39,12 +39,11 @@ def split_by_piece(pairs: Sequence[RatedPair], *, held_out: float, seed: int) ->
     """Return the indices of training and held-out comparisons; no piece is in both.
 
     Pieces are ordered by a hash of (seed, piece) and held out until the share is reached, so a piece keeps its side
-    when others join.
+    when others join. Of four pieces or more at least two are held out: one piece alone gives no interval.
     """
     pieces = sorted({pair.piece_id for pair in pairs}, key=lambda piece: _hash(seed, piece))
-    chosen = set(pieces[: round(len(pieces) * held_out)]) if len(pieces) > 1 else set()
-    if len(pieces) > 1 and not chosen:
-        chosen = {pieces[0]}
+    least = 2 if len(pieces) >= 4 else len(pieces) // 2
+    chosen = set(pieces[: max(least, round(len(pieces) * held_out))])
     train = [i for i, pair in enumerate(pairs) if pair.piece_id not in chosen]
     valid = [i for i, pair in enumerate(pairs) if pair.piece_id in chosen]
     return train, valid

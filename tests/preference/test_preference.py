@@ -67,6 +67,21 @@ def test_no_piece_is_both_trained_on_and_held_out():
     assert len({pairs[i].piece_id for i in valid}) == 12
 
 
+def test_one_held_out_piece_gives_no_interval_and_so_no_false_certainty():
+    one, two = torch.ones(20, 1), torch.zeros(20, 1)
+    outcome = torch.zeros(20, dtype=torch.long)
+    alone = evaluate_rewards(one, two, outcome, log_tie=torch.tensor(0.0), piece_ids=["only"] * 20)
+    assert alone.accuracy == 1.0
+    assert all(math.isnan(end) for end in alone.interval)
+
+
+@pytest.mark.parametrize(("pieces", "held_out"), [(1, 0), (2, 1), (3, 1), (4, 2), (6, 2), (20, 4)])
+def test_two_pieces_at_least_are_held_out_where_there_are_four(pieces, held_out):
+    _, _, pairs = judged_world(pieces=pieces)
+    _, valid = split_by_piece(pairs, held_out=0.2, seed=0)
+    assert len({pairs[i].piece_id for i in valid}) == held_out
+
+
 def test_ranks_share_an_epoch_and_yield_equally_many_batches():
     _, _, pairs = judged_world(pieces=10)
     seen: list[list[str]] = []
