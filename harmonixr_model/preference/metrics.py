@@ -54,7 +54,7 @@ def evaluate_rewards(
 
 
 def _cluster_interval(values: np.ndarray, clusters: list[str], *, seed: int, draws: int = 1000) -> tuple[float, float]:
-    """Return the 95 % percentile interval of the mean, resampling whole clusters; one cluster says nothing of others."""
+    """Return the 95 % percentile interval of the mean, resampling whole clusters; NaN from one cluster."""
     if len(set(clusters)) < 2:
         return float("nan"), float("nan")
     groups: dict[str, list[float]] = defaultdict(list)
