@@ -139,7 +139,8 @@ def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
             return gr.skip(), gr.skip(), alert(str(error))
         except ServiceError as error:
             return gr.skip(), gr.skip(), alert(sentence(error))
-        return {**(value or {}), "answer": answer_value(request, answer)}, None, ""
+        shown = {**(value or {}), "answer": answer_value(request, answer)}
+        return gr.HTML(value=shown, selection=_selection(*fields[:3])), None, ""
 
     def ask_two(value: dict[str, Any] | None, *fields: Any) -> tuple[Any, Any]:
         try:
@@ -159,7 +160,9 @@ def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
     page.view.refuse(refuse, None, page.notice, **hidden)
     page.view.pick(pick, None, gap[:2], **hidden)
     changes: list[Any] = [control.change for control in gap]
-    gr.on(changes, lambda *g: gr.HTML(selection=_selection(*g)), gap, page.view, **hidden)
+    # Of changes that come while one is on its way the last must not be lost.
+    latest = hidden | {"trigger_mode": "always_last"}
+    gr.on(changes, lambda *g: gr.HTML(selection=_selection(*g)), gap, page.view, **latest)
     fields = [page.view, *page.controls.all()]
     page.fill.click(ask, fields, [page.view, page.own, page.notice], **(hidden | {"show_progress": "minimal"}))
     page.blind.click(ask_two, fields, [page.own, page.notice], **hidden)
