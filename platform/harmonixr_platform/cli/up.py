@@ -54,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
     from harmonixr_platform.serving.lint import lint_serve_config
     from harmonixr_platform.serving.local import StartFailed
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell that starts us in the background has it ignored, and Python then leaves it so.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     settings = _settings(args)
     config = args.config or default_config()
     faults = lint_serve_config(config)
