@@ -227,7 +227,8 @@ def _reachable(host: str) -> str:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     # A second signal must not break the cleaning up that the first began.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
