@@ -16,9 +16,10 @@ import numpy.typing as npt
 from harmonixr_model.data.augment import augment
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.masking import Mask, Scene, draw_mask
-from harmonixr_model.data.window import choose_window, cut
+from harmonixr_model.data.window import choose_window
 from harmonixr_model.errors import CorpusError, PromptError
 from harmonixr_model.music.score import Note, Score
+from harmonixr_model.tokens.coordinates import PASSAGES
 from harmonixr_model.tokens.infill import (
     EncodedScore,
     InfillLayout,
@@ -26,10 +27,13 @@ from harmonixr_model.tokens.infill import (
     build_layout,
     coordinates_of,
     encode_answer,
+    fill_length,
 )
 
 _CACHED_PIECES = 256
 _ATTEMPTS = 12
+# Of an example's tokens, the bars among which gaps are drawn; passages and the bars around take the rest.
+WINDOW_SHARE = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +41,16 @@ class DatasetConfig:
     """Which split and sources, the most tokens of an example, and whether to vary the music.
 
     Pieces are drawn in proportion to their notes to the power of `length_power`: 1 would let long pieces dominate, 0
-    would show a drum loop as often as a song.
+    would show a drum loop as often as a song. A prompt remembers up to `passages` passages of the song, or in
+    `forgets` of the examples none.
     """
 
     split: str = "train"
     max_tokens: int = 1024
     augments: bool = True
     length_power: float = 0.6
+    passages: int = PASSAGES
+    forgets: float = 0.1
     sources: tuple[str, ...] = field(default=())
 
 
@@ -103,30 +110,30 @@ class InfillDataset:
         return EncodedScore(self.corpus.score(piece))
 
     def _draw(self, encoded: EncodedScore, rng: np.random.Generator, *, budget: int) -> Example | None:
-        bars = choose_window(encoded, rng, budget=round(budget * 0.95))
-        score = cut(encoded, bars)
-        if not score.tracks:
-            return None
-        score = augment(score, rng) if self.config.augments else score
-        window = EncodedScore(score)
-        scene = Scene(window, score.bars_until(bars[-1].end - bars[0].start))
-        return example_of(window, draw_mask(scene, rng), max_tokens=self.config.max_tokens)
+        bars = choose_window(encoded, rng, budget=round(budget * WINDOW_SHARE))
+        full = EncodedScore(augment(encoded.score, rng)) if self.config.augments else encoded
+        passages = 0 if rng.random() < self.config.forgets else self.config.passages
+        mask = draw_mask(Scene(full, bars), rng)
+        return example_of(full, mask, max_tokens=self.config.max_tokens, passages=passages)
 
 
-def example_of(full: EncodedScore, mask: Mask, *, max_tokens: int) -> Example | None:
-    """Return the example that hides `mask` in a score, or None when nothing is hidden or it takes too many tokens."""
+def example_of(full: EncodedScore, mask: Mask, *, max_tokens: int, passages: int = PASSAGES) -> Example | None:
+    """Return the example that hides `mask` in a score, or None when nothing is hidden or it takes too many tokens.
+
+    What the answer does not take of `max_tokens` is the prompt's: as much around the gap as fits.
+    """
     if not mask.cells:
         return None
     if mask.future_from is not None:
         full = EncodedScore(_until(full.score, mask.future_from))
+    room = max_tokens - fill_length(full, mask.cells, mask.locks)
     context = full.without(mask.cells, mask.locks)
     try:
-        layout = build_layout(context, mask.cells, max_prefix_tokens=max_tokens)
+        layout = build_layout(context, mask.cells, max_prefix_tokens=room, passages=passages)
     except PromptError:
         return None
     notes = answer_notes(layout, full, mask.locks)
-    example = _assemble(layout, notes)
-    return example if any(notes) and len(example.tokens) <= max_tokens else None
+    return _assemble(layout, notes) if any(notes) else None
 
 
 def _assemble(layout: InfillLayout, notes: list[tuple[Note, ...]]) -> Example:

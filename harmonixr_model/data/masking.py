@@ -23,10 +23,16 @@ Shape = Callable[["Scene", np.random.Generator], list[GridCell]]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A window to hide parts of: its score and its bars."""
+    """A window of a piece to hide parts of: the piece and the window's bars."""
 
     encoded: EncodedScore
     bars: tuple[Bar, ...]
+
+    @property
+    def notes(self) -> int:
+        """How many notes begin in the window."""
+        first, last = self.bars[0], self.bars[-1]
+        return sum(len(self.encoded.notes(track, first.start, last.end)) for track in range(self.tracks))
 
     @property
     def tracks(self) -> int:
@@ -58,7 +64,7 @@ def draw_mask(scene: Scene, rng: np.random.Generator) -> Mask:
         return _continuation(scene, rng)
     is_single = rng.random() < SINGLE_CHANCE
     share = float(rng.uniform(MIN_SHARE, MAX_SHARE))
-    notes = sum(len(track.notes) for track in scene.encoded.tracks)
+    notes = scene.notes
     cells: list[GridCell] = []
     hidden = 0
     for _ in range(MAX_DRAWS):
@@ -104,11 +110,12 @@ def _scattered(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
 
 def _beats(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
     """Part of a bar, on beats or on sixteenths, of one track or of all."""
-    bar = scene.bars[int(rng.integers(len(scene.bars)))]
+    number = int(rng.integers(len(scene.bars)))
+    bar = scene.bars[number]
     step = 24 if rng.random() < 0.7 else 6
     edges = [*range(bar.start, bar.end, step), bar.end]
     if len(edges) < 3:
-        return scene.cells([_busy_track(scene, rng)], bar.index, 1)
+        return scene.cells([_busy_track(scene, rng)], number, 1)
     start, end = sorted(int(i) for i in rng.choice(len(edges), size=2, replace=False))
     tracks = range(scene.tracks) if rng.random() < 0.3 else [_busy_track(scene, rng)]
     return [GridCell(track, edges[start], edges[end]) for track in tracks]

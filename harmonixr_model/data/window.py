@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from dataclasses import replace
-
 import numpy as np
 
-from harmonixr_model.music.score import Bar, Score, Tempo, TimeSignature
+from harmonixr_model.music.score import Bar
 from harmonixr_model.tokens.infill import EncodedScore
 
 # What a bar costs besides its notes (BAR, TS), and a track in it (TRACK); the header's share is small.
@@ -38,17 +35,3 @@ def choose_window(encoded: EncodedScore, rng: np.random.Generator, *, budget: in
     if anchor + span >= len(bars):
         first = max(0, min(first, len(bars) - span))
     return bars[first : first + len(bar_costs(encoded, bars, first, budget=budget))]
-
-
-def cut(encoded: EncodedScore, bars: tuple[Bar, ...]) -> Score:
-    """Return the notes that begin in these bars as a score that begins with the first of them; silent tracks go."""
-    score, start, end = encoded.score, bars[0].start, bars[-1].end
-    tracks = []
-    for number, track in enumerate(score.tracks):
-        notes = encoded.notes(number, start, end)
-        if notes:
-            tracks.append(replace(track, notes=tuple(note._replace(onset=note.onset - start) for note in notes)))
-    pace = score.tempos[max(0, bisect_right(score.tempos, start, key=lambda t: t.tick) - 1)].us_per_quarter
-    metres = [TimeSignature(0, bars[0].numerator, bars[0].denominator)]
-    metres += [metre._replace(tick=metre.tick - start) for metre in score.time_signatures if start < metre.tick < end]
-    return replace(score, tracks=tuple(tracks), tempos=(Tempo(0, pace),), time_signatures=tuple(metres))

@@ -17,9 +17,13 @@ from harmonixr_model.tokens.vocab import MAX_BAR_STEPS, MAX_TRACKS, VOCAB
 
 # Bars -64..63 from the gap's first bar are said as 1..128; what lies further away is clipped to the ends.
 FIRST_BAR, LAST_BAR, BAR_SHIFT = -64, 63, 65
-COORDINATE_SIZES = (LAST_BAR + BAR_SHIFT + 1, MAX_BAR_STEPS + 2, MAX_TRACKS + 1)
+# A prompt carries at most so many passages of the same song, each aligned bar by bar with this much of the gap.
+PASSAGES, PASSAGE_BARS = 2, 16
+# Bar i of passage k is said as 129 + 16 k + i: tied to bar i of the gap, yet another place.
+REF_SHIFT = LAST_BAR + BAR_SHIFT + 1
+COORDINATE_SIZES = (REF_SHIFT + PASSAGES * PASSAGE_BARS, MAX_BAR_STEPS + 2, MAX_TRACKS + 1)
 
-_BAR, _FILL = VOCAB.id("BAR"), VOCAB.id("FILL")
+_BAR, _REF = VOCAB.id("BAR"), VOCAB.id("REF")
 
 
 def _flags(*names: str) -> npt.NDArray[np.bool_]:
@@ -39,8 +43,16 @@ def _clip_bar(bar: int) -> int:
     return min(max(bar, FIRST_BAR), LAST_BAR) + BAR_SHIFT
 
 
+def _ref_bars() -> npt.NDArray[np.int16]:
+    """Return [passage from 1, bar coordinate of the gap's bar] -> the passage's bar coordinate."""
+    passage, bar = np.mgrid[0 : PASSAGES + 1, 0:REF_SHIFT]
+    index = np.clip(bar - BAR_SHIFT, 0, PASSAGE_BARS - 1)
+    return (REF_SHIFT + np.maximum(passage - 1, 0) * PASSAGE_BARS + index).astype(np.int16)
+
+
+_REF_BAR = _ref_bars()
 # The tokens at which a coordinate takes a new value, and the value (0 where the token only forgets the old one).
-_FORGETS_ALL = _flags("BOS", "SEP", "FILL", "EOS", "PAD")
+_FORGETS_ALL = _flags("BOS", "SEP", "FILL", "EOS", "PAD", "REF")
 _STEP_VALUE = _values((VOCAB.position.start, VOCAB.position.size))
 _SLOT_VALUE = _values((VOCAB.track.start, VOCAB.track.size))
 _BAR_VALUE = np.minimum(_values((VOCAB.bar_index.start, VOCAB.bar_index.size), shift=BAR_SHIFT), LAST_BAR + BAR_SHIFT)
@@ -59,6 +71,10 @@ def coordinates_of_tokens(tokens: npt.ArrayLike, *, gap_bar: int) -> npt.NDArray
     is_bar = ids == _BAR
     counted = np.clip(np.cumsum(is_bar) - 1 - gap_bar, FIRST_BAR, LAST_BAR) + BAR_SHIFT
     bar = np.where(is_bar, counted, said)
+    # Passages come before the first BAR.
+    passage = np.cumsum(ids == _REF)
+    is_passage = (passage > 0) & (np.cumsum(is_bar) == 0) & (said > 0)
+    bar = np.where(is_passage, _REF_BAR[np.minimum(passage, PASSAGES), said], bar)
     columns = (
         _carried(bar, _SETS_BAR[ids]),
         _carried(_STEP_VALUE[ids], _SETS_STEP[ids]),
@@ -80,6 +96,7 @@ class CoordinateState:
 
     gap_bar: int
     bars_said: int = 0
+    passages_said: int = 0
     bar: int = 0
     step: int = 0
     slot: int = 0
@@ -91,6 +108,9 @@ class CoordinateState:
             self.bars_said += 1
         elif _SETS_BAR[token]:
             self.bar = int(_BAR_VALUE[token])
+            if self.bar and self.passages_said and not self.bars_said:
+                self.bar = int(_REF_BAR[min(self.passages_said, PASSAGES), self.bar])
+        self.passages_said += token == _REF
         if _SETS_STEP[token]:
             self.step = int(_STEP_VALUE[token])
         if _SETS_SLOT[token]:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from harmonixr_model.errors import TokenError
 from harmonixr_model.music.region import NoteKey
@@ -22,9 +26,13 @@ from harmonixr_model.tokens.vocab import (
 )
 
 _BAR, _UNTIL, _HOLD = VOCAB.id("BAR"), VOCAB.id("UNTIL"), VOCAB.id("HOLD")
+_SIXTEENTH = GRID // 4
 _POSITION, _PITCH = VOCAB.position.start, VOCAB.pitch.start
 _DURATION_ID = tuple(VOCAB.duration.start + duration_bin(d) for d in range(MAX_DURATION + 1))
 _VELOCITY_ID = tuple(VOCAB.velocity.start + velocity_bin(v) for v in range(128))
+
+
+Places: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,7 @@ class EncodedScore:
         self._onsets: list[list[int]] = [[n.onset for n in track.notes] for track in score.tracks]
         self._ends: list[int] = [_end(track.notes) for track in score.tracks]
         self._runs: dict[tuple[int, int], list[int]] = {}
+        self._places: dict[int, Places] = {}
 
     @property
     def tracks(self) -> tuple[Track, ...]:
@@ -159,6 +168,16 @@ class EncodedScore:
             self._runs[key] = encode_notes(self.notes(track, bar.start, bar.end), bar.start)
         return self._runs[key]
 
+    def places(self, track: int) -> Places:
+        """Return each note's bar and (sixteenth of the bar, pitch) as a number, two int64 [N]; do not change them."""
+        if track not in self._places:
+            notes = np.array([(n.onset, n.pitch) for n in self.tracks[track].notes], dtype=np.int64).reshape(-1, 2)
+            starts = np.array([bar.start for bar in self.score.bars_until(self.end)], dtype=np.int64)
+            bar_N = np.searchsorted(starts, notes[:, 0], side="right") - 1
+            key_N = (notes[:, 0] - starts[bar_N]) // _SIXTEENTH * 128 + notes[:, 1]
+            self._places[track] = bar_N, key_N
+        return self._places[track]
+
     def hidden(self, cell: GridCell, locks: Collection[NoteKey] = ()) -> tuple[Note, ...]:
         """Return the notes a fill of this cell replaces: those in it that are not locked."""
         return tuple(
@@ -184,6 +203,7 @@ class EncodedScore:
         for track in touched:
             context._ends[track] = _end(tracks[track].notes)
         context.score = replace(self.score, tracks=tuple(tracks))
+        context._places = {track: places for track, places in self._places.items() if track not in touched}
         context._runs = {key: run for key, run in self._runs.items() if not _holds_start(key, touched.get(key[0], ()))}
         return context
 

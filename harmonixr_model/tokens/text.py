@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from harmonixr_model.errors import TokenError
 from harmonixr_model.tokens.vocab import VOCAB
 
-_OPENS_LINE = frozenset(VOCAB.id(name) for name in ("BAR", "SEP", "FILL", "EOS"))
+_OPENS_LINE = frozenset(VOCAB.id(name) for name in ("REF", "BAR", "SEP", "FILL", "EOS"))
 
 
 def to_text(tokens: Sequence[int]) -> str:
-    """Return the names of the tokens, a new line before each BAR, SEP, FILL and EOS."""
+    """Return the names of the tokens, a new line before each REF, BAR, SEP, FILL and EOS."""
     lines: list[list[str]] = [[]]
     for token in tokens:
         if token in _OPENS_LINE and lines[-1]:

@@ -97,7 +97,8 @@ def _names() -> dict[str, tuple[str, ...]]:
         "velocity_range": tuple(f"VELRANGE_{i}" for i in range(16)),
         "scale": tuple(f"SCALE_{i}" for i in range(64)),
         "tag": tuple(f"TAG_{i}" for i in range(64)),
-        "spare": tuple(f"SPARE_{i}" for i in range(64)),
+        "match": tuple(f"MATCH_{i}" for i in range(8)),
+        "spare": tuple(f"SPARE_{i}" for i in range(56)),
     }
 
 
@@ -174,6 +175,7 @@ class Vocabulary:
     velocity_range: Block
     scale: Block
     tag: Block
+    match: Block
     spare: Block
     names: tuple[str, ...] = field(repr=False)
     hash: str

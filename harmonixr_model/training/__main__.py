@@ -45,6 +45,7 @@ def parse(argv: Sequence[str] | None = None) -> SingleJob:
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     add("--loader-workers", type=int, default=0, help="processes that prepare examples")
     add("--seed", type=int, default=0)
+    add("--start-from", type=Path, help="a checkpoint of the same size to begin with, in place of weights of chance")
     args = parser.parse_args(argv)
     return SingleJob(
         corpus=args.corpus,
@@ -70,12 +71,16 @@ def parse(argv: Sequence[str] | None = None) -> SingleJob:
         ),
         save_every_s=60 * args.save_every_min,
         device=args.device,
+        start_from=args.start_from,
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; return 0, or 2 with one sentence on bad input, or 130 when interrupted (the state is saved)."""
     job = parse(argv)
+    if job.start_from is not None and not job.start_from.is_file():
+        sys.stderr.write(f"there is no checkpoint {job.start_from}\n")
+        return 2
     interrupted = threading.Event()
     # Between two steps the state is whole, so a signal waits for the end of the step.
     for name in (signal.SIGINT, signal.SIGTERM):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harmonixr_model.infill.checkpoint import save_checkpoint
+from harmonixr_model.errors import CheckpointError
+from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.training.infill import BatchConfig, InfillTask, corpus_task, describe_corpus
@@ -22,7 +24,10 @@ from harmonixr_model.training.state import Run, load_state, save_state
 
 @dataclass(frozen=True, slots=True)
 class SingleJob:
-    """Everything a run on one machine needs. `out` receives state.pt, metrics.jsonl and model.safetensors."""
+    """Everything a run on one machine needs. `out` receives state.pt, metrics.jsonl and model.safetensors.
+
+    `start_from` names a checkpoint of the same architecture whose weights the run begins with.
+    """
 
     corpus: Path
     out: Path
@@ -32,6 +37,7 @@ class SingleJob:
     context: tuple[int, ...]
     save_every_s: float = 180.0
     device: str = "cpu"
+    start_from: Path | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -40,7 +46,10 @@ class SingleJob:
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the final weights: a resumed run must have the same."""
-        return identity(self.model, self.loop, self.batch, self.context)
+        decided = identity(self.model, self.loop, self.batch, self.context)
+        if self.start_from is None:
+            return decided
+        return {**decided, "start_from": hashlib.sha256(self.start_from.read_bytes()).hexdigest()}
 
 
 def identity(model: InfillConfig, loop: LoopConfig, batch: BatchConfig, context: tuple[int, ...]) -> dict[str, Any]:
@@ -57,12 +66,13 @@ def run_single(
 ) -> Iterator[Progress]:
     """Train to the end, or until `is_interrupted`; go on from the last saved state when there is one.
 
-    Raises CorpusError for a corpus that cannot be read, CheckpointError for a state of another job.
+    Raises CorpusError for a corpus that cannot be read, CheckpointError for a state of another job or weights of another
+    architecture.
     """
     device = torch.device(job.device)
     task = corpus_task(job.corpus, job.batch, context=job.context, steps=job.loop.steps)
     torch.manual_seed(job.loop.seed)
-    run = new_run(InfillTransformer(job.model).to(device), job.loop)
+    run = new_run(_new_model(job).to(device), job.loop)
     state = job.out / "state.pt"
     if state.is_file():
         load_state(state, run, job=job.identity())
@@ -82,6 +92,19 @@ def run_single(
     finally:
         log.close()
     finish(job, run, task)
+
+
+def _new_model(job: SingleJob) -> InfillTransformer:
+    """Return the model with weights of chance, or those of `start_from`; raises CheckpointError where they do not fit."""
+    model = InfillTransformer(job.model)
+    if job.start_from is None:
+        return model
+    trained, _ = load_checkpoint(job.start_from)
+    same = replace(trained.config, dropout=job.model.dropout, max_length=job.model.max_length)
+    if same != job.model:
+        raise CheckpointError(f"{job.start_from} holds another architecture; start from one of the same size")
+    model.load_state_dict(trained.state_dict())
+    return model
 
 
 def finish(job: SingleJob, run: Run, task: InfillTask) -> None:

@@ -45,7 +45,7 @@ def layout_of(*cells, full=FULL, locks=(), window=1000, **given):
 
 
 def test_a_hidden_bar_is_laid_out_as_the_design_says():
-    layout = layout_of(SECOND_BAR)
+    layout = layout_of(SECOND_BAR, passages=0)
     assert said(layout.prefix) == (
         "BOS TEMPO_16 TRACK_0 PROG_4 TRACK_1 DRUMS\n"
         "BAR TS_4/4 TRACK_0 POS_0 PITCH_60 DUR_24 VEL_82 POS_24 PITCH_62 DUR_24 POS_72 PITCH_64 DUR_48 VEL_102 "
@@ -104,6 +104,15 @@ def test_a_new_track_without_notes_can_be_filled():
     assert "TRACK_2 MASK" in said(layout.prefix)
 
 
+def test_remembered_passages_come_before_the_bars_and_are_numbered_as_the_gap_is():
+    lines = said(layout_of(SECOND_BAR).prefix).splitlines()
+    assert lines[1:3] == [
+        "REF MATCH_1 BARIDX_0 TRACK_0 POS_0 PITCH_60 DUR_24 VEL_82 POS_24 PITCH_62 DUR_24 POS_72 PITCH_64 DUR_48 VEL_102",
+        "REF MATCH_1 BARIDX_0 TRACK_0 POS_0 PITCH_72 DUR_96 VEL_82",
+    ]
+    assert [lines[0], *lines[3:]] == said(layout_of(SECOND_BAR, passages=0).prefix).splitlines()
+
+
 def test_tracks_without_notes_or_cells_are_not_said():
     full = EncodedScore(Score(24, (Track(), *PIECE.tracks, Track())))
     layout = layout_of(GridCell(1, 96, 192), full=full)
@@ -116,7 +125,7 @@ def test_the_window_grows_on_both_sides_and_the_gap_stays():
     track = Track(tuple(Note(24 * i, 12, 60, 82) for i in range(80)))
     full = EncodedScore(Score(24, (track,)))
     for window in (40, 80, 120, 400):
-        layout = layout_of(GridCell(0, 960, 1056), full=full, window=window)
+        layout = layout_of(GridCell(0, 960, 1056), full=full, window=window, passages=0)
         bars = said(layout.prefix).splitlines()[1:-1]
         assert "MASK" in bars[layout.gap_bar]
         assert abs(2 * layout.gap_bar + 1 - len(bars)) <= 1 or window == 400
