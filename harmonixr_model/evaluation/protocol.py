@@ -6,6 +6,7 @@ neither the length of the true answer nor the model decides what is shown.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -18,6 +19,7 @@ from harmonixr_model.data.dataset import Example
 from harmonixr_model.errors import CorpusError, HarmonixrError, PromptError
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar, Note, Score
+from harmonixr_model.tokens.coordinates import PASSAGES
 from harmonixr_model.tokens.infill import (
     EncodedScore,
     GridCell,
@@ -28,9 +30,9 @@ from harmonixr_model.tokens.infill import (
     encode_answer,
 )
 
-VERSION = 1
+VERSION = 2  # 2: prompts remember passages and take six tenths of the context; gaps are told apart by repetition
 CONTEXT_TOKENS = 1024
-PREFIX_SHARE = 0.5
+PREFIX_SHARE = 0.6
 LEAST_NOTES = 3  # a gap that hides less says little about a model
 _ATTEMPTS = 60
 _BEAT = 24
@@ -63,6 +65,7 @@ class Question:
         answer: the hidden notes of each of the prompt's cells.
         fill: the answer's tokens.
         is_forced: which of them no model has to predict.
+        is_repeated: whether the piece plays the very same notes (onset and pitch) at another place as well.
     """
 
     number: int
@@ -74,6 +77,7 @@ class Question:
     answer: tuple[tuple[Note, ...], ...]
     fill: npt.NDArray[np.int32]
     is_forced: npt.NDArray[np.bool_]
+    is_repeated: bool
 
     @property
     def notes(self) -> int:
@@ -107,9 +111,13 @@ def questions(
     count: int,
     seed: int = 0,
     shapes: Sequence[str] = (),
+    sources: Sequence[str] = (),
+    passages: int = PASSAGES,
     context_tokens: int = CONTEXT_TOKENS,
 ) -> Iterator[Question]:
     """Yield `count` questions, shape after shape in turn, over the pieces of a split in an order of chance.
+
+    `sources` limits them to pieces of those collections; `passages` is how many a prompt remembers.
 
     A shape that fits no piece is left out and its questions are missing. Raises ProtocolError for a shape there is
     none of, CorpusError where the split is empty or no shape fits.
@@ -118,9 +126,10 @@ def questions(
     unknown = sorted(set(names) - set(SHAPES))
     if unknown:
         raise ProtocolError(f"there is no shape {', '.join(unknown)}; choose from {', '.join(SHAPES)}")
-    pieces = corpus.split(split)
+    pieces = [piece for piece in corpus.split(split) if not sources or corpus.piece(piece).source in sources]
     if not pieces:
-        raise CorpusError(f"{corpus.folder} has no {split} pieces; ingest more music, or evaluate on another split")
+        of = f" of {' or '.join(sources)}" if sources else ""
+        raise CorpusError(f"{corpus.folder} has no {split} pieces{of}; ingest more music, or evaluate on another split")
     hopeless: set[str] = set()
     for number in range(count):
         first = number % len(names)
@@ -129,7 +138,9 @@ def questions(
         rng = np.random.default_rng((seed, number))
         # Each round of shapes goes through the pieces in another order, so that no shape keeps to a few of them.
         order = np.roll(np.random.default_rng((seed, number // len(names), 1)).permutation(pieces), -first)
-        question = _ask(corpus, order, names[first], rng, number=number, context_tokens=context_tokens)
+        question = _ask(
+            corpus, order, names[first], rng, number=number, passages=passages, context_tokens=context_tokens
+        )
         if question is None:
             hopeless.add(names[first])
         else:
@@ -148,6 +159,7 @@ def _ask(
     rng: np.random.Generator,
     *,
     number: int,
+    passages: int,
     context_tokens: int,
 ) -> Question | None:
     for attempt in range(_ATTEMPTS):
@@ -159,6 +171,7 @@ def _ask(
             shape=shape,
             piece_id=corpus.piece(piece).piece_id,
             number=number,
+            passages=passages,
             context_tokens=context_tokens,
         )
         if question is not None:
@@ -167,7 +180,14 @@ def _ask(
 
 
 def ask(
-    full: EncodedScore, gap: Gap, *, shape: str, piece_id: str, number: int, context_tokens: int = CONTEXT_TOKENS
+    full: EncodedScore,
+    gap: Gap,
+    *,
+    shape: str,
+    piece_id: str,
+    number: int,
+    passages: int = PASSAGES,
+    context_tokens: int = CONTEXT_TOKENS,
 ) -> Question | None:
     """Return the question that this gap makes, or None when it hides too little or does not fit."""
     if not gap.cells:
@@ -182,6 +202,7 @@ def ask(
             gap.cells,
             max_prefix_tokens=prefix_tokens,
             max_fill_tokens=context_tokens - prefix_tokens,
+            passages=passages,
         )
     except PromptError:
         return None
@@ -190,7 +211,32 @@ def ask(
     if sum(map(len, answer)) < LEAST_NOTES or len(fill) > context_tokens - prefix_tokens:
         return None
     bars = full.score.bars_until(max(full.end, *(cell.end for cell in gap.cells)))
-    return Question(number, piece_id, shape, bars, context, prompt, answer, fill, is_forced)
+    is_repeated = _is_repeated(context, prompt.cells, answer, bars)
+    return Question(number, piece_id, shape, bars, context, prompt, answer, fill, is_forced, is_repeated)
+
+
+def _is_repeated(
+    context: EncodedScore, cells: Sequence[GridCell], answer: Sequence[Sequence[Note]], bars: Sequence[Bar]
+) -> bool:
+    """Return whether one shift by whole bars leads every cell to its very answer."""
+    starts = [bar.start for bar in bars]
+    places = [bisect_right(starts, cell.start) - 1 for cell in cells]
+    truth = [{(note.onset - cell.start, note.pitch) for note in notes} for cell, notes in zip(cells, answer, strict=True)]
+    return any(
+        all(
+            _played(context, cell, bars[at + shift].start - bars[at].start) == notes
+            for cell, at, notes in zip(cells, places, truth, strict=True)
+        )
+        for shift in range(-places[0], len(bars) - places[-1])
+        if shift
+    )
+
+
+def _played(context: EncodedScore, cell: GridCell, shift: int) -> set[tuple[int, int]]:
+    """Return what the cell's track plays `shift` steps away, as (step within the cell, pitch)."""
+    start = cell.start + shift
+    notes = context.notes(cell.track, start, cell.end + shift)
+    return {(note.onset - start, note.pitch) for note in notes if cell.low <= note.pitch <= cell.high}
 
 
 def _until(full: EncodedScore, end: int) -> Score:

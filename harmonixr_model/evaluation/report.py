@@ -18,12 +18,16 @@ from harmonixr_model.evaluation.systems import System
 
 BITS = "bits per note"
 ALL = "all shapes"
+REPEATED, NOVEL = "repeated elsewhere", "novel"
 _LESS_IS_BETTER = {BITS, "pitch-class entropy difference"}
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Estimates by system, measure and shape (ALL for all together), and what was evaluated."""
+    """Estimates by system, measure and kind of gap, and what was evaluated.
+
+    Kinds are the shapes, REPEATED (the piece plays the very same elsewhere) and NOVEL, and ALL.
+    """
 
     made: dict[str, Any]
     results: dict[str, dict[str, dict[str, Estimate]]]
@@ -74,11 +78,11 @@ def evaluate(
     progress: Callable[[Question], None] = lambda question: None,
 ) -> Report:
     """Ask every question of every system."""
-    found: dict[str, dict[str, list[tuple[str, str, Ratio]]]] = {s.name: defaultdict(list) for s in systems}
+    found: dict[str, dict[str, list[tuple[Question, Ratio]]]] = {s.name: defaultdict(list) for s in systems}
     for question in asked:
         for system in systems:
             for measure, ratio in _measure(question, system):
-                found[system.name][measure].append((question.shape, question.piece_id, ratio))
+                found[system.name][measure].append((question, ratio))
         progress(question)
     results = {
         system: {measure: _estimates(rows) for measure, rows in measures.items()} for system, measures in found.items()
@@ -95,11 +99,13 @@ def _measure(question: Question, system: System) -> Iterable[tuple[str, Ratio]]:
             yield from compare(question.prompt.cells, question.answer, fill, drums=drums).items()
 
 
-def _estimates(rows: Sequence[tuple[str, str, Ratio]]) -> dict[str, Estimate]:
-    shapes: dict[str, list[tuple[str, Ratio]]] = {ALL: [(piece, ratio) for _, piece, ratio in rows]}
-    for shape, piece, ratio in rows:
-        shapes.setdefault(shape, []).append((piece, ratio))
-    return {shape: estimate(measured) for shape, measured in shapes.items()}
+def _estimates(rows: Sequence[tuple[Question, Ratio]]) -> dict[str, Estimate]:
+    kinds: dict[str, list[tuple[str, Ratio]]] = {ALL: [], REPEATED: [], NOVEL: []}
+    for question, ratio in rows:
+        repetition = REPEATED if question.is_repeated else NOVEL
+        for kind in (ALL, repetition, question.shape):
+            kinds.setdefault(kind, []).append((question.piece_id, ratio))
+    return {kind: estimate(measured) for kind, measured in kinds.items() if measured}
 
 
 def _titled(measure: str) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from harmonixr_model.data.collate import Batch, collate
 from harmonixr_model.engine.engine import Engine, Sampling
-from harmonixr_model.evaluation.baselines import MarkovBaseline, copy_bar
+from harmonixr_model.evaluation.baselines import MarkovBaseline, copy_bar, copy_passage
 from harmonixr_model.evaluation.protocol import Question
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.infill.model import InfillTransformer
@@ -40,10 +40,11 @@ def model_system(
 
 
 def baseline_systems(markov: MarkovBaseline) -> list[System]:
-    """Return the baselines: two copies and two chains."""
+    """Return the baselines: three copies and two chains."""
     return [
         System("copy the bar before", fills=lambda question: [copy_bar(question, "previous")]),
         System("copy the bar after", fills=lambda question: [copy_bar(question, "next")]),
+        System("copy the most alike passage", fills=lambda question: [copy_passage(question)]),
         System("Markov chain of order 2", bits=markov.bits),
         System("Markov chain that reads the song", bits=markov.bits_knowing_the_song),
     ]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from harmonixr_model.evaluation.baselines import END, Markov, MarkovBaseline, copy_bar
+from harmonixr_model.evaluation.baselines import END, Markov, MarkovBaseline, copy_bar, copy_passage
 from harmonixr_model.evaluation.protocol import LEAST_NOTES, SHAPES, Gap, ask, questions
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Note, Score, Track
@@ -74,6 +74,22 @@ def test_a_song_of_equal_bars_is_copied_perfectly_from_either_side():
     for cells in ((GridCell(0, 192, 288), GridCell(0, 288, 384)), (GridCell(0, 192, 288, 60, 62),)):
         question = question_of(song_of_equal_bars(), *cells)
         assert copy_bar(question, "previous") == copy_bar(question, "next") == list(question.answer)
+
+
+def test_a_passage_of_the_song_is_copied_from_where_the_accompaniment_is_the_same():
+    melody = [Note(96 * bar, 48, 60 + bar % 4 + 5 * (bar // 4 % 2), 82) for bar in range(12)]
+    bass = [Note(96 * bar, 96, 36 + bar % 4 + 7 * (bar // 4 % 2), 82) for bar in range(12)]
+    full = EncodedScore(Score(24, (Track(tuple(melody)), Track(tuple(bass), program=33))))
+    question = question_of(full, *(GridCell(0, 96 * bar, 96 * bar + 96) for bar in (1, 2, 3)))
+    assert question.is_repeated
+    assert copy_passage(question) == list(question.answer)
+    assert copy_bar(question, "previous") != list(question.answer)
+    assert not question_of(full, *(GridCell(0, 96 * bar, 96 * bar + 96) for bar in (3, 4, 5))).is_repeated
+
+
+def test_without_another_passage_nothing_is_copied():
+    question = question_of(song_of_equal_bars(3), *(GridCell(0, 96 * bar, 96 * bar + 96) for bar in (0, 1)))
+    assert copy_passage(question) == [(), ()]
 
 
 def test_copies_never_double_a_note_that_stays():

@@ -48,7 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--items", type=int, default=44, metavar="N", help="gaps (default: 44, four of each shape)")
     parser.add_argument("--samples", type=int, default=1, metavar="N", help="fills a gap; 0: bits alone (default: 1)")
     parser.add_argument("--shapes", nargs="+", default=[], metavar="SHAPE", help="kinds of gap (default: all)")
+    parser.add_argument("--sources", nargs="+", default=[], metavar="NAME", help="collections (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the gaps (default: 0)")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of the fills (default: 1; 0: greedy)")
+    parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest (default: all)")
+    parser.add_argument("--top-p", type=float, default=0.98, metavar="P", help="nucleus (default: 0.98)")
+    parser.add_argument("--passages", type=int, default=2, choices=range(3), help="a prompt remembers (default: 2)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="receives report.json and report.md")
 
 
@@ -85,7 +90,10 @@ def _measure(args: argparse.Namespace) -> Report:
         "gaps": len(asked),
         "pieces": len({question.piece_id for question in asked}),
         "hidden notes": sum(question.notes for question in asked),
+        "sources": " ".join(args.sources) or "all",
         "fills a gap": args.samples,
+        "decoding": f"temperature {args.temperature:g}, top-k {args.top_k}, top-p {args.top_p:g}",
+        "passages a prompt": args.passages,
         "seed": args.seed,
         "protocol": VERSION,
     }
@@ -109,6 +117,7 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
     from harmonixr_model.evaluation.systems import baseline_systems, model_system
     from harmonixr_model.infill.checkpoint import load_checkpoint
 
+    sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     path, name = find_model(args.model)
     model, _ = load_checkpoint(path)
     if model.config.max_length < CONTEXT_TOKENS:
@@ -124,7 +133,7 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
 
         markov = MarkovBaseline.fit(corpus, progress=show)
     return [
-        model_system(model, Decoder(model), samples=args.samples, sampling=Sampling()),
+        model_system(model, Decoder(model), samples=args.samples, sampling=sampling),
         *baseline_systems(markov),
     ], name
 
@@ -134,7 +143,16 @@ def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[Question]:
 
     asked = []
     with _bar(args.items, "choosing gaps", unit="gap") as bar:
-        for question in questions(corpus, split=args.split, count=args.items, seed=args.seed, shapes=args.shapes):
+        found = questions(
+            corpus,
+            split=args.split,
+            count=args.items,
+            seed=args.seed,
+            shapes=args.shapes,
+            sources=args.sources,
+            passages=args.passages,
+        )
+        for question in found:
             asked.append(question)
             bar.update()
     if len(asked) < args.items:
