@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harmonixr_model.data.splits import hashed_share
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
 from harmonixr_model.tokens.grid import GRID
@@ -188,6 +190,23 @@ class Corpus:
         except (OSError, ValueError) as error:
             raise CorpusError(f"{self.folder}: shard {name} cannot be read ({error}); ingest it again") from None
         return notes
+
+
+def hold_out(folder: Path, *, share: float) -> dict[str, int]:
+    """Split a finished corpus anew into train and valid, for one too small for a split by hash alone; count each.
+
+    About `share` of the pieces, at least one, are held out; which ones depends on their piece_ids alone, and
+    near-duplicates stay together. Raises CorpusError where there are not two different pieces.
+    """
+    corpus = Corpus.open(folder)
+    records = corpus._records
+    names = sorted({record["piece_id"] for record in records}, key=hashed_share)
+    if len(names) < 2:
+        raise CorpusError(f"{folder} has {len(names)} piece that can be read; give at least two different ones")
+    held_out = set(names[: min(len(names) - 1, max(1, round(share * len(names))))])
+    split = [record | {"split": "valid" if record["piece_id"] in held_out else "train"} for record in records]
+    write_manifest(folder, split, made=corpus.made)
+    return dict(Counter(record["split"] for record in split))
 
 
 def _notes(rows: npt.NDArray[Any]) -> tuple[Note, ...]:

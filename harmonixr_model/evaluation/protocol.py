@@ -221,7 +221,9 @@ def _is_repeated(
     """Return whether one shift by whole bars leads every cell to its very answer."""
     starts = [bar.start for bar in bars]
     places = [bisect_right(starts, cell.start) - 1 for cell in cells]
-    truth = [{(note.onset - cell.start, note.pitch) for note in notes} for cell, notes in zip(cells, answer, strict=True)]
+    truth = [
+        {(note.onset - cell.start, note.pitch) for note in notes} for cell, notes in zip(cells, answer, strict=True)
+    ]
     return any(
         all(
             _played(context, cell, bars[at + shift].start - bars[at].start) == notes

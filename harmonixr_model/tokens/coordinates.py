@@ -47,7 +47,8 @@ def _ref_bars() -> npt.NDArray[np.int16]:
     """Return [passage from 1, bar coordinate of the gap's bar] -> the passage's bar coordinate."""
     passage, bar = np.mgrid[0 : PASSAGES + 1, 0:REF_SHIFT]
     index = np.clip(bar - BAR_SHIFT, 0, PASSAGE_BARS - 1)
-    return (REF_SHIFT + np.maximum(passage - 1, 0) * PASSAGE_BARS + index).astype(np.int16)
+    shifted = REF_SHIFT + np.maximum(passage - 1, 0) * PASSAGE_BARS + index
+    return np.asarray(shifted, dtype=np.int16)
 
 
 _REF_BAR = _ref_bars()

@@ -104,9 +104,7 @@ def build_prompt(
     said in the header. Raises PromptError where the gap does not fit, ControlError where `limits` cannot be kept.
     """
     encoded = context if isinstance(context, EncodedScore) else EncodedScore(context)
-    layout = build_layout(
-        encoded, cells, max_prefix_tokens=max_prefix_tokens, controls=controls, passages=passages
-    )
+    layout = build_layout(encoded, cells, max_prefix_tokens=max_prefix_tokens, controls=controls, passages=passages)
     bars = _bars(encoded, layout.cells)
     rules = build_rules(
         encoded,

@@ -66,8 +66,8 @@ def run_single(
 ) -> Iterator[Progress]:
     """Train to the end, or until `is_interrupted`; go on from the last saved state when there is one.
 
-    Raises CorpusError for a corpus that cannot be read, CheckpointError for a state of another job or weights of another
-    architecture.
+    Raises CorpusError for a corpus that cannot be read, CheckpointError for a state of another job or weights of
+    another architecture.
     """
     device = torch.device(job.device)
     task = corpus_task(job.corpus, job.batch, context=job.context, steps=job.loop.steps)
@@ -95,7 +95,7 @@ def run_single(
 
 
 def _new_model(job: SingleJob) -> InfillTransformer:
-    """Return the model with weights of chance, or those of `start_from`; raises CheckpointError where they do not fit."""
+    """Return the model with weights of chance, or with those of `start_from`; raises CheckpointError."""
     model = InfillTransformer(job.model)
     if job.start_from is None:
         return model

@@ -107,7 +107,8 @@ def test_a_new_track_without_notes_can_be_filled():
 def test_remembered_passages_come_before_the_bars_and_are_numbered_as_the_gap_is():
     lines = said(layout_of(SECOND_BAR).prefix).splitlines()
     assert lines[1:3] == [
-        "REF MATCH_1 BARIDX_0 TRACK_0 POS_0 PITCH_60 DUR_24 VEL_82 POS_24 PITCH_62 DUR_24 POS_72 PITCH_64 DUR_48 VEL_102",
+        "REF MATCH_1 BARIDX_0 "
+        "TRACK_0 POS_0 PITCH_60 DUR_24 VEL_82 POS_24 PITCH_62 DUR_24 POS_72 PITCH_64 DUR_48 VEL_102",
         "REF MATCH_1 BARIDX_0 TRACK_0 POS_0 PITCH_72 DUR_96 VEL_82",
     ]
     assert [lines[0], *lines[3:]] == said(layout_of(SECOND_BAR, passages=0).prefix).splitlines()

@@ -18,6 +18,7 @@ COMMANDS = {
     "decode": "turn token text back into MIDI files",
     "ingest": "turn folders of MIDI into a training corpus",
     "train": "train what a YAML file describes (infill or reward model)",
+    "finetune": "let a model learn from a folder of your own music",
     "tune": "sweep hyperparameters with Ray Tune",
     "evaluate": "measure a model on held-out music beside baselines",
     "models": "list, register, promote and roll back model versions",

@@ -50,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shapes", nargs="+", default=[], metavar="SHAPE", help="kinds of gap (default: all)")
     parser.add_argument("--sources", nargs="+", default=[], metavar="NAME", help="collections (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the gaps (default: 0)")
-    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of the fills (default: 1; 0: greedy)")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="of the fills (default: 1; 0: greedy)"
+    )
     parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest (default: all)")
     parser.add_argument("--top-p", type=float, default=0.98, metavar="P", help="nucleus (default: 0.98)")
     parser.add_argument("--passages", type=int, default=2, choices=range(3), help="a prompt remembers (default: 2)")
