@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harmonixr_model.data.dataset import Example
+from harmonixr_model.tokens.coordinates import COORDINATE_SIZES
 from harmonixr_model.tokens.vocab import VOCAB
 
 PAD = VOCAB.id("PAD")
@@ -31,7 +32,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     """Return one batch; padding is PAD with coordinates 0 and carries no loss."""
     longest = max(len(example.tokens) for example in examples)
     tokens_BT = torch.full((len(examples), longest), PAD, dtype=torch.long)
-    coordinates_BT3 = torch.zeros(len(examples), longest, 3, dtype=torch.long)
+    coordinates_BT3 = torch.zeros(len(examples), longest, len(COORDINATE_SIZES), dtype=torch.long)
     loss_mask_BT = torch.zeros(len(examples), longest, dtype=torch.bool)
     for row, example in enumerate(examples):
         length = len(example.tokens)

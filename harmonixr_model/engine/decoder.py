@@ -21,7 +21,7 @@ from harmonixr_model.errors import PromptError
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.infill.sample import row_generator, sample
 from harmonixr_model.nn.attention import Cache
-from harmonixr_model.tokens.coordinates import CoordinateState
+from harmonixr_model.tokens.coordinates import COORDINATE_SIZES, CoordinateState
 from harmonixr_model.tokens.infill import InfillPrompt
 from harmonixr_model.tokens.vocab import VOCAB
 
@@ -215,7 +215,7 @@ class DecodeRun:
         rows = self._slots
         longest = max(len(row.pending) for row in rows)
         tokens_RT = torch.full((len(rows), longest), VOCAB.id("PAD"))
-        coordinates_RT3 = torch.zeros(len(rows), longest, 3, dtype=torch.long)
+        coordinates_RT3 = torch.zeros(len(rows), longest, len(COORDINATE_SIZES), dtype=torch.long)
         for i, row in enumerate(rows):
             tokens_RT[i, : len(row.pending)] = torch.tensor(row.pending)
             for t, token in enumerate(row.pending):

@@ -32,6 +32,7 @@ class InfillTransformer(nn.Module):
         )
         self.norm = nn.RMSNorm(config.width, eps=1e-6)
         self.apply(_initialise)
+        nn.init.orthogonal_(self.embedding.previous.weight)
         for block in self.layers():
             # Each block starts as the identity (Zhang et al. 2019, Fixup): deeper models take the same learning rate.
             nn.init.zeros_(block.attention.out.weight)

@@ -1,6 +1,6 @@
 """Where a token stands in the music, added to what it says. Knows how many values a coordinate has, not their meaning.
 
-A coordinate is (bar, step, slot), each from 0, where 0 says that it is not known here.
+Coordinates are (bar, step, slot, token before); the first three count from 0, which says that it is not known here.
 """
 
 # B batch, T tokens, C width, V vocabulary
@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 
 class MusicEmbedding(nn.Module):
-    """Sum of four learned vectors a token: itself, its bar, its step, its track slot."""
+    """Sum of five learned vectors a token: itself, its bar, its step, its track slot, and the token before it, turned.
+
+    With the token before, one layer of attention finds what followed the same token elsewhere: copying a passage needs
+    no second layer (Olsson et al. 2022, "In-context Learning and Induction Heads", on smeared keys).
+    """
 
     def __init__(self, vocabulary: int, width: int, *, bars: int, steps: int, slots: int) -> None:
         super().__init__()
@@ -20,12 +24,13 @@ class MusicEmbedding(nn.Module):
         self.bar = nn.Embedding(bars, width)
         self.step = nn.Embedding(steps, width)
         self.slot = nn.Embedding(slots, width)
+        self.previous = nn.Linear(width, width, bias=False)
 
     def forward(self, tokens_BT: Tensor, coordinates_BT3: Tensor) -> Tensor:
-        """Embed tokens with their coordinates: [B, T] and [B, T, 3] give [B, T, C]."""
-        bar, step, slot = coordinates_BT3.int().unbind(-1)
+        """Embed tokens with their coordinates: [B, T] and [B, T, 4] give [B, T, C]."""
+        bar, step, slot, previous = coordinates_BT3.int().unbind(-1)
         embedded: Tensor = self.token(tokens_BT) + self.bar(bar) + self.step(step) + self.slot(slot)
-        return embedded
+        return embedded + self.previous(self.token(previous))
 
     def logits(self, hidden_NC: Tensor) -> Tensor:
         """Project back onto the vocabulary by the same matrix (tied weights): [..., C] gives [..., V]."""

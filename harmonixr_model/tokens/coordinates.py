@@ -1,10 +1,10 @@
-"""Where each token stands in the music: bar from the gap, step in the bar, track slot. Knows nothing of scores.
+"""Where each token stands: bar from the gap, step in the bar, track slot, and after which token. Knows no scores.
 
 A coordinate is 0 where it is not said. A token's coordinates follow from itself and earlier tokens, and from one
 constant of the prompt: how many bars of the prefix come before the gap.
 """
 
-# T tokens; coordinates are int16 [T, 3]: bar, step, slot
+# T tokens, K = 4 coordinates: bar, step, slot, the token before
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FIRST_BAR, LAST_BAR, BAR_SHIFT = -64, 63, 65
 PASSAGES, PASSAGE_BARS = 2, 16
 # Bar i of passage k is said as 129 + 16 k + i: tied to bar i of the gap, yet another place.
 REF_SHIFT = LAST_BAR + BAR_SHIFT + 1
-COORDINATE_SIZES = (REF_SHIFT + PASSAGES * PASSAGE_BARS, MAX_BAR_STEPS + 2, MAX_TRACKS + 1)
+COORDINATE_SIZES = (REF_SHIFT + PASSAGES * PASSAGE_BARS, MAX_BAR_STEPS + 2, MAX_TRACKS + 1, VOCAB.size)
 
-_BAR, _REF = VOCAB.id("BAR"), VOCAB.id("REF")
+_BAR, _REF, _SEP = VOCAB.id("BAR"), VOCAB.id("REF"), VOCAB.id("SEP")
 
 
 def _flags(*names: str) -> npt.NDArray[np.bool_]:
@@ -63,7 +63,7 @@ _SETS_SLOT = _FORGETS_ALL | (_SLOT_VALUE > 0) | _flags("BAR")
 
 
 def coordinates_of_tokens(tokens: npt.ArrayLike, *, gap_bar: int) -> npt.NDArray[np.int16]:
-    """Return the coordinates int16 [T, 3] of a whole sequence, prefix or prefix and fill or fill alone.
+    """Return the coordinates int16 [T, K] of a whole sequence, prefix or prefix and fill or fill alone.
 
     `gap_bar` is the number of bars said before the gap's first bar.
     """
@@ -80,6 +80,8 @@ def coordinates_of_tokens(tokens: npt.ArrayLike, *, gap_bar: int) -> npt.NDArray
         _carried(bar, _SETS_BAR[ids]),
         _carried(_STEP_VALUE[ids], _SETS_STEP[ids]),
         _carried(_SLOT_VALUE[ids], _SETS_SLOT[ids]),
+        # A fill follows SEP; what a prefix follows means nothing.
+        np.concatenate(([_SEP], ids[:-1]))[: len(ids)],
     )
     return np.stack(columns, axis=1).astype(np.int16)
 
@@ -101,9 +103,10 @@ class CoordinateState:
     bar: int = 0
     step: int = 0
     slot: int = 0
+    previous: int = _SEP
 
-    def advance(self, token: int) -> tuple[int, int, int]:
-        """Take one token and return its (bar, step, slot)."""
+    def advance(self, token: int) -> tuple[int, int, int, int]:
+        """Take one token and return its (bar, step, slot, token before)."""
         if token == _BAR:
             self.bar = _clip_bar(self.bars_said - self.gap_bar)
             self.bars_said += 1
@@ -116,4 +119,5 @@ class CoordinateState:
             self.step = int(_STEP_VALUE[token])
         if _SETS_SLOT[token]:
             self.slot = int(_SLOT_VALUE[token])
-        return self.bar, self.step, self.slot
+        previous, self.previous = self.previous, token
+        return self.bar, self.step, self.slot, previous

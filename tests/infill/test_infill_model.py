@@ -37,7 +37,7 @@ def tiny_model(seed: int = 0) -> InfillTransformer:
 def tiny_batch(rows: int = 3, *, seed: int = 0) -> TinyBatch:
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(0, TINY.vocabulary, (rows, LENGTH), generator=generator, dtype=torch.int32)
-    coordinates = torch.randint(0, 4, (rows, LENGTH, 3), generator=generator, dtype=torch.int16)
+    coordinates = torch.randint(0, 4, (rows, LENGTH, 4), generator=generator, dtype=torch.int16)
     mask = torch.zeros(rows, LENGTH, dtype=torch.bool)
     mask[:, PREFIX:] = True
     return TinyBatch(tokens, coordinates, torch.full((rows,), PREFIX), torch.full((rows,), LENGTH), mask)

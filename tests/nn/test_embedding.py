@@ -14,13 +14,14 @@ def embed(coordinate: list[int]) -> torch.Tensor:
     return embedding(torch.tensor([[1]]), torch.tensor([[coordinate]], dtype=torch.int16))
 
 
-def test_bar_step_and_slot_each_change_the_embedding():
-    assert len({tuple(embed(c).flatten().tolist()) for c in ([0, 0, 0], [3, 0, 0], [0, 1, 0], [0, 0, 1])}) == 4
+def test_each_coordinate_changes_the_embedding():
+    places = ([0, 0, 0, 0], [3, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1])
+    assert len({tuple(embed(place).flatten().tolist()) for place in places}) == 5
 
 
 def test_a_coordinate_out_of_range_is_not_silently_another_one():
     with pytest.raises(IndexError):
-        embed([4, 0, 0])
+        embed([4, 0, 0, 0])
 
 
 def test_the_output_projection_is_the_token_matrix():

@@ -151,16 +151,23 @@ def test_controls_are_said_in_the_header_and_in_the_cell():
 def test_coordinates_place_tokens_from_the_gap():
     layout = layout_of(SECOND_BAR)
     tokens, _ = encode_answer(layout, answer_notes(layout, FULL))
-    placed = dict(zip(said(tokens).split(), coordinates_of(layout, tokens).tolist(), strict=False))
+    placed = dict(zip(said(tokens).split(), coordinates_of(layout, tokens)[:, :3].tolist(), strict=False))
     assert placed["FILL"] == [0, 0, 0]
     assert placed["HOLD"] == [65, 0, 1]
     assert placed["POS_72"] == placed["PITCH_67"] == [65, 73, 1]
     assert placed["END"] == [65, 0, 1]
     before = layout.coordinates[layout.prefix.tolist().index(VOCAB.id("BAR"))]
-    assert before.tolist() == [64, 0, 0]
+    assert before[:3].tolist() == [64, 0, 0]
     locked = layout_of(SECOND_BAR, locks={NoteKey(0, 120, 65)})
     mask = locked.coordinates[locked.prefix.tolist().index(VOCAB.id("MASK"))]
-    assert mask.tolist() == [65, 0, 1]  # it stands for the whole cell, not for the last note kept
+    assert mask[:3].tolist() == [65, 0, 1]  # it stands for the whole cell, not for the last note kept
+
+
+def test_the_last_coordinate_is_the_token_before_and_a_fill_follows_sep():
+    layout = layout_of(SECOND_BAR)
+    tokens, _ = encode_answer(layout, answer_notes(layout, FULL))
+    assert coordinates_of(layout, tokens)[:, 3].tolist() == [VOCAB.id("SEP"), *tokens[:-1]]
+    assert layout.coordinates[1:, 3].tolist() == layout.prefix[:-1].tolist()
 
 
 def test_a_cell_is_split_at_the_barlines():
