@@ -6,14 +6,14 @@ Integrated loudness and true peak follow Recommendation ITU-R BS.1770-4, annexes
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-# C channels (left and right, or one), N samples, B gating blocks
+# C channels (left and right, or one), N samples, B gating blocks, S steps of 0.1 s
 Audio = NDArray[np.floating]
 
 # Loud enough for a phone's loudspeaker, quiet enough that music with sharp attacks seldom meets the ceiling.
@@ -21,13 +21,15 @@ TARGET_LUFS = -18.0
 # EBU R 128: what a lossy codec or a cheap converter adds must not clip.
 CEILING_DBTP = -1.0
 
-_BLOCK_S, _STEP_S = 0.4, 0.1
+_STEP_S, _STEPS_A_BLOCK = 0.1, 4
 _ABSOLUTE_GATE_LUFS, _RELATIVE_GATE_LU = -70.0, -10.0
 # BS.1770-4 eq. 2: K-weighting lifts a 997 Hz tone by this many dB.
 _OFFSET_LUFS = -0.691
 _OVERSAMPLING, _TAPS_A_SIDE, _KAISER_BETA = 4, 16, 8.0
 # The weighting filters ring for less than this.
 _RINGING_S = 0.3
+# Samples worked on at a time: half an hour of sound at once would take gigabytes. A power of two for the FFT.
+_CHUNK = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def measure(audio_CN: Audio, sample_rate: int) -> Loudness:
 
 def integrated_lufs(audio_CN: Audio, sample_rate: int) -> float:
     """Return the gated loudness; -inf where nothing is louder than -70 LUFS. Sound under 0.4 s is one block."""
-    power_B = _block_power(_k_weighted(audio_CN, sample_rate), sample_rate)
+    power_B = _block_power(audio_CN, sample_rate)
     heard_B = power_B[_lufs(power_B) > _ABSOLUTE_GATE_LUFS]
     if not heard_B.size:
         return -math.inf
@@ -58,9 +60,13 @@ def true_peak_dbtp(audio_CN: Audio) -> float:
     peak = float(np.abs(audio_CN).max(initial=0.0))
     if not peak:
         return -math.inf
-    for phase in _interpolators():
-        for channel in audio_CN:
-            peak = max(peak, float(np.abs(np.convolve(channel, phase)).max(initial=0.0)))
+    around = ((0, 0), (_TAPS_A_SIDE, _TAPS_A_SIDE))
+    padded_CN = np.pad(audio_CN, around)
+    for start in range(0, audio_CN.shape[1], _CHUNK):
+        part_CN = padded_CN[:, start : start + _CHUNK + 2 * _TAPS_A_SIDE]
+        for phase in _interpolators():
+            for channel in part_CN:
+                peak = max(peak, float(np.abs(np.convolve(channel, phase, mode="valid")).max()))
     return 20 * math.log10(peak)
 
 
@@ -95,28 +101,35 @@ def _lufs(power: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
         return np.asarray(_OFFSET_LUFS + 10 * np.log10(power))
 
 
-def _block_power(weighted_CN: NDArray[np.float64], sample_rate: int) -> NDArray[np.float64]:
-    """Return the mean square of each block of 0.4 s, one every 0.1 s, summed over channels; the rest is left out."""
-    count = weighted_CN.shape[1]
-    block = min(round(_BLOCK_S * sample_rate), count)
-    if not block:
-        return np.zeros(0)
-    energy = np.concatenate([[0.0], np.cumsum((weighted_CN**2).sum(axis=0))])
-    starts = np.arange(0, count - block + 1, round(_STEP_S * sample_rate))
-    # A running sum's rounding must not turn silence after loud music into less than nothing.
-    return np.asarray(np.maximum(energy[starts + block] - energy[starts], 0.0) / block)
+def _block_power(audio_CN: Audio, sample_rate: int) -> NDArray[np.float64]:
+    """Return the K-weighted mean square of each 0.4 s, one every 0.1 s, summed over channels; the rest is left out."""
+    step = round(_STEP_S * sample_rate)
+    energy = np.concatenate([(part_CN**2).sum(axis=0) for part_CN in _k_weighted(audio_CN, sample_rate)] or [[]])
+    if energy.size < _STEPS_A_BLOCK * step:
+        return energy.mean(keepdims=True) if energy.size else np.zeros(0)
+    energy_S = energy[: energy.size // step * step].reshape(-1, step).sum(axis=1)
+    return np.asarray(np.convolve(energy_S, np.ones(_STEPS_A_BLOCK), mode="valid") / (_STEPS_A_BLOCK * step))
 
 
-def _k_weighted(audio_CN: Audio, sample_rate: int) -> NDArray[np.float64]:
-    """Filter by both stages of K-weighting. By FFT: numpy has no recursive filter, and a loop would take seconds."""
-    count = audio_CN.shape[1]
-    size = _fast_length(count + round(_RINGING_S * sample_rate))
-    z = np.exp(-2j * np.pi * np.fft.rfftfreq(size))
+def _k_weighted(audio_CN: Audio, sample_rate: int) -> Iterator[NDArray[np.float64]]:
+    """Filter by both stages of K-weighting, in chunks that are laid end to end with what rings over.
+
+    By FFT: numpy has no recursive filter, and a loop over samples would take seconds.
+    """
+    ringing = round(_RINGING_S * sample_rate)
+    chunk = _CHUNK - ringing
+    z = np.exp(-2j * np.pi * np.fft.rfftfreq(_CHUNK))
     response = np.ones_like(z)
     for numerator, denominator in _k_filters(sample_rate):
         response *= np.polyval(numerator[::-1], z) / np.polyval(denominator[::-1], z)
-    spectrum = np.fft.rfft(np.asarray(audio_CN, dtype=np.float64), size, axis=1)
-    return np.asarray(np.fft.irfft(spectrum * response, size, axis=1)[:, :count])
+    over_CN = np.zeros((audio_CN.shape[0], ringing))
+    for start in range(0, audio_CN.shape[1], chunk):
+        part_CN = np.asarray(audio_CN[:, start : start + chunk], dtype=np.float64)
+        length = part_CN.shape[1]
+        filtered_CN = np.fft.irfft(np.fft.rfft(part_CN, _CHUNK, axis=1) * response, _CHUNK, axis=1)
+        filtered_CN[:, :ringing] += over_CN
+        over_CN = filtered_CN[:, length : length + ringing]
+        yield filtered_CN[:, :length]
 
 
 def _k_filters(sample_rate: int) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:
@@ -145,14 +158,3 @@ def _interpolators() -> tuple[NDArray[np.float64], ...]:
         kernel = np.sinc(at) * window
         phases.append(kernel / kernel.sum())
     return tuple(phases)
-
-
-def _fast_length(count: int) -> int:
-    """Return the smallest 2^a · 3^b · 5^c that is at least `count`: numpy's FFT is quick at such lengths."""
-    best = 1 << max(0, count - 1).bit_length()
-    for fives in (5**i for i in range(12)):
-        for threes in (3**i for i in range(16)):
-            factor = fives * threes
-            if factor < best:
-                best = min(best, factor << max(0, (-(-count // factor) - 1).bit_length()))
-    return best

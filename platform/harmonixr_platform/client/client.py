@@ -10,7 +10,7 @@ import base64
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from harmonixr_platform.schemas import (
     Choice,
     ComparisonRequest,
     ComparisonView,
+    Consent,
     ControlSpec,
     InfillRequest,
     InfillResponse,
@@ -37,6 +38,7 @@ from harmonixr_platform.schemas import (
     RetractionReceipt,
     RetractionRequest,
     SamplingSpec,
+    Tag,
 )
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -113,10 +115,16 @@ class Client:
         rater_key: str,
         listening: Listening | None = None,
         strength: int | None = None,
+        tags: Sequence[Tag] = (),
+        comment: str = "",
+        consent: Consent | None = None,
         simulated: bool = False,
         judgment_id: str | None = None,
     ) -> JudgmentReceipt:
-        """Say which fill is better; when this returns the answer is on disk, once."""
+        """Say which fill is better; when this returns the answer is on disk, once.
+
+        The service takes a verdict only with `listening` that covers enough of both fills, unless it is `simulated`.
+        """
         request = JudgmentRequest(
             judgment_id=judgment_id or secrets.token_hex(16),
             comparison_id=comparison.comparison_id,
@@ -124,7 +132,10 @@ class Client:
             rater_key=rater_key,
             choice=choice,
             strength=strength,
+            tags=tuple(tags),
+            comment=comment,
             listening=listening or Listening(),
+            consent=consent,
             simulated=simulated,
         )
         return self.send_judgment(request)

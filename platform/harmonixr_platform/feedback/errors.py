@@ -8,7 +8,9 @@ HarmonixrError
     ├── UnknownPair         404  no such pair
     ├── BadToken            403  the token or the rater's key does not belong to this comparison
     ├── AlreadyJudged       409  another answer was recorded first
-    └── ComparisonExpired   410  the answer came too late
+    ├── TooSoon             409  more was heard than time has passed
+    ├── ComparisonExpired   410  the answer came too late
+    └── NotHeard            422  too little of the fill was heard to judge it
 """
 
 from __future__ import annotations
@@ -64,3 +66,15 @@ class ComparisonExpired(FeedbackError):
     """The answer came too late."""
 
     status = 410
+
+
+class NotHeard(FeedbackError):
+    """Too little of the fill was heard to judge it."""
+
+    status = 422
+
+
+class TooSoon(FeedbackError):
+    """More was heard than time has passed since the pair was shown."""
+
+    status = 409

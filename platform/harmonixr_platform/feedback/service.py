@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from harmonixr_platform.feedback.comparisons import could_be_comparison_id, make_comparison, sides
 from harmonixr_platform.feedback.errors import FeedbackError, UnknownComparison
+from harmonixr_platform.feedback.evidence import MIN_HEARD, check_listening
 from harmonixr_platform.feedback.judgments import JudgmentLog
 from harmonixr_platform.feedback.mover import GROUP
 from harmonixr_platform.feedback.pairs import PairStore
@@ -31,6 +32,7 @@ from harmonixr_platform.schemas import (
     Judgment,
     JudgmentReceipt,
     JudgmentRequest,
+    Listening,
     Pair,
     Retraction,
     SideView,
@@ -50,11 +52,12 @@ _SHOWN_PAIRS = 256
 
 @dataclass(frozen=True, slots=True)
 class AudioSource:
-    """What to sound for an audio token."""
+    """What to sound for an audio token, and the other sounds of its comparison, which must be as loud."""
 
     midi: bytes
     start_s: float
     end_s: float
+    beside: tuple[bytes, ...]
 
 
 class FeedbackService:
@@ -126,6 +129,7 @@ class FeedbackService:
         rater = self._signer.pseudonym(request.rater_key)
         comparison = self._comparison(request.comparison_id)
         self._signer.check_token(request.token, comparison.comparison_id, rater)
+        now = self._now()
         judgment = Judgment(
             judgment_id=request.judgment_id,
             comparison_id=comparison.comparison_id,
@@ -133,9 +137,12 @@ class FeedbackService:
             rater=rater,
             choice=request.choice,
             strength=request.strength,
-            listening=request.listening,
+            tags=tuple(sorted(request.tags)),
+            comment=request.comment.strip(),
+            listening=self._checked(request, comparison, now),
+            consent=request.consent,
             simulated=request.simulated,
-            received=self._now(),
+            received=now,
         )
         recorded = self._log.judge(judgment, comparison)
         return JudgmentReceipt(
@@ -168,9 +175,13 @@ class FeedbackService:
         pair = self.pairs.get(comparison.pair_id)
         shown = self._shown(pair.pair_id)
         a, b = sides(pair, comparison)
-        midi = {"a": a.midi_base64, "b": b.midi_base64}.get(side)
-        data = shown.context if midi is None else base64.b64decode(midi)
-        return AudioSource(data, shown.excerpt.audio_start_s, shown.excerpt.audio_end_s)
+        sounds = {
+            "a": base64.b64decode(a.midi_base64),
+            "b": base64.b64decode(b.midi_base64),
+            "context": shown.context,
+        }
+        midi = sounds.pop(side)
+        return AudioSource(midi, shown.excerpt.audio_start_s, shown.excerpt.audio_end_s, tuple(sounds.values()))
 
     def backlog(self) -> Backlog:
         """Return how many records wait to be moved to objects, and for how long."""
@@ -183,6 +194,20 @@ class FeedbackService:
     def close(self) -> None:
         """Close the connections; stops an embedded Redis that this service started."""
         self._stream.close()
+
+    def _checked(self, request: JudgmentRequest, comparison: Comparison, now: datetime) -> Listening:
+        """Return the listening evidence as checked. A program hears nothing: what it says stands as it says it."""
+        if request.simulated:
+            return request.listening
+        gap = self._shown(comparison.pair_id).excerpt
+        return check_listening(
+            request.listening,
+            request.choice,
+            start_s=gap.start_s,
+            end_s=gap.end_s,
+            since_shown_s=(now - comparison.created).total_seconds(),
+            min_heard=MIN_HEARD,
+        )
 
     def _comparison(self, comparison_id: str) -> Comparison:
         if not could_be_comparison_id(comparison_id):
@@ -209,6 +234,8 @@ class FeedbackService:
             start_s=shown.excerpt.start_s,
             end_s=shown.excerpt.end_s,
             audio_start_s=shown.excerpt.audio_start_s,
+            audio_end_s=shown.excerpt.audio_end_s,
+            min_heard=MIN_HEARD,
             region=pair.region,
             a=SideView(midi_base64=a.midi_base64, notes=notes_a, audio_url=self._audio_url(comparison, "a")),
             b=SideView(midi_base64=b.midi_base64, notes=notes_b, audio_url=self._audio_url(comparison, "b")),

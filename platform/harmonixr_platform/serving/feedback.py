@@ -65,7 +65,7 @@ class Feedback:
     async def excerpt(self, token: str) -> Excerpt:
         """Return what to sound for an audio token."""
         source = await asyncio.to_thread(self._service.audio, token)
-        return Excerpt(source.midi, source.start_s, source.end_s)
+        return Excerpt(source.midi, source.start_s, source.end_s, source.beside)
 
     async def leaderboard(self) -> dict[str, Any]:
         """Return the models ranked by what was judged."""

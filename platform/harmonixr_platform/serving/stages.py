@@ -77,7 +77,8 @@ class Stages:
 
     async def sound(self, excerpt: Excerpt) -> bytes:
         """Return the excerpt as a WAV file."""
-        return cast(bytes, await self._call("Decoding", "sound", excerpt.midi, excerpt.start_s, excerpt.end_s))
+        stretch = excerpt.midi, excerpt.start_s, excerpt.end_s, excerpt.beside
+        return cast(bytes, await self._call("Decoding", "sound", *stretch))
 
     async def models(self) -> ModelsResponse:
         """Return what the registry holds."""
