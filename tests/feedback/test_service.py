@@ -201,14 +201,13 @@ def test_with_redis_away_everything_is_503_at_once_and_says_so(lab: Any) -> None
 
 def test_settings_alone_open_a_service_that_keeps_its_judgments_over_a_restart(tmp_path: Path, lab: Any) -> None:
     settings = Settings(state_dir=tmp_path / "state")
-    service = FeedbackService.open(settings)
+    service = FeedbackService.open(settings, now=lab.clock)
     lab.service = service
     lab.fill_pool(1)
     view = lab.ask()
     service.close()
-    lab.service = FeedbackService.open(settings)
-    # This service has a clock of its own, in which nobody could have heard anything yet.
-    assert lab.service.record_judgment(lab.answer(view, simulated=True)).stored
+    lab.service = FeedbackService.open(settings, now=lab.clock)
+    assert lab.service.record_judgment(lab.answer(view)).stored
     assert lab.service.backlog().length == 2
     assert lab.service.durability_faults() == []
     lab.service.close()

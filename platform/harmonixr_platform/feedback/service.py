@@ -86,13 +86,14 @@ class FeedbackService:
         self._listed: dict[str, tuple[float, tuple[str, ...]]] = {}
 
     @classmethod
-    def open(cls, settings: Settings) -> FeedbackService:
+    def open(cls, settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> FeedbackService:
         """Return the service on the stores that the settings name; Redis is met (or started) at the first call."""
         return cls(
             open_stream(settings),
             open_object_store(settings),
             secret=settings.rater_key(),
             ttl=timedelta(seconds=settings.comparison_ttl_s),
+            now=now,
         )
 
     def create_comparison(self, request: ComparisonRequest, *, own: Pair | None = None) -> ComparisonView:
