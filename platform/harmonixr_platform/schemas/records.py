@@ -57,6 +57,12 @@ class Comparison(Strict):
     propensity: float = Field(description="chance with which the scheduler chose this pair")
     source: Literal["study", "own_prompt"]
     pool: str | None = None
+    study: str | None = Field(default=None, description="the version of the study's definition in force, `name@digest`")
+    role: Literal["plain", "repeat", "gold"] = "plain"
+    expected: Literal["first", "second", "tie"] | None = Field(
+        default=None, description="the right answer of a gold pair, in the pair's terms"
+    )
+    repeats: str | None = Field(default=None, description="the comparison that this shows again with its sides swapped")
     created: datetime
     expires: datetime
 
@@ -143,7 +149,10 @@ class Flag(Strict):
 
 
 class Tombstone(Strict):
-    """Erases a rater: readers drop everything of theirs."""
+    """Erases a rater: readers drop everything of theirs.
+
+    `rater` is the hash of the pseudonym, so that what remains of an erased rater does not name them.
+    """
 
     record: Literal["tombstone"] = "tombstone"
     tombstone_id: str
