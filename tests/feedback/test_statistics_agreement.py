@@ -24,7 +24,7 @@ def test_alpha_is_the_published_one() -> None:
 
 def test_alpha_of_two_observers_is_the_published_one() -> None:
     """Section A of the same paper: two observers, ten units, binary, no missing data: 0.095."""
-    one, other = "0 1 0 0 0 0 0 0 1 0".split(), "1 1 1 0 0 1 0 0 0 0".split()
+    one, other = ["0", "1", "0", "0", "0", "0", "0", "0", "1", "0"], ["1", "1", "1", "0", "0", "1", "0", "0", "0", "0"]
     units = {i: list(values) for i, values in enumerate(zip(one, other, strict=True))}
     assert krippendorff_alpha(units) == pytest.approx(0.095, abs=0.0005)
 

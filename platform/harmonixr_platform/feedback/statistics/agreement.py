@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+Unit = TypeVar("Unit")
 DRAWS = 500
 
 
@@ -40,7 +42,7 @@ class Consistency:
     noise: float | None
 
 
-def krippendorff_alpha(answers: Mapping[Hashable, Sequence[str]]) -> float | None:
+def krippendorff_alpha(answers: Mapping[Unit, Sequence[str]]) -> float | None:
     """Return α for nominal values with any answers missing; None when it is undefined.
 
     `answers` holds each unit's values, one a rater. Krippendorff, "Computing Krippendorff's alpha-reliability" (2011):
@@ -50,9 +52,7 @@ def krippendorff_alpha(answers: Mapping[Hashable, Sequence[str]]) -> float | Non
     return _alpha([Counter(values) for values in answers.values() if len(values) > 1])
 
 
-def alpha_with_interval(
-    answers: Mapping[Hashable, Sequence[str]], *, draws: int = DRAWS, seed: int = 0
-) -> Alpha | None:
+def alpha_with_interval(answers: Mapping[Unit, Sequence[str]], *, draws: int = DRAWS, seed: int = 0) -> Alpha | None:
     """Return α and its interval by drawing units with replacement; None where α is undefined."""
     units = [Counter(values) for values in answers.values() if len(values) > 1]
     value = _alpha(units)

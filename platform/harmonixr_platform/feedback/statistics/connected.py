@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from harmonixr_platform.feedback.errors import FeedbackError
 from harmonixr_platform.feedback.statistics.votes import FIRST, SECOND, Vote, models_of
+
+
+class Disconnected(FeedbackError):
+    """The votes cannot rank all models: nothing compares one group with another."""
+
+    status = 409
 
 
 def separate_groups(votes: Sequence[Vote]) -> list[tuple[str, ...]]:

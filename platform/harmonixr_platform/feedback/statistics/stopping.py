@@ -1,10 +1,11 @@
 """When a study may stop: an interval of a mean that holds at every look at once. Knows nothing of votes.
 
 The hedged capital process of Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", J. R.
-Stat. Soc. B 86 (2024), with their predictable plug-in bets: against each possible mean m two gamblers bet, one that the values lie above it, one below; if m is the truth neither can expect to win, so by
-Ville's inequality their capital reaches 1/α with a chance of at most α, ever. The interval holds the m whose gamblers
-have not. It asks that each value has the mean m given the earlier ones: true of raters drawn alike, one value each; not
-true of single votes when raters differ and come back.
+Stat. Soc. B 86 (2024), with their predictable plug-in bets: against each possible mean m two gamblers bet, one that the
+values lie above it, one below; if m is the truth neither can expect to win, so by Ville's inequality their capital
+reaches 1/α with a chance of at most α, ever. The interval holds the m whose gamblers have not. It asks that each value
+has the mean m given the earlier ones: true of raters drawn alike, one value each; not true of single votes when raters
+differ and come back.
 """
 
 # T values in the order they came, M possible means
