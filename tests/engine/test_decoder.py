@@ -9,7 +9,6 @@ from harmonixr_model.engine.decoder import MAX_ROWS, Decoder
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.infill.config import InfillConfig
-from harmonixr_model.infill.fill_states import FillStates
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.region import Region
@@ -72,20 +71,6 @@ def test_prompts_side_by_side_answer_as_they_do_alone(decoder, song):
     assert [g.tokens for g in together] == [g.tokens for g in alone]
 
 
-def test_both_kinds_of_masks_draw_the_same_fills(decoder, song, monkeypatch):
-    jobs = [(prompt_of(song), 1), (prompt_of(song, bars=(9, 9), tracks=(2, 3)), 2), (prompt_of(song), 3)]
-    row_by_row = decoder.generate_each(jobs, sampling=Sampling())
-    opened = []
-
-    def open_states(rules, *, device):
-        opened.append(device)
-        return FillStates(rules, device=device)
-
-    monkeypatch.setattr("harmonixr_model.engine.decoder.open_masks", open_states)
-    assert decoder.generate_each(jobs, sampling=Sampling()) == row_by_row
-    assert opened
-
-
 def test_more_candidates_than_rows_are_all_answered(decoder, song):
     prompt = prompt_of(song, bars=(4, 4), tracks=(2,))
     answers = decoder.generate(prompt, seeds=range(MAX_ROWS + 3), sampling=Sampling())
@@ -127,22 +112,6 @@ def test_a_prompt_longer_than_the_model_is_refused_with_what_would_work(decoder,
     prompt = prompt_of(song, max_length=1200)
     with pytest.raises(PromptError, match="choose a smaller region"):
         decoder.generate(prompt, seeds=[0], sampling=Sampling())
-
-
-def test_a_cancelled_row_ends_and_the_others_go_on_unchanged(decoder, song):
-    prompt = prompt_of(song)
-    whole = decoder.generate(prompt, seeds=range(4), sampling=Sampling())
-    run = decoder.start([(prompt, seed) for seed in range(4)], sampling=Sampling())
-    for _ in range(5):
-        run.step()
-    run.cancel(1)
-    while not run.finished:
-        run.step()
-    answers = run.results()
-    assert answers[1] is None
-    assert [a.tokens for i, a in enumerate(answers) if i != 1 and a] == [
-        w.tokens for i, w in enumerate(whole) if i != 1
-    ]
 
 
 @pytest.mark.parametrize(
