@@ -54,6 +54,8 @@ class Batch:
         for row in self.rows:
             del row.pending[:MAX_CHUNK]
         places = [place for place, row in enumerate(self.rows) if not row.pending]
+        if not places:
+            return []
         if len(places) < len(self.rows):
             logits_RV = logits_RV[places]
         closed = []

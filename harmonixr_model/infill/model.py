@@ -97,10 +97,8 @@ class InfillTransformer(nn.Module):
 
         `cache.copy_row` then gives the same prefix to further candidates.
         """
-        x_1PC = self.embedding(tokens_1P, coordinates_1P3)
-        for x_1PC in self._prefill_layers(x_1PC, cache, row):  # noqa: B007  the last one is used
-            pass
-        return self.embedding.logits(self.norm(x_1PC[0, -1]))
+        *_, last_1PC = self._prefill_layers(self.embedding(tokens_1P, coordinates_1P3), cache, row)
+        return self.embedding.logits(self.norm(last_1PC[0, -1]))
 
     @torch.inference_mode()
     def prefill_by_layer(

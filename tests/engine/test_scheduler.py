@@ -1,4 +1,4 @@
-"""The loop's promises: fills as if alone, first come first served within bounds, and nothing that takes others along."""
+"""The loop's promises: fills as if alone, first come first served within bounds, no request takes others along."""
 
 import asyncio
 import threading
