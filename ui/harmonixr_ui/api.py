@@ -65,6 +65,10 @@ class Api:
 
     async def _call(self, use: Callable[[Client], Result]) -> Result:
         def once() -> Result:
+    async def leaderboard_page(self, study: str | None) -> str:
+        """Return what was judged so far as an HTML page."""
+        return await self._call(lambda client: client.leaderboard_page(study=study))
+
             with self._connect() as client:
                 return use(client)
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TypeVar
+from urllib.parse import urlencode
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -166,6 +167,11 @@ class Client:
     def models(self) -> ModelsResponse:
         """Return the models there are."""
         return _read(ModelsResponse, self._send("GET", "/v1/models"))
+
+    def leaderboard_page(self, *, study: str | None = None) -> str:
+        """Return what was judged so far, in one study or pool or in all, as an HTML page."""
+        query = f"?{urlencode({'study': study})}" if study else ""
+        return self._send("GET", f"/v1/leaderboard/page{query}").text
 
     def is_ready(self) -> bool:
         """Return whether the service can decode a token now; raises ServiceError when waiting will not help."""

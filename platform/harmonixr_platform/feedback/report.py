@@ -150,6 +150,8 @@ def _model(standing: Standing) -> dict[str, Any]:
 
 def _quality(quality: RaterQuality) -> dict[str, Any]:
     content = asdict(quality)
+    # Enough to tell raters apart, too little to look one up.
+    content["rater"] = quality.rater[:8]
     content["flags"] = [dict(flag) for flag in content["flags"]]
     return content
 

@@ -104,9 +104,9 @@ class Stages:
         """Return what to sound for an audio token of a comparison."""
         return cast(Excerpt, await self._call("Feedback", "excerpt", token))
 
-    async def leaderboard(self) -> dict[str, Any]:
-        """Return the models ranked by what was judged."""
-        return cast("dict[str, Any]", await self._call("Feedback", "leaderboard"))
+    async def leaderboard(self, study: str | None = None) -> dict[str, Any]:
+        """Return the models ranked by what was judged, in one study or pool or in all."""
+        return cast("dict[str, Any]", await self._call("Feedback", "leaderboard", study))
 
 
 def local_call(stages: Mapping[str, object]) -> Call:
