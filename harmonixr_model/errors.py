@@ -7,7 +7,10 @@ HarmonixrError
 ├── PromptError        the region and its context do not fit the model
 ├── TokenError         tokens or token text that break the vocabulary, the layout or the grammar
 ├── CheckpointError    the weights cannot be read, or were made for another vocabulary
-└── CorpusError        a corpus on disk is missing, damaged or of another version
+├── CorpusError        a corpus on disk is missing, damaged or of another version
+├── EngineBusy         more waits to be decoded than the engine takes, or it is closing
+├── DeadlinePassed     a fill was not ready in the time it was given
+└── FillCancelled      a fill was given up before it was ready
 """
 
 
@@ -41,3 +44,15 @@ class CheckpointError(HarmonixrError):
 
 class CorpusError(HarmonixrError):
     """A corpus on disk is missing, damaged or of another version."""
+
+
+class EngineBusy(HarmonixrError):
+    """More waits to be decoded than the engine takes, or it is closing: ask again later."""
+
+
+class DeadlinePassed(HarmonixrError):
+    """A fill was not ready in the time it was given."""
+
+
+class FillCancelled(HarmonixrError):
+    """A fill was given up before it was ready."""

@@ -8,6 +8,8 @@ predicts the first of the fill.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -96,11 +98,22 @@ class InfillTransformer(nn.Module):
 
         `cache.copy_row` then gives the same prefix to further candidates.
         """
-        by = rotation(torch.arange(tokens_1P.shape[1], device=tokens_1P.device), self.config.head_width)
-        x_1PC = self.embedding(tokens_1P, coordinates_1P3)
+        *_, last_1PC = self._prefill_layers(self.embedding(tokens_1P, coordinates_1P3), cache, row)
+        return self.embedding.logits(self.norm(last_1PC[0, -1]))
+
+    @torch.inference_mode()
+    def prefill_by_layer(
+        self, tokens_1P: Tensor, coordinates_1P3: Tensor, cache: Cache, row: int = 0
+    ) -> Iterator[None]:
+        """Read a prefix as `prefill` does and give way after each layer, so that others need not wait for all."""
+        for _ in self._prefill_layers(self.embedding(tokens_1P, coordinates_1P3), cache, row):
+            yield
+
+    def _prefill_layers(self, x_1PC: Tensor, cache: Cache, row: int) -> Iterator[Tensor]:
+        by = rotation(torch.arange(x_1PC.shape[1], device=x_1PC.device), self.config.head_width)
         for block, layer in zip(self.layers(), cache.layers, strict=True):
             x_1PC = block.prefill(x_1PC, by, layer, row=row)
-        return self.embedding.logits(self.norm(x_1PC[0, -1]))
+            yield x_1PC
 
     @torch.inference_mode()
     def extend(self, tokens_RT: Tensor, coordinates_RT3: Tensor, positions_R: Tensor, cache: Cache) -> Tensor:

@@ -19,13 +19,14 @@ from harmonixr_model.music.transforms import clip
 # C channels (2), N samples
 # A little under full scale, so that no player's resampling clips.
 PEAK = 0.9
+SAMPLE_RATE = 44_100
 # Time for the last notes to ring out when the end is left open.
 TAIL_S = 1.5
 MAX_SECONDS = 1800.0
 
 
 def render(
-    score: Score, *, start_s: float = 0.0, end_s: float | None = None, sample_rate: int = 44_100
+    score: Score, *, start_s: float = 0.0, end_s: float | None = None, sample_rate: int = SAMPLE_RATE
 ) -> NDArray[np.float32]:
     """Return float32 [2, N] of the stretch [start_s, end_s) of the score, its peak at 0.9; silence stays silence.
 
@@ -53,7 +54,7 @@ def render(
     return audio_CN * np.float32(PEAK / peak) if peak > 0 else audio_CN
 
 
-def wav_bytes(audio_CN: NDArray[np.float32], sample_rate: int = 44_100) -> bytes:
+def wav_bytes(audio_CN: NDArray[np.float32], sample_rate: int = SAMPLE_RATE) -> bytes:
     """Return a 16-bit WAV file of float audio [C, N] in -1..1."""
     samples_NC = np.round(np.clip(audio_CN.T, -1, 1) * 32_767).astype("<i2")
     buffer = io.BytesIO()

@@ -90,6 +90,12 @@ class Cache:
             layer.keys[index, :, :length] = layer.keys[source, :, :length].clone()
             layer.values[index, :, :length] = layer.values[source, :, :length].clone()
 
+    def copy_in(self, row: int, other: Cache, *, length: int) -> None:
+        """Copy the first `length` tokens of another cache's only row into a row of this one."""
+        for layer, source in zip(self.layers, other.layers, strict=True):
+            layer.keys[row, :, :length] = source.keys[0, :, :length]
+            layer.values[row, :, :length] = source.values[0, :, :length]
+
 
 def new_cache(
     layers: int, rows: int, *, heads: int, max_length: int, head_width: int, dtype: torch.dtype, device: torch.device

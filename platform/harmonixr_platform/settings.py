@@ -62,9 +62,13 @@ class Settings(BaseSettings):
         SecretStr(""), description="keys raters' pseudonyms and signs tokens; empty: made once and kept in state_dir"
     )
     comparison_ttl_s: Annotated[int, Field(ge=60)] = Field(86_400, description="how long a comparison may be answered")
+    rater_per_minute: Annotated[int, Field(ge=0)] = Field(
+        120, description="comparisons, and as many judgments, that one rater key may send a minute; 0: any number"
+    )
     api_keys: SecretStr = Field(
         SecretStr(""), description="keys the API asks for, with commas; empty: it asks for none"
     )
+    api_key: SecretStr = Field(SecretStr(""), description="the key that our own pages show to the API")
     host: str = Field("127.0.0.1", description="what our own listeners bind to")
     api_port: Port = 8000
     ui_port: Port = 7860

@@ -8,53 +8,28 @@ import torch
 from harmonixr_model.engine.decoder import MAX_ROWS, Decoder
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.errors import ControlError, PromptError
-from harmonixr_model.infill.config import InfillConfig
-from harmonixr_model.infill.fill_states import FillStates
-from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.music.compose import compose_song
-from harmonixr_model.music.region import Region
-from harmonixr_model.music.song import Song
-from harmonixr_model.session import FillSession
 from harmonixr_model.tokens.grammar import FillGrammar, HardLimits, check_fill
 from harmonixr_model.tokens.infill import coordinates_of
 from harmonixr_model.tokens.vocab import VOCAB
 
-torch.set_num_threads(1)
-CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700)
 EOS = VOCAB.id("EOS")
 
 
 @pytest.fixture(scope="module")
-def decoder():
-    torch.manual_seed(0)
-    model = InfillTransformer(CONFIG)
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.2)
-    return Decoder(model)
+def decoder(tiny_model):
+    return Decoder(tiny_model)
 
 
-@pytest.fixture(scope="module")
-def song():
-    return Song.parse(compose_song(3, bars=16))
-
-
-def prompt_of(song, *, bars=(4, 5), tracks=(0, 1), limits=None, max_length=CONFIG.max_length):
-    region = Region.bars(song.score, *bars, tracks)
-    prompt = FillSession(song, region, max_length=max_length, limits=limits).next_prompt()
-    assert prompt is not None
-    return prompt
-
-
-def test_every_fill_keeps_the_grammar_and_ends(decoder, song):
-    prompt = prompt_of(song, limits=HardLimits(max_polyphony=2, scale=(0, 2, 4, 5, 7, 9, 11), min_notes_per_bar=2))
+def test_every_fill_keeps_the_grammar_and_ends(decoder, prompt_of):
+    prompt = prompt_of(limits=HardLimits(max_polyphony=2, scale=(0, 2, 4, 5, 7, 9, 11), min_notes_per_bar=2))
     for generated in decoder.generate(prompt, seeds=range(8), sampling=Sampling(top_p=1.0)):
         check_fill(prompt, generated.tokens)
         assert generated.tokens[-1] == EOS
         assert len(generated.tokens) <= prompt.rules.max_tokens
 
 
-def test_the_same_seed_gives_the_same_fill_alone_and_in_any_batch(decoder, song):
-    prompt = prompt_of(song)
+def test_the_same_seed_gives_the_same_fill_alone_and_in_any_batch(decoder, prompt_of):
+    prompt = prompt_of()
     together = decoder.generate(prompt, seeds=range(8), sampling=Sampling())
     alone = [decoder.generate(prompt, seeds=[seed], sampling=Sampling())[0] for seed in range(8)]
     backwards = decoder.generate(prompt, seeds=range(7, -1, -1), sampling=Sampling())[::-1]
@@ -64,30 +39,23 @@ def test_the_same_seed_gives_the_same_fill_alone_and_in_any_batch(decoder, song)
         assert one.log_probability == pytest.approx(other.log_probability, abs=1e-2)
 
 
-def test_prompts_side_by_side_answer_as_they_do_alone(decoder, song):
-    prompts = [prompt_of(song), prompt_of(song, bars=(9, 9), tracks=(2, 3)), prompt_of(song, bars=(0, 1))]
+def test_prompts_side_by_side_answer_as_they_do_alone(decoder, prompt_of):
+    prompts = [prompt_of(), prompt_of(bars=(9, 9), tracks=(2, 3)), prompt_of(bars=(0, 1))]
     jobs = [(prompts[i % 3], 100 + i) for i in range(7)]
     together = decoder.generate_each(jobs, sampling=Sampling())
     alone = [decoder.generate(prompt, seeds=[seed], sampling=Sampling())[0] for prompt, seed in jobs]
     assert [g.tokens for g in together] == [g.tokens for g in alone]
 
 
-def test_both_kinds_of_masks_draw_the_same_fills(decoder, song, monkeypatch):
-    jobs = [(prompt_of(song), 1), (prompt_of(song, bars=(9, 9), tracks=(2, 3)), 2), (prompt_of(song), 3)]
-    row_by_row = decoder.generate_each(jobs, sampling=Sampling())
-    opened = []
-
-    def open_states(rules, *, device):
-        opened.append(device)
-        return FillStates(rules, device=device)
-
-    monkeypatch.setattr("harmonixr_model.engine.decoder.open_masks", open_states)
-    assert decoder.generate_each(jobs, sampling=Sampling()) == row_by_row
-    assert opened
+def test_forced_tokens_fed_in_small_chunks_change_nothing(decoder, prompt_of, monkeypatch):
+    jobs = [(prompt_of(), 1), (prompt_of(bars=(9, 9), tracks=(2, 3)), 2)]
+    whole = decoder.generate_each(jobs, sampling=Sampling())
+    monkeypatch.setattr("harmonixr_model.engine.batch.MAX_CHUNK", 2)
+    assert [g.tokens for g in decoder.generate_each(jobs, sampling=Sampling())] == [g.tokens for g in whole]
 
 
-def test_more_candidates_than_rows_are_all_answered(decoder, song):
-    prompt = prompt_of(song, bars=(4, 4), tracks=(2,))
+def test_more_candidates_than_rows_are_all_answered(decoder, prompt_of):
+    prompt = prompt_of(bars=(4, 4), tracks=(2,))
     answers = decoder.generate(prompt, seeds=range(MAX_ROWS + 3), sampling=Sampling())
     last = decoder.generate(prompt, seeds=[MAX_ROWS + 2], sampling=Sampling())
     assert len(answers) == MAX_ROWS + 3
@@ -95,9 +63,9 @@ def test_more_candidates_than_rows_are_all_answered(decoder, song):
 
 
 @torch.inference_mode()
-def test_decoding_says_what_the_model_says_without_a_cache(decoder, song):
+def test_decoding_says_what_the_model_says_without_a_cache(decoder, prompt_of):
     """Greedy decoding token by token over the whole sequence gives the same fill and the same log probability."""
-    prompt = prompt_of(song, bars=(4, 4), tracks=(0,))
+    prompt = prompt_of(bars=(4, 4), tracks=(0,))
     generated = decoder.generate(prompt, seeds=[0], sampling=Sampling(temperature=0))[0]
     tokens = torch.tensor([[*prompt.prefix.tolist(), *generated.tokens]])
     fill_coordinates = torch.from_numpy(coordinates_of(prompt, generated.tokens)).long()
@@ -114,8 +82,8 @@ def test_decoding_says_what_the_model_says_without_a_cache(decoder, song):
     assert generated.log_probability == pytest.approx(total, abs=1e-3)
 
 
-def test_a_budget_that_runs_out_closes_the_fill_in_time(decoder, song):
-    prompt = prompt_of(song)
+def test_a_budget_that_runs_out_closes_the_fill_in_time(decoder, prompt_of):
+    prompt = prompt_of()
     prompt = replace(prompt, rules=replace(prompt.rules, max_tokens=45))
     generated = decoder.generate(prompt, seeds=range(6), sampling=Sampling(temperature=3, top_p=1.0))
     assert 35 < max(len(g.tokens) for g in generated) <= 45
@@ -123,26 +91,10 @@ def test_a_budget_that_runs_out_closes_the_fill_in_time(decoder, song):
         check_fill(prompt, g.tokens)
 
 
-def test_a_prompt_longer_than_the_model_is_refused_with_what_would_work(decoder, song):
-    prompt = prompt_of(song, max_length=1200)
+def test_a_prompt_longer_than_the_model_is_refused_with_what_would_work(decoder, prompt_of):
+    prompt = prompt_of(max_length=1200)
     with pytest.raises(PromptError, match="choose a smaller region"):
         decoder.generate(prompt, seeds=[0], sampling=Sampling())
-
-
-def test_a_cancelled_row_ends_and_the_others_go_on_unchanged(decoder, song):
-    prompt = prompt_of(song)
-    whole = decoder.generate(prompt, seeds=range(4), sampling=Sampling())
-    run = decoder.start([(prompt, seed) for seed in range(4)], sampling=Sampling())
-    for _ in range(5):
-        run.step()
-    run.cancel(1)
-    while not run.finished:
-        run.step()
-    answers = run.results()
-    assert answers[1] is None
-    assert [a.tokens for i, a in enumerate(answers) if i != 1 and a] == [
-        w.tokens for i, w in enumerate(whole) if i != 1
-    ]
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,11 @@ class Lab:
         judgment_id: str | None = None,
         **more: object,
     ) -> JudgmentRequest:
+        # Both fills heard to the end, and the time that takes.
+        heard = [(view.start_s, view.end_s)]
+        self.clock.pass_(seconds=2 * (view.end_s - view.start_s))
         content = {
+            "listening": {"intervals_a": heard, "intervals_b": heard},
             "judgment_id": judgment_id or secrets.token_hex(8),
             "comparison_id": view.comparison_id,
             "token": view.token,

@@ -17,7 +17,7 @@ from harmonixr_platform.stores.streams import answers
 def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lab: Any) -> Path:
     """A state folder with three judgments that nobody has moved."""
     monkeypatch.setenv("HARMONIXR_STATE_DIR", str(tmp_path / "state"))
-    lab.service = FeedbackService.open(Settings())
+    lab.service = FeedbackService.open(Settings(), now=lab.clock)
     lab.fill_pool(2)
     for choice in ("a", "b", "tie"):
         lab.judge(choice)

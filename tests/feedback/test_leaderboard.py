@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harmonixr_platform.feedback.leaderboard import Vote, standings, win_matrix
+from harmonixr_platform.feedback.leaderboard import Disconnected, Standing, Vote, standings
 from harmonixr_platform.feedback.mover import Mover
 from harmonixr_platform.feedback.reader import read_feedback
-from harmonixr_platform.feedback.report import report, report_text
+from harmonixr_platform.feedback.report import report
+from harmonixr_platform.feedback.report_text import report_text
 
 
 def _votes(strengths: dict[str, float], count: int, *, tie: float = 0.5, seed: int = 0, raters: int = 20) -> list[Vote]:
@@ -29,12 +30,14 @@ def test_the_strengths_that_made_the_votes_are_found() -> None:
     assert [standing.model for standing in found] == ["strong", "middle", "weak"]
     for standing in found:
         assert standing.strength == pytest.approx(truth[standing.model], abs=0.12)
+        assert standing.low is not None
+        assert standing.high is not None
         assert standing.low <= standing.strength <= standing.high
 
 
 def test_two_models_alone_give_the_log_odds_of_their_wins() -> None:
     votes = [Vote("a", "b", 0, "r")] * 300 + [Vote("b", "a", 0, "r")] * 100
-    best, other = standings(votes, draws=0)
+    best, other = standings(votes, draws=5)
     assert best.strength - other.strength == pytest.approx(np.log(3), abs=0.01)
 
 
@@ -47,13 +50,25 @@ def test_a_model_that_always_wins_has_a_finite_strength() -> None:
 def test_raters_who_disagree_widen_the_interval() -> None:
     agreeing = [Vote("a", "b", int(i % 2), f"rater-{i % 7}") for i in range(200)]
     opposed = [Vote("a", "b", int(i % 6 < 3), f"rater-{i % 6}") for i in range(200)]
-    widths = [standings(votes)[0].high - standings(votes)[0].low for votes in (agreeing, opposed)]
+    widths = [_width(standings(votes)[0]) for votes in (agreeing, opposed)]
     assert widths[1] > 3 * widths[0]
 
 
-def test_ties_are_half_a_win_each_in_the_matrix() -> None:
-    wins = win_matrix([Vote("a", "b", 2, "r"), Vote("b", "a", 0, "r")])
-    assert wins == {"a": {"a": 0.0, "b": 0.5}, "b": {"a": 1.5, "b": 0.0}}
+def _width(standing: Standing) -> float:
+    assert standing.low is not None
+    assert standing.high is not None
+    return standing.high - standing.low
+
+
+def test_one_rater_alone_gives_no_interval() -> None:
+    (best, _) = standings([Vote("a", "b", i % 2, "r") for i in range(20)])
+    assert (best.low, best.high) == (None, None)
+
+
+def test_models_that_nothing_compares_are_not_ranked_and_named() -> None:
+    votes = [Vote("a", "b", 0, "r"), Vote("x", "y", 1, "s")]
+    with pytest.raises(Disconnected, match=r"\{a, b\} from \{x, y\}"):
+        standings(votes)
 
 
 def test_without_votes_there_is_no_ranking_and_the_report_says_so(lab: Any) -> None:

@@ -228,7 +228,7 @@ def test_kill_9_of_redis_under_votes_and_movers_loses_nothing_acknowledged(
     stop = threading.Event()
     with EmbeddedRedis(tmp_path / "state", binary=binary) as server:
         stream = RecordStream(server)
-        lab.service = FeedbackService(stream, lab.store, secret=b"secret")
+        lab.service = FeedbackService(stream, lab.store, secret=b"secret", now=lab.clock)
         lab.fill_pool(2)
         acknowledged: list[str] = []
         views = [lab.ask(f"rater-number-{i}") for i in range(60)]

@@ -29,7 +29,7 @@ from harmonixr_platform.stores.streams import FixedAddress, RecordStream
 def test_a_judgment_is_stored_once_and_its_receipt_names_what_was_heard(lab: Any) -> None:
     (pair,) = lab.fill_pool(1)
     view = lab.ask()
-    answer = lab.answer(view, "b", strength=2, listening={"heard_a": 1, "heard_b": 0.5, "seconds": 9})
+    answer = lab.answer(view, "b", strength=2, tags=["seam"], comment=" abrupt ")
     receipt = lab.service.record_judgment(answer)
     assert (receipt.stored, receipt.duplicate) == (True, False)
     models = {view.a.midi_base64: receipt.model_a, view.b.midi_base64: receipt.model_b}
@@ -67,10 +67,11 @@ def test_audio_tokens_lead_to_what_each_side_sounds_like_and_to_nothing_else(lab
     view = lab.ask()
     tokens = [url.rpartition("/")[2] for url in (view.a.audio_url, view.b.audio_url, view.context_audio_url)]
     heard = [lab.service.audio(token) for token in tokens]
-    expected = [view.a.midi_base64, view.b.midi_base64, view.context_base64]
-    assert [base64.b64encode(source.midi).decode() for source in heard] == expected
-    assert {source.start_s for source in heard} == {view.audio_start_s}
-    assert all(source.end_s >= view.end_s for source in heard)
+    expected = [base64.b64decode(midi) for midi in (view.a.midi_base64, view.b.midi_base64, view.context_base64)]
+    assert [source.midi for source in heard] == expected
+    assert [{source.midi, *source.beside} for source in heard] == [set(expected)] * 3
+    assert {(source.start_s, source.end_s) for source in heard} == {(view.audio_start_s, view.audio_end_s)}
+    assert view.audio_end_s >= view.end_s
     forged = tokens[0][:-1] + ("0" if tokens[0][-1] != "0" else "1")
     for token in (forged, "", "../etc", tokens[0].replace(tokens[0][32], "c", 1)):
         with pytest.raises(BadToken):
@@ -200,12 +201,12 @@ def test_with_redis_away_everything_is_503_at_once_and_says_so(lab: Any) -> None
 
 def test_settings_alone_open_a_service_that_keeps_its_judgments_over_a_restart(tmp_path: Path, lab: Any) -> None:
     settings = Settings(state_dir=tmp_path / "state")
-    service = FeedbackService.open(settings)
+    service = FeedbackService.open(settings, now=lab.clock)
     lab.service = service
     lab.fill_pool(1)
     view = lab.ask()
     service.close()
-    lab.service = FeedbackService.open(settings)
+    lab.service = FeedbackService.open(settings, now=lab.clock)
     assert lab.service.record_judgment(lab.answer(view)).stored
     assert lab.service.backlog().length == 2
     assert lab.service.durability_faults() == []

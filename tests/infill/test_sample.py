@@ -3,15 +3,22 @@
 import pytest
 import torch
 
-from harmonixr_model.infill.sample import keep_top, row_generator, sample
+from harmonixr_model.infill.sample import keep_top, sample, uniforms
 
 torch.set_num_threads(1)
 VOCABULARY = 12
 
 
 def draw(logits, allowed, *, seeds, temperature=1.0, top_k=0, top_p=1.0):
-    generators = [row_generator(seed) for seed in seeds]
-    return sample(logits, allowed, generators=generators, temperature=temperature, top_k=top_k, top_p=top_p)
+    rows = len(logits)
+    return sample(
+        logits,
+        allowed,
+        uniform_R=torch.cat([uniforms(seed, 1) for seed in seeds]),
+        temperature_R=torch.full((rows,), float(temperature)),
+        top_k_R=torch.full((rows,), top_k),
+        top_p_R=torch.full((rows,), top_p),
+    )
 
 
 def random_rows(rows, *, seed=0):
@@ -80,10 +87,30 @@ def test_another_seed_draws_something_else():
     assert len(drawn) > 15
 
 
+def test_a_stream_is_the_same_however_far_it_is_read():
+    assert torch.equal(uniforms(7, 300)[:40], uniforms(7, 40))
+    assert not torch.equal(uniforms(7, 40), uniforms(8, 40))
+
+
+def kept(logits, *, top_k, top_p):
+    return torch.isfinite(keep_top(logits, top_k_R=torch.tensor([top_k]), top_p_R=torch.tensor([top_p])))
+
+
 def test_top_k_keeps_k_and_top_p_the_smallest_set_that_reaches_p():
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
-    assert torch.isfinite(keep_top(logits, top_k=2, top_p=1.0)).tolist() == [[True, True, False, False]]
-    assert torch.isfinite(keep_top(logits, top_k=0, top_p=0.79)).tolist() == [[True, True, False, False]]
-    assert torch.isfinite(keep_top(logits, top_k=0, top_p=0.81)).tolist() == [[True, True, True, False]]
-    assert torch.isfinite(keep_top(logits, top_k=0, top_p=1e-9)).tolist() == [[True, False, False, False]]
-    assert torch.isfinite(keep_top(logits, top_k=99, top_p=1.0)).all()
+    assert kept(logits, top_k=2, top_p=1.0).tolist() == [[True, True, False, False]]
+    assert kept(logits, top_k=0, top_p=0.79).tolist() == [[True, True, False, False]]
+    assert kept(logits, top_k=0, top_p=0.81).tolist() == [[True, True, True, False]]
+    assert kept(logits, top_k=0, top_p=1e-9).tolist() == [[True, False, False, False]]
+    assert kept(logits, top_k=99, top_p=1.0).all()
+
+
+def test_each_row_has_its_own_settings():
+    logits, allowed = random_rows(3, seed=5)
+    settings = {"temperature_R": [0.0, 1.0, 2.0], "top_k_R": [0, 2, 0], "top_p_R": [1.0, 1.0, 0.5]}
+    uniform = torch.tensor([0.3, 0.6, 0.9], dtype=torch.float64)
+    together, _ = sample(logits, allowed, uniform_R=uniform, **{k: torch.tensor(v) for k, v in settings.items()})
+    for i in range(3):
+        own = {name: torch.tensor(values[i : i + 1]) for name, values in settings.items()}
+        alone, _ = sample(logits[i : i + 1], allowed[i : i + 1], uniform_R=uniform[i : i + 1], **own)
+        assert together[i] == alone[0]

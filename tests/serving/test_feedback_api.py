@@ -32,6 +32,8 @@ def judgment(comparison, **changes):
         "token": comparison["token"],
         "rater_key": RATER,
         "choice": "a",
+        # A program answers at once: only people must have listened, and be labelled as people.
+        "simulated": True,
     } | changes
 
 

@@ -2,6 +2,8 @@
 
 import math
 import random
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -49,7 +51,11 @@ def settings(tmp_path_factory: pytest.TempPathFactory):
     made = list(build_pool(store, pieces, pool="default", contestants=[contestant], pairs=8, seed=1))
     assert sum(isinstance(pair, Pair) for pair in made) >= 6
     with EmbeddedRedis(state):
-        _judge(FeedbackService.open(settings), rounds=6)
+        # Each look at the clock is a minute later: time enough to have listened.
+        minutes = count()
+        _judge(
+            FeedbackService.open(settings, now=lambda: datetime.now(UTC) + timedelta(minutes=next(minutes))), rounds=6
+        )
         mover = Mover.open(settings)
         while mover.run_once():
             pass
@@ -68,7 +74,9 @@ def _judge(service: FeedbackService, *, rounds: int) -> None:
             view = service.create_comparison(ComparisonRequest(rater_key=rater, pool="default"))
             more = "a" if len(view.a.notes) >= len(view.b.notes) else "b"
             choice = {0: "tie", 1: "both_bad", 2: "skip"}.get(turn, more)
+            heard = [(view.start_s, view.end_s)]
             answer = {
+                "listening": {"intervals_a": heard, "intervals_b": heard},
                 "judgment_id": f"{rater}-{turn}-{rng.randrange(10**6)}",
                 "comparison_id": view.comparison_id,
                 "token": view.token,

@@ -59,6 +59,10 @@ class Api:
         midi = base64.b64decode(request.midi_base64)
         return await self._call(lambda client: client.preview(midi, start_s=request.start_s, end_s=request.end_s))
 
+    async def leaderboard_page(self, study: str | None) -> str:
+        """Return what was judged so far as an HTML page."""
+        return await self._call(lambda client: client.leaderboard_page(study=study))
+
     async def sound(self, token: str) -> bytes:
         """Return the WAV that a token names."""
         return await self._call(lambda client: client.sound(f"/v1/audio/{token}"))

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from harmonixr_ui.api import Api
 from harmonixr_ui.fill import fill_page
 from harmonixr_ui.listen import listen_page
+from harmonixr_ui.report import report_page
 from harmonixr_ui.routes import ASSETS, make_router
 from harmonixr_ui.theme import make_theme
 
@@ -29,6 +30,8 @@ def build(api_url: str, *, pool: str = "default") -> gr.Blocks:
             fill_page(service, blocks)
         with gr.Tab("Listen and judge", id="listen"):
             listen_page(pool)
+        with gr.Tab("What listeners prefer", id="report"):
+            report_page(service)
     return blocks
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harmonixr_platform.cli import feedback_report
+
 if TYPE_CHECKING:
     from harmonixr_platform.feedback.generate import Contestant, Piece
     from harmonixr_platform.settings import Settings
@@ -19,7 +21,7 @@ examples:
   harmonixr feedback pool --name default SONG.mid FOLDER --pairs 40
   harmonixr feedback status
   harmonixr feedback simulate 200 --api http://127.0.0.1:8000
-  harmonixr feedback report
+  harmonixr feedback report --html report.html
   harmonixr feedback export --out judgments.jsonl
 """
 
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("move", help="carry recorded judgments to the object store now")
     actions.add_parser("status", help="what is recorded and not yet moved, and which pools exist")
     report = actions.add_parser("report", help="counts, wins by model version and a ranking")
-    report.add_argument("--json", action="store_true", help="as JSON")
+    feedback_report.add_arguments(report)
     export = actions.add_parser("export", help="write the judgments that stand as JSON lines")
     export.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl", help="where to; '-' for the terminal")
     simulate = actions.add_parser("simulate", help="judge N pairs over HTTP by a formula, labelled as simulated")
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         "pool": _pool,
         "move": _move,
         "status": _status,
-        "report": _report,
+        "report": feedback_report.run,
         "export": _export,
         "simulate": _simulate,
     }
@@ -149,16 +151,6 @@ def _status(_: argparse.Namespace, settings: Settings) -> int:
             print(f"warning: {fault}")
     finally:
         service.close()
-    return 0
-
-
-def _report(args: argparse.Namespace, settings: Settings) -> int:
-    from harmonixr_platform.feedback.reader import read_feedback
-    from harmonixr_platform.feedback.report import report, report_text
-    from harmonixr_platform.stores.objects import open_object_store
-
-    content = report(read_feedback(open_object_store(settings)))
-    print(json.dumps(content, indent=2) if args.json else report_text(content))
     return 0
 
 

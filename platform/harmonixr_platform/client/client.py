@@ -10,9 +10,10 @@ import base64
 import random
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TypeVar
+from urllib.parse import urlencode
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -22,6 +23,7 @@ from harmonixr_platform.schemas import (
     Choice,
     ComparisonRequest,
     ComparisonView,
+    Consent,
     ControlSpec,
     InfillRequest,
     InfillResponse,
@@ -37,6 +39,7 @@ from harmonixr_platform.schemas import (
     RetractionReceipt,
     RetractionRequest,
     SamplingSpec,
+    Tag,
 )
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -113,10 +116,16 @@ class Client:
         rater_key: str,
         listening: Listening | None = None,
         strength: int | None = None,
+        tags: Sequence[Tag] = (),
+        comment: str = "",
+        consent: Consent | None = None,
         simulated: bool = False,
         judgment_id: str | None = None,
     ) -> JudgmentReceipt:
-        """Say which fill is better; when this returns the answer is on disk, once."""
+        """Say which fill is better; when this returns the answer is on disk, once.
+
+        The service takes a verdict only with `listening` that covers enough of both fills, unless it is `simulated`.
+        """
         request = JudgmentRequest(
             judgment_id=judgment_id or secrets.token_hex(16),
             comparison_id=comparison.comparison_id,
@@ -124,7 +133,10 @@ class Client:
             rater_key=rater_key,
             choice=choice,
             strength=strength,
+            tags=tuple(tags),
+            comment=comment,
             listening=listening or Listening(),
+            consent=consent,
             simulated=simulated,
         )
         return self.send_judgment(request)
@@ -155,6 +167,11 @@ class Client:
     def models(self) -> ModelsResponse:
         """Return the models there are."""
         return _read(ModelsResponse, self._send("GET", "/v1/models"))
+
+    def leaderboard_page(self, *, study: str | None = None) -> str:
+        """Return what was judged so far, in one study or pool or in all, as an HTML page."""
+        query = f"?{urlencode({'study': study})}" if study else ""
+        return self._send("GET", f"/v1/leaderboard/page{query}").text
 
     def is_ready(self) -> bool:
         """Return whether the service can decode a token now; raises ServiceError when waiting will not help."""

@@ -7,6 +7,7 @@ import re
 import secrets
 from datetime import datetime, timedelta
 
+from harmonixr_platform.feedback.scheduler import Option
 from harmonixr_platform.schemas import Candidate, Comparison, Pair
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -21,16 +22,26 @@ def make_comparison(
     now: datetime,
     ttl: timedelta,
     rng: random.Random,
+    study: str | None = None,
+    option: Option | None = None,
 ) -> Comparison:
-    """Return one presentation of a pair, its sides drawn by a fair coin. Without a pool it is the rater's own gap."""
+    """Return one presentation of a pair. Without a pool it is the rater's own gap.
+
+    Sides are drawn by a fair coin, but for a repeat: there they are the other way round than the first time.
+    """
+    option = option or Option(pair.pair_id)
     return Comparison(
         comparison_id=secrets.token_hex(16),
         pair_id=pair.pair_id,
         rater=rater,
-        swapped=rng.random() < 0.5,
+        swapped=rng.random() < 0.5 if option.swapped_then is None else not option.swapped_then,
         propensity=propensity,
         source="own_prompt" if pool is None else "study",
         pool=pool,
+        study=study,
+        role=option.role,
+        expected=option.expected,
+        repeats=option.repeats,
         created=now,
         expires=now + ttl,
     )

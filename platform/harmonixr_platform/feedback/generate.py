@@ -14,6 +14,7 @@ from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Score
 from harmonixr_model.music.song import Song
+from harmonixr_model.tokens.rules import HardLimits
 from harmonixr_platform.feedback.errors import FeedbackError
 from harmonixr_platform.feedback.pairs import PairStore, make_pair
 from harmonixr_platform.feedback.pool import PoolStore
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 # Different temperatures make fills that differ in kind, which is what a reward model has to learn from.
 TEMPERATURES = (0.8, 1.0, 1.2)
 _MAX_BARS = 4
+# The rest of the band says most about what fits.
+_ONE_TRACK = 0.75
 _REDRAWS = 4
 _GAPS_TRIED = 20
 
@@ -34,8 +37,17 @@ _GAPS_TRIED = 20
 class Fills(Protocol):
     """What is needed of an infiller."""
 
-    def fill(self, song: Song, region: Region, *, n: int, seed: int, sampling: Sampling) -> list[Fill]:
-        """Return fills of a region."""
+    def fill(
+        self,
+        song: Song,
+        region: Region,
+        *,
+        limits: HardLimits | None = None,
+        n: int = 1,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+    ) -> list[Fill]:
+        """Return `n` fills of a region."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +122,20 @@ def _pair(piece: Piece, contestants: Sequence[Contestant], rng: random.Random) -
     raise FeedbackError(f"the model fills {spec.bars} the same way each time, so there is nothing to compare")
 
 
-def random_gap(score: Score, rng: random.Random) -> RegionSpec:
-    """Return a gap of one to four bars that holds notes, on one track or on all."""
+def random_gap(
+    score: Score, rng: random.Random, *, min_bars: int = 1, max_bars: int = _MAX_BARS, one_track: float = _ONE_TRACK
+) -> RegionSpec:
+    """Return a gap of so many bars that holds notes: on one track with the chance `one_track`, else on all."""
     bars = score.bars
     for _ in range(_GAPS_TRIED):
-        length = min(rng.randint(1, _MAX_BARS), len(bars))
+        length = min(rng.randint(min_bars, max_bars), len(bars))
         first = rng.randrange(len(bars) - length + 1)
         start, end = bars[first].start, bars[first + length - 1].end
         sounding = [
             index + 1 for index, track in enumerate(score.tracks) if any(start <= n.onset < end for n in track.notes)
         ]
         if sounding:
-            # One track three times in four: the rest of the band says most about what fits.
-            tracks: list[int | str] | None = [rng.choice(sounding)] if rng.random() < 0.75 else None
+            tracks: list[int | str] | None = [rng.choice(sounding)] if rng.random() < one_track else None
             return RegionSpec(bars=f"{first + 1}-{first + length}", tracks=tracks)
     raise FeedbackError("no bars with notes were found in this song")
 
@@ -137,11 +150,16 @@ def _candidate(song: Song, spec: RegionSpec, contestant: Contestant, rng: random
         seed=seed,
         sampling=Sampling(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p),
     )
+    return candidate_of(fill, contestant, sampling)
+
+
+def candidate_of(fill: Fill, contestant: Contestant, sampling: SamplingSpec) -> Candidate:
+    """Return a fill as one side of a pair."""
     return Candidate(
         model_version=contestant.version,
         checkpoint_sha256=contestant.sha256,
         sampling=sampling,
-        seed=seed,
+        seed=fill.seed,
         tokens=fill.tokens,
         midi_sha256=hashlib.sha256(fill.midi).hexdigest(),
         midi_base64=base64.b64encode(fill.midi).decode(),

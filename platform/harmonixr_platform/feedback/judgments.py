@@ -15,9 +15,11 @@ from harmonixr_platform.feedback.errors import (
     AlreadyJudged,
     BadToken,
     ComparisonExpired,
+    RaterErased,
     UnknownComparison,
     UnknownJudgment,
 )
+from harmonixr_platform.feedback.signing import erased_name
 from harmonixr_platform.schemas import Comparison, Flag, Judgment, Retraction, Tombstone
 from harmonixr_platform.stores.streams import RecordStream
 
@@ -36,12 +38,33 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class PairTally:
-    """How often a pair was shown, and how its judgments fell."""
+    """How often a pair was shown in a role, when last, and how its judgments fell (both bad counts as a tie)."""
 
     shown: int = 0
     first: int = 0
     second: int = 0
     tie: int = 0
+    last_ms: int = 0
+
+    @property
+    def judged(self) -> int:
+        """How many answers there are; a skip is none."""
+        return self.first + self.second + self.tie
+
+    def covered(self, now_ms: int, *, unanswered_ms: int) -> int:
+        """Return how many raters judged it or have it before them now."""
+        return max(self.shown, self.judged) if now_ms - self.last_ms < unanswered_ms else self.judged
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A comparison that a rater was shown; `answered` when a judgment of it stands that is no skip."""
+
+    comparison_id: str
+    pair_id: str
+    role: str
+    swapped: bool
+    answered: bool
 
 
 class JudgmentLog:
@@ -52,19 +75,26 @@ class JudgmentLog:
         self._script = files("harmonixr_platform.feedback").joinpath("record.lua").read_text()
 
     def show(self, comparison: Comparison, *, model_a: str, model_b: str) -> None:
-        """Record that a pair is shown to a rater; a judgment needs it."""
+        """Record that a pair is shown to a rater; a judgment needs it. Raises RaterErased."""
         expires_ms = str(_milliseconds(comparison.expires))
-        arguments = (comparison.pair_id, comparison.rater, "1" if comparison.swapped else "0", expires_ms)
-        self._record("comparison", comparison, comparison, comparison.created, (*arguments, model_a, model_b))
+        swapped = "1" if comparison.swapped else "0"
+        arguments = (comparison.comparison_id, comparison.pair_id, comparison.rater, swapped, comparison.role)
+        status, _, _ = self._record(
+            "comparison", comparison, comparison, comparison.created, (*arguments, expires_ms, model_a, model_b)
+        )
+        if status == "erased":
+            raise _erased()
 
     def judge(self, judgment: Judgment, comparison: Comparison) -> Recorded:
         """Record the answer; the same answer again is a duplicate, another one raises AlreadyJudged.
 
-        Raises also UnknownComparison, ComparisonExpired, BadToken (another rater's comparison).
+        Raises also UnknownComparison, ComparisonExpired, RaterErased, BadToken (another rater's comparison).
         """
         digest = hashlib.sha256(judgment.model_dump_json(exclude={"received"}).encode()).hexdigest()
         arguments = (judgment.judgment_id, judgment.comparison_id, judgment.rater, judgment.choice.value, digest)
         status, a, b = self._record("judgment", judgment, comparison, judgment.received, arguments)
+        if status == "erased":
+            raise _erased()
         if status == "conflict":
             raise AlreadyJudged(f"judgment {judgment.judgment_id} was recorded with another answer; make a new id")
         if status == "judged":
@@ -90,8 +120,9 @@ class JudgmentLog:
         return Recorded(status == "duplicate", a, b)
 
     def append(self, record: Flag | Tombstone) -> Recorded:
-        """Record a flag or an erasure."""
-        status, a, b = self._record("append", record, None, record.received, ())
+        """Record a flag, or an erasure: from then on nothing of the rater is recorded."""
+        action = "erase" if isinstance(record, Tombstone) else "append"
+        status, a, b = self._record(action, record, None, record.received, ())
         return Recorded(status == "duplicate", a, b)
 
     def comparison(self, comparison_id: str) -> Comparison:
@@ -102,16 +133,20 @@ class JudgmentLog:
         return Comparison.model_validate_json(held["record"])
 
     def tally(self, pool: str) -> dict[str, PairTally]:
-        """Return the counts of a pool's pairs that were shown at least once."""
+        """Return the counts of a pool's pairs that were shown at least once; gold pairs and repeats do not count."""
         counts: dict[str, dict[str, int]] = {}
         for field, value in self._stream.read_hash(self._tally_key(pool)).items():
             pair_id, _, name = field.rpartition(":")
             counts.setdefault(pair_id, {})[name] = int(value)
         return {pair_id: PairTally(**fields) for pair_id, fields in counts.items()}
 
-    def seen(self, pool: str, rater: str) -> set[str]:
-        """Return the pairs of a pool that were shown to a rater."""
-        return self._stream.read_set(self._seen_key(pool, rater))
+    def history(self, pool: str, rater: str) -> tuple[Shown, ...]:
+        """Return what a rater was shown of a pool, oldest first."""
+        rows = []
+        for comparison_id, text in self._stream.read_hash(self._history_key(pool, rater)).items():
+            number, pair_id, role, swapped, answered = text.split("|")
+            rows.append((int(number), Shown(comparison_id, pair_id, role, swapped == "1", answered == "1")))
+        return tuple(shown for _, shown in sorted(rows, key=lambda row: row[0]))
 
     def _record(
         self,
@@ -123,12 +158,17 @@ class JudgmentLog:
     ) -> tuple[str, str, str]:
         name = self._stream.name
         pool = (comparison.pool if comparison else None) or "own"
+        role = comparison.role if comparison else "plain"
+        rater = "" if isinstance(record, (Flag, Tombstone)) else record.rater
+        erased = record.rater if isinstance(record, Tombstone) else erased_name(rater)
         keys = (
             name,
             f"{name}:comparison:{comparison.comparison_id if comparison else ''}",
             self._judgment_key(_id_of(record)),
-            self._tally_key(pool),
-            self._seen_key(pool, record.rater if not isinstance(record, Flag) else ""),
+            # Names of pools hold no colon, so the counts of a role stand apart.
+            self._tally_key(pool if role == "plain" else f"{pool}:{role}"),
+            self._history_key(pool, rater),
+            f"{name}:erased:{erased}",
         )
         common = (action, record.model_dump_json(), str(_milliseconds(now)), str(REMEMBER_S * 1000))
         status, a, b = self._stream.run_script(self._script, keys, (*common, *arguments))
@@ -140,8 +180,8 @@ class JudgmentLog:
     def _tally_key(self, pool: str) -> str:
         return f"{self._stream.name}:tally:{pool}"
 
-    def _seen_key(self, pool: str, rater: str) -> str:
-        return f"{self._stream.name}:seen:{pool}:{rater}"
+    def _history_key(self, pool: str, rater: str) -> str:
+        return f"{self._stream.name}:history:{pool}:{rater}"
 
 
 def _id_of(record: Comparison | Judgment | Retraction | Flag | Tombstone) -> str:
@@ -150,9 +190,11 @@ def _id_of(record: Comparison | Judgment | Retraction | Flag | Tombstone) -> str
         return record.judgment_id
     if isinstance(record, Flag):
         return f"flag:{record.flag_id}"
-    if isinstance(record, Tombstone):
-        return f"tombstone:{record.tombstone_id}"
     return ""
+
+
+def _erased() -> RaterErased:
+    return RaterErased("this listener asked to be erased, so nothing is taken under their key; begin with a new one")
 
 
 def _milliseconds(moment: datetime) -> int:

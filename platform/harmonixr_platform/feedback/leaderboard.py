@@ -1,128 +1,99 @@
-"""Which model is preferred: Bradley–Terry with Davidson's ties, intervals by resampling raters. Knows no store.
+"""Judgments as the statistics read them: votes that rank models, answers that rate raters. Knows no store and no maths.
 
-Davidson (1970): with strengths θ and a tie parameter ν, a win of i over j has weight e^θi and a tie ν·e^((θi+θj)/2).
-In (θ, log ν) this is a multinomial logit, so the likelihood is concave and Newton's method finds its one maximum.
-Raters are resampled whole: votes of one rater are not independent, and intervals that take them so are too narrow.
+A vote is one plain answer between fills of two models. Gold pairs and hidden repeats are there to check raters; they
+never count in a ranking.
 """
-
-# M models, P = M + 1 parameters (strengths, log ν), O = 3 outcomes (first, second, tie), G groups of equal comparisons
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from harmonixr_model.tokens.vocab import VOCAB
 from harmonixr_platform.feedback.reader import Judged
+from harmonixr_platform.feedback.statistics.connected import Disconnected
+from harmonixr_platform.feedback.statistics.quality import Answer
+from harmonixr_platform.feedback.statistics.ranking import Standing, rank
+from harmonixr_platform.feedback.statistics.votes import FIRST, SECOND, TIE, Vote, win_matrix
+from harmonixr_platform.schemas import Candidate, Pair
 
-# A little pull towards equal strengths keeps them finite when one model won every time.
-_RIDGE = 0.05
-_STEPS = 50
-_OUTCOMES = {"first": 0, "second": 1, "tie": 2}
+__all__ = [
+    "Disconnected",
+    "Standing",
+    "Vote",
+    "answers_of",
+    "is_vote",
+    "standings",
+    "vote_of",
+    "votes_of",
+    "win_matrix",
+]
+
 MANY_DRAWS = 200
-
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """One answer between two models; `outcome` is 0 (first won), 1 (second won) or 2 (tie)."""
-
-    first: str
-    second: str
-    outcome: int
-    rater: str
+_OUTCOMES = {"first": FIRST, "second": SECOND, "tie": TIE}
+_HOLD = VOCAB.id("HOLD")
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """One model's place. `strength` is in log odds, zero on average, with its 95 % interval."""
+def is_vote(judged: Judged) -> bool:
+    """Return whether an answer ranks two models: decided or a tie, of two models, no repeat and no gold pair."""
+    pair = judged.pair
+    return (
+        judged.outcome in _OUTCOMES
+        and judged.comparison.role == "plain"
+        and pair.first.model_version != pair.second.model_version
+    )
 
-    model: str
-    votes: int
-    strength: float
-    low: float
-    high: float
+
+def vote_of(judged: Judged) -> Vote:
+    """Return an answer for which `is_vote` holds as a vote."""
+    pair = judged.pair
+    return Vote(
+        first=pair.first.model_version,
+        second=pair.second.model_version,
+        outcome=_OUTCOMES[judged.outcome],
+        rater=judged.judgment.rater,
+        side=-1 if judged.comparison.swapped else 1,
+        notes=_note_ratio(pair),
+    )
 
 
 def votes_of(judged: Sequence[Judged]) -> list[Vote]:
-    """Return the answers that rank two models: not both bad or skip, nor two fills of one model."""
+    """Return the answers that rank two models, in their order."""
+    return [vote_of(one) for one in judged if is_vote(one)]
+
+
+def answers_of(judged: Sequence[Judged]) -> list[Answer]:
+    """Return the answers as the rules on raters see them, in their order."""
     return [
-        Vote(j.pair.first.model_version, j.pair.second.model_version, _OUTCOMES[j.outcome], j.judgment.rater)
-        for j in judged
-        if j.outcome in _OUTCOMES and j.pair.first.model_version != j.pair.second.model_version
+        Answer(
+            answer_id=one.judgment.judgment_id,
+            rater=one.judgment.rater,
+            unit=one.pair.pair_id,
+            choice=one.judgment.choice.value,
+            outcome=one.outcome,
+            expected=one.comparison.expected if one.comparison.role == "gold" else None,
+            heard=min(one.judgment.listening.heard_a, one.judgment.listening.heard_b),
+        )
+        for one in judged
     ]
-
-
-def win_matrix(votes: Sequence[Vote]) -> dict[str, dict[str, float]]:
-    """Return how often the row's model beat the column's; a tie is half a win for each."""
-    models = sorted({model for vote in votes for model in (vote.first, vote.second)})
-    wins = {row: dict.fromkeys(models, 0.0) for row in models}
-    for vote in votes:
-        wins[vote.first][vote.second] += (1.0, 0.0, 0.5)[vote.outcome]
-        wins[vote.second][vote.first] += (0.0, 1.0, 0.5)[vote.outcome]
-    return wins
 
 
 def standings(votes: Sequence[Vote], *, draws: int = MANY_DRAWS, seed: int = 0) -> list[Standing]:
-    """Return the models, strongest first, each with a 95 % interval over raters resampled `draws` times."""
-    models = sorted({model for vote in votes for model in (vote.first, vote.second)})
-    if not models:
-        return []
-    strengths = _strengths(votes, models)
-    by_rater: dict[str, list[Vote]] = {}
-    for vote in votes:
-        by_rater.setdefault(vote.rater, []).append(vote)
-    raters = sorted(by_rater)
-    rng = np.random.default_rng(seed)
-    drawn = [
-        _strengths([vote for i in rng.integers(len(raters), size=len(raters)) for vote in by_rater[raters[i]]], models)
-        for _ in range(draws)
-    ]
-    low, high = np.percentile(np.array(drawn or [strengths]), [2.5, 97.5], axis=0)
-    counts = Counter(model for vote in votes for model in (vote.first, vote.second))
-    found = [
-        Standing(model, counts[model], float(strengths[i]), float(low[i]), float(high[i]))
-        for i, model in enumerate(models)
-    ]
-    return sorted(found, key=lambda standing: -standing.strength)
+    """Return the models, strongest first; empty without votes. Raises Disconnected (see `rank`)."""
+    return list(rank(votes, draws=draws, seed=seed).standings) if votes else []
 
 
-def _strengths(votes: Sequence[Vote], models: Sequence[str]) -> Floats:
-    """Return the maximum-likelihood strengths, centred."""
-    index = {model: i for i, model in enumerate(models)}
-    groups = Counter((index[vote.first], index[vote.second], vote.outcome) for vote in votes)
-    features_GOP = np.zeros((len(groups), 3, len(models) + 1))
-    outcome_G = np.array([outcome for _, _, outcome in groups])
-    weight_G = np.array(list(groups.values()), dtype=float)
-    for g, (first, second, _) in enumerate(groups):
-        features_GOP[g, 0, first] = features_GOP[g, 1, second] = 1
-        features_GOP[g, 2, [first, second]] = 0.5
-        features_GOP[g, 2, -1] = 1
-    value_P = np.zeros(len(models) + 1)
-    for _ in range(_STEPS):
-        step_P = _newton_step(features_GOP, outcome_G, weight_G, value_P)
-        value_P = value_P + step_P
-        if np.abs(step_P).max() < 1e-8:
-            break
-    strengths: Floats = value_P[:-1] - value_P[:-1].mean()
-    return strengths
+def _note_ratio(pair: Pair) -> float:
+    """Return log2 of the first fill's notes over the second's, one more each; 0 where other tokens hide it."""
+    if pair.vocabulary_hash != VOCAB.hash:
+        return 0.0
+    return math.log2((_notes(pair.first) + 1) / (_notes(pair.second) + 1))
 
 
-def _newton_step(features_GOP: Floats, outcome_G: npt.NDArray[np.int64], weight_G: Floats, value_P: Floats) -> Floats:
-    logits_GO = features_GOP @ value_P
-    chance_GO = np.exp(logits_GO - logits_GO.max(axis=1, keepdims=True))
-    chance_GO /= chance_GO.sum(axis=1, keepdims=True)
-    mean_GP = np.einsum("go,gop->gp", chance_GO, features_GOP)
-    seen_GP = features_GOP[np.arange(len(outcome_G)), outcome_G]
-    gradient_P = weight_G @ (seen_GP - mean_GP) - _RIDGE * value_P
-    second_GPP = np.einsum("go,gop,goq->gpq", chance_GO, features_GOP, features_GOP)
-    spread_GPP = second_GPP - mean_GP[:, :, None] * mean_GP[:, None, :]
-    curvature_PP = np.einsum("g,gpq->pq", weight_G, spread_GPP) + _RIDGE * np.eye(len(value_P))
-    step_P = np.linalg.solve(curvature_PP, gradient_P)
-    # Far from the maximum a full step may overshoot; strengths beyond a few units mean nothing anyway.
-    clipped: Floats = np.clip(step_P, -2.0, 2.0)
-    return clipped
+def _notes(candidate: Candidate) -> int:
+    """Count the notes that a fill's tokens begin: each says its pitch once; one held into the gap is not its own."""
+    count = 0
+    for window in candidate.tokens:
+        for before, token in zip((None, *window), window, strict=False):
+            count += token in VOCAB.pitch and before != _HOLD
+    return count

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from harmonixr_platform.feedback.errors import UnknownPair
 from harmonixr_platform.feedback.mover import MANIFESTS, Manifest, unpack
 from harmonixr_platform.feedback.pairs import PairStore
+from harmonixr_platform.feedback.signing import erased_name
 from harmonixr_platform.schemas import Choice, Comparison, Flag, Judgment, Pair, Retraction, Tombstone
 from harmonixr_platform.stores.errors import NotFound, StoreUnavailable
 from harmonixr_platform.stores.objects import ObjectStore
@@ -78,7 +79,7 @@ def read_feedback(store: ObjectStore) -> Feedback:
             continue
         counts["judgments"] += 1
         comparison = comparisons.get(record.comparison_id)
-        if record.rater in erased:
+        if erased_name(record.rater) in erased:
             counts["erased"] += 1
         elif retracted.get(record.judgment_id) == record.rater:
             counts["retracted"] += 1

@@ -1,11 +1,12 @@
 -- The one script that writes feedback. All of it happens or none, and running it again with the same ids changes
 -- nothing, so a client that got no answer may simply ask again.
 --
--- KEYS  1 stream   2 comparison   3 judgment   4 pool's tally   5 pairs this rater has seen
+-- KEYS  1 stream   2 comparison   3 judgment   4 tally of the pool's pairs in this role
+--       5 what this rater was shown of the pool: by comparison, 'number|pair|role|swapped|answered'   6 their erasure
 -- ARGV  1 action   2 record (JSON)   3 now (ms)   4 how long to remember ids after expiry (ms)   5… by action
 -- Answers {status, model a, model b}.
 
-local stream, comparison, judgment, tally, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local stream, comparison, judgment, tally, history, erased = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local action, record, now, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local function count(pair, swapped, choice, step)
@@ -17,20 +18,29 @@ local function count(pair, swapped, choice, step)
   redis.call('HINCRBY', tally, pair .. ':' .. outcome, step)
 end
 
-local function show(pair, rater, swapped, expires, model_a, model_b)
+local function note_answer(comparison_id, answered)
+  local shown = redis.call('HGET', history, comparison_id)
+  if shown then redis.call('HSET', history, comparison_id, string.sub(shown, 1, -2) .. answered) end
+end
+
+local function show(comparison_id, pair, rater, swapped, role, expires, model_a, model_b)
+  if redis.call('EXISTS', erased) == 1 then return {'erased', '', ''} end
   if redis.call('EXISTS', comparison) == 1 then return {'duplicate', model_a, model_b} end
   redis.call('XADD', stream, '*', 'record', record)
   redis.call('HSET', comparison, 'pair', pair, 'rater', rater, 'swapped', swapped, 'expires', expires,
     'model_a', model_a, 'model_b', model_b, 'record', record)
   redis.call('PEXPIREAT', comparison, expires + keep)
   redis.call('HINCRBY', tally, pair .. ':shown', 1)
-  redis.call('SADD', seen, pair)
-  redis.call('PEXPIREAT', seen, expires + keep)
+  redis.call('HSET', tally, pair .. ':last_ms', now)
+  local number = redis.call('HLEN', history)
+  redis.call('HSET', history, comparison_id, table.concat({number, pair, role, swapped, '0'}, '|'))
+  redis.call('PEXPIREAT', history, expires + keep)
   return {'stored', model_a, model_b}
 end
 
 local function judge(judgment_id, comparison_id, rater, choice, digest)
   local shown = redis.call('HMGET', comparison, 'pair', 'rater', 'swapped', 'expires', 'model_a', 'model_b', 'judgment')
+  if redis.call('EXISTS', erased) == 1 then return {'erased', '', ''} end
   if not shown[1] then return {'unknown', '', ''} end
   local held = redis.call('HMGET', judgment, 'comparison', 'digest')
   if held[1] then
@@ -45,11 +55,12 @@ local function judge(judgment_id, comparison_id, rater, choice, digest)
   redis.call('HSET', judgment, 'comparison', comparison_id, 'rater', rater, 'choice', choice, 'digest', digest)
   redis.call('PEXPIREAT', judgment, tonumber(shown[4]) + keep)
   count(shown[1], shown[3], choice, 1)
+  note_answer(comparison_id, choice == 'skip' and '0' or '1')
   return {'stored', shown[5], shown[6]}
 end
 
 local function retract(retraction_id, judgment_id, rater)
-  local held = redis.call('HMGET', judgment, 'rater', 'choice', 'retracted')
+  local held = redis.call('HMGET', judgment, 'rater', 'choice', 'retracted', 'comparison')
   if not held[1] then return {'unknown', '', ''} end
   if held[1] ~= rater then return {'wrong_rater', '', ''} end
   if held[3] then return {'duplicate', '', ''} end
@@ -60,6 +71,7 @@ local function retract(retraction_id, judgment_id, rater)
     -- The comparison is open again: whoever took an answer back may give another.
     redis.call('HDEL', comparison, 'judgment')
     count(shown[1], shown[2], held[2], -1)
+    note_answer(held[4], '0')
   end
   return {'stored', '', ''}
 end
@@ -71,5 +83,13 @@ local function append()
   return {'stored', '', ''}
 end
 
-local actions = {comparison = show, judgment = judge, retraction = retract, append = append}
+-- Never forgotten: whoever was erased must not be written again by a late request.
+local function erase()
+  if redis.call('EXISTS', erased) == 1 then return {'duplicate', '', ''} end
+  redis.call('XADD', stream, '*', 'record', record)
+  redis.call('SET', erased, '1')
+  return {'stored', '', ''}
+end
+
+local actions = {comparison = show, judgment = judge, retraction = retract, append = append, erase = erase}
 return actions[action](unpack(ARGV, 5))

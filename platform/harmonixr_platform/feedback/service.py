@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import random
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,11 +17,16 @@ from typing import TYPE_CHECKING
 
 from harmonixr_platform.feedback.comparisons import could_be_comparison_id, make_comparison, sides
 from harmonixr_platform.feedback.errors import FeedbackError, UnknownComparison
+from harmonixr_platform.feedback.evidence import MIN_HEARD, check_listening
+from harmonixr_platform.feedback.gold import BROKEN
 from harmonixr_platform.feedback.judgments import JudgmentLog
+from harmonixr_platform.feedback.limits import RaterLimit
 from harmonixr_platform.feedback.mover import GROUP
 from harmonixr_platform.feedback.pairs import PairStore
-from harmonixr_platform.feedback.pool import PoolStore, choose_pair
-from harmonixr_platform.feedback.signing import AudioSide, Signer
+from harmonixr_platform.feedback.pool import PoolStore
+from harmonixr_platform.feedback.presenting import Presenter
+from harmonixr_platform.feedback.signing import AudioSide, Signer, erased_name
+from harmonixr_platform.feedback.studies import StudyStore
 from harmonixr_platform.feedback.view import Shown, show_pair
 from harmonixr_platform.schemas import (
     Comparison,
@@ -31,7 +35,9 @@ from harmonixr_platform.schemas import (
     Judgment,
     JudgmentReceipt,
     JudgmentRequest,
+    Listening,
     Pair,
+    Progress,
     Retraction,
     SideView,
     Tombstone,
@@ -43,18 +49,17 @@ if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings
 
 AUDIO_URL = "/v1/audio/{token}"
-# Pools change rarely and listing one is slow on S3.
-_POOL_CACHE_S = 10.0
 _SHOWN_PAIRS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class AudioSource:
-    """What to sound for an audio token."""
+    """What to sound for an audio token, and the other sounds of its comparison, which must be as loud."""
 
     midi: bytes
     start_s: float
     end_s: float
+    beside: tuple[bytes, ...]
 
 
 class FeedbackService:
@@ -67,44 +72,46 @@ class FeedbackService:
         *,
         secret: bytes,
         ttl: timedelta = timedelta(days=1),
+        per_minute: int = 0,
         rng: random.Random | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.pairs = PairStore(store)
         self.pools = PoolStore(store)
+        self.studies = StudyStore(store)
         self._stream = stream
         self._log = JudgmentLog(stream)
+        self._presenter = Presenter(self._log, pools=self.pools, studies=self.studies)
+        self._limit = RaterLimit(stream, per_minute=per_minute)
         self._signer = Signer(secret)
         self._ttl = ttl
         self._rng = rng or random.SystemRandom()
         self._now = now
         # Reading three MIDI files takes longer than all the rest, and pools show the same pairs again and again.
         self._shown = lru_cache(_SHOWN_PAIRS)(self._show)
-        self._listed: dict[str, tuple[float, tuple[str, ...]]] = {}
 
     @classmethod
-    def open(cls, settings: Settings) -> FeedbackService:
+    def open(cls, settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> FeedbackService:
         """Return the service on the stores that the settings name; Redis is met (or started) at the first call."""
         return cls(
             open_stream(settings),
             open_object_store(settings),
             secret=settings.rater_key(),
             ttl=timedelta(seconds=settings.comparison_ttl_s),
+            per_minute=settings.rater_per_minute,
+            now=now,
         )
 
     def create_comparison(self, request: ComparisonRequest, *, own: Pair | None = None) -> ComparisonView:
         """Show a pair of the request's pool, or `own`: two fills just made of the rater's own gap."""
-        rater = self._signer.pseudonym(request.rater_key)
+        rater, now = self._signer.pseudonym(request.rater_key), self._now()
         if request.pool is not None:
-            chosen = choose_pair(
-                self._pool(request.pool),
-                self._log.tally(request.pool),
-                self._log.seen(request.pool, rater),
-                rng=self._rng,
-            )
-            pair, propensity = self.pairs.get(chosen.pair_id), chosen.propensity
+            self._limit.spend("comparison", rater, now=now)
+            found = self._presenter.next(request.pool, rater, now=now, rng=self._rng)
+            option, study, progress = found.chosen.option, found.study, found.progress
+            pair, propensity = self.pairs.get(option.pair_id), found.chosen.propensity
         elif own is not None:
-            pair, propensity = self.pairs.put(own), 1.0
+            pair, propensity, option, study, progress = self.pairs.put(own), 1.0, None, None, None
         else:
             raise FeedbackError("two fills of the caller's gap must be made before they can be compared")
         comparison = make_comparison(
@@ -112,18 +119,25 @@ class FeedbackService:
             rater=rater,
             pool=request.pool,
             propensity=propensity,
-            now=self._now(),
+            now=now,
             ttl=self._ttl,
             rng=self._rng,
+            study=study,
+            option=option,
         )
-        view = self._view(pair, comparison)
-        a, b = sides(pair, comparison)
-        self._log.show(comparison, model_a=a.model_version, model_b=b.model_version)
+        view = self._view(pair, comparison, progress)
+        a, b = _models(pair, comparison)
+        self._log.show(comparison, model_a=a, model_b=b)
         return view
+
+    def admit(self, rater_key: str) -> None:
+        """Count a request for two fills of the rater's own gap, before they are made; raises TooMany."""
+        self._limit.spend("comparison", self._signer.pseudonym(rater_key), now=self._now())
 
     def record_judgment(self, request: JudgmentRequest) -> JudgmentReceipt:
         """Record an answer; when this returns it is on disk. The same request again gives the same receipt."""
-        rater = self._signer.pseudonym(request.rater_key)
+        rater, now = self._signer.pseudonym(request.rater_key), self._now()
+        self._limit.spend("judgment", rater, now=now)
         comparison = self._comparison(request.comparison_id)
         self._signer.check_token(request.token, comparison.comparison_id, rater)
         judgment = Judgment(
@@ -133,9 +147,12 @@ class FeedbackService:
             rater=rater,
             choice=request.choice,
             strength=request.strength,
-            listening=request.listening,
+            tags=tuple(sorted(request.tags)),
+            comment=request.comment.strip(),
+            listening=self._checked(request, comparison, now),
+            consent=request.consent,
             simulated=request.simulated,
-            received=self._now(),
+            received=now,
         )
         recorded = self._log.judge(judgment, comparison)
         return JudgmentReceipt(
@@ -157,9 +174,12 @@ class FeedbackService:
         return self._log.retract(retraction).duplicate
 
     def erase(self, rater_key: str) -> None:
-        """Make readers drop everything this rater ever said."""
-        rater = self._signer.pseudonym(rater_key)
-        self._log.append(Tombstone(tombstone_id=rater, rater=rater, received=self._now()))
+        """Make readers drop everything this rater ever said, and take nothing more from them.
+
+        What is stored of them goes when `harmonixr feedback erase` runs.
+        """
+        name = erased_name(self._signer.pseudonym(rater_key))
+        self._log.append(Tombstone(tombstone_id=name, rater=name, received=self._now()))
 
     def audio(self, token: str) -> AudioSource:
         """Return what to sound for a token of a view; raises BadToken, UnknownComparison."""
@@ -168,9 +188,13 @@ class FeedbackService:
         pair = self.pairs.get(comparison.pair_id)
         shown = self._shown(pair.pair_id)
         a, b = sides(pair, comparison)
-        midi = {"a": a.midi_base64, "b": b.midi_base64}.get(side)
-        data = shown.context if midi is None else base64.b64decode(midi)
-        return AudioSource(data, shown.excerpt.audio_start_s, shown.excerpt.audio_end_s)
+        sounds = {
+            "a": base64.b64decode(a.midi_base64),
+            "b": base64.b64decode(b.midi_base64),
+            "context": shown.context,
+        }
+        midi = sounds.pop(side)
+        return AudioSource(midi, shown.excerpt.audio_start_s, shown.excerpt.audio_end_s, tuple(sounds.values()))
 
     def backlog(self) -> Backlog:
         """Return how many records wait to be moved to objects, and for how long."""
@@ -184,19 +208,26 @@ class FeedbackService:
         """Close the connections; stops an embedded Redis that this service started."""
         self._stream.close()
 
+    def _checked(self, request: JudgmentRequest, comparison: Comparison, now: datetime) -> Listening:
+        """Return the listening evidence as checked. A program hears nothing: what it says stands as it says it."""
+        if request.simulated:
+            return request.listening
+        gap = self._shown(comparison.pair_id).excerpt
+        return check_listening(
+            request.listening,
+            request.choice,
+            start_s=gap.start_s,
+            end_s=gap.end_s,
+            since_shown_s=(now - comparison.created).total_seconds(),
+            min_heard=MIN_HEARD,
+        )
+
     def _comparison(self, comparison_id: str) -> Comparison:
         if not could_be_comparison_id(comparison_id):
             raise UnknownComparison(f"there is no comparison {comparison_id[:64]!r}; ask for a new one")
         return self._log.comparison(comparison_id)
 
-    def _pool(self, name: str) -> tuple[str, ...]:
-        at, pair_ids = self._listed.get(name, (0.0, ()))
-        if not pair_ids or time.monotonic() - at > _POOL_CACHE_S:
-            pair_ids = self.pools.pair_ids(name)
-            self._listed[name] = (time.monotonic(), pair_ids)
-        return pair_ids
-
-    def _view(self, pair: Pair, comparison: Comparison) -> ComparisonView:
+    def _view(self, pair: Pair, comparison: Comparison, progress: Progress | None) -> ComparisonView:
         shown = self._shown(pair.pair_id)
         a, b = sides(pair, comparison)
         notes_a, notes_b = (shown.second, shown.first) if comparison.swapped else (shown.first, shown.second)
@@ -209,6 +240,9 @@ class FeedbackService:
             start_s=shown.excerpt.start_s,
             end_s=shown.excerpt.end_s,
             audio_start_s=shown.excerpt.audio_start_s,
+            audio_end_s=shown.excerpt.audio_end_s,
+            min_heard=MIN_HEARD,
+            progress=progress,
             region=pair.region,
             a=SideView(midi_base64=a.midi_base64, notes=notes_a, audio_url=self._audio_url(comparison, "a")),
             b=SideView(midi_base64=b.midi_base64, notes=notes_b, audio_url=self._audio_url(comparison, "b")),
@@ -219,3 +253,12 @@ class FeedbackService:
 
     def _audio_url(self, comparison: Comparison, side: AudioSide) -> str:
         return AUDIO_URL.format(token=self._signer.audio_token(comparison.comparison_id, side))
+
+
+def _models(pair: Pair, comparison: Comparison) -> tuple[str, str]:
+    """Return what a receipt says of the two sides. That a pair was gold is never told: its fill's model made both."""
+    a, b = (candidate.model_version for candidate in sides(pair, comparison))
+    if comparison.role != "gold":
+        return a, b
+    model = next(version for version in (a, b) if version != BROKEN)
+    return model, model

@@ -20,6 +20,11 @@ _SIDES: dict[str, AudioSide] = {"a": "a", "b": "b", "c": "context"}
 _AUDIO = re.compile(r"([0-9a-f]{32})([abc])([0-9a-f]{32})")
 
 
+def erased_name(rater: str) -> str:
+    """Return what stands for an erased rater: a hash of the pseudonym, which knowing it alone does not give back."""
+    return hashlib.sha256(f"erased:{rater}".encode()).hexdigest()[:32]
+
+
 class Signer:
     """Makes and checks everything that needs the rater secret."""
 

@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse
 
 from harmonixr_model import __version__
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.feedback.report_page import report_html
 from harmonixr_platform.schemas import (
     ComparisonRequest,
     ComparisonView,
@@ -178,8 +180,12 @@ def _add_feedback(api: FastAPI, service: Service, metrics: Metrics) -> None:
         return _json(await service.retract(body), status=201)
 
     @api.get("/v1/leaderboard", responses=_PROBLEMS, summary="Models by what was judged")
-    async def leaderboard() -> dict[str, Any]:
-        return await service.leaderboard()
+    async def leaderboard(study: Annotated[str | None, Query(max_length=128)] = None) -> dict[str, Any]:
+        return await service.leaderboard(study)
+
+    @api.get("/v1/leaderboard/page", responses=_PROBLEMS, response_class=HTMLResponse, summary="The same to look at")
+    async def leaderboard_page(study: Annotated[str | None, Query(max_length=128)] = None) -> HTMLResponse:
+        return HTMLResponse(report_html(await service.leaderboard(study)))
 
 
 def _add_watching(api: FastAPI, service: Service, metrics: Metrics) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from harmonixr_model.music import synth
+from harmonixr_model.music.loudness import match_loudness
 from harmonixr_platform.feedback.view import excerpt as stretch_of
 from harmonixr_platform.schemas import BarView, InfillOptions, InspectResponse, TrackView
 from harmonixr_platform.serving.arguments import ServingArgs
@@ -14,7 +15,7 @@ from harmonixr_platform.serving.messages import Excerpt, Filled, FillTokens
 from harmonixr_platform.serving.sessions import open_session, placed_note, read_song, region_of
 
 # A page asks for one sound several times: for playing, and for the parts of it that a player seeks to.
-_CACHED_SOUNDS = 32
+_CACHED_SOUNDS = 16
 
 
 class Decoding:
@@ -77,11 +78,18 @@ class Decoding:
             ),
         )
 
-    def sound(self, midi: bytes, start_s: float, end_s: float | None) -> bytes:
-        """Return a stretch of a file as WAV; raises RegionError where there is none."""
-        with self._one_renders:
-            return self._rendered(midi, start_s, end_s)
+    def sound(self, midi: bytes, start_s: float, end_s: float | None, beside: tuple[bytes, ...] = ()) -> bytes:
+        """Return a stretch of a file as WAV, as loud as the same stretch of the files beside it.
 
-    def _render(self, midi: bytes, start_s: float, end_s: float | None) -> bytes:
-        score = read_song(midi, self._args.max_midi_bytes).score
-        return synth.wav_bytes(synth.render(score, start_s=start_s, end_s=end_s))
+        Raises RegionError where there is no such stretch.
+        """
+        # All are made at once whichever is asked for first: neither the time it takes nor its level tells them apart.
+        together = tuple(sorted({midi, *beside}))
+        with self._one_renders:
+            return self._rendered(together, start_s, end_s)[midi]
+
+    def _render(self, files: tuple[bytes, ...], start_s: float, end_s: float | None) -> dict[bytes, bytes]:
+        scores = [read_song(midi, self._args.max_midi_bytes).score for midi in files]
+        sounds = [synth.render(score, start_s=start_s, end_s=end_s) for score in scores]
+        matched = match_loudness(sounds, synth.SAMPLE_RATE)
+        return {midi: synth.wav_bytes(sound) for midi, sound in zip(files, matched, strict=True)}

@@ -65,11 +65,11 @@ class Feedback:
     async def excerpt(self, token: str) -> Excerpt:
         """Return what to sound for an audio token."""
         source = await asyncio.to_thread(self._service.audio, token)
-        return Excerpt(source.midi, source.start_s, source.end_s)
+        return Excerpt(source.midi, source.start_s, source.end_s, source.beside)
 
-    async def leaderboard(self) -> dict[str, Any]:
-        """Return the models ranked by what was judged."""
-        return await asyncio.to_thread(lambda: report(read_feedback(self._store)))
+    async def leaderboard(self, study: str | None = None) -> dict[str, Any]:
+        """Return the models ranked by what was judged, in one study or pool or in all."""
+        return await asyncio.to_thread(lambda: report(read_feedback(self._store), study=study))
 
     def stop(self) -> None:
         """End the mover and let go of the stores."""

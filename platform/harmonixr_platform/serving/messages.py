@@ -46,11 +46,12 @@ class Filled:
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """A file and the seconds of it to sound."""
+    """A file and the seconds of it to sound, as loud as the same seconds of the files `beside` it."""
 
     midi: bytes = field(repr=False)
     start_s: float
     end_s: float | None
+    beside: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,9 +108,9 @@ class Service:
         """Return the versions there are."""
         return await self.stages.models()
 
-    async def leaderboard(self) -> dict[str, Any]:
-        """Return the models ranked by what was judged."""
-        return await self.stages.leaderboard()
+    async def leaderboard(self, study: str | None = None) -> dict[str, Any]:
+        """Return the models ranked by what was judged, in one study or pool or in all."""
+        return await self.stages.leaderboard(study)
 
     async def probe(self) -> ModelInfo:
         """Decode a token; return the version that did."""

@@ -77,7 +77,8 @@ class Stages:
 
     async def sound(self, excerpt: Excerpt) -> bytes:
         """Return the excerpt as a WAV file."""
-        return cast(bytes, await self._call("Decoding", "sound", excerpt.midi, excerpt.start_s, excerpt.end_s))
+        stretch = excerpt.midi, excerpt.start_s, excerpt.end_s, excerpt.beside
+        return cast(bytes, await self._call("Decoding", "sound", *stretch))
 
     async def models(self) -> ModelsResponse:
         """Return what the registry holds."""
@@ -103,9 +104,9 @@ class Stages:
         """Return what to sound for an audio token of a comparison."""
         return cast(Excerpt, await self._call("Feedback", "excerpt", token))
 
-    async def leaderboard(self) -> dict[str, Any]:
-        """Return the models ranked by what was judged."""
-        return cast("dict[str, Any]", await self._call("Feedback", "leaderboard"))
+    async def leaderboard(self, study: str | None = None) -> dict[str, Any]:
+        """Return the models ranked by what was judged, in one study or pool or in all."""
+        return cast("dict[str, Any]", await self._call("Feedback", "leaderboard", study))
 
 
 def local_call(stages: Mapping[str, object]) -> Call:

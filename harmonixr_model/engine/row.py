@@ -1,0 +1,72 @@
+"""One candidate while it is being made: what it has said, and what of that the model has not read yet.
+
+Knows the layout of a fill (headers are forced, END closes a cell), no model and no grammar.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harmonixr_model.engine.engine import Generated, Sampling
+from harmonixr_model.tokens.coordinates import CoordinateState
+from harmonixr_model.tokens.infill import InfillPrompt
+from harmonixr_model.tokens.vocab import VOCAB
+
+END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
+
+# A token and where it stands: (token, bar, step, slot).
+Placed = tuple[int, int, int, int, int]
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """A candidate. `cell` is the one being said; `pending` are tokens that the model has not read yet."""
+
+    prompt: InfillPrompt
+    seed: int
+    sampling: Sampling
+    cell: int = -1
+    tokens: list[int] = field(default_factory=list)
+    pending: list[Placed] = field(default_factory=list)
+    log_probability: float = 0.0
+    is_finished: bool = False
+    _coordinates: CoordinateState = field(init=False)
+    _cell_starts: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._coordinates = CoordinateState(self.prompt.gap_bar)
+        self._open_cell()
+
+    @property
+    def position(self) -> int:
+        """How many tokens, the prompt's included, the model has read: where the next one goes."""
+        return len(self.prompt.prefix) + len(self.tokens) - len(self.pending)
+
+    @property
+    def generated(self) -> Generated:
+        """The fill so far; whole once finished."""
+        return Generated(tuple(self.tokens), self.log_probability)
+
+    def take(self, token: int, log_probability: float) -> bool:
+        """Append a drawn token and every one that is forced after it; return whether that closed a cell."""
+        self.log_probability += log_probability
+        self._append(token)
+        if token == END:
+            self._open_cell()
+        return token == END
+
+    def said(self, cell: int) -> tuple[int, ...]:
+        """Return the tokens of a decided cell, its header and END included."""
+        return tuple(self.tokens[self._cell_starts[cell] : self._cell_starts[cell + 1]])
+
+    def _open_cell(self) -> None:
+        headers = self.prompt.headers
+        self.cell += 1
+        self._cell_starts.append(len(self.tokens))
+        self.is_finished = self.cell == len(headers)
+        for token in (EOS,) if self.is_finished else headers[self.cell]:
+            self._append(token)
+
+    def _append(self, token: int) -> None:
+        self.tokens.append(token)
+        self.pending.append((token, *self._coordinates.advance(token)))

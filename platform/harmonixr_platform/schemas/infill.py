@@ -1,0 +1,128 @@
+"""A gap, what may fill it and what did: requests and answers of infilling."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from harmonixr_platform.schemas.base import Strict
+
+TrackName = int | str
+Pitch = Annotated[int, Field(ge=0, le=127)]
+
+
+class Lock(Strict):
+    """A note inside the region that must stay."""
+
+    track: TrackName
+    onset_tick: Annotated[int, Field(ge=0)]
+    pitch: Pitch
+
+
+class RegionSpec(Strict):
+    """Where to fill. Give exactly one of `bars`, `beats`, `ticks` or `continue_bars`."""
+
+    bars: str | None = Field(
+        default=None, description="bars from 1, both ends included, e.g. '9-12' or '5'", examples=["9-12"]
+    )
+    beats: str | None = Field(default=None, description="beats of the song from 1, both ends included, e.g. '33-36'")
+    ticks: tuple[int, int] | None = Field(default=None, description="ticks [start, end)")
+    continue_bars: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None, description="go on past the song's end"
+    )
+    tracks: list[TrackName] | None = Field(default=None, description="numbers from 1 or names; left out: all tracks")
+    pitch_low: Pitch = 0
+    pitch_high: Pitch = 127
+    locks: tuple[Lock, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_stretch(self) -> "RegionSpec":
+        given = [self.bars, self.beats, self.ticks, self.continue_bars]
+        if sum(value is not None for value in given) != 1:
+            raise ValueError("give exactly one of bars, beats, ticks or continue_bars")
+        return self
+
+
+class ControlSpec(Strict):
+    """Hard limits on what a fill may contain; every limit given is kept by every fill."""
+
+    pitch_min: Pitch | None = None
+    pitch_max: Pitch | None = None
+    key: str | None = Field(
+        default=None, description="tonic and mode; notes outside its scale are never made", examples=["C major"]
+    )
+    max_polyphony: Annotated[int, Field(ge=1, le=32)] | None = None
+    min_notes_per_bar: Annotated[int, Field(ge=0, le=256)] | None = None
+    max_notes_per_bar: Annotated[int, Field(ge=0, le=256)] | None = None
+    velocity_min: Annotated[int, Field(ge=1, le=127)] | None = None
+    velocity_max: Annotated[int, Field(ge=1, le=127)] | None = None
+
+
+class SamplingSpec(Strict):
+    """How to draw. The same seed and model version give the same fill."""
+
+    n: Annotated[int, Field(ge=1, le=16)] = 1
+    best_of: Annotated[int, Field(ge=1, le=32)] | None = Field(
+        default=None, description="make this many, keep the n the reward model likes best"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=5)] = 1.0
+    top_k: Annotated[int, Field(ge=0, le=4096)] = 0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.98
+
+    @model_validator(mode="after")
+    def _best_of_covers_n(self) -> "SamplingSpec":
+        if self.best_of is not None and self.best_of < self.n:
+            raise ValueError(f"best_of ({self.best_of}) must be at least n ({self.n})")
+        return self
+
+
+class InfillOptions(Strict):
+    """Everything of an infill request but the MIDI file itself (the `options` field of a multipart request)."""
+
+    region: RegionSpec
+    controls: ControlSpec = ControlSpec()
+    sampling: SamplingSpec = SamplingSpec()
+    model: str = Field(default="champion", description="an alias (champion, challenger) or a version")
+
+
+class InfillRequest(InfillOptions):
+    """One gap to fill."""
+
+    midi_base64: str = Field(description="a standard MIDI file, base64")
+
+
+class PlacedNote(Strict):
+    """A note of a fill, for drawing: seconds and ticks from the start of the song; `track` counts from 1."""
+
+    track: int
+    onset_tick: int
+    duration_ticks: int
+    onset_s: float
+    duration_s: float
+    pitch: Pitch
+    velocity: Annotated[int, Field(ge=1, le=127)]
+
+
+class CandidateView(Strict):
+    """One fill."""
+
+    index: int
+    seed: int
+    midi_base64: str
+    notes: tuple[PlacedNote, ...]
+    tokens: tuple[tuple[int, ...], ...] = Field(description="fill token ids, one list a window of the region")
+    log_probability: float
+    reward: float | None = None
+    audio_url: str | None = None
+
+
+class InfillResponse(Strict):
+    """The fills, best first when a reward model ranked them, and what made them."""
+
+    request_id: str
+    model_version: str
+    checkpoint_sha256: str
+    reward_version: str | None = None
+    seed: int
+    candidates: tuple[CandidateView, ...]
+    timings_ms: dict[str, float]

@@ -1,0 +1,39 @@
+"""A tiny model with random weights, a composed song, and prompts about it."""
+
+import pytest
+import torch
+
+from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.music.compose import compose_song
+from harmonixr_model.music.region import Region
+from harmonixr_model.music.song import Song
+from harmonixr_model.session import FillSession
+
+torch.set_num_threads(1)
+CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700)
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    torch.manual_seed(0)
+    model = InfillTransformer(CONFIG).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    return model
+
+
+@pytest.fixture(scope="session")
+def song():
+    return Song.parse(compose_song(3, bars=16))
+
+
+@pytest.fixture(scope="session")
+def prompt_of(song):
+    def make(*, bars=(4, 5), tracks=(0, 1), limits=None, max_length=CONFIG.max_length):
+        region = Region.bars(song.score, *bars, tracks)
+        prompt = FillSession(song, region, max_length=max_length, limits=limits).next_prompt()
+        assert prompt is not None
+        return prompt
+
+    return make

@@ -1,0 +1,291 @@
+"""The loop's promises: fills as if alone, first come first served within bounds, no request takes others along."""
+
+import asyncio
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from harmonixr_model.engine.batch import Batch
+from harmonixr_model.engine.chooser import PlainChooser
+from harmonixr_model.engine.decoder import Decoder
+from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.engine.runner import EagerRunner
+from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
+from harmonixr_model.engine.ticket import CandidateFinished, CellDecided, Failed, Finished, notes_of
+from harmonixr_model.errors import DeadlinePassed, EngineBusy, FillCancelled, PromptError
+from harmonixr_model.tokens.infill import decode_fill
+
+PLAIN = Sampling()
+
+
+@pytest.fixture
+def open_loop(tiny_model):
+    def make(**limits):
+        limits = LoopLimits(**limits)
+        runner = EagerRunner(tiny_model, rows=limits.rows, length=tiny_model.config.max_length)
+        return EngineLoop(Batch(runner, PlainChooser()), max_length=tiny_model.config.max_length, limits=limits)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def short(prompt_of):
+    return prompt_of(bars=(4, 4), tracks=(2,))
+
+
+def run_out(loop, *tickets, turns=3000):
+    for _ in range(turns):
+        if all(ticket.is_over for ticket in tickets):
+            return
+        loop.turn()
+    pytest.fail("the requests did not end")
+
+
+def events_of(ticket):
+    heard = []
+    ticket.listen(heard.append)
+    return heard
+
+
+def test_requests_with_other_prompts_and_settings_answer_as_they_do_alone(open_loop, tiny_model, prompt_of):
+    asked = [
+        (prompt_of(), (1, 2, 3), PLAIN),
+        (prompt_of(bars=(9, 9), tracks=(2, 3)), (4,), Sampling(temperature=0)),
+        (prompt_of(bars=(0, 1)), (5, 6), Sampling(temperature=1.3, top_k=9, top_p=1.0)),
+    ]
+    loop = open_loop(rows=4)
+    tickets = []
+    for prompt, seeds, sampling in asked:
+        tickets.append(loop.submit(prompt, seeds, sampling))
+        loop.turn()
+    run_out(loop, *tickets)
+    decoder = Decoder(tiny_model)
+    for ticket, (prompt, seeds, sampling) in zip(tickets, asked, strict=True):
+        alone = [decoder.generate(prompt, seeds=[seed], sampling=sampling)[0].tokens for seed in seeds]
+        assert [generated.tokens for generated in ticket.result()] == alone
+
+
+def test_a_thousand_seeds_give_the_same_fill_alone_and_in_a_full_batch(open_loop, prompt_of):
+    prompt = prompt_of(bars=(4, 4), tracks=(2,))
+    prompt = replace(prompt, rules=replace(prompt.rules, max_tokens=16))
+    loop = open_loop(rows=32)
+    seeds = range(1000)
+    together = loop.submit(prompt, seeds, PLAIN)
+    run_out(loop, together)
+    narrow = open_loop(rows=3)
+    other = narrow.submit(prompt, seeds, PLAIN)
+    run_out(narrow, other, turns=9000)
+    tokens = [generated.tokens for generated in together.result()]
+    assert tokens == [generated.tokens for generated in other.result()]
+    alone = open_loop(rows=1)
+    some = alone.submit(prompt, seeds[::20], PLAIN)
+    run_out(alone, some)
+    assert [generated.tokens for generated in some.result()] == tokens[::20]
+    assert len(set(tokens)) > 500
+
+
+def test_every_cell_is_told_as_it_is_decided_and_its_notes_are_those_of_the_fill(open_loop, prompt_of):
+    prompt = prompt_of()
+    loop = open_loop()
+    ticket = loop.submit(prompt, (1, 2), PLAIN)
+    heard = events_of(ticket)
+    run_out(loop, ticket)
+    assert isinstance(heard[-1], Finished)
+    for candidate, generated in enumerate(ticket.result()):
+        own = [e for e in heard if isinstance(e, CellDecided | CandidateFinished) and e.candidate == candidate]
+        cells, [finished] = own[:-1], own[-1:]
+        assert finished == CandidateFinished(candidate, generated)
+        assert [cell.cell for cell in cells] == list(range(len(prompt.cells)))
+        assert [notes_of(prompt, cell) for cell in cells] == decode_fill(prompt, generated.tokens)
+
+
+def test_a_cancelled_request_frees_its_rows_within_a_turn_and_others_go_on_unchanged(open_loop, tiny_model, prompt_of):
+    prompt = prompt_of()
+    loop = open_loop()
+    given_up, kept = loop.submit(prompt, (1, 2), PLAIN), loop.submit(prompt, (3, 4), PLAIN)
+    for _ in range(12):
+        loop.turn()
+    assert loop.stats().running == 4
+    given_up.cancel()
+    loop.turn()
+    assert loop.stats().running == 2
+    with pytest.raises(FillCancelled):
+        given_up.result(0)
+    run_out(loop, kept)
+    alone = Decoder(tiny_model).generate(prompt, seeds=(3, 4), sampling=PLAIN)
+    assert [g.tokens for g in kept.result()] == [g.tokens for g in alone]
+    assert loop.stats().held_tokens == 0
+
+
+def test_a_deadline_that_passes_fails_its_request_alone(open_loop, prompt_of, short):
+    loop = open_loop()
+    late = loop.submit(prompt_of(), (1,), PLAIN, deadline=time.monotonic() + 0.01)
+    waiting = loop.submit(short, (1,), PLAIN, deadline=time.monotonic() - 1)
+    other = loop.submit(short, (2,), PLAIN, deadline=time.monotonic() + 1000)
+    loop.turn()
+    time.sleep(0.02)
+    run_out(loop, late, waiting, other)
+    for ticket in (late, waiting):
+        with pytest.raises(DeadlinePassed, match="ask for less"):
+            ticket.result()
+    assert len(other.result()) == 1
+
+
+def test_the_oldest_request_is_served_first_and_none_passes_it(open_loop, short):
+    loop = open_loop(rows=2)
+    first, second = loop.submit(short, range(4), PLAIN), loop.submit(short, range(4), PLAIN)
+    order = []
+    for name, ticket in (("first", first), ("second", second)):
+        ticket.listen(lambda e, name=name: order.append(name) if isinstance(e, CandidateFinished) else None)
+    run_out(loop, first, second)
+    assert order.index("second") >= 3  # the last of the first may end beside the second's first
+    assert sorted(order) == ["first"] * 4 + ["second"] * 4
+
+
+def test_a_greedy_owner_cannot_starve_another(open_loop, prompt_of, short):
+    loop = open_loop(rows=4, owner_rows=3)
+    greedy = loop.submit(prompt_of(), range(40), PLAIN, owner="greedy")
+    modest = loop.submit(short, (1,), PLAIN, owner="modest")
+    run_out(loop, modest)
+    assert not greedy.is_over
+    assert loop.stats().running == 3
+    greedy.cancel()
+
+
+def test_a_full_queue_refuses_and_takes_again_when_it_has_emptied(open_loop, short):
+    size = len(short.prefix) + short.rules.max_tokens
+    loop = open_loop(rows=1, waiting_tokens=2 * size, owner_waiting_tokens=size)
+    taken = [loop.submit(short, (seed,), PLAIN, owner="one" if seed == 0 else "") for seed in range(2)]
+    with pytest.raises(EngineBusy, match="ask again"):
+        loop.submit(short, (9,), PLAIN)
+    run_out(loop, *taken)
+    first = loop.submit(short, (0,), PLAIN, owner="one")
+    with pytest.raises(EngineBusy, match="your requests"):
+        loop.submit(short, (9,), PLAIN, owner="one")
+    run_out(loop, first)
+
+
+def test_the_cache_never_holds_more_than_its_budget(open_loop, prompt_of):
+    prompt = prompt_of()
+    budget = len(prompt.prefix) + 2 * prompt.rules.max_tokens
+    loop = open_loop(tokens=budget)
+    ticket = loop.submit(prompt, range(5), PLAIN)
+    most = 0
+    while not ticket.is_over:
+        loop.turn()
+        assert loop.stats().held_tokens <= budget
+        most = max(most, loop.stats().running)
+    assert most == 2
+
+
+def test_running_rows_wait_for_one_layer_of_a_prefix_at_most(open_loop, prompt_of, tiny_model, short):
+    loop = open_loop()
+    running = loop.submit(prompt_of(), (1,), PLAIN)
+    loop.turn()
+    loop.submit(short, (1,), PLAIN)
+    layers = tiny_model.config.layers
+    for turn in range(layers + 1):
+        steps = loop.stats().steps
+        assert loop.stats().running == 1
+        loop.turn()
+        assert loop.stats().steps == steps + 1
+        assert loop.stats().reading == (1 if turn < layers else 0)
+    assert loop.stats().running == 2
+    assert not running.is_over
+
+
+def test_a_prompt_longer_than_the_model_is_refused_at_once(open_loop, prompt_of):
+    with pytest.raises(PromptError, match="choose a smaller region"):
+        open_loop().submit(prompt_of(max_length=1200), (1,), PLAIN)
+
+
+def test_a_step_that_fails_fails_what_ran_and_the_loop_goes_on(open_loop, short, monkeypatch):
+    loop = open_loop()
+    doomed = loop.submit(short, (1, 2), PLAIN)
+    for _ in range(4):
+        loop.turn()
+    with monkeypatch.context() as patch:
+        patch.setattr(EagerRunner, "feed", lambda *_: 1 / 0)
+        loop.turn()
+    with pytest.raises(ZeroDivisionError):
+        doomed.result(0)
+    after = loop.submit(short, (1,), PLAIN)
+    run_out(loop, after)
+    assert len(after.result()) == 1
+    assert loop.stats().failures == 1
+
+
+def test_a_listener_that_raises_is_dropped_and_the_fill_is_made(open_loop, short):
+    loop = open_loop()
+    ticket = loop.submit(short, (1,), PLAIN)
+    ticket.listen(lambda event: 1 / 0)
+    run_out(loop, ticket)
+    assert len(ticket.result()) == 1
+
+
+def test_many_threads_ask_one_that_answers_and_closing_finishes_what_was_taken(open_loop, short):
+    loop = open_loop(rows=4)
+    thread = loop.start()
+    answers = {}
+
+    def ask(seed):
+        answers[seed] = loop.generate(short, seeds=[seed], sampling=PLAIN)[0].tokens
+
+    askers = [threading.Thread(target=ask, args=(seed % 3,)) for seed in range(9)]
+    for asker in askers:
+        asker.start()
+    last = loop.submit(short, range(6), PLAIN)
+    loop.close()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert len(last.result(0)) == 6
+    for asker in askers:
+        asker.join(60)
+    for seed, tokens in answers.items():
+        assert last.result()[seed].tokens == tokens
+    with pytest.raises(EngineBusy, match="closing"):
+        loop.submit(short, (1,), PLAIN)
+
+
+def test_closing_without_draining_gives_up_what_runs(open_loop, prompt_of):
+    loop = open_loop()
+    ticket = loop.submit(prompt_of(), range(32), PLAIN)
+    thread = loop.start()
+    loop.close(drain=False)
+    thread.join(60)
+    with pytest.raises(FillCancelled, match="closed"):
+        ticket.result(0)
+
+
+def test_an_event_loop_hears_every_event_and_a_cancelled_waiter_gives_its_request_up(open_loop, prompt_of, short):
+    loop = open_loop()
+    thread = loop.start()
+
+    async def talk():
+        ticket = loop.submit(short, (1,), PLAIN)
+        heard = [event async for event in ticket.events()]
+        waiter = asyncio.create_task(loop.submit(prompt_of(), range(8), PLAIN).wait())
+        await asyncio.sleep(0.05)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        whole = await loop.submit(short, (1,), PLAIN).wait()
+        return heard, whole
+
+    heard, whole = asyncio.run(talk())
+    loop.close()
+    thread.join(60)
+    assert [type(event) for event in heard] == [CellDecided, CandidateFinished, Finished]
+    assert heard[1].generated == whole[0]
+    assert loop.stats().failures == 1
+
+
+def test_failure_is_an_event_too(open_loop, short):
+    loop = open_loop()
+    ticket = loop.submit(short, (1,), PLAIN)
+    ticket.cancel()
+    loop.turn()
+    [failed] = events_of(ticket)
+    assert isinstance(failed, Failed)

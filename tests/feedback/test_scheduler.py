@@ -1,0 +1,158 @@
+"""Which pair is shown next, in which role, and with what chance."""
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harmonixr_platform.feedback.errors import StudyClosed, StudyComplete
+from harmonixr_platform.feedback.judgments import PairTally, Shown
+from harmonixr_platform.feedback.scheduler import Board, Entry, GoldEntry, Option, Rules, chances, schedule
+from harmonixr_platform.feedback.study import Gold, Quotas, Repeats, Scheduling
+from harmonixr_platform.feedback.uncertainty import Posterior
+
+NOW = 10_000_000
+MINUTE = 60_000
+RULES = Rules(
+    quotas=Quotas(raters_per_pair=2, per_rater=50),
+    repeats=Repeats(share=0.2, after=3),
+    gold=Gold(share=0.1),
+    scheduling=Scheduling(epsilon=0.1),
+)
+ENTRIES = [Entry("xy1", "x", "y"), Entry("xy2", "x", "y"), Entry("yz1", "y", "z"), Entry("yz2", "y", "z")]
+
+
+def board(
+    pairs=tuple(ENTRIES), *, gold=(), history=(), last_ms=NOW - 60 * MINUTE, **judged: tuple[int, int, int]
+) -> Board:
+    """A board on which pairs were judged (first, second, tie) times, all of them an hour ago."""
+    tally = {
+        name: PairTally(shown=sum(counts), first=counts[0], second=counts[1], tie=counts[2], last_ms=last_ms)
+        for name, counts in judged.items()
+    }
+    return Board(list(pairs), list(gold), tally, list(history), NOW)
+
+
+def shown(number: int, pair: str = "", role="plain", *, swapped: bool = False, answered: bool = True) -> Shown:
+    return Shown(f"c{number}", pair or f"other{number}", role, swapped, answered)
+
+
+def plain(found: dict[Option, float]) -> dict[str, float]:
+    return {option.pair_id: chance for option, chance in found.items() if option.role == "plain"}
+
+
+def test_a_pair_owed_raters_comes_before_any_new_one_is_opened() -> None:
+    assert set(plain(chances(board(xy1=(1, 0, 0)), RULES))) == {"xy1"}
+    assert set(plain(chances(board(xy1=(1, 1, 0)), RULES))) == {"xy2", "yz1", "yz2"}
+
+
+def test_who_has_heard_the_owed_pair_gets_a_new_one_and_does_not_wait() -> None:
+    found = chances(board(xy1=(1, 0, 0), history=[shown(0, "xy1")]), RULES)
+    assert set(plain(found)) == {"xy2", "yz1", "yz2"}
+
+
+def test_when_all_are_covered_those_heard_least_come_first() -> None:
+    full = {"xy1": (2, 1, 0), "xy2": (1, 1, 0), "yz1": (3, 0, 0), "yz2": (2, 0, 0)}
+    assert set(plain(chances(board(**full), RULES))) == {"xy2", "yz2"}
+
+
+def test_a_pair_on_somebodys_screen_counts_as_covered_until_it_has_stood_there_too_long() -> None:
+    on_screen = {"xy1": PairTally(shown=2, first=1, last_ms=NOW - MINUTE)}
+    now = replace(board(), tally=on_screen)
+    assert "xy1" not in plain(chances(now, RULES))
+    later = replace(now, now_ms=NOW + 31 * MINUTE)
+    assert set(plain(chances(later, RULES))) == {"xy1"}
+
+
+def test_the_arms_known_least_are_heard_more_and_every_open_pair_keeps_a_chance() -> None:
+    seen = {"a": (6, 5, 0), "b": (5, 6, 0)}
+    entries = [Entry("a", "x", "y"), Entry("b", "x", "y"), *ENTRIES]
+    found = plain(chances(board(entries, **seen), RULES))
+    assert set(found) == {"xy1", "xy2", "yz1", "yz2"}
+    assert found["yz1"] == found["yz2"] > 1.5 * found["xy1"]
+    assert min(found.values()) >= 0.1 / 4
+
+
+def test_between_fills_of_one_arm_the_pair_answered_least_is_worth_most() -> None:
+    posterior = Posterior(["x"], {})
+    worth = [posterior.worth("x", "x", answers=n) for n in range(5)]
+    assert worth == sorted(worth, reverse=True)
+
+
+def test_the_posterior_narrows_as_answers_come_and_follows_chains() -> None:
+    before = Posterior(["x", "y", "z"], {})
+    some = Posterior(["x", "y", "z"], {("x", "y"): 20, ("y", "x"): 20, ("y", "z"): 20, ("z", "y"): 20})
+    assert some.deviation("x", "y") < 0.5 * before.deviation("x", "y")
+    assert some.deviation("x", "y") < some.deviation("x", "z") < before.deviation("x", "z")
+    # Forty answers between equals tell 40/4 about their difference, and the priors 1/2: 1 / √10.5.
+    alone = Posterior(["x", "y"], {("x", "y"): 20, ("y", "x"): 20})
+    assert alone.deviation("x", "y") == pytest.approx(10.5**-0.5)
+
+
+def test_a_repeat_is_of_a_pair_answered_long_enough_ago_and_knows_its_sides() -> None:
+    history = [shown(0, "xy1", swapped=True), shown(1, "xy2", answered=False), *(shown(i) for i in range(2, 5))]
+    found = chances(board(history=history), RULES)
+    repeats = {option: chance for option, chance in found.items() if option.role == "repeat"}
+    assert repeats == {Option("xy1", "repeat", repeats="c0", swapped_then=True): 0.2}
+    again = [*history, shown(5, "xy1", role="repeat")]
+    assert all(option.pair_id != "xy1" for option in chances(board(history=again), RULES) if option.role == "repeat")
+
+
+def test_a_gold_pair_comes_with_its_share_and_never_twice() -> None:
+    gold = [GoldEntry("g1", "first"), GoldEntry("g2", "tie")]
+    found = chances(board(gold=gold), RULES)
+    assert found[Option("g1", "gold", expected="first")] == pytest.approx(0.05)
+    found = chances(board(gold=gold, history=[shown(0, "g1", role="gold")]), RULES)
+    assert [(o.pair_id, c) for o, c in found.items() if o.role == "gold"] == [("g2", 0.1)]
+    assert sum(found.values()) == pytest.approx(1)
+
+
+def test_quotas_caps_and_the_studys_end_are_kept() -> None:
+    with pytest.raises(StudyComplete, match="the 50 pairs"):
+        chances(board(history=[shown(i) for i in range(50)]), RULES)
+    capped = replace(RULES, quotas=Quotas(raters_per_pair=1, most_per_pair=1))
+    assert set(plain(chances(board(xy1=(1, 0, 0)), capped))) == {"xy2", "yz1", "yz2"}
+    with pytest.raises(StudyComplete, match="every pair"):
+        chances(board(history=[shown(i, entry.pair_id) for i, entry in enumerate(ENTRIES)]), RULES)
+    with pytest.raises(StudyClosed, match="the 3 judgments"):
+        chances(board(xy1=(1, 1, 1)), replace(RULES, most_judgments=3))
+
+
+def test_in_a_bare_pool_everything_may_be_heard_again() -> None:
+    bare = replace(RULES, again=True)
+    history = [shown(i, entry.pair_id) for i, entry in enumerate(ENTRIES)]
+    assert len(plain(chances(board(history=history), bare))) == 4
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=4, max_size=4),
+    st.lists(st.sampled_from(["xy1", "xy2", "yz1", "g"]), unique=True, max_size=4),
+    st.integers(0, 2**32),
+)
+def test_whatever_the_board_the_chances_sum_to_one_and_never_name_a_pair_heard(counts, heard, seed) -> None:
+    history = [shown(i, pair, role="gold" if pair == "g" else "plain") for i, pair in enumerate(heard)]
+    now = board(
+        gold=[GoldEntry("g", "tie")],
+        history=history,
+        **{entry.pair_id: count for entry, count in zip(ENTRIES, counts, strict=True)},
+    )
+    found = chances(now, RULES)
+    assert sum(found.values()) == pytest.approx(1)
+    assert all(option.role == "repeat" or option.pair_id not in heard for option in found)
+    chosen = schedule(now, RULES, rng=random.Random(seed))
+    assert chosen.propensity == found[chosen.option] > 0
+
+
+def test_the_chance_written_down_is_the_chance_of_being_chosen() -> None:
+    rng = random.Random(3)
+    history = [shown(0, "xy1"), *(shown(i) for i in range(1, 5))]
+    now = board(gold=[GoldEntry("g", "tie")], history=history, xy2=(5, 5, 5), yz1=(1, 1, 0), yz2=(2, 0, 0))
+    drawn = [schedule(now, replace(RULES, scheduling=Scheduling(epsilon=0.3)), rng=rng) for _ in range(6000)]
+    counts = Counter(chosen.option for chosen in drawn)
+    assert {option.role for option in counts} == {"plain", "repeat", "gold"}
+    for chosen in set(drawn):
+        assert counts[chosen.option] / 6000 == pytest.approx(chosen.propensity, abs=0.02)
