@@ -14,7 +14,7 @@ from harmonixr_model.tokens.vocab import VOCAB
 
 END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
 
-# A token and where it stands: (token, bar, step, slot).
+# A token and where it stands: (token, bar, step, slot, token before).
 Placed = tuple[int, int, int, int, int]
 
 

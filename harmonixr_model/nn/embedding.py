@@ -29,8 +29,9 @@ class MusicEmbedding(nn.Module):
     def forward(self, tokens_BT: Tensor, coordinates_BT3: Tensor) -> Tensor:
         """Embed tokens with their coordinates: [B, T] and [B, T, 4] give [B, T, C]."""
         bar, step, slot, previous = coordinates_BT3.int().unbind(-1)
-        embedded: Tensor = self.token(tokens_BT) + self.bar(bar) + self.step(step) + self.slot(slot)
-        return embedded + self.previous(self.token(previous))
+        place: Tensor = self.bar(bar) + self.step(step) + self.slot(slot)
+        said: Tensor = self.token(tokens_BT) + self.previous(self.token(previous))
+        return said + place
 
     def logits(self, hidden_NC: Tensor) -> Tensor:
         """Project back onto the vocabulary by the same matrix (tied weights): [..., C] gives [..., V]."""
