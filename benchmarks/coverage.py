@@ -24,6 +24,8 @@ from harmonixr_platform.feedback.statistics.votes import Floats, design
 RATERS = (3, 5, 8, 12, 20, 40)
 _TRUTH_RATERS = 20_000
 _COLOURS = {"jackknife": "#1b7f5c", "sandwich": "#3a6ea5", "rater_bootstrap": "#b07aa1", "iid_bootstrap": "#c44536"}
+# The first two all but coincide.
+_DASHES = dict.fromkeys(METHODS, "") | {"sandwich": ' stroke-dasharray="6 8"'}
 _WIDTH, _HEIGHT, _MARGIN = 640, 360, 56
 
 Cell = tuple[float, float]
@@ -34,6 +36,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=600, help="panels per number of raters")
     parser.add_argument("--each", type=int, default=40, help="votes of each rater")
+    parser.add_argument(
+        "--uneven", action="store_true", help="raters give a quarter, one or four times --each at random"
+    )
     parser.add_argument("--taste", type=float, default=0.6, help="spread of raters' tastes, in log odds")
     parser.add_argument("--side-spread", type=float, default=0.3, help="spread of raters' side habit")
     parser.add_argument("--draws", type=int, default=200, help="bootstrap draws")
@@ -42,37 +47,38 @@ def main() -> None:
     args = parser.parse_args()
     panel = Panel({"a": 0.5, "b": 0.0, "c": -0.5}, taste=args.taste, side=0.2, side_spread=args.side_spread)
     rng = np.random.default_rng(args.seed)
-    truth = _strengths(panel, raters=_TRUTH_RATERS, each=args.each, rng=rng)
-    print(f"truth of the population: {np.round(truth, 3)}; {args.trials} panels a row, {args.each} votes a rater\n")
+    each = (args.each // 4, args.each, 4 * args.each) if args.uneven else (args.each,)
+    truth = _strengths(panel, raters=_TRUTH_RATERS, each=each, rng=rng)
+    print(f"truth of the population: {np.round(truth, 3)}; {args.trials} panels a row, votes a rater: {each}\n")
     print("| raters | " + " | ".join(f"{method} covers (width)" for method in METHODS) + " |")
     print("|---:|" + "---:|" * len(METHODS))
     table: list[list[Cell]] = []
     for raters in RATERS:
-        table.append(_row(panel, truth, raters=raters, each=args.each, trials=args.trials, draws=args.draws, rng=rng))
+        table.append(_row(panel, truth, raters=raters, each=each, trials=args.trials, draws=args.draws, rng=rng))
         print(f"| {raters} | " + " | ".join(f"{c:.1%} ({w:.2f})" for c, w in table[-1]) + " |", flush=True)
     if args.plot:
         args.plot.write_text(draw(table), encoding="utf-8")
         print(f"\nwrote {args.plot}")
 
 
-def _strengths(panel: Panel, *, raters: int, each: int, rng: np.random.Generator) -> Floats:
+def _strengths(panel: Panel, *, raters: int, each: Sequence[int], rng: np.random.Generator) -> Floats:
     # In parts, so that the votes of twenty thousand raters never lie in memory as objects all at once.
     found = []
     for _ in range(10):
-        table = design(draw_votes(panel, raters=raters // 10, each=each, rng=rng))
+        table = design(draw_votes(panel, raters=raters // 10, each=rng.choice(each, raters // 10).tolist(), rng=rng))
         found.append(table.strengths_MP @ fit(table).value_DP[0])
     mean: Floats = np.mean(found, axis=0)
     return mean
 
 
 def _row(
-    panel: Panel, truth: Floats, *, raters: int, each: int, trials: int, draws: int, rng: np.random.Generator
+    panel: Panel, truth: Floats, *, raters: int, each: Sequence[int], trials: int, draws: int, rng: np.random.Generator
 ) -> list[Cell]:
     """Return coverage of the three strengths and mean width of their intervals, by method."""
     covered = np.zeros(len(METHODS))
     width = np.zeros(len(METHODS))
     for trial in range(trials):
-        table = design(draw_votes(panel, raters=raters, each=each, rng=rng))
+        table = design(draw_votes(panel, raters=raters, each=rng.choice(each, raters).tolist(), rng=rng))
         found = fit(table)
         for m, method in enumerate(METHODS):
             at = intervals(table, found, table.strengths_MP, method=method, draws=draws, seed=trial)
@@ -110,7 +116,9 @@ def draw(table: Sequence[Sequence[Cell]]) -> str:
     parts.append(f'<text x="{_MARGIN}" y="{_HEIGHT - 14}">raters</text>')
     for m, method in enumerate(METHODS):
         points = " ".join(f"{x(i):.1f},{y(row[m][0]):.1f}" for i, row in enumerate(table))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{_COLOURS[method]}" stroke-width="2"/>')
+        parts.append(
+            f'<polyline points="{points}" fill="none" stroke="{_COLOURS[method]}" stroke-width="2"{_DASHES[method]}/>'
+        )
         parts.append(
             f'<text x="{_WIDTH - 130}" y="{_HEIGHT - 150 + 20 * m}" fill="{_COLOURS[method]}">'
             f"{method.replace('_', ' ')}</text>"

@@ -27,7 +27,7 @@ def standings_plot(models: Sequence[Mapping[str, Any]], *, simulated: bool) -> s
         at = f"{x(tick):.1f}"
         parts.append(
             f'<line x1="{at}" x2="{at}" y1="{_TOP - 8}" y2="{bottom}" stroke="#dfe4ec"/>'
-            f'<text x="{at}" y="{bottom + 16}" text-anchor="middle" fill="#64748b">{tick:+g}</text>'
+            f'<text x="{at}" y="{bottom + 16}" text-anchor="middle" fill="#64748b">{_signed(tick)}</text>'
         )
     for row, model in enumerate(models):
         y = _TOP + _ROW * row + _ROW / 2 - 4
@@ -101,3 +101,7 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(size for size in (0.1, 0.25, 0.5, 1, 2, 5, 10, 25, 100, 1e6) if (high - low) / size <= 8)
     first = int(low // step) + 1
     return [round((first + k) * step, 6) for k in range(10) if (first + k) * step <= high]
+
+
+def _signed(value: float) -> str:
+    return f"{value:+g}" if value else "0"

@@ -7,7 +7,7 @@ first, both around the panel's; this is what makes votes of one rater alike. Eve
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,23 +28,25 @@ class Panel:
     notes: float = 0.0
 
 
-def draw_votes(panel: Panel, *, raters: int, each: int, rng: np.random.Generator) -> list[Vote]:
-    """Return `each` votes of `raters` raters on pairs and sides drawn by fair chance."""
+def draw_votes(panel: Panel, *, raters: int, each: int | Sequence[int], rng: np.random.Generator) -> list[Vote]:
+    """Return the votes of raters on pairs and sides drawn by fair chance: `each` votes of every rater, or of each."""
+    counts = np.broadcast_to(np.asarray(each), (raters,))
+    most = int(counts.max())
     models = sorted(panel.strengths)
     pairs = np.array(list(itertools.combinations(range(len(models)), 2)))
     base = np.array([panel.strengths[model] for model in models])
     tastes = base + rng.normal(0, panel.taste, (raters, len(models)))
     habits = rng.normal(panel.side, panel.side_spread, (raters, 1))
-    pair = pairs[rng.integers(len(pairs), size=(raters, each))]
-    side = rng.choice((-1, 1), size=(raters, each))
-    notes = rng.normal(0, 0.5, (raters, each)) if panel.notes else np.zeros((raters, each))
+    pair = pairs[rng.integers(len(pairs), size=(raters, most))]
+    side = rng.choice((-1, 1), size=(raters, most))
+    notes = rng.normal(0, 0.5, (raters, most)) if panel.notes else np.zeros((raters, most))
     rater = np.arange(raters)[:, None]
     odds = tastes[rater, pair[..., 0]] - tastes[rater, pair[..., 1]] + habits * side + panel.notes * notes
     outcome = _draw_outcomes(odds, panel.log_ties, rng)
     return [
         Vote(models[i], models[j], int(outcome[r, k]), f"rater-{r}", side=int(side[r, k]), notes=float(notes[r, k]))
         for r in range(raters)
-        for k, (i, j) in enumerate(pair[r])
+        for k, (i, j) in enumerate(pair[r, : counts[r]])
     ]
 
 

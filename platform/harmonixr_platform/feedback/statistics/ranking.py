@@ -20,7 +20,8 @@ from harmonixr_platform.feedback.statistics.votes import NOTES, SIDE, Design, Fl
 class Standing:
     """One model's place. `strength` is in log odds, zero on average, with its 95 % interval.
 
-    The interval is None with a single rater. `iid_low` and `iid_high` are the usual bootstrap's, too narrow as a rule.
+    The interval is None with a single rater. `iid_low` and `iid_high` are the usual bootstrap's, too narrow as a rule;
+    None where it was not asked for.
     """
 
     model: str
@@ -28,8 +29,8 @@ class Standing:
     strength: float
     low: float | None
     high: float | None
-    iid_low: float
-    iid_high: float
+    iid_low: float | None
+    iid_high: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def rank(votes: Sequence[Vote], *, method: Method = BEST, draws: int = DRAWS, se
     counts = Counter(model for vote in votes for model in (vote.first, vote.second))
     other = fit(table, model=RaoKupper())
     return Ranking(
-        standings=_standings(table, found, counts, method=method, draws=draws, seed=seed),
+        standings=_standings(table, found, counts, method=method, draws=draws, seed=seed, with_iid=True),
         raters=len(table.raters),
         side=_effect(table, found, SIDE, method=method, draws=draws, seed=seed),
         notes=_effect(with_notes, found_with_notes, NOTES, method=method, draws=draws, seed=seed),
@@ -101,20 +102,27 @@ def rank(votes: Sequence[Vote], *, method: Method = BEST, draws: int = DRAWS, se
 
 
 def _standings(
-    table: Design, found: Fit, counts: Counter[str], *, method: Method, draws: int, seed: int
+    table: Design,
+    found: Fit,
+    counts: Counter[str],
+    *,
+    method: Method,
+    draws: int,
+    seed: int,
+    with_iid: bool = False,
 ) -> tuple[Standing, ...]:
     strength_M = table.strengths_MP @ found.value_DP[0]
     ours = intervals(table, found, table.strengths_MP, method=method, draws=draws, seed=seed)
-    usual = intervals(table, found, table.strengths_MP, method="iid_bootstrap", draws=draws, seed=seed)
-    assert usual is not None
+    usual = None
+    if with_iid:
+        usual = intervals(table, found, table.strengths_MP, method="iid_bootstrap", draws=draws, seed=seed)
     standings = [
         Standing(
             model,
             counts[model],
             float(strength_M[m]),
             *_ends(ours, m),
-            float(usual.low_K[m]),
-            float(usual.high_K[m]),
+            *_ends(usual, m),
         )
         for m, model in enumerate(table.models)
     ]

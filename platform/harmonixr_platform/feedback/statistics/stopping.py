@@ -23,8 +23,8 @@ import numpy as np
 from harmonixr_platform.feedback.statistics.votes import Floats
 
 _GRID = 1001
-# A gambler stakes at most half of the capital, so that no value ruins them.
-_MOST = 0.5
+# A gambler stakes at most three quarters of the capital, so that no value ruins them.
+_MOST = 0.75
 
 Verdict = Literal["first", "second", "equal", "go_on"]
 
