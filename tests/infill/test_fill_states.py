@@ -42,8 +42,6 @@ def random_rules(rng: random.Random):
             parts = split_at_bars(GridCell(track, start, end, *rng.choice([(0, 127), (58, 66)])), bars)
             # Two cells of one bar and track share its count of notes.
             cells += [half for part in parts for half in halves(part)] if rng.random() < 0.4 else parts
-        if not cells:
-            continue
         limits = HardLimits(
             scale=rng.choice([None, None, (0, 4, 7)]),
             max_polyphony=rng.choice([None, 1, 3]),
