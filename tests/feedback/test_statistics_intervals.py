@@ -30,11 +30,11 @@ def _coverage(method: Method, *, panels: int, seed: int, draws: int = 100) -> fl
 
 @pytest.mark.parametrize("method", ["jackknife", "sandwich"])
 def test_intervals_over_eight_raters_cover_what_they_claim(method: Method) -> None:
-    assert 0.95 - 2.5 * math.sqrt(0.95 * 0.05 / 200) <= _coverage(method, panels=200, seed=0) <= 0.985
+    assert 0.95 - 2.5 * math.sqrt(0.95 * 0.05 / 120) <= _coverage(method, panels=120, seed=0) <= 0.995
 
 
 def test_the_iid_bootstrap_covers_far_less_than_it_claims() -> None:
-    assert _coverage("iid_bootstrap", panels=60, seed=1) < 0.85
+    assert _coverage("iid_bootstrap", panels=40, seed=1) < 0.85
 
 
 def test_the_methods_agree_where_raters_are_alike_and_many() -> None:
@@ -59,6 +59,27 @@ def test_the_one_step_jackknife_is_close_to_leaving_raters_out_one_by_one() -> N
     at = intervals(table, fit(table), asked)
     assert at is not None
     assert (at.high_K - at.low_K)[0] / 2 == pytest.approx(t_quantile(0.975, 9) * error, rel=0.05)
+
+
+def test_a_rater_with_most_of_the_votes_counts_for_few() -> None:
+    """Eight raters, one with sixteen times the votes of the others: the jackknife's t is that of fewer than three."""
+    rng = np.random.default_rng(7)
+    held, widths = 0, []
+    for each in ([40] * 8, [10] * 7 + [160]):
+        table = design(draw_votes(Panel({"x": 0.0, "y": 0.0}), raters=8, each=each, rng=rng))
+        at = intervals(table, fit(table), table.difference("x", "y"))
+        usual = intervals(table, fit(table), table.difference("x", "y"), method="sandwich")
+        assert at is not None
+        assert usual is not None
+        widths.append(float((at.high_K - at.low_K)[0] / (usual.high_K - usual.low_K)[0]))
+    assert widths[0] == pytest.approx(1, abs=0.1)
+    assert widths[1] > 1.5
+    for _ in range(80):
+        table = design(draw_votes(PANEL, raters=8, each=rng.choice([10, 40, 160], 8).tolist(), rng=rng))
+        at = intervals(table, fit(table), table.difference("x", "y"))
+        assert at is not None
+        held += bool(at.low_K[0] <= 0 <= at.high_K[0])
+    assert held / 80 >= 0.95 - 2 * math.sqrt(0.95 * 0.05 / 80)
 
 
 def test_one_rater_gives_no_interval_over_raters() -> None:

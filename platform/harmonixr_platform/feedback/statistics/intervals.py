@@ -3,10 +3,11 @@
 Votes of one rater are not independent: a taste or a habit moves all of them together. Three methods take the rater as
 the unit; the i.i.d. bootstrap, which does not, stands beside them as the usual practice. Knows no models by name.
 
-- `jackknife`: each rater left out in one Newton step, t with (raters − 1) degrees of freedom. The "CR3" of Bell and
-  McCaffrey (2002), as the jackknife form of MacKinnon, Nielsen and Webb, "Fast and reliable jackknife and bootstrap
-  methods for cluster-robust inference", J. Applied Econometrics 38 (2023).
-- `sandwich`: Liang and Zeger's, with the G / (G − 1) correction ("CR1"), the same t.
+- `jackknife`: each rater left out in one Newton step: the "CR3" of Bell and McCaffrey (2002), in the jackknife form of
+  MacKinnon, Nielsen and Webb, "Fast and reliable jackknife and bootstrap methods for cluster-robust inference", J.
+  Applied Econometrics 38 (2023). t with the effective number of raters less one as degrees of freedom: Kish's
+  1 / Σ share², by each rater's share of the information, so that a few raters with most of the votes count as few.
+- `sandwich`: Liang and Zeger's, with the G / (G − 1) correction ("CR1") and t with (raters − 1) degrees of freedom.
 - `rater_bootstrap`: raters drawn whole with replacement, percentiles.
 - `iid_bootstrap`: votes drawn one by one with replacement, percentiles.
 """
@@ -64,7 +65,8 @@ def intervals(
     spread_RR = _jackknife(at) if method == "jackknife" else _sandwich(at)
     asked_KR = np.pad(asked_KP, ((0, 0), (0, 1)))
     error_K = np.sqrt(np.maximum(np.einsum("kr,rs,ks->k", asked_KR, spread_RR, asked_KR), 0.0))
-    half_K = t_quantile((1 + level) / 2, raters - 1) * error_K
+    degrees_K = _effective_raters(at, asked_KR) - 1 if method == "jackknife" else np.full(len(asked_KR), raters - 1.0)
+    half_K = error_K * [t_quantile((1 + level) / 2, max(1.0, degrees)) for degrees in degrees_K]
     middle_K = asked_KP @ found.value_DP[0]
     return Intervals(middle_K - half_K, middle_K + half_K)
 
@@ -79,6 +81,16 @@ def _draw_raters(design: Design, draws: int, rng: np.random.Generator) -> Floats
 def _draw_votes(design: Design, draws: int, rng: np.random.Generator) -> Floats:
     total = int(design.count_N.sum())
     return rng.multinomial(total, design.count_N / total, size=draws).astype(float)
+
+
+def _effective_raters(at: Curvature, asked_KR: Floats) -> Floats:
+    """Return for each quantity how many raters of equal weight would tell as much about it."""
+    bread_RR = np.linalg.inv(at.information_GRR.sum(axis=0) + at.pull_RR)
+    reach_KR = asked_KR @ bread_RR
+    share_KG = np.einsum("kr,grs,ks->kg", reach_KR, at.information_GRR, reach_KR)
+    share_KG /= share_KG.sum(axis=1, keepdims=True)
+    effective: Floats = 1 / (share_KG**2).sum(axis=1)
+    return effective
 
 
 def _sandwich(at: Curvature) -> Floats:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 
-def t_quantile(probability: float, degrees: int) -> float:
-    """Return the t below which a whole number of degrees of freedom puts `probability`, by bisection."""
+def t_quantile(probability: float, degrees: float) -> float:
+    """Return the t below which so many degrees of freedom put `probability`.
+
+    Between whole numbers of degrees the line between their quantiles, which lies a little too far out.
+    """
     if degrees < 1 or not 0 < probability < 1:
         raise ValueError(f"no quantile {probability} of t with {degrees} degrees of freedom")
-    if probability < 0.5:
-        return -t_quantile(1 - probability, degrees)
-    low, high = 0.0, 1.0
-    while _t_below(high, degrees) < probability:
-        high *= 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_below(middle, degrees) < probability else (low, middle)
-    return (low + high) / 2
+    below = math.floor(degrees)
+    part = degrees - below
+    above = _whole_quantile(probability, below + 1) if part else 0.0
+    return (1 - part) * _whole_quantile(probability, below) + part * above
 
 
 def binomial_two_sided(count: int, total: int, chance: float = 0.5) -> float:
@@ -36,6 +35,19 @@ def _binomial(count: int, total: int, chance: float) -> float:
         return float(count == total * chance)
     log = math.lgamma(total + 1) - math.lgamma(count + 1) - math.lgamma(total - count + 1)
     return math.exp(log + count * math.log(chance) + (total - count) * math.log1p(-chance))
+
+
+@lru_cache(maxsize=1024)
+def _whole_quantile(probability: float, degrees: int) -> float:
+    if probability < 0.5:
+        return -_whole_quantile(1 - probability, degrees)
+    low, high = 0.0, 1.0
+    while _t_below(high, degrees) < probability:
+        high *= 2
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_below(middle, degrees) < probability else (low, middle)
+    return (low + high) / 2
 
 
 def _t_below(t: float, degrees: int) -> float:
