@@ -76,8 +76,9 @@ class Mover:
         while entries := self._next_entries():
             self._seal(entries)
             self._stream.acknowledge(GROUP, entries)
-            self._stream.trim(GROUP)
             moved += len(entries)
+        # Also when nothing moved: a mover that died between acknowledging and trimming left its entries behind.
+        self._stream.trim(GROUP)
         return moved
 
     def run_forever(self, stop: threading.Event, *, interval_s: float = 2.0) -> None:
