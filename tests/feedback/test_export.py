@@ -12,7 +12,7 @@ from pyarrow import parquet
 from harmonixr_platform.feedback.errors import FeedbackError
 from harmonixr_platform.feedback.export import ExportManifest, export_dataset
 from harmonixr_platform.feedback.export_columns import COLUMNS
-from harmonixr_platform.feedback.mover import Mover
+from harmonixr_platform.feedback.mover import Mover, seal
 from harmonixr_platform.feedback.reader import read_feedback
 from harmonixr_platform.schemas import Flag
 from harmonixr_platform.stores.files import FileStore
@@ -85,9 +85,8 @@ def test_the_id_is_of_the_records_and_not_of_how_they_arrived(judged: Any, tmp_p
     rng = random.Random(7)
     batches = [entries[i : i + 4] for i in range(0, len(entries), 3)]
     rng.shuffle(batches)
-    mover = Mover(judged.stream, other)
     for batch in batches:
-        mover._seal(batch)
+        seal(other, batch)
     second = export_dataset(read_feedback(other), tmp_path / "b", study=None, begun=None, now=judged.clock())
     assert second.dataset_id == first.dataset_id
     assert [file.sha256 for file in second.files] == [file.sha256 for file in first.files]

@@ -36,13 +36,18 @@ _log = logging.getLogger(__name__)
 
 
 class Manifest(Strict):
-    """Says that a segment is whole. Readers know of segments by manifests only."""
+    """Says that a segment is whole. Readers know of segments by manifests only.
+
+    A `void` one stands where an erasure wrote the segment's other records anew and removed it. It stays, so that a
+    mover which was slow to write the manifest finds that it is there.
+    """
 
     segment: str
     sha256: str
     entries: int
     first_entry: str
     last_entry: str
+    void: bool = False
 
 
 class Mover:
@@ -74,7 +79,7 @@ class Mover:
         self._stream.create_group(GROUP)
         moved = 0
         while entries := self._next_entries():
-            self._seal(entries)
+            seal(self._store, entries)
             self._stream.acknowledge(GROUP, entries)
             moved += len(entries)
         # Also when nothing moved: a mover that died between acknowledging and trimming left its entries behind.
@@ -107,21 +112,33 @@ class Mover:
             or self._stream.read_new(GROUP, self._consumer, count=self._max_entries)
         )
 
-    def _seal(self, entries: Sequence[Entry]) -> None:
-        data = pack(entries)
-        digest = hashlib.sha256(data).hexdigest()
-        manifest = Manifest(
-            segment=f"{SEGMENTS}{digest}.jsonl.gz",
-            sha256=digest,
-            entries=len(entries),
-            first_entry=entries[0].entry_id,
-            last_entry=entries[-1].entry_id,
-        )
-        # An object that is there already has this very content.
-        with contextlib.suppress(ConditionFailed):
-            self._store.put_if_absent(manifest.segment, data)
-        with contextlib.suppress(ConditionFailed):
-            self._store.put_if_absent(f"{MANIFESTS}{digest}.json", manifest.model_dump_json().encode())
+
+def seal(store: ObjectStore, entries: Sequence[Entry]) -> None:
+    """Write entries as a segment, then the manifest that makes readers see it; again changes nothing."""
+    data = pack(entries)
+    manifest = manifest_of(data, entries)
+    # An object that is there already has this very content.
+    with contextlib.suppress(ConditionFailed):
+        store.put_if_absent(manifest.segment, data)
+    with contextlib.suppress(ConditionFailed):
+        store.put_if_absent(manifest_key(manifest), manifest.model_dump_json().encode())
+
+
+def manifest_of(data: bytes, entries: Sequence[Entry]) -> Manifest:
+    """Return the manifest of a packed segment."""
+    digest = hashlib.sha256(data).hexdigest()
+    return Manifest(
+        segment=f"{SEGMENTS}{digest}.jsonl.gz",
+        sha256=digest,
+        entries=len(entries),
+        first_entry=entries[0].entry_id,
+        last_entry=entries[-1].entry_id,
+    )
+
+
+def manifest_key(manifest: Manifest) -> str:
+    """Return where a manifest lies."""
+    return f"{MANIFESTS}{manifest.sha256}.json"
 
 
 def pack(entries: Sequence[Entry]) -> bytes:

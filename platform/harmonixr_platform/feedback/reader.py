@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -19,12 +19,13 @@ from harmonixr_platform.feedback.mover import MANIFESTS, Manifest, unpack
 from harmonixr_platform.feedback.pairs import PairStore
 from harmonixr_platform.feedback.signing import erased_name
 from harmonixr_platform.schemas import Choice, Comparison, Flag, Judgment, Pair, Retraction, Tombstone
-from harmonixr_platform.stores.errors import NotFound, StoreUnavailable
+from harmonixr_platform.stores.errors import NotFound, StoreError, StoreUnavailable
 from harmonixr_platform.stores.objects import ObjectStore
 
 Record = Comparison | Judgment | Retraction | Flag | Tombstone
 Outcome = Literal["first", "second", "tie", "both_bad", "skip"]
 
+_TRIES = 3
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 
@@ -65,9 +66,7 @@ class Feedback:
 
 def read_feedback(store: ObjectStore) -> Feedback:
     """Return the judgments that stand in a store; raises StoreUnavailable when a segment is damaged or missing."""
-    counts: Counter[str] = Counter()
-    manifests = store.list(MANIFESTS)
-    records = list(_records(store, manifests, counts))
+    manifests, records, counts = _read(store)
     erased = {record.rater for record in records if isinstance(record, Tombstone)}
     retracted = {record.judgment_id: record.rater for record in records if isinstance(record, Retraction)}
     comparisons = {record.comparison_id: record for record in records if isinstance(record, Comparison)}
@@ -93,11 +92,36 @@ def read_feedback(store: ObjectStore) -> Feedback:
     return Feedback(tuple(judged.values()), flags, manifests, counts)
 
 
-def _records(store: ObjectStore, manifests: tuple[str, ...], counts: Counter[str]) -> Iterator[Record]:
+def _read(store: ObjectStore) -> tuple[tuple[str, ...], list[Record], Counter[str]]:
+    """Return the manifests in force and the records that they lead to."""
+    for tries_left in reversed(range(_TRIES)):
+        counts: Counter[str] = Counter()
+        try:
+            manifests = live_manifests(store)
+            return tuple(manifests), list(_records(store, manifests, counts)), counts
+        except StoreError:
+            # An erasure may have replaced a segment meanwhile.
+            if not tries_left:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def live_manifests(store: ObjectStore) -> dict[str, Manifest]:
+    """Return the manifests in force by their keys; those of segments that an erasure replaced are left out."""
+    keys = store.list(MANIFESTS)
+    while True:
+        found = {key: Manifest.model_validate_json(store.get(key).data) for key in keys}
+        # What replaces a void one is written before it, and may have come after the list was made.
+        before, keys = keys, store.list(MANIFESTS)
+        if keys == before:
+            return {key: manifest for key, manifest in found.items() if not manifest.void}
+
+
+def _records(store: ObjectStore, manifests: Mapping[str, Manifest], counts: Counter[str]) -> Iterator[Record]:
     """Yield each record once, in the order of the stream."""
     entries: list[tuple[tuple[int, ...], object]] = []
-    for key in manifests:
-        for entry_id, content in unpack(_segment(store, key)):
+    for key, manifest in manifests.items():
+        for entry_id, content in unpack(_segment(store, key, manifest)):
             entries.append((tuple(int(part) for part in entry_id.split("-")), content))
     seen: set[tuple[str, str]] = set()
     for _, content in sorted(entries, key=lambda entry: entry[0]):
@@ -114,12 +138,11 @@ def _records(store: ObjectStore, manifests: tuple[str, ...], counts: Counter[str
         yield record
 
 
-def _segment(store: ObjectStore, manifest_key: str) -> bytes:
-    manifest = Manifest.model_validate_json(store.get(manifest_key).data)
+def _segment(store: ObjectStore, key: str, manifest: Manifest) -> bytes:
     try:
         data = store.get(manifest.segment).data
     except NotFound:
-        raise StoreUnavailable(f"{manifest_key} names {manifest.segment}, which is missing; restore it") from None
+        raise StoreUnavailable(f"{key} names {manifest.segment}, which is missing; restore it") from None
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise StoreUnavailable(f"{manifest.segment} is damaged; restore it from a backup")
     return data

@@ -1,0 +1,227 @@
+"""After an erasure nothing that can be reached names the rater, whatever stopped it on the way; nobody else loses."""
+
+import contextlib
+import gzip
+import random
+from typing import Any
+
+import pytest
+import redis
+
+from harmonixr_platform.feedback.erase import Erased, Eraser
+from harmonixr_platform.feedback.errors import RaterErased, UnknownComparison
+from harmonixr_platform.feedback.flags import record_flags
+from harmonixr_platform.feedback.mover import MANIFESTS, SEGMENTS, Manifest, Mover
+from harmonixr_platform.feedback.reader import live_manifests, read_feedback
+from harmonixr_platform.schemas import ComparisonRequest, Flag, InfillRequest, RegionSpec
+from harmonixr_platform.stores.errors import ConditionFailed
+from harmonixr_platform.stores.files import FileStore
+
+GONE, STAYS = "rater-who-goes", "rater-who-stays"
+
+
+class Crash(BaseException):
+    """The process dies here: nothing in the code under test may catch it."""
+
+
+class Stopping:
+    """Passes calls on, and dies before or after the one whose turn it is."""
+
+    def __init__(self, inner: Any, turn: list[int]) -> None:
+        self._inner, self._turn = inner, turn
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+        if not callable(method):
+            return method
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._tick()
+            answer = method(*args, **kwargs)
+            self._tick()
+            return answer
+
+        return call
+
+    def _tick(self) -> None:
+        self._turn[0] -= 1
+        if self._turn[0] == 0:
+            raise Crash
+
+
+@pytest.fixture
+def judged(lab: Any) -> Any:
+    """Two raters; one has judged, taken back, been flagged, and compared two fills of a gap of their own."""
+    lab.fill_pool(4)
+    for _ in range(3):
+        lab.judge(rater=STAYS)
+        answer = lab.judge(rater=GONE)
+    Mover(lab.stream, lab.store).run_once()
+    lab.service.retract(answer.judgment_id, rater_key=GONE)
+    flag = Flag(flag_id="f", judgment_id=answer.judgment_id, rule="r", rule_version=1, received=lab.clock())
+    record_flags(lab.service._log, [flag])
+    own = lab.pair(9)
+    infill = InfillRequest(midi_base64=own.context_base64, region=RegionSpec(bars="2-3"))
+    view = lab.service.create_comparison(ComparisonRequest(rater_key=GONE, infill=infill), own=own)
+    lab.service.record_judgment(lab.answer(view, rater=GONE, comment="my own song"))
+    lab.own_pair = own.pair_id
+    return lab
+
+
+def eraser(lab: Any, *, stream: Any = None, store: Any = None) -> Eraser:
+    return Eraser(stream or lab.stream, store or lab.store, secret=b"secret")
+
+
+def everything(lab: Any) -> bytes:
+    """All that Redis and the store hold, keys and values."""
+    found = [key.encode() + _unzipped(key, lab.store.get(key).data) for key in lab.store.list()]
+    client = redis.Redis.from_url(lab.stream._address.url())
+    for key in client.scan_iter(match=f"{lab.stream.name}*"):
+        found.append(key)
+        kind = client.type(key)
+        if kind == b"hash":
+            found += [field + b"=" + value for field, value in client.hgetall(key).items()]
+        elif kind == b"stream":
+            found += [b"".join(fields.values()) for _, fields in client.xrange(key)]
+        else:
+            found.append(client.get(key))
+    client.close()
+    return b"\n".join(found)
+
+
+def _unzipped(key: str, data: bytes) -> bytes:
+    return gzip.decompress(data) if key.endswith(".gz") else data
+
+
+def names(lab: Any, rater: str) -> bool:
+    pseudonym = lab.service._signer.pseudonym(rater).encode()
+    return pseudonym in everything(lab)
+
+
+def votes(lab: Any) -> list[str]:
+    return [one.judgment.judgment_id for one in read_feedback(lab.store).judged]
+
+
+def test_nothing_that_can_be_reached_names_an_erased_rater(judged: Any) -> None:
+    assert names(judged, GONE)
+    done = eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
+    assert not names(judged, GONE)
+    assert names(judged, STAYS)
+    assert len(votes(judged)) == 3
+    # 4 comparisons, 4 judgments, a retraction and a flag.
+    assert (done.records, done.pairs) == (10, 1)
+    assert judged.own_pair not in str(judged.store.list("feedback/pairs/"))
+    assert len(judged.store.list("feedback/pairs/")) == 4
+    assert b"my own song" not in everything(judged)
+    assert read_feedback(judged.store).flags == ()
+
+
+def test_what_is_left_is_whole_and_a_void_manifest_names_nobody(judged: Any) -> None:
+    eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
+    live = {manifest.segment for manifest in live_manifests(judged.store).values()}
+    assert live == set(judged.store.list(SEGMENTS))
+    assert len(judged.store.list(MANIFESTS)) > len(live)
+
+
+def test_a_mover_slower_than_the_erasure_brings_nobody_back(judged: Any) -> None:
+    """It had written its segment, and its manifest only after the erasure; then it carries the same entries again."""
+    (key,) = judged.store.list(MANIFESTS)
+    manifest = judged.store.get(key)
+    segment = judged.store.get(judged.store.list(SEGMENTS)[0])
+    judged.store.delete(key)
+    eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
+    assert not names(judged, GONE)
+    with pytest.raises(ConditionFailed):
+        judged.store.put_if_absent(key, manifest.data)
+    judged.store.put(Manifest.model_validate_json(manifest.data).segment, segment.data)
+    assert len(votes(judged)) == 3
+    eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
+    assert not names(judged, GONE)
+
+
+def test_erasing_again_finds_nothing_and_a_stranger_costs_nobody_anything(judged: Any) -> None:
+    Mover(judged.stream, judged.store).run_once()
+    before = votes(judged)
+    eraser(judged).erase("0" * 24, now=judged.clock())
+    assert votes(judged) == before
+    eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
+    assert eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock()) == Erased()
+
+
+def test_an_erased_rater_is_told_so_and_nothing_more_is_taken(judged: Any) -> None:
+    open_view = judged.ask(GONE)
+    eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
+    with pytest.raises(RaterErased) as caught:
+        judged.ask(GONE)
+    assert caught.value.status == 410
+    with pytest.raises(UnknownComparison):
+        judged.service.record_judgment(judged.answer(open_view, rater=GONE))
+    assert not names(judged, GONE)
+    judged.judge(rater="the-same-person-anew")
+
+
+def test_wherever_it_stops_asking_again_finishes_it(judged: Any) -> None:
+    """A crash before and after every single step, each followed by another try, until one goes through untouched."""
+    pseudonym = eraser(judged).pseudonym(GONE)
+    turn, stops = 1, 0
+    while True:
+        counter = [turn]
+        stopping = eraser(judged, stream=Stopping(judged.stream, counter), store=Stopping(judged.store, counter))
+        try:
+            stopping.erase(pseudonym, now=judged.clock())
+        except Crash:
+            stops += 1
+            turn += 1
+            # What others said can be read at every moment.
+            assert len(votes(judged)) >= 3
+            continue
+        break
+    assert stops > 20
+    assert not names(judged, GONE)
+    assert len(votes(judged)) == 3
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_crashes_beside_a_mover_that_died_with_records_in_hand(judged: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    judged.stream.create_group("mover")
+    judged.stream.read_new("mover", "dead-mover", count=rng.randrange(1, 4))
+    pseudonym = eraser(judged).pseudonym(GONE)
+    for _ in range(4):
+        counter = [rng.randrange(1, 60)]
+        with contextlib.suppress(Crash):
+            eraser(judged, stream=Stopping(judged.stream, counter), store=Stopping(judged.store, counter)).erase(
+                pseudonym, now=judged.clock()
+            )
+    eraser(judged).erase(pseudonym, now=judged.clock())
+    assert not names(judged, GONE)
+    assert len(votes(judged)) == 3
+
+
+def test_a_restored_backup_is_erased_again(judged: Any) -> None:
+    Mover(judged.stream, judged.store).run_once()
+    backup = {key: judged.store.get(key).data for key in judged.store.list()}
+    eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
+    for key, data in backup.items():
+        judged.store.put(key, data)
+    assert names(judged, GONE)
+    assert len(votes(judged)) == 3
+    assert eraser(judged).repeat(now=judged.clock()).records == 10
+    assert not names(judged, GONE)
+    assert len(votes(judged)) == 3
+
+
+def test_a_reader_that_was_overtaken_reads_anew(judged: Any) -> None:
+    Mover(judged.stream, judged.store).run_once()
+    real, done = judged.store.list, []
+
+    class Overtaken(FileStore):
+        def list(self, prefix: str = "") -> tuple[str, ...]:
+            found = real(prefix)
+            if not done:
+                done.append(eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock()))
+            return found
+
+    store = Overtaken(judged.store.root)
+    assert len(read_feedback(store).judged) == 3
+    assert done
