@@ -23,6 +23,7 @@ def make_comparison(
     ttl: timedelta,
     rng: random.Random,
     study: str | None = None,
+    arms: tuple[str, str] | None = None,
     option: Option | None = None,
 ) -> Comparison:
     """Return one presentation of a pair. Without a pool it is the rater's own gap.
@@ -39,6 +40,7 @@ def make_comparison(
         source="own_prompt" if pool is None else "study",
         pool=pool,
         study=study,
+        arms=arms,
         role=option.role,
         expected=option.expected,
         repeats=option.repeats,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from harmonixr_platform.feedback.errors import StudyClosed
@@ -35,8 +35,9 @@ class Next:
     """What to show, under which version of which study, and how far the rater is; a bare pool has neither."""
 
     chosen: Chosen
-    study: str | None
-    progress: Progress | None
+    study: str | None = None
+    arms: tuple[str, str] | None = None
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class _Listed:
 
     pairs: Sequence[Entry]
     gold: Sequence[GoldEntry] = ()
+    arms: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     begun: Begun | None = None
     closed: str | None = None
 
@@ -72,7 +74,7 @@ class Presenter:
             now_ms=round(now.timestamp() * 1000),
         )
         if listed.begun is None:
-            return Next(schedule(board, _BARE, rng=rng), None, None)
+            return Next(schedule(board, _BARE, rng=rng))
         study = listed.begun.study
         rules = Rules(
             quotas=study.quotas,
@@ -82,7 +84,8 @@ class Presenter:
             most_judgments=study.stopping.most_judgments,
         )
         progress = Progress(done=len(history), total=max(study.quotas.per_rater, len(history)))
-        return Next(schedule(board, rules, rng=rng), study.version, progress)
+        chosen = schedule(board, rules, rng=rng)
+        return Next(chosen, study.version, listed.arms.get(chosen.option.pair_id), progress)
 
     def _listed(self, pool: str) -> _Listed:
         at, listed = self._cached.get(pool, (0.0, None))
@@ -100,6 +103,7 @@ class Presenter:
         return _Listed(
             pairs=[Entry(pair.pair_id, pair.first, pair.second) for pair in begun.pairs],
             gold=[GoldEntry(pair.pair_id, pair.expected) for pair in begun.gold],
+            arms={pair.pair_id: (pair.first, pair.second) for pair in begun.pairs},
             begun=begun,
             closed=None if closed is None else closed.reason,
         )

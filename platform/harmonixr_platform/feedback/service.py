@@ -24,7 +24,8 @@ from harmonixr_platform.feedback.limits import RaterLimit
 from harmonixr_platform.feedback.mover import GROUP
 from harmonixr_platform.feedback.pairs import PairStore
 from harmonixr_platform.feedback.pool import PoolStore
-from harmonixr_platform.feedback.presenting import Presenter
+from harmonixr_platform.feedback.presenting import Next, Presenter
+from harmonixr_platform.feedback.scheduler import Chosen, Option
 from harmonixr_platform.feedback.signing import AudioSide, Signer, erased_name
 from harmonixr_platform.feedback.studies import StudyStore
 from harmonixr_platform.feedback.view import Shown, show_pair
@@ -107,25 +108,26 @@ class FeedbackService:
         rater, now = self._signer.pseudonym(request.rater_key), self._now()
         if request.pool is not None:
             self._limit.spend("comparison", rater, now=now)
-            found = self._presenter.next(request.pool, rater, now=now, rng=self._rng)
-            option, study, progress = found.chosen.option, found.study, found.progress
-            pair, propensity = self.pairs.get(option.pair_id), found.chosen.propensity
+            shown = self._presenter.next(request.pool, rater, now=now, rng=self._rng)
+            pair = self.pairs.get(shown.chosen.option.pair_id)
         elif own is not None:
-            pair, propensity, option, study, progress = self.pairs.put(own), 1.0, None, None, None
+            pair = self.pairs.put(own)
+            shown = Next(Chosen(Option(pair.pair_id), 1.0))
         else:
             raise FeedbackError("two fills of the caller's gap must be made before they can be compared")
         comparison = make_comparison(
             pair,
             rater=rater,
             pool=request.pool,
-            propensity=propensity,
+            propensity=shown.chosen.propensity,
             now=now,
             ttl=self._ttl,
             rng=self._rng,
-            study=study,
-            option=option,
+            study=shown.study,
+            arms=shown.arms,
+            option=shown.chosen.option,
         )
-        view = self._view(pair, comparison, progress)
+        view = self._view(pair, comparison, shown.progress)
         a, b = _models(pair, comparison)
         self._log.show(comparison, model_a=a, model_b=b)
         return view

@@ -59,7 +59,7 @@ class StudyStore:
         self._store = store
 
     def begin(self, begun: Begun) -> Begun:
-        """Open a study; the same definition again changes nothing. Raises BadStudy where the name stands for another."""
+        """Open a study; the same definition again changes nothing. Raises BadStudy where its name is taken."""
         name = begun.study.name
         with contextlib.suppress(ConditionFailed):
             self._store.put_if_absent(_key(name, "study"), begun.model_dump_json().encode())

@@ -119,7 +119,6 @@ class Stopping(Strict):
     """When the study ends: after so many judgments, or when an anytime-valid interval has decided."""
 
     most_judgments: Positive = 1000
-    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     margin: Annotated[float, Field(gt=0, lt=0.5)] = Field(
         default=0.05, description="win rates within one half ± margin count as no difference"
     )

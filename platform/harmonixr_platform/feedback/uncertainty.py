@@ -60,8 +60,7 @@ def _laplace(wins_AA: Floats) -> tuple[Floats, Floats]:
         step_A = np.linalg.solve(_precision(games_AA, chance_AA), gradient_A)
         strength_A = strength_A + np.clip(step_A, -1.0, 1.0)
     chance_AA = _sigmoid(strength_A[:, None] - strength_A[None, :])
-    covariance_AA: Floats = np.linalg.inv(_precision(games_AA, chance_AA))
-    return strength_A, covariance_AA
+    return strength_A, np.asarray(np.linalg.inv(_precision(games_AA, chance_AA)), dtype=np.float64)
 
 
 def _precision(games_AA: Floats, chance_AA: Floats) -> Floats:

@@ -49,6 +49,10 @@ class Feedback:
         )
         self._thread.start()
 
+    async def admit(self, rater_key: str) -> None:
+        """Count a request for two fills of the rater's own gap; raises TooMany."""
+        await asyncio.to_thread(self._service.admit, rater_key)
+
     async def compare(self, request: ComparisonRequest, own: Pair | None) -> ComparisonView:
         """Show a pair of the pool, or `own`."""
         return await asyncio.to_thread(self._service.create_comparison, request, own=own)

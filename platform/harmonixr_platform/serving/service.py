@@ -80,7 +80,11 @@ class Service:
 
     async def compare(self, request: ComparisonRequest) -> ComparisonView:
         """Show two blind fills: of a pool, or just made of the caller's own gap."""
-        own = await self._admitted(self._own_pair(request.infill)) if request.infill else None
+        if request.infill is None:
+            return await self.stages.compare(request, None)
+        # Before the fills are made: they are what costs.
+        await self.stages.admit(request.rater_key)
+        own = await self._admitted(self._own_pair(request.infill))
         return await self.stages.compare(request, own)
 
     async def judge(self, request: JudgmentRequest) -> JudgmentReceipt:

@@ -88,6 +88,10 @@ class Stages:
         """Decode a token with the champion; return its version."""
         return cast(ModelInfo, await self._call("Model", "probe"))
 
+    async def admit(self, rater_key: str) -> None:
+        """Count a request for two fills of the rater's own gap; raises TooMany."""
+        await self._call("Feedback", "admit", rater_key)
+
     async def compare(self, request: ComparisonRequest, own: Pair | None) -> ComparisonView:
         """Show a pair of the pool, or `own`."""
         return cast(ComparisonView, await self._call("Feedback", "compare", request, own))
