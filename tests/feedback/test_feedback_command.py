@@ -40,11 +40,11 @@ def test_judgments_are_moved_reported_and_exported(judged: Path, capsys: pytest.
     report = _says(capsys, "report")
     assert report.startswith("3 judgments (0 simulated) by 1 raters on 2 pairs: 1 a, 1 b, 1 tie")
     assert json.loads(_says(capsys, "report", "--json"))["judgments"] == 3
-    out = judged / "out.jsonl"
-    _says(capsys, "export", "--out", str(out))
-    rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [row["judgment"]["choice"] for row in rows] == ["a", "b", "tie"]
-    assert all(row["pair"]["pair_id"] == row["comparison"]["pair_id"] for row in rows)
+    said = _says(capsys, "export", "default", "--out", str(judged / "out"))
+    manifest = json.loads((judged / "out" / "manifest.json").read_text())
+    assert said.startswith(f"dataset {manifest['dataset_id']}: 3 judgments of 2 pairs")
+    rows = [json.loads(line) for line in (judged / "out" / "judgments.jsonl").read_text().splitlines()]
+    assert sorted(row["choice"] for row in rows) == ["a", "b", "tie"]
 
 
 def test_the_redis_a_command_starts_is_gone_after_it(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,87 @@
+"""`harmonixr feedback pool`, and what it shares with studies: songs and the models that fill them."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harmonixr_platform.cli.feedback.progress import progress
+
+if TYPE_CHECKING:
+    from harmonixr_platform.feedback.generate import Contestant, Piece
+    from harmonixr_platform.settings import Settings
+
+
+def pool(args: argparse.Namespace, settings: Settings) -> int:
+    """Make pairs of the songs' gaps; return 1 when none could be made."""
+    from harmonixr_platform.feedback.generate import Skipped, build_pool
+    from harmonixr_platform.stores.objects import open_object_store
+
+    pieces = pieces_of(args.songs)
+    contestants = list(models_of(settings, [name for name in args.models.split(",") if name.strip()]).values())
+    made, skipped = 0, Counter[str]()
+    pairs = build_pool(
+        open_object_store(settings),
+        pieces,
+        pool=args.name,
+        contestants=contestants,
+        pairs=args.pairs,
+        seed=args.seed,
+    )
+    for pair in pairs:
+        if isinstance(pair, Skipped):
+            skipped[pair.reason] += 1
+        else:
+            made += 1
+        progress(f"{made} pairs of {args.pairs}")
+    progress(None)
+    print(f"pool {args.name}: {made} pairs of {len(pieces)} songs, by {', '.join(c.version for c in contestants)}")
+    for reason, count in skipped.most_common():
+        print(f"  {count} not made: {reason}")
+    return 0 if made else 1
+
+
+def pieces_of(songs: Iterable[Path]) -> list[Piece]:
+    """Return the songs in files and folders; without any, the bundled examples."""
+    from harmonixr_platform.feedback.errors import FeedbackError
+    from harmonixr_platform.feedback.generate import Piece
+
+    files: list[Path] = []
+    for song in songs:
+        found = sorted(p for p in song.rglob("*") if p.suffix.lower() in {".mid", ".midi"}) if song.is_dir() else [song]
+        if not found:
+            raise FeedbackError(f"{song} holds no .mid or .midi file")
+        files += found
+    if files:
+        return [Piece.of(file.read_bytes()) for file in files]
+    from harmonixr_model import examples
+
+    return [Piece(f"example-{name}", examples.load(name)) for name in examples.names()]
+
+
+def models_of(settings: Settings, names: list[str]) -> dict[str, Contestant]:
+    """Return each version that the names mean, once, by its version; without names champion and challenger."""
+    from harmonixr_platform.registry import open_registry
+
+    registry = open_registry(settings)
+    if not names:
+        names = ["champion"] + (["challenger"] if registry.alias("infill", "challenger") else [])
+    found = (contestant(settings, name.strip()) for name in names)
+    return {one.version: one for one in found}
+
+
+def contestant(settings: Settings, name: str) -> Contestant:
+    """Return the model that an alias or a version names; the shipped one becomes champion where there is none."""
+    from harmonixr_model.infiller import Infiller
+    from harmonixr_model.weights import SHIPPED
+    from harmonixr_platform.feedback.generate import Contestant
+    from harmonixr_platform.registry import open_registry
+
+    registry = open_registry(settings)
+    if SHIPPED.is_file():
+        registry.ensure_shipped(SHIPPED)
+    version = registry.resolve("infill", name)
+    return Contestant(Infiller.load(registry.fetch(version)), version.version, version.sha256)

@@ -1,0 +1,107 @@
+"""`harmonixr feedback study`: check, begin, watch and end a listening study."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from harmonixr_platform.cli.feedback.pools import contestant, pieces_of
+from harmonixr_platform.cli.feedback.progress import progress
+
+if TYPE_CHECKING:
+    from harmonixr_platform.feedback.study import Study
+    from harmonixr_platform.settings import Settings
+
+
+def study(args: argparse.Namespace, settings: Settings) -> int:
+    """Do the step that the arguments name."""
+    steps = {"check": _check, "begin": _begin, "status": _status, "close": _close}
+    return steps[args.step](args, settings)
+
+
+def _check(args: argparse.Namespace, _: Settings) -> int:
+    from harmonixr_platform.feedback.study import read_study
+
+    print(_told(read_study(args.file)))
+    return 0
+
+
+def _begin(args: argparse.Namespace, settings: Settings) -> int:
+    from harmonixr_platform.feedback.studies import Begun
+    from harmonixr_platform.feedback.study import read_study
+    from harmonixr_platform.feedback.study_pool import begin_study
+    from harmonixr_platform.stores.objects import open_object_store
+
+    defined = read_study(args.file)
+    pieces = pieces_of(args.file.parent / song for song in defined.contexts.songs)
+    models = {name: contestant(settings, name) for name in {arm.model for arm in defined.arms}}
+    steps = begin_study(
+        open_object_store(settings),
+        defined,
+        pieces,
+        contestants={arm.name: models[arm.model] for arm in defined.arms},
+        now=datetime.now(UTC),
+    )
+    skipped = Counter[str]()
+    for step in steps:
+        if isinstance(step, Begun):
+            progress(None)
+            print(
+                f"study {defined.version} is open: {len(step.pairs)} pairs and {len(step.gold)} gold ones of "
+                f"{len(pieces)} songs, by {', '.join(f'{arm} = {model}' for arm, model in step.models.items())}"
+            )
+        else:
+            skipped.update([step.made.reason] if step.made.reason else [])
+            progress(f"gap {step.number} of {step.total}")
+    for reason, count in skipped.most_common():
+        print(f"  {count} gaps without pairs: {reason}")
+    return 0
+
+
+def _status(args: argparse.Namespace, settings: Settings) -> int:
+    from harmonixr_platform.feedback.reader import read_feedback
+    from harmonixr_platform.feedback.stop import how_far
+    from harmonixr_platform.feedback.studies import StudyStore
+    from harmonixr_platform.stores.objects import open_object_store
+
+    store = open_object_store(settings)
+    studies = StudyStore(store)
+    begun = studies.need(args.name)
+    found = how_far(begun.study, read_feedback(store))
+    print(_told(begun.study))
+    print(
+        f"  {found.judgments} judgments by {found.raters} raters have been moved"
+        + (f", {found.simulated} of them simulated" if found.simulated else "")
+    )
+    for line in found.verdicts:
+        print(f"  {line}")
+    closed = studies.closed(args.name)
+    if closed is None and args.stop and found.reason is not None:
+        closed = studies.close(args.name, reason=found.reason, now=datetime.now(UTC))
+    if closed is not None:
+        print(f"ended {closed.closed:%Y-%m-%d %H:%M}: {closed.reason}")
+    else:
+        print(f"it may stop: {found.reason}" if found.reason else "it goes on")
+    return 0
+
+
+def _close(args: argparse.Namespace, settings: Settings) -> int:
+    from harmonixr_platform.feedback.studies import StudyStore
+    from harmonixr_platform.stores.objects import open_object_store
+
+    closed = StudyStore(open_object_store(settings)).close(args.name, reason=args.reason, now=datetime.now(UTC))
+    print(f"study {args.name} ended {closed.closed:%Y-%m-%d %H:%M}: {closed.reason}")
+    return 0
+
+
+def _told(defined: Study) -> str:
+    arms = ", ".join(f"{arm.name} ({arm.model}, temperature {arm.sampling.temperature:g})" for arm in defined.arms)
+    return (
+        f"study {defined.version}: {arms}\n"
+        f"  at least {defined.quotas.raters_per_pair} raters a pair, {defined.quotas.per_rater} comparisons a rater, "
+        f"{defined.repeats.share:.0%} repeats, {defined.gold.share:.0%} gold\n"
+        f"  ends after {defined.stopping.most_judgments} judgments, or when an anytime-valid 95% "
+        f"interval has decided (margin {defined.stopping.margin:g})"
+    )
