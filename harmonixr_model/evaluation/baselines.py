@@ -154,9 +154,11 @@ class MarkovBaseline:
         nats = sum(self._chain(question, track).nats(run) for track, run in question.asked_runs())
         return nats / math.log(2)
 
-    def bits_knowing_the_song(self, question: Question, *, order: int = 6) -> float:
-        """The same, after chains of a higher order have read all of the song that is not hidden, track by track.
+    def bits_of_primed_ppm(self, question: Question, *, order: int = 6) -> float:
+        """The same by an adaptive PPM, primed on all of the song that is not hidden, track by track.
 
+        Prediction by partial matching (Cleary and Witten 1984) with escape method C, all orders interpolated (Bunton
+        1997), over the trained chain as its lowest order; it learns from each cell before it predicts the next.
         Near-copies of bars become cheap: what a copying baseline amounts to when it must give probabilities. It reads
         the whole song, a model only its prompt.
         """
@@ -170,6 +172,7 @@ class MarkovBaseline:
                 for visible in bar_runs(question.context, track, whole):
                     chains[track].add(visible)
             nats += chains[track].nats(run)
+            chains[track].add(run)
         return nats / math.log(2)
 
     def _chain(self, question: Question, track: int) -> Markov:

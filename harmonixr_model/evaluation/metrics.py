@@ -179,3 +179,26 @@ def estimate(
     part, whole = sums[drawn].sum(axis=1).T
     low, high = np.quantile(part / whole, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(sums[:, 0].sum() / sums[:, 1].sum()), float(low), float(high), len(counted), len(pieces))
+
+
+def margin(
+    one: Sequence[tuple[str, Ratio]], other: Sequence[tuple[str, Ratio]], *, resamples: int = 2000, seed: int = 0
+) -> Estimate:
+    """Return by how much `one` exceeds `other` over the same gaps, with a paired bootstrap over pieces (95 %).
+
+    Both are (piece_id, ratio) pairs in the same order.
+    """
+    pieces: dict[str, list[Ratio]] = defaultdict(lambda: [Ratio(), Ratio()])
+    gaps = 0
+    for (piece, ratio), (_, beside) in zip(one, other, strict=True):
+        if ratio.whole and beside.whole:
+            pieces[piece] = [pieces[piece][0] + ratio, pieces[piece][1] + beside]
+            gaps += 1
+    if not pieces:
+        return Estimate(math.nan, math.nan, math.nan, 0, 0)
+    sums = np.array([[(ratio.part, ratio.whole) for ratio in pair] for pair in pieces.values()])
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
+    totals = np.concatenate([sums.sum(axis=0)[None], sums[drawn].sum(axis=1)])
+    value, *boot = totals[:, 0, 0] / totals[:, 0, 1] - totals[:, 1, 0] / totals[:, 1, 1]
+    low, high = np.quantile(boot, [0.025, 0.975])
+    return Estimate(float(value), float(low), float(high), gaps, len(pieces))

@@ -101,6 +101,20 @@ class Question:
         return [(cell.track, run) for cell, run in zip(self.prompt.cells, runs, strict=True)]
 
 
+def hide_future(question: Question, *, context_tokens: int = CONTEXT_TOKENS) -> Question:
+    """Return the same question with nothing shown after the gap: neither around it nor among remembered passages."""
+    cells = question.prompt.cells
+    context = EncodedScore(_until(question.context, max(cell.end for cell in cells)))
+    prompt = build_prompt(
+        context,
+        cells,
+        max_prefix_tokens=round(context_tokens * PREFIX_SHARE),
+        max_fill_tokens=question.prompt.rules.max_tokens,
+    )
+    fill, is_forced = encode_answer(prompt, question.answer)
+    return replace(question, context=context, prompt=prompt, fill=fill, is_forced=is_forced)
+
+
 Shape = Callable[[EncodedScore, np.random.Generator], Gap]
 
 

@@ -12,7 +12,7 @@ import torch
 from harmonixr_model.data.collate import Batch, collate
 from harmonixr_model.engine.engine import Engine, Sampling
 from harmonixr_model.evaluation.baselines import MarkovBaseline, copy_bar, copy_passage
-from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.protocol import Question, hide_future
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.score import Note
@@ -39,6 +39,11 @@ def model_system(
     )
 
 
+def blind_system(model: InfillTransformer, *, name: str = "model, future hidden") -> System:
+    """Return the same model shown nothing after the gap; it only says bits. What it lacks is what infilling gains."""
+    return System(name, bits=lambda question: answer_bits(model, hide_future(question)))
+
+
 def baseline_systems(markov: MarkovBaseline) -> list[System]:
     """Return the baselines: three copies and two chains."""
     return [
@@ -46,7 +51,7 @@ def baseline_systems(markov: MarkovBaseline) -> list[System]:
         System("copy the bar after", fills=lambda question: [copy_bar(question, "next")]),
         System("copy the most alike passage", fills=lambda question: [copy_passage(question)]),
         System("Markov chain of order 2", bits=markov.bits),
-        System("Markov chain that reads the song", bits=markov.bits_knowing_the_song),
+        System("PPM primed on the song", bits=markov.bits_of_primed_ppm),
     ]
 
 

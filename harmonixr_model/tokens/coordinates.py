@@ -19,11 +19,13 @@ from harmonixr_model.tokens.vocab import MAX_BAR_STEPS, MAX_TRACKS, VOCAB
 FIRST_BAR, LAST_BAR, BAR_SHIFT = -64, 63, 65
 # A prompt carries at most so many passages of the same song, each aligned bar by bar with this much of the gap.
 PASSAGES, PASSAGE_BARS = 2, 16
-# Bar i of passage k is said as 129 + 16 k + i: tied to bar i of the gap, yet another place.
+# Bar i of a passage whose surroundings match to level m is said as 129 + 16 m + i: tied to bar i of the gap, yet
+# another place, and each of its notes says by itself how far it may be trusted. Said by MATCH alone, that reached the
+# notes only after a layer; the first one, which had learnt to copy, copied good and bad passages alike (docs/log.md).
 REF_SHIFT = LAST_BAR + BAR_SHIFT + 1
-COORDINATE_SIZES = (REF_SHIFT + PASSAGES * PASSAGE_BARS, MAX_BAR_STEPS + 2, MAX_TRACKS + 1, VOCAB.size)
+COORDINATE_SIZES = (REF_SHIFT + VOCAB.match.size * PASSAGE_BARS, MAX_BAR_STEPS + 2, MAX_TRACKS + 1, VOCAB.size)
 
-_BAR, _REF, _SEP = VOCAB.id("BAR"), VOCAB.id("REF"), VOCAB.id("SEP")
+_BAR, _SEP = VOCAB.id("BAR"), VOCAB.id("SEP")
 
 
 def _flags(*names: str) -> npt.NDArray[np.bool_]:
@@ -44,10 +46,10 @@ def _clip_bar(bar: int) -> int:
 
 
 def _ref_bars() -> npt.NDArray[np.int16]:
-    """Return [passage from 1, bar coordinate of the gap's bar] -> the passage's bar coordinate."""
-    passage, bar = np.mgrid[0 : PASSAGES + 1, 0:REF_SHIFT]
+    """Return [match level from 1, bar coordinate of the gap's bar] -> the passage's bar coordinate."""
+    level, bar = np.mgrid[0 : VOCAB.match.size + 1, 0:REF_SHIFT]
     index = np.clip(bar - BAR_SHIFT, 0, PASSAGE_BARS - 1)
-    shifted = REF_SHIFT + np.maximum(passage - 1, 0) * PASSAGE_BARS + index
+    shifted = REF_SHIFT + np.maximum(level - 1, 0) * PASSAGE_BARS + index
     return np.asarray(shifted, dtype=np.int16)
 
 
@@ -55,6 +57,7 @@ _REF_BAR = _ref_bars()
 # The tokens at which a coordinate takes a new value, and the value (0 where the token only forgets the old one).
 _FORGETS_ALL = _flags("BOS", "SEP", "FILL", "EOS", "PAD", "REF")
 _STEP_VALUE = _values((VOCAB.position.start, VOCAB.position.size))
+_MATCH_LEVEL = _values((VOCAB.match.start, VOCAB.match.size))
 _SLOT_VALUE = _values((VOCAB.track.start, VOCAB.track.size))
 _BAR_VALUE = np.minimum(_values((VOCAB.bar_index.start, VOCAB.bar_index.size), shift=BAR_SHIFT), LAST_BAR + BAR_SHIFT)
 _SETS_BAR = _FORGETS_ALL | (_BAR_VALUE > 0) | _flags("BAR")
@@ -73,9 +76,9 @@ def coordinates_of_tokens(tokens: npt.ArrayLike, *, gap_bar: int) -> npt.NDArray
     counted = np.clip(np.cumsum(is_bar) - 1 - gap_bar, FIRST_BAR, LAST_BAR) + BAR_SHIFT
     bar = np.where(is_bar, counted, said)
     # Passages come before the first BAR.
-    passage = np.cumsum(ids == _REF)
-    is_passage = (passage > 0) & (np.cumsum(is_bar) == 0) & (said > 0)
-    bar = np.where(is_passage, _REF_BAR[np.minimum(passage, PASSAGES), said], bar)
+    level = _carried(_MATCH_LEVEL[ids], (_MATCH_LEVEL > 0)[ids])
+    is_passage = (level > 0) & (np.cumsum(is_bar) == 0) & (said > 0)
+    bar = np.where(is_passage, _REF_BAR[level, said], bar)
     columns = (
         _carried(bar, _SETS_BAR[ids]),
         _carried(_STEP_VALUE[ids], _SETS_STEP[ids]),
@@ -99,7 +102,7 @@ class CoordinateState:
 
     gap_bar: int
     bars_said: int = 0
-    passages_said: int = 0
+    level: int = 0
     bar: int = 0
     step: int = 0
     slot: int = 0
@@ -112,9 +115,9 @@ class CoordinateState:
             self.bars_said += 1
         elif _SETS_BAR[token]:
             self.bar = int(_BAR_VALUE[token])
-            if self.bar and self.passages_said and not self.bars_said:
-                self.bar = int(_REF_BAR[min(self.passages_said, PASSAGES), self.bar])
-        self.passages_said += token == _REF
+            if self.bar and self.level and not self.bars_said:
+                self.bar = int(_REF_BAR[self.level, self.bar])
+        self.level = int(_MATCH_LEVEL[token]) or self.level
         if _SETS_STEP[token]:
             self.step = int(_STEP_VALUE[token])
         if _SETS_SLOT[token]:

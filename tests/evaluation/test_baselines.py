@@ -67,7 +67,7 @@ def question_of(full, *cells, locks=()):
 
 def test_reading_the_song_makes_its_repetitions_cheap(markov):
     question = question_of(song_of_equal_bars(), GridCell(0, 192, 288))
-    assert markov.bits_knowing_the_song(question) < 0.5 * markov.bits(question)
+    assert markov.bits_of_primed_ppm(question) < 0.5 * markov.bits(question)
 
 
 def test_a_song_of_equal_bars_is_copied_perfectly_from_either_side():

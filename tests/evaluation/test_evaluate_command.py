@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,13 +11,15 @@ import torch
 from harmonixr_model.data.collate import collate
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
-from harmonixr_model.evaluation.protocol import questions
-from harmonixr_model.evaluation.report import BITS, evaluate
-from harmonixr_model.evaluation.systems import answer_bits, model_system
+from harmonixr_model.evaluation.gallery import choose, to_html
+from harmonixr_model.evaluation.protocol import hide_future, questions
+from harmonixr_model.evaluation.report import BITS, Shown, evaluate
+from harmonixr_model.evaluation.systems import System, answer_bits, blind_system, model_system
 from harmonixr_model.infill.checkpoint import save_checkpoint
 from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.tokens.infill import decode_fill
 from harmonixr_platform.cli import main
 
 
@@ -69,6 +72,40 @@ def test_the_same_questions_give_the_same_report(corpus, model):
     assert one.value("model", "note F1").gaps == 4  # two fills of two gaps
 
 
+def test_the_future_can_be_hidden_and_the_answer_stays_the_same(corpus, model):
+    for question in ask(corpus, 6, "track-1", "all-2"):
+        blind = hide_future(question)
+        end = max(cell.end for cell in question.prompt.cells)
+        assert all(note.onset < end for track in blind.context.tracks for note in track.notes)
+        assert blind.answer == question.answer
+        assert decode_fill(blind.prompt, blind.fill) == decode_fill(question.prompt, question.fill)
+        assert blind_system(model).bits(question) == answer_bits(model, blind)
+
+
+def test_margins_are_paired_and_the_page_shows_and_sounds_its_fills(corpus, model):
+    asked = ask(corpus, 4, "track-1")
+    truth = System("truth", fills=lambda question: [question.answer])
+    silence = System("silence", fills=lambda question: [[() for _ in question.answer]])
+    report = evaluate(asked, [truth, silence], made={})
+    assert report.margins["note F1"]["silence"].value == report.margins["note F1"]["silence"].low == 1
+    assert [item.note_f1 for item in report.shown] == [1.0] * 4
+    assert "truth less each other" in report.to_markdown()
+    page = to_html(report, each=1)
+    assert page.count("<svg") == 3
+    assert page.count("data:audio/wav;base64,") == 6
+    assert page.count("class='answer'") == page.count("class='fill'") > 0
+    assert "http" not in page
+
+
+def test_the_best_the_middling_and_the_worst_are_each_shown_once(corpus):
+    [question] = ask(corpus, 1, "track-1")
+    shown = [Shown(replace(question, number=i), question.answer, f1) for i, f1 in enumerate((0.5, 0.1, 0.9, math.nan))]
+    chosen = choose(shown, each=1)
+    assert [(kind, item.note_f1) for kind, item in chosen] == [("best", 0.9), ("middling", 0.5), ("worst", 0.1)]
+    assert len(choose(shown, each=2)) == 3
+    assert choose([], each=2) == []
+
+
 def test_the_command_prints_tables_and_writes_a_report(corpus, checkpoint, model, tmp_path, capsys):
     out = tmp_path / "report"
     command = ["evaluate", "--corpus", str(corpus.folder), "--model", str(checkpoint), "--out", str(out)]
@@ -84,6 +121,7 @@ def test_the_command_prints_tables_and_writes_a_report(corpus, checkpoint, model
     )
     assert found["low"] <= found["value"] <= found["high"]
     assert (out / "report.md").read_text().count("| track-1 ") == 2
+    assert "<svg" not in (out / "report.html").read_text()  # no fills were asked for
     assert not (out / "test_readings.log").exists()
 
 

@@ -70,9 +70,11 @@ def test_a_passage_is_said_with_the_gaps_bar_numbers_and_slots():
     assert pitches == [n.pitch for n in full.notes(0, 0, 192)]
     coordinates = coordinates_of_tokens([VOCAB.id("BOS"), *tokens, VOCAB.id("BAR")], gap_bar=0)
     bars_said = coordinates[1:-1, 0]
-    assert set(bars_said.tolist()) == {0, REF_SHIFT, REF_SHIFT + 1}
-    two = coordinates_of_tokens([*tokens, *tokens], gap_bar=0)[len(tokens) :, 0]
-    assert (two[2:] == bars_said[2:] + PASSAGE_BARS).all()
+    best = REF_SHIFT + 7 * PASSAGE_BARS
+    assert set(bars_said.tolist()) == {0, best, best + 1}
+    worse = passage_tokens(context, Passage(-8, 0.3), cells, bars=bars, slots=(0, 1), room=100)
+    two = coordinates_of_tokens([*tokens, *worse], gap_bar=0)[len(tokens) :, 0]
+    assert (two[2:] == bars_said[2:] - 5 * PASSAGE_BARS).all()
 
 
 def test_as_many_bars_of_a_passage_are_said_as_fit():

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest (default: all)")
     parser.add_argument("--top-p", type=float, default=0.98, metavar="P", help="nucleus (default: 0.98)")
     parser.add_argument("--passages", type=int, default=2, choices=range(3), help="a prompt remembers (default: 2)")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="receives report.json and report.md")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="receives report.html, .md and .json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -65,12 +65,15 @@ def run(args: argparse.Namespace) -> int:
         raise EvaluateError("give at least 1 item, and samples and a seed from 0 on")
     if args.out.exists() and not args.out.is_dir():
         raise EvaluateError(f"{args.out} is a file; give a folder for the report")
+    from harmonixr_model.evaluation.gallery import to_html
+
     report = _measure(args)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "report.json").write_text(report.to_json() + "\n", encoding="utf-8")
     (args.out / "report.md").write_text(report.to_markdown() + "\n", encoding="utf-8")
+    (args.out / "report.html").write_text(to_html(report), encoding="utf-8")
     print(report.to_markdown())
-    print(f"report: {args.out / 'report.md'}, {args.out / 'report.json'}")
+    print(f"report: {args.out}/report.md, report.json, and report.html to look at and listen to")
     return 0
 
 
@@ -116,7 +119,7 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
     from harmonixr_model.engine.engine import Sampling
     from harmonixr_model.evaluation.baselines import MarkovBaseline
     from harmonixr_model.evaluation.protocol import CONTEXT_TOKENS
-    from harmonixr_model.evaluation.systems import baseline_systems, model_system
+    from harmonixr_model.evaluation.systems import baseline_systems, blind_system, model_system
     from harmonixr_model.infill.checkpoint import load_checkpoint
 
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
@@ -136,6 +139,7 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
         markov = MarkovBaseline.fit(corpus, progress=show)
     return [
         model_system(model, Decoder(model), samples=args.samples, sampling=sampling),
+        blind_system(model),
         *baseline_systems(markov),
     ], name
 

@@ -58,7 +58,9 @@ class Comparison(Strict):
     source: Literal["study", "own_prompt"]
     pool: str | None = None
     study: str | None = Field(default=None, description="the version of the study's definition in force, `name@digest`")
-    arms: tuple[str, str] | None = Field(default=None, description="the study's arms that made the first and second fill")
+    arms: tuple[str, str] | None = Field(
+        default=None, description="the study's arms that made the first and second fill"
+    )
     role: Literal["plain", "repeat", "gold"] = "plain"
     expected: Literal["first", "second", "tie"] | None = Field(
         default=None, description="the right answer of a gold pair, in the pair's terms"

@@ -1,0 +1,125 @@
+"""A report as one page to look at and listen to: its tables, and its best, middling and worst fills.
+
+The page needs nothing else: rolls are drawn as SVG, sounds are inside. Knows nothing of models or files.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from harmonixr_model.evaluation.report import Report, Shown
+from harmonixr_model.music.score import Bar, Note, Score
+from harmonixr_model.music.synth import render, wav_bytes
+
+KINDS = ("best", "middling", "worst")
+BARS_BESIDE = 2
+SAMPLE_RATE = 22_050
+_WIDTH, _ROW, _LEAST_PITCHES = 900, 5, 24
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+pre { background: #f6f6f3; padding: 1rem; overflow-x: auto; font-size: .8rem }
+figure { margin: 1.5rem 0 2.5rem } svg { width: 100%; background: #fbfbf9; border: 1px solid #ddd }
+figcaption { margin: .3rem 0 } audio { vertical-align: middle; margin: .2rem 1rem .2rem .3rem; height: 2rem }
+.gap { fill: #fff3cd } .bar { stroke: #ccc } .context { fill: #b8bcc4 }
+.answer { fill: none; stroke: #222; stroke-width: 1.2 } .fill { fill: #d1495b; fill-opacity: .8 }
+"""
+
+
+def to_html(report: Report, *, each: int = 2) -> str:
+    """Return the page: the Markdown tables as they are, then `each` best, middling and worst fills by note F1."""
+    parts = [
+        "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Evaluation</title>",
+        f"<style>{_STYLE}</style></head><body><h1>Evaluation</h1>",
+        f"<pre>{html.escape(report.to_markdown())}</pre>",
+    ]
+    if report.shown:
+        parts.append(
+            "<h2>Fills</h2><p>Red is what the model wrote, outlines are what was there, grey is what it was shown, "
+            "the gap is yellow.</p>"
+        )
+    for kind, shown in choose(report.shown, each=each):
+        parts.append(_figure(kind, shown))
+    return "\n".join([*parts, "</body></html>"])
+
+
+def choose(shown: Sequence[Shown], *, each: int) -> list[tuple[str, Shown]]:
+    """Return the fills with the highest, middle and lowest note F1, each fill once."""
+    ordered = sorted(
+        (item for item in shown if not math.isnan(item.note_f1)), key=lambda item: (-item.note_f1, item.question.number)
+    )
+    middle = max(0, (len(ordered) - each) // 2)
+    places = [*range(each), *range(middle, middle + each), *range(len(ordered) - each, len(ordered))]
+    chosen: dict[int, str] = {}
+    for place, kind in zip(places, (kind for kind in KINDS for _ in range(each)), strict=True):
+        if 0 <= place < len(ordered):
+            chosen.setdefault(place, kind)
+    return [(kind, ordered[place]) for place, kind in chosen.items()]
+
+
+def _figure(kind: str, shown: Shown) -> str:
+    question = shown.question
+    bars = _bars_around(question.bars, [cell.start for cell in question.prompt.cells])
+    songs = {name: _song(shown, notes) for name, notes in (("fill", shown.fill), ("original", question.answer))}
+    players = "".join(
+        f"{name} <audio controls preload='none' src='{_sound(score, bars)}'></audio>" for name, score in songs.items()
+    )
+    said = f"{kind}: {question.shape}, piece {question.piece_id}, note F1 {shown.note_f1:.2f}"
+    return f"<figure>{_roll(shown, bars)}<figcaption>{html.escape(said)}</figcaption>{players}</figure>"
+
+
+def _bars_around(bars: Sequence[Bar], starts: Sequence[int]) -> Sequence[Bar]:
+    inside = [bar.index for bar in bars if any(bar.start <= start < bar.end for start in starts)]
+    return bars[max(0, inside[0] - BARS_BESIDE) : inside[-1] + 1 + BARS_BESIDE]
+
+
+def _song(shown: Shown, notes_by_cell: Iterable[Sequence[Note]]) -> Score:
+    """Return the context with these notes in the gap."""
+    score = shown.question.context.score
+    added: dict[int, list[Note]] = {}
+    for cell, notes in zip(shown.question.prompt.cells, notes_by_cell, strict=True):
+        added.setdefault(cell.track, []).extend(notes)
+    tracks = list(score.tracks)
+    for track, notes in added.items():
+        tracks[track] = replace(tracks[track], notes=tuple(sorted((*tracks[track].notes, *notes))))
+    return replace(score, tracks=tuple(tracks))
+
+
+def _sound(score: Score, bars: Sequence[Bar]) -> str:
+    audio = render(
+        score, start_s=score.seconds(bars[0].start), end_s=score.seconds(bars[-1].end), sample_rate=SAMPLE_RATE
+    )
+    data = base64.b64encode(wav_bytes(audio, SAMPLE_RATE)).decode()
+    return f"data:audio/wav;base64,{data}"
+
+
+def _roll(shown: Shown, bars: Sequence[Bar]) -> str:
+    """Draw the bars as SVG: gap, barlines, context, answer, fill."""
+    question, start, end = shown.question, bars[0].start, bars[-1].end
+    context = [
+        note for track in range(len(question.context.tracks)) for note in question.context.notes(track, start, end)
+    ]
+    answer = [note for notes in question.answer for note in notes]
+    fill = [note for notes in shown.fill for note in notes]
+    pitches = [note.pitch for note in (*context, *answer, *fill)]
+    low = min(pitches) - 1
+    high = max(max(pitches) + 1, low + _LEAST_PITCHES)
+    scale, height = _WIDTH / (end - start), (high - low + 1) * _ROW
+
+    def box(kind: str, from_step: int, steps: int, top: int, rows: int) -> str:
+        x, width = (from_step - start) * scale, steps * scale
+        return f"<rect class='{kind}' x='{x:.1f}' y='{top * _ROW}' width='{width:.1f}' height='{rows * _ROW}'/>"
+
+    def notes_as(kind: str, notes: Sequence[Note]) -> list[str]:
+        return [box(kind, n.onset, min(n.duration, end - n.onset), high - n.pitch, 1) for n in notes]
+
+    drawn = [box("gap", cell.start, cell.end - cell.start, 0, high - low + 1) for cell in question.prompt.cells]
+    for bar in bars:
+        x = (bar.start - start) * scale
+        drawn.append(f"<line class='bar' x1='{x:.1f}' x2='{x:.1f}' y1='0' y2='{height}'/>")
+    drawn += notes_as("context", context) + notes_as("fill", fill) + notes_as("answer", answer)
+    title = f"<title>{len(answer)} notes hidden, {len(fill)} written</title>"
+    return f"<svg viewBox='0 0 {_WIDTH} {height}' role='img'>{title}{''.join(drawn)}</svg>"
