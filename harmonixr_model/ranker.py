@@ -26,10 +26,11 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.nn.weights_file import write_weights
 from harmonixr_model.preference.config import RewardConfig
 from harmonixr_model.preference.model import RewardHeads, lower_bound, pool
+from harmonixr_model.preference.music import music_features
 from harmonixr_model.tokens.infill import InfillPrompt, coordinates_of
 from harmonixr_model.tokens.vocab import VOCAB
 
-FORMAT = "harmonixr.reward.1"
+FORMAT = "harmonixr.reward.2"
 
 
 class FilledWindow(NamedTuple):
@@ -41,7 +42,10 @@ class FilledWindow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """How much a fill is liked, in Bradley–Terry log odds: the ensemble's mean, and the mean less one deviation."""
+    """How much a fill is liked, in Bradley–Terry log odds: the ensemble's mean, and the mean less one deviation.
+
+    Rewards mean something beside those of other fills of the same gap only.
+    """
 
     mean: float
     lower: float
@@ -57,10 +61,10 @@ class Ranker:
 
     @torch.no_grad()
     def score(self, fills: Sequence[Sequence[FilledWindow]]) -> list[Reward]:
-        """Return a reward for each fill, given as its windows in order."""
+        """Return a reward for each fill of one gap, given as its windows in order."""
         if not fills:
             return []
-        features_SF = torch.stack([fill_features(self.trunk, windows) for windows in fills])
+        features_SF = torch.stack([fill_features(self.trunk, windows, self.heads.config) for windows in fills])
         reward_SH = self.heads(features_SF)
         return [
             Reward(float(mean), float(lower))
@@ -109,20 +113,39 @@ class Ranker:
 
 
 @torch.no_grad()
-def fill_features(trunk: InfillTransformer, windows: Sequence[FilledWindow]) -> Tensor:
-    """Return a fill's pooled trunk features, F; windows count by their number of fill tokens."""
-    pooled_WF, sizes = [], []
-    for prompt, fill in windows:
-        tokens_T = np.concatenate([prompt.prefix, np.asarray(fill, dtype=np.int64)])
-        coordinates_T3 = np.concatenate([prompt.coordinates, coordinates_of(prompt, fill)])
-        prefix_length_1 = torch.tensor([len(prompt.prefix)])
-        hidden_1TC = trunk.hidden(
-            torch.from_numpy(tokens_T)[None].long(), torch.from_numpy(coordinates_T3)[None].long(), prefix_length_1
-        )
-        pooled_WF.append(pool(hidden_1TC, prefix_length_1, torch.tensor([len(tokens_T)]))[0])
-        sizes.append(float(len(fill)))
-    weight_W1 = torch.tensor(sizes)[:, None]
-    return (torch.stack(pooled_WF) * weight_W1).sum(0) / weight_W1.sum()
+def fill_features(trunk: InfillTransformer, windows: Sequence[FilledWindow], config: RewardConfig) -> Tensor:
+    """Return a fill's features, F: musical measures, then pooled trunk states; windows count by their fill tokens."""
+    features_WF = torch.stack([_window_features(trunk, window, config) for window in windows])
+    weight_W1 = torch.tensor([float(len(window.tokens)) for window in windows])[:, None]
+    return (features_WF * weight_W1).sum(0) / weight_W1.sum()
+
+
+def _window_features(trunk: InfillTransformer, window: FilledWindow, config: RewardConfig) -> Tensor:
+    features: list[Tensor] = []
+    if config.music_features:
+        features.append(torch.from_numpy(music_features(window.prompt, window.tokens)))
+    if config.trunk_layers:
+        features += _trunk_features(trunk, window, config.trunk_layers)
+    return torch.cat(features)
+
+
+def _trunk_features(trunk: InfillTransformer, window: FilledWindow, layers: int) -> list[Tensor]:
+    """Return the pooled states of `layers` layers spread evenly over the trunk, the last one normed."""
+    prompt, fill = window
+    tokens_1T = torch.from_numpy(np.concatenate([prompt.prefix, np.asarray(fill, dtype=np.int64)]))[None].long()
+    coordinates_1T3 = torch.from_numpy(np.concatenate([prompt.coordinates, coordinates_of(prompt, fill)]))[None].long()
+    prefix_length_1, length_1 = torch.tensor([len(prompt.prefix)]), torch.tensor([tokens_1T.shape[1]])
+    blocks = trunk.layers()
+    read = [blocks[place * len(blocks) // layers] for place in range(layers - 1)]
+    states: list[Tensor] = []
+    # A hook rather than a method of the trunk's: whatever the trunk is, its blocks say what they hand on.
+    hooks = [block.register_forward_hook(lambda _, __, output: states.append(output)) for block in read]
+    try:
+        states.append(trunk.hidden(tokens_1T, coordinates_1T3, prefix_length_1))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [pool(state, prefix_length_1, length_1)[0] for state in states]
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby
 
 from harmonixr_model.engine.batch import Batch, check_fits
-from harmonixr_model.engine.chooser import PlainChooser
 from harmonixr_model.engine.engine import Generated, Job, Sampling
+from harmonixr_model.engine.opening import open_batch
 from harmonixr_model.engine.row import Row
-from harmonixr_model.engine.runner import EagerRunner, Prefix
+from harmonixr_model.engine.runner import Prefix
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.tokens.infill import InfillPrompt
 
 MAX_ROWS = 32
-_log = logging.getLogger(__name__)
 
 
 class Decoder:
-    """Fills prompts with one model, up to MAX_ROWS candidates at a time."""
+    """Fills prompts with one model, up to MAX_ROWS candidates at a time.
 
-    def __init__(self, model: InfillTransformer) -> None:
+    Eagerly by default: a single command must not wait for a compiler whose work it cannot earn back, and the same seed
+    gives the same fill whether or not one was there. `compiled` is for those who make many fills, see `open_batch`.
+    """
+
+    def __init__(self, model: InfillTransformer, *, compiled: bool = False) -> None:
         self.model = model.eval()
-        _log.info("decoding runs eagerly", extra={"device": str(model.norm.weight.device)})
+        self._batch = open_batch(model, rows=MAX_ROWS, compiled=True) if compiled else None
 
     @property
     def max_length(self) -> int:
@@ -55,8 +57,10 @@ class Decoder:
         return [row.generated for row in rows]
 
     def _open(self, jobs: Sequence[Job]) -> Batch:
+        if self._batch is not None:
+            return self._batch
         longest = max(len(prompt.prefix) + prompt.rules.max_tokens for prompt, _ in jobs)
-        return Batch(EagerRunner(self.model, rows=min(len(jobs), MAX_ROWS), length=longest), PlainChooser())
+        return open_batch(self.model, rows=min(len(jobs), MAX_ROWS), length=longest)
 
 
 def finish(reading: Generator[None, None, Prefix]) -> Prefix:

@@ -16,10 +16,12 @@ from itertools import groupby
 
 from harmonixr_model.engine.batch import Batch, check_fits
 from harmonixr_model.engine.engine import Generated, Job, Sampling
+from harmonixr_model.engine.opening import open_batch
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import Prefix
 from harmonixr_model.engine.ticket import CandidateFinished, CellDecided, Failed, Finished, Ticket
 from harmonixr_model.errors import DeadlinePassed, EngineBusy, FillCancelled
+from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.tokens.infill import InfillPrompt
 
 _log = logging.getLogger(__name__)
@@ -108,6 +110,13 @@ class EngineLoop:
         self._is_closing = False
         self._drains = True
         self._steps = self._tokens = self._candidates = self._failures = 0
+
+    @classmethod
+    def open(cls, model: InfillTransformer, *, limits: LoopLimits | None = None, compiled: bool = True) -> EngineLoop:
+        """Return a loop that owns the model. Compiling, if it must, is over when this returns; see `open_batch`."""
+        limits = limits or LoopLimits()
+        batch = open_batch(model.eval(), rows=limits.rows, compiled=compiled)
+        return cls(batch, max_length=model.config.max_length, limits=limits)
 
     def submit(
         self,

@@ -47,13 +47,13 @@ def evaluate_rewards(
         comparisons=len(outcome_C),
         decided=len(right),
         accuracy=float(right.mean()) if len(right) else float("nan"),
-        interval=_cluster_interval(right, pieces, seed=seed),
+        interval=cluster_interval(right, pieces, seed=seed),
         log_loss=log_loss,
-        calibration_error=_calibration_error(probability),
+        calibration_error=calibration_error(probability),
     )
 
 
-def _cluster_interval(values: np.ndarray, clusters: list[str], *, seed: int, draws: int = 1000) -> tuple[float, float]:
+def cluster_interval(values: np.ndarray, clusters: list[str], *, seed: int, draws: int = 1000) -> tuple[float, float]:
     """Return the 95 % percentile interval of the mean, resampling whole clusters; NaN from one cluster."""
     if len(set(clusters)) < 2:
         return float("nan"), float("nan")
@@ -67,16 +67,32 @@ def _cluster_interval(values: np.ndarray, clusters: list[str], *, seed: int, dra
     return float(low), float(high)
 
 
-def _calibration_error(winner_probability: np.ndarray, bins: int = 10) -> float:
-    """Return the expected calibration error (Naeini et al. 2015) of the side the model prefers."""
+def calibration_error(winner_probability: np.ndarray, bins: int = 10) -> float:
+    """Return the expected calibration error (Naeini et al. 2015) of the side the model prefers; NaN of nothing."""
     if len(winner_probability) == 0:
         return float("nan")
+    return sum(
+        row.comparisons / len(winner_probability) * abs(row.right - row.said)
+        for row in reliability(winner_probability, bins=bins)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """One bin of a reliability plot: how sure the model was of the side it preferred, and how often that side won."""
+
+    said: float
+    right: float
+    comparisons: int
+
+
+def reliability(winner_probability: np.ndarray, *, bins: int = 10) -> list[Reliability]:
+    """Return the bins that hold something; confidence runs from one half, so the lower half of bins is empty."""
     confidence = np.maximum(winner_probability, 1 - winner_probability)
     correct = winner_probability > 0.5
     place = np.minimum((confidence * bins).astype(int), bins - 1)
-    error = 0.0
-    for b in range(bins):
-        inside = place == b
-        if inside.any():
-            error += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
-    return float(error)
+    return [
+        Reliability(float(confidence[place == b].mean()), float(correct[place == b].mean()), int((place == b).sum()))
+        for b in range(bins)
+        if (place == b).any()
+    ]

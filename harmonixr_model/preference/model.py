@@ -1,9 +1,9 @@
-"""Score a fill in its context: pool a trunk's hidden states, then an ensemble of small heads.
+"""Score a fill in its context: features in, an ensemble of small heads.
 
 Knows nothing of what the trunk is, of files or of who judged.
 """
 
-# B sequences, T tokens, D trunk width, F pooled features, H heads
+# B sequences, T tokens, D trunk width, M musical measures, F features, K components, I inputs of a head, H heads
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def pool(hidden_BTD: Tensor, prefix_length_B: Tensor, length_B: Tensor) -> Tenso
     """Return B × 2D features: the mean over the fill, and how it differs from the mean over the context.
 
     Args:
-        hidden_BTD: last hidden states of context and fill.
+        hidden_BTD: hidden states of context and fill.
         prefix_length_B: tokens of context; the fill follows it.
         length_B: tokens of context and fill; the rest is padding.
 
@@ -38,41 +38,80 @@ def _masked_mean(hidden_BTD: Tensor, keep_BT: Tensor) -> Tensor:
 
 
 class RewardHeads(nn.Module):
-    """An ensemble of H two-layer heads evaluated at once, and the propensity to call a tie.
+    """An ensemble of H heads evaluated at once, and the propensity to call a tie.
 
-    Features are standardised by running statistics set once from the training set (`fit_scale`), so that heads of a few
-    hundred comparisons do not have to learn the scale of the trunk.
+    A head is linear with a small bent part beside it. Before the heads, features are standardised and the trunk's are
+    brought down to their principal components, by what differs between fills of one context (`fit_scale`): what
+    contexts differ in cancels out of every comparison, and thousands of trunk features against hundreds of fills
+    would be learned by heart.
     """
 
     def __init__(self, config: RewardConfig) -> None:
         super().__init__()
         self.config = config
-        features = 2 * config.trunk_width
-        self.register_buffer("centre_F", torch.zeros(features))
-        self.register_buffer("scale_F", torch.ones(features))
-        self.inner_HFW = nn.Parameter(torch.randn(config.heads, features, config.head_width) / math.sqrt(features))
-        self.inner_bias_HW = nn.Parameter(torch.zeros(config.heads, config.head_width))
+        components = config.inputs - config.music_features
+        self.register_buffer("centre_F", torch.zeros(config.features))
+        self.register_buffer("music_scale_M", torch.ones(config.music_features))
+        self.register_buffer("components_FK", torch.zeros(config.trunk_features, components))
         # Zero: an untrained model likes everything equally, so its comparisons start at even odds.
+        self.linear_HI = nn.Parameter(torch.zeros(config.heads, config.inputs))
+        inner_HIW = torch.randn(config.heads, config.inputs, config.head_width) / math.sqrt(config.inputs)
+        self.inner_HIW = nn.Parameter(inner_HIW)
+        self.inner_bias_HW = nn.Parameter(torch.zeros(config.heads, config.head_width))
         self.outer_HW = nn.Parameter(torch.zeros(config.heads, config.head_width))
         self.log_tie = nn.Parameter(torch.full((), math.log(config.tie_prior)))
-        self.dropout = nn.Dropout(config.dropout)
 
     centre_F: Tensor
-    scale_F: Tensor
+    music_scale_M: Tensor
+    components_FK: Tensor
 
     @torch.no_grad()
-    def fit_scale(self, features_BF: Tensor) -> None:
-        """Set the standardisation from the training features."""
+    def fit_scale(self, features_BF: Tensor, context_B: Tensor) -> None:
+        """Set the standardisation and the components from training features; `context_B` numbers their contexts."""
+        music = self.config.music_features
+        within_BF = features_BF - _context_means(features_BF, context_B)
         self.centre_F.copy_(features_BF.mean(0))
-        self.scale_F.copy_(features_BF.std(0, unbiased=False).clamp(min=1e-4))
+        # A measure that never differs says nothing and is left at nothing.
+        deviation_F = within_BF.square().mean(0).sqrt()
+        self.music_scale_M.copy_(torch.where(deviation_F > 1e-6, 1 / deviation_F.clamp(min=1e-6), 0.0)[:music])
+        kept = self.components_FK.shape[1]
+        if not kept:
+            return
+        deviation_F = deviation_F[music:].clamp(min=1e-6)
+        _, spread_K, basis_KF = torch.linalg.svd(within_BF[:, music:] / deviation_F, full_matrices=False)
+        found = min(kept, int((spread_K > 1e-6 * spread_K[0].clamp(min=1e-6)).sum()))
+        size_K = spread_K[:found] / math.sqrt(len(features_BF))
+        self.components_FK.zero_()
+        scaled_KF = self.config.trunk_scale * basis_KF[:found] / size_K[:, None] / deviation_F
+        # The sign of a component is arbitrary: fixed, so that the same data gives the same file everywhere.
+        largest_K1 = scaled_KF.gather(1, scaled_KF.abs().argmax(1, keepdim=True))
+        self.components_FK[:, :found] = (scaled_KF * largest_K1.sign()).T
+
+    def inputs(self, features_BF: Tensor) -> Tensor:
+        """Return what the heads read, B × I."""
+        music = self.config.music_features
+        centred_BF = features_BF - self.centre_F
+        measures_BM = (centred_BF[:, :music] * self.music_scale_M).clamp(-6, 6)
+        return torch.cat([measures_BM, centred_BF[:, music:] @ self.components_FK], dim=-1)
 
     def forward(self, features_BF: Tensor) -> Tensor:
         """Return the reward of each head, B × H, in Bradley–Terry log odds."""
-        standard_BF = self.dropout((features_BF - self.centre_F) / self.scale_F)
-        inner_BHW = torch.einsum("bf,hfw->bhw", standard_BF, self.inner_HFW) + self.inner_bias_HW
-        return torch.einsum("bhw,hw->bh", self.dropout(nn.functional.gelu(inner_BHW)), self.outer_HW)
+        inputs_BI = self.inputs(features_BF)
+        bent_BHW = torch.einsum("bi,hiw->bhw", inputs_BI, self.inner_HIW) + self.inner_bias_HW
+        return inputs_BI @ self.linear_HI.T + torch.einsum("bhw,hw->bh", nn.functional.gelu(bent_BHW), self.outer_HW)
+
+
+def _context_means(features_BF: Tensor, context_B: Tensor) -> Tensor:
+    """Return for each row the mean of its context's rows."""
+    total_GF = torch.zeros(int(context_B.max()) + 1, features_BF.shape[1], dtype=features_BF.dtype)
+    total_GF = total_GF.index_add(0, context_B, features_BF)
+    return (total_GF / torch.bincount(context_B).clamp(min=1)[:, None])[context_B]
 
 
 def lower_bound(reward_BH: Tensor, *, deviations: float = 1.0) -> Tensor:
-    """Return the mean over heads less `deviations` standard deviations, B."""
-    return reward_BH.mean(-1) - deviations * reward_BH.std(-1, unbiased=False)
+    """Return the mean over heads less `deviations` standard deviations, B, for fills of one context.
+
+    Comparisons fix rewards within a context only, so each head's own level is taken out before heads are compared.
+    """
+    level_1H = reward_BH.mean(0, keepdim=True) if len(reward_BH) > 1 else 0.0
+    return reward_BH.mean(-1) - deviations * (reward_BH - level_1H).std(-1, unbiased=False)

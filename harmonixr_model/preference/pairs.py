@@ -15,13 +15,18 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class RatedPair:
-    """One judged comparison: rows of its two fills among the features, the outcome for the first, and its groups."""
+    """One judged comparison: rows of its two fills among the features, the outcome for the first, and its groups.
+
+    `versions` are the models that made the two fills, for holding one out.
+    """
 
     first: int
     second: int
     outcome: int
     context_id: str
     piece_id: str
+    rater: str = ""
+    versions: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,38 @@ def split_by_piece(pairs: Sequence[RatedPair], *, held_out: float, seed: int) ->
     train = [i for i, pair in enumerate(pairs) if pair.piece_id not in chosen]
     valid = [i for i, pair in enumerate(pairs) if pair.piece_id in chosen]
     return train, valid
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Comparisons to fit on, to stop by, and to report; `raters` and `version` are further ones nothing is fitted to.
+
+    `test` shares no piece with the rest. `raters` are held-out raters' and `version` a held-out model's, on pieces that
+    are fitted to: they ask whether the model generalises to other people and to other models.
+    """
+
+    train: list[int]
+    valid: list[int]
+    test: list[int]
+    raters: list[int]
+    version: list[int]
+
+
+def split_comparisons(
+    pairs: Sequence[RatedPair], *, held_out: float, seed: int, held_out_raters: float = 0.0, held_out_version: str = ""
+) -> Split:
+    """Return the split of comparisons: by piece first, then raters and a model version out of what is left.
+
+    `held_out` is the share of pieces for `test`, and of the rest for `valid`.
+    """
+    rest, test = split_by_piece(pairs, held_out=held_out, seed=seed)
+    raters = sorted({pairs[i].rater for i in rest}, key=lambda rater: _hash(seed, rater))
+    left_out = set(raters[: round(len(raters) * held_out_raters)])
+    version = [i for i in rest if held_out_version and held_out_version in pairs[i].versions]
+    others = [i for i in rest if pairs[i].rater in left_out and i not in set(version)]
+    kept = sorted(set(rest) - set(version) - set(others))
+    inner, stop = split_by_piece([pairs[i] for i in kept], held_out=held_out, seed=seed + 1)
+    return Split([kept[i] for i in inner], [kept[i] for i in stop], test, others, version)
 
 
 def context_batches(

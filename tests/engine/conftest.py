@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from harmonixr_model.engine.native.library import load_library
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
@@ -37,3 +38,12 @@ def prompt_of(song):
         return prompt
 
     return make
+
+
+@pytest.fixture(scope="session")
+def library():
+    """The compiled library, where there is a compiler."""
+    found = load_library(may_compile=True)
+    if found is None:
+        pytest.skip("there is no C++ compiler")
+    return found

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harmonixr_platform.feedback import live_report
 from harmonixr_platform.feedback.leaderboard import Disconnected, Standing, Vote, standings
 from harmonixr_platform.feedback.mover import Mover
 from harmonixr_platform.feedback.reader import read_feedback
@@ -90,3 +91,16 @@ def test_the_report_counts_what_was_judged(lab: Any) -> None:
     assert {model["model_version"] for model in content["models"]} == {"model-x", "model-y"}
     assert [model["votes"] for model in content["models"]] == [3, 3]
     assert "model-x" in report_text(content)
+
+
+def test_a_live_report_is_made_once_and_again_when_more_was_moved(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(live_report, "report", lambda *a, **k: made.append(k["study"]) or report(*a, **k))
+    lab.fill_pool(2)
+    live = live_report.LiveReport(lab.store)
+    for moved in range(2):
+        lab.judge("a")
+        Mover(lab.stream, lab.store).run_once()
+        assert [live.read()["judgments"] for _ in range(3)] == [moved + 1] * 3
+    live.read("default")
+    assert made == [None, None, "default"]

@@ -5,10 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from harmonixr_platform.feedback.statistics.connected import separate_groups, undefeated
+from harmonixr_platform.feedback.statistics.connected import Disconnected, separate_groups, undefeated
 from harmonixr_platform.feedback.statistics.fit import fit
 from harmonixr_platform.feedback.statistics.panel import Panel, draw_votes
+from harmonixr_platform.feedback.statistics.ranking import rank
 from harmonixr_platform.feedback.statistics.ties import Davidson, RaoKupper, TieModel
 from harmonixr_platform.feedback.statistics.votes import Vote, design, win_matrix
 
@@ -176,3 +179,32 @@ def test_models_that_never_lost_are_named() -> None:
 def test_ties_are_half_a_win_each_in_the_matrix() -> None:
     wins = win_matrix([Vote("a", "b", 2, "r"), Vote("b", "a", 0, "r")])
     assert wins == {"a": {"a": 0.0, "b": 0.5}, "b": {"a": 1.5, "b": 0.0}}
+
+
+@st.composite
+def _any_votes(draw: st.DrawFn) -> list[Vote]:
+    models = draw(st.integers(2, 4))
+    outcomes = draw(st.sampled_from([(0, 1, 2), (2,), (0,), (0, 1)]))
+    vote = st.builds(
+        lambda pair, outcome, rater, side, notes: Vote(f"m{pair[0]}", f"m{pair[1]}", outcome, f"r{rater}", side, notes),
+        st.permutations(range(models)),
+        st.sampled_from(outcomes),
+        st.integers(0, 3),
+        st.sampled_from((-1, 0, 1)),
+        st.floats(-6, 6),
+    )
+    return draw(st.lists(vote, min_size=1, max_size=30))
+
+
+@settings(max_examples=60, deadline=None)
+@given(_any_votes())
+def test_any_votes_are_ranked_with_finite_strengths_or_refused(votes: list[Vote]) -> None:
+    """All ties, all wins, one vote, one rater, wild note counts: warnings are errors here."""
+    if len(separate_groups(votes)) > 1:
+        with pytest.raises(Disconnected):
+            rank(votes, draws=5)
+        return
+    found = rank(votes, draws=5)
+    assert found.converged
+    assert all(math.isfinite(standing.strength) for standing in found.standings)
+    assert sum(standing.strength for standing in found.standings) == pytest.approx(0, abs=1e-9)

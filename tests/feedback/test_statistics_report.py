@@ -199,6 +199,16 @@ def test_a_studys_report_holds_its_judgments_only() -> None:
     assert counts == [13, 8, 8, 5, 0]
 
 
+def test_the_arms_of_a_study_are_ranked_though_one_model_made_them_all() -> None:
+    pair = _pair(0, ("model-x", "model-x"))
+    judged = [_judged(i, pair, f"r{i % 4}", "aab"[i % 3], study="heat@1", arms=("cool", "warm")) for i in range(24)]
+    content = report(_feedback(judged), study="heat", draws=20)
+    assert content["by"] == "arm"
+    assert [model["model_version"] for model in content["models"]] == ["cool", "warm"]
+    assert content["panels"][0]["stopping"][0]["first"] == "cool"
+    assert report(_feedback(judged), draws=20)["models"] == []
+
+
 def test_a_vote_carries_its_side_and_how_many_more_notes_the_first_has() -> None:
     """The note held into the gap is not the fill's own: 7 against 3 notes are one doubling, one more each."""
     vote = vote_of(_judged(0, _pair(0, notes=(7, 3)), "r", "a", swapped=True))

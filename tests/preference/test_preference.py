@@ -12,6 +12,9 @@ from harmonixr_model.preference.model import RewardHeads, lower_bound, pool
 from harmonixr_model.preference.pairs import RatedPair, context_batches, split_by_piece
 from harmonixr_model.training.reward_loop import RewardTraining, fit_rewards, score_pairs
 
+# One layer of a trunk, all of it, and no musical measures.
+PLAIN = {"trunk_width": 6, "trunk_layers": 1, "trunk_components": 12, "trunk_scale": 1.0, "music_features": 0}
+
 
 def judged_world(pieces: int = 60, fills: int = 5, width: int = 6, seed: int = 0):
     """Fills whose hidden utility is linear in their features, judged by Davidson's model with a few ties."""
@@ -97,7 +100,7 @@ def test_heads_recover_a_hidden_utility_on_pieces_they_have_not_seen():
     torch.manual_seed(0)
     features, utility, pairs = judged_world()
     train, valid = split_by_piece(pairs, held_out=0.25, seed=0)
-    heads = RewardHeads(RewardConfig(trunk_width=6, heads=4, head_width=16))
+    heads = RewardHeads(RewardConfig(heads=4, head_width=16, **PLAIN))
     epochs = list(fit_rewards(heads, features, pairs=pairs, train=train, valid=valid, config=RewardTraining(epochs=40)))
     metrics = score_pairs(heads, features, pairs=[pairs[i] for i in valid])
     assert metrics.log_loss == pytest.approx(min(epoch.held_out.log_loss for epoch in epochs), abs=1e-5)
@@ -115,7 +118,7 @@ def test_fitting_is_the_same_when_run_again():
     states = []
     for _ in range(2):
         torch.manual_seed(5)
-        heads = RewardHeads(RewardConfig(trunk_width=6, heads=2, head_width=4))
+        heads = RewardHeads(RewardConfig(heads=2, head_width=4, **PLAIN))
         list(
             fit_rewards(
                 heads, features, pairs=pairs, train=range(60), valid=range(60, 80), config=RewardTraining(epochs=3)

@@ -136,7 +136,8 @@ def test_a_ranker_scores_the_same_after_it_was_saved(settings, tmp_path):
     registry = open_registry(settings)
     trunk, _ = load_checkpoint(registry.fetch(registry.resolve("infill")))
     heads = RewardHeads(RewardConfig(trunk_width=trunk.config.width, heads=3, head_width=8))
-    torch.nn.init.normal_(heads.outer_HW)
+    for parameter in (heads.outer_HW, heads.linear_HI):
+        torch.nn.init.normal_(parameter)
     ranker = Ranker(trunk, heads, {"note": "untrained"})
     pair = read_feedback(open_object_store(settings)).judged[0].pair
     fills = [windows_of(Fill(pair, side), max_length=_TINY.max_length) for side in (pair.first, pair.second)]
@@ -183,7 +184,7 @@ def test_the_job_fits_registers_and_explains_itself(settings, workers):
     assert fitted.version is not None
     ranker = Ranker.load(open_registry(settings).fetch(fitted.version))
     data = ranker.info["data"]
-    assert data["train_comparisons"] + data["held_out_comparisons"] == 12
+    assert data["train_comparisons"] + data["stopping_comparisons"] + data["held_out_comparisons"] == 12
     assert fitted.held_out.comparisons == data["held_out_comparisons"] > 0
     assert math.isfinite(fitted.held_out.log_loss)
     assert fitted.is_in_service == (fitted.held_out.interval[0] > 0.5)

@@ -14,9 +14,13 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from harmonixr_model import examples
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
 from harmonixr_platform import schemas as s
+from harmonixr_platform.feedback.errors import FeedbackError
+from harmonixr_platform.feedback.evidence import MIN_HEARD, check_listening
+from harmonixr_ui.consent import VERSION
 
 
 def parse(midi_base64):
@@ -82,11 +86,13 @@ class FakeService:
     def __init__(self):
         self.app = FastAPI()
         self.requests, self.judgments, self.problem, self.lose_judgments, self.sounds = [], {}, None, 0, {}
+        self.retracted, self.shown, self.progress, self.min_heard, self.headers = [], {}, None, MIN_HEARD, []
         self.pool_song = None
         self.first_step = 1
         for path, call in {
             "/v1/inspect": self.inspect, "/v1/preview": self.preview, "/v1/infill": self.infill,
             "/v1/comparisons": self.comparisons, "/v1/judgments": self.judge,
+            "/v1/retractions": self.retract,
         }.items():  # fmt: skip
             self.app.post(path)(self._guarded(path, call))
         self.app.get("/v1/audio/{token}")(self.audio)
@@ -95,6 +101,7 @@ class FakeService:
         async def route(request: Request):
             body = await request.json()
             self.requests.append((path, body))
+            self.headers.append(request.headers)
             if self.problem and self.problem[0] == path:
                 _, status, detail = self.problem
                 problem = s.Problem(title="refused", status=status, detail=detail)
@@ -133,7 +140,7 @@ class FakeService:
     def comparisons(self, body):
         asked = s.ComparisonRequest(**body)
         midi = asked.infill.midi_base64 if asked.infill else self.pool_song
-        region = asked.infill.region if asked.infill else s.RegionSpec(bars="5-6", tracks=[1])
+        region = asked.infill.region if asked.infill else s.RegionSpec(bars="5", tracks=[1])
         score, number = parse(midi), len(self.requests)
         cells = gap_of(score, region)
         start, end = score.seconds(cells.start), score.seconds(cells.end)
@@ -142,13 +149,15 @@ class FakeService:
         def side(step, name):
             notes = fill_notes(score, cells, step)
             self.sounds[f"{name}-{number}"] = end + 1 - begin
+            self.shown[f"comparison-{number}"] = (start, end, time.monotonic())
             return s.SideView(midi_base64=midi, notes=notes, audio_url=f"/v1/audio/{name}-{number}")
 
         view = s.ComparisonView(
             comparison_id=f"comparison-{number}", token=f"token-{number}",
             expires=datetime.now(UTC) + timedelta(hours=1), context_base64=midi,
             context_audio_url=f"/v1/audio/context-{number}", start_s=start, end_s=end, audio_start_s=begin,
-            region=region, a=side(self.first_step, "left"), b=side(3, "right"),
+            audio_end_s=end + 1, min_heard=self.min_heard, progress=self.progress, region=region,
+            a=side(self.first_step, "left"), b=side(3, "right"),
         )  # fmt: skip
         return JSONResponse(view.model_dump(mode="json"), 201)
 
@@ -158,11 +167,30 @@ class FakeService:
             self.lose_judgments -= 1
             problem = s.Problem(title="unavailable", status=503, detail="the vote store does not answer; vote again")
             return JSONResponse(problem.model_dump(), 503)
+        if not asked.simulated:
+            start, end, at = self.shown[asked.comparison_id]
+            since = time.monotonic() - at
+            try:
+                listening = check_listening(
+                    asked.listening, asked.choice, start_s=start, end_s=end, since_shown_s=since,
+                    min_heard=self.min_heard,
+                )  # fmt: skip
+            except FeedbackError as error:
+                problem = s.Problem(title="refused", status=error.status, detail=str(error))
+                return JSONResponse(problem.model_dump(), error.status)
+            asked = asked.model_copy(update={"listening": listening})
         duplicate = asked.judgment_id in self.judgments
         self.judgments[asked.judgment_id] = asked
         receipt = s.JudgmentReceipt(
             judgment_id=asked.judgment_id, stored=True, duplicate=duplicate, model_a="secret-one", model_b="secret-two"
         )
+        return JSONResponse(receipt.model_dump(), 201)
+
+    def retract(self, body):
+        asked = s.RetractionRequest(**body)
+        duplicate = asked.judgment_id in self.retracted
+        self.retracted.append(asked.judgment_id)
+        receipt = s.RetractionReceipt(judgment_id=asked.judgment_id, retracted=True, duplicate=duplicate)
         return JSONResponse(receipt.model_dump(), 201)
 
 
@@ -194,3 +222,57 @@ def serve():
     for server, thread in running:
         server.should_exit = True
         thread.join(10)
+
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(FLAGS))
+        yield chromium
+        chromium.close()
+
+
+# A listener who has agreed, set the volume and practised.
+INTRODUCED = f"""
+localStorage.setItem('harmonixr.consent', '{{"version": "{VERSION}", "given": "2026-01-02T03:04:05Z"}}');
+localStorage.setItem('harmonixr.introduced', 'true');
+"""
+
+
+@pytest.fixture
+def open_page(browser, service, serve):
+    """Open the pages on the fake service; afterwards, no request may have gone elsewhere and no script failed."""
+    from harmonixr_ui.app import make_app
+
+    service.pool_song = base64.b64encode(examples.load("song-1")).decode()
+    address = serve(make_app(serve(service.app)))
+    contexts, outside, errors = [], [], []
+
+    def start(*, introduced=True, **options):
+        context = browser.new_context(**(options or {"viewport": {"width": 1280, "height": 900}}))
+        contexts.append(context)
+        if introduced:
+            context.add_init_script(INTRODUCED)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("request", lambda r: None if r.url.startswith((address, "blob:", "data:")) else outside.append(r.url))
+        page.on("pageerror", lambda e: errors.append(str(e)))
+        page.goto(address)
+        page.wait_for_selector("#hx-song .hx-title:has-text('Minuet')")
+        page.wait_for_selector("#hx-tracks input >> nth=1")
+        return page
+
+    yield start
+    for context in contexts:
+        context.close()
+    assert outside == []
+    assert errors == []

@@ -40,11 +40,105 @@ def test_a_pair_reaches_the_page_without_a_word_of_who_made_it(page, service):
     assert answer.status_code == 200
     pair = answer.json()
     assert set(pair) == {
-        "comparison_id", "token", "start_s", "end_s", "audio_start_s", "region", "a", "b", "song",
+        "comparison_id", "token", "start_s", "end_s", "audio_start_s", "audio_end_s", "min_heard", "progress",
+        "region", "a", "b", "song",
     }  # fmt: skip
-    assert set(pair["a"]) == set(pair["b"]) == {"midi_base64", "audio", "notes"}
-    assert "model" not in answer.text.replace(pair["a"]["midi_base64"], "")
+    assert set(pair["a"]) == set(pair["b"]) == {"audio", "notes"}
+    assert "model" not in answer.text
     assert pair["a"]["audio"].startswith("hx/audio/")
+
+
+def test_the_files_of_two_fills_of_ones_own_gap_are_ones_own_to_keep(page):
+    infill = {"midi_base64": MIDI, "region": {"bars": "5", "tracks": [1]}}
+    pair = page("POST", "/hx/comparisons", json={"rater_key": KEY, "infill": infill}).json()
+    assert set(pair["a"]) == set(pair["b"]) == {"audio", "notes", "midi_base64"}
+
+
+def test_the_two_sounds_cannot_be_told_apart_but_by_ear(page, service):
+    service.pool_song = MIDI
+    pair = page("POST", "/hx/comparisons", json={"rater_key": KEY, "pool": "default"}).json()
+    first, second = (page("GET", f"/{pair[side]['audio']}") for side in "ab")
+    assert first.headers == second.headers
+    assert len(first.content) == len(second.content)
+    assert "etag" not in first.headers
+    assert "last-modified" not in first.headers
+
+
+def test_what_comes_back_of_a_vote_names_no_model(page, service):
+    service.pool_song = MIDI
+    pair = page("POST", "/hx/comparisons", json={"rater_key": KEY, "pool": "default"}).json()
+    vote = {
+        "judgment_id": "judgment-1", "comparison_id": pair["comparison_id"], "token": pair["token"],
+        "rater_key": KEY, "choice": "skip",
+    }  # fmt: skip
+    answer = page("POST", "/hx/judgments", json=vote)
+    assert answer.json() == {"judgment_id": "judgment-1", "stored": True}
+    back = page("POST", "/hx/retractions", json={"judgment_id": "judgment-1", "rater_key": KEY})
+    assert (back.status_code, back.json()) == (201, {"judgment_id": "judgment-1", "retracted": True})
+    assert service.retracted == ["judgment-1"]
+
+
+def test_an_unheard_verdict_is_refused_by_the_service_whatever_a_page_sends(page, service):
+    service.pool_song = MIDI
+    pair = page("POST", "/hx/comparisons", json={"rater_key": KEY, "pool": "default"}).json()
+    vote = {
+        "judgment_id": "judgment-1", "comparison_id": pair["comparison_id"], "token": pair["token"],
+        "rater_key": KEY, "choice": "a", "listening": {"heard_a": 1, "heard_b": 1},
+    }  # fmt: skip
+    answer = page("POST", "/hx/judgments", json=vote)
+    assert answer.status_code == 422
+    assert "0% of the fill was heard" in answer.json()["detail"]
+    heard = [[pair["start_s"], pair["end_s"]]]
+    answer = page("POST", "/hx/judgments", json=vote | {"listening": {"intervals_a": heard, "intervals_b": heard}})
+    assert answer.status_code == 409
+    assert service.judgments == {}
+
+
+def test_a_pair_to_practise_on_needs_no_pool_and_knows_its_answer(page, service):
+    pair = page("GET", "/hx/practice").json()
+    assert pair["better"] == "b"
+    assert pair["audio_start_s"] < pair["start_s"] < pair["end_s"] < pair["audio_end_s"]
+    pitches = [[note["pitch"] for note in pair[side]["notes"]] for side in "ab"]
+    onsets = [[note["onset_tick"] for note in pair[side]["notes"]] for side in "ab"]
+    assert onsets[0] == onsets[1]
+    assert pitches[0] != pitches[1]
+    in_gap = [n for n in pair["song"]["notes"] if n["track"] == 1 and pair["start_s"] <= n["onset_s"] < pair["end_s"]]
+    assert in_gap == []
+    assert [path for path, _ in service.requests] == ["/v1/inspect"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"HARMONIXR_API_KEY": "own-key"}, "Bearer own-key"),
+        ({"HARMONIXR_API_KEYS": "first-key, second-key"}, "Bearer first-key"),
+        ({"HARMONIXR_API_KEY": "own-key", "HARMONIXR_API_KEYS": "other"}, "Bearer own-key"),
+        ({}, None),
+    ],
+)
+def test_the_key_for_the_service_comes_from_the_servers_environment_and_goes_no_further(
+    service, serve, monkeypatch, environment, expected
+):
+    from harmonixr_platform.settings import Settings
+    from harmonixr_ui.app import _service
+
+    for name in ("HARMONIXR_API_KEY", "HARMONIXR_API_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    Settings()  # both are settings: an unknown one would stop every command
+    service.pool_song = MIDI
+    app = FastAPI()
+    app.include_router(make_router(_service(serve(service.app))))
+
+    async def ask():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page") as http:
+            return await http.post("/hx/comparisons", json={"rater_key": KEY, "pool": "default"})
+
+    answer = asyncio.run(ask())
+    assert answer.status_code == 200
+    assert {headers.get("authorization") for headers in service.headers} == {expected}
+    assert "key" not in f"{answer.text}{answer.headers}".replace("rater_key", "")
 
 
 def test_the_song_around_a_pair_leaves_its_fill_out(page, service):
@@ -60,13 +154,13 @@ def test_a_vote_is_passed_on_with_its_status_and_sentence(page, service):
     pair = page("POST", "/hx/comparisons", json={"rater_key": KEY, "pool": "default"}).json()
     vote = {
         "judgment_id": "judgment-1", "comparison_id": pair["comparison_id"], "token": pair["token"],
-        "rater_key": KEY, "choice": "a",
+        "rater_key": KEY, "choice": "skip",
     }  # fmt: skip
     service.lose_judgments = 2
     lost = page("POST", "/hx/judgments", json=vote)
     assert (lost.status_code, lost.json()) == (503, {"detail": "The vote store does not answer; vote again"})
     assert page("POST", "/hx/judgments", json=vote).status_code == 201
-    assert service.judgments["judgment-1"].choice == "a"
+    assert service.judgments["judgment-1"].choice == "skip"
 
 
 def test_sound_comes_through_by_token_and_nothing_else_does(page, service):

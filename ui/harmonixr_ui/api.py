@@ -17,6 +17,8 @@ from harmonixr_platform.schemas import (
     JudgmentReceipt,
     JudgmentRequest,
     PreviewRequest,
+    RetractionReceipt,
+    RetractionRequest,
 )
 
 Result = TypeVar("Result")
@@ -53,6 +55,10 @@ class Api:
     async def judge(self, request: JudgmentRequest) -> JudgmentReceipt:
         """Record a vote; it is on the service's disk when this returns."""
         return await self._call(lambda client: client.send_judgment(request))
+
+    async def retract(self, request: RetractionRequest) -> RetractionReceipt:
+        """Take a vote back; that is on the service's disk when this returns."""
+        return await self._call(lambda client: client.retract(request.judgment_id, rater_key=request.rater_key))
 
     async def preview(self, request: PreviewRequest) -> bytes:
         """Return a stretch of a file as WAV."""

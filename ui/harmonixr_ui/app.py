@@ -30,7 +30,7 @@ def build(api_url: str, *, pool: str = "default") -> gr.Blocks:
             fill_page(service, blocks)
         with gr.Tab("Listen and judge", id="listen"):
             listen_page(pool)
-        with gr.Tab("What listeners prefer", id="report"):
+        with gr.Tab("Results", id="report"):
             report_page(service)
     return blocks
 
@@ -45,7 +45,7 @@ def make_app(api_url: str, *, pool: str = "default") -> FastAPI:
         build(api_url, pool=pool),
         path="/",
         theme=make_theme(),
-        css_paths=[ASSETS / "page.css"],
+        css_paths=[ASSETS / "page.css", ASSETS / "listen.css"],
         footer_links=[],
         ssr_mode=False,
         show_error=False,
@@ -54,6 +54,7 @@ def make_app(api_url: str, *, pool: str = "default") -> FastAPI:
 
 
 def _service(api_url: str) -> Api:
-    # A service that asks for a key takes any of those it was started with.
-    keys = os.environ.get("HARMONIXR_API_KEYS", "").split(",")
-    return Api(api_url, api_key=keys[0].strip() or None)
+    # A key of the pages' own; beside the service, where they share its environment, any of the keys it takes will do.
+    # From the environment alone: a command line is there for everyone to read, and no browser is ever sent it.
+    keys = os.environ.get("HARMONIXR_API_KEY") or os.environ.get("HARMONIXR_API_KEYS", "").split(",")[0]
+    return Api(api_url, api_key=keys.strip() or None)

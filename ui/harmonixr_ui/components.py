@@ -29,7 +29,8 @@ def song_view(*, elem_id: str) -> gr.HTML:
 def duel(value: dict[str, Any] | None = None, *, elem_id: str) -> gr.HTML:
     """Return two blind fills of one gap, played in step and voted on.
 
-    Value: `pool` (a study's pairs) or `infill` (a request for two fills of one's own gap), or None.
+    Value: `pool` (a study's pairs) or `infill` (a request for two fills of one's own gap), with the wording of
+    `consent`; or None.
     """
     return _component("duel.js", "", value=value, elem_id=elem_id)
 

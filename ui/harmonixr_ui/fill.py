@@ -15,6 +15,7 @@ from harmonixr_platform.client import ServiceError
 from harmonixr_platform.schemas import InfillRequest, InfillResponse
 from harmonixr_ui.api import Api, sentence
 from harmonixr_ui.components import duel, song_view
+from harmonixr_ui.consent import wording
 from harmonixr_ui.form import KEYS, Form, FormError, default_gap, infill_request, song_value, track_label
 from harmonixr_ui.routes import drawn
 
@@ -148,7 +149,8 @@ def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
         except FormError as error:
             return gr.skip(), alert(str(error))
         # A new serial makes the same request twice two presentations.
-        return {"infill": request.model_dump(mode="json"), "serial": secrets.token_hex(8)}, ""
+        asked = {"infill": request.model_dump(mode="json"), "consent": wording(), "serial": secrets.token_hex(8)}
+        return asked, ""
 
     def refuse(event: gr.EventData) -> str:
         return alert(event.detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from harmonixr_ui.components import duel
+from harmonixr_ui.consent import wording
 
 
 def listen_page(pool: str) -> None:
@@ -14,4 +15,4 @@ def listen_page(pool: str) -> None:
         "Listen to both, then say which you would keep.</p>",
         apply_default_css=False,
     )
-    duel({"pool": pool}, elem_id="hx-listen")
+    duel({"pool": pool, "consent": wording()}, elem_id="hx-listen")

@@ -3,8 +3,9 @@
 The browser talks to this server only; where the service is stays between the two. Nothing is kept here.
 """
 
+import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,9 +20,11 @@ from harmonixr_platform.schemas import (
     JudgmentRequest,
     PlacedNote,
     PreviewRequest,
+    RetractionRequest,
     SideView,
 )
 from harmonixr_ui.api import Api, sentence
+from harmonixr_ui.practice import practice_pair
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -29,6 +32,9 @@ ASSETS = Path(__file__).parent / "assets"
 _KINDS = {".js": "text/javascript", ".css": "text/css"}
 _TOKEN = re.compile(r"[A-Za-z0-9_.~-]{1,512}")
 _AUDIO_PATH = re.compile(r"(?:https?://[^/]+)?/v1/audio/([A-Za-z0-9_.~-]{1,512})")
+_BLIND = {
+    "comparison_id", "token", "start_s", "end_s", "audio_start_s", "audio_end_s", "min_heard", "progress", "region",
+}  # fmt: skip
 # Base64 of the largest file the service takes, and room for the rest of the request.
 MAX_BODY_BYTES = 12 * 2**20
 
@@ -70,41 +76,60 @@ def make_router(api: Api) -> APIRouter:
 
         return await _answer(record)
 
+    @router.post("/retractions")
+    async def retraction(request: Request) -> Response:
+        body = await _read(RetractionRequest, request)
+
+        async def record() -> Response:
+            receipt = await api.retract(body)
+            return JSONResponse({"judgment_id": receipt.judgment_id, "retracted": receipt.retracted}, 201)
+
+        return await _answer(record)
+
+    @router.get("/practice")
+    async def practice() -> Response:
+        pair = await asyncio.to_thread(practice_pair)
+
+        async def with_song() -> Response:
+            return JSONResponse(pair | {"song": await _song_without(api, pair["a"]["midi_base64"], pair["a"]["notes"])})
+
+        return await _answer(with_song)
+
     return router
 
 
 async def _pair(api: Api, request: ComparisonRequest) -> Response:
     view = await api.compare(request)
-    return JSONResponse(blind_view(view) | {"song": await _song_around(api, view)})
+    blind = blind_view(view, with_files=request.infill is not None)
+    return JSONResponse(blind | {"song": await _song_around(api, view)})
 
 
 async def _wav(sound: Awaitable[bytes]) -> Response:
     return Response(await sound, media_type="audio/wav", headers={"Cache-Control": "private, max-age=600"})
 
 
-def blind_view(view: ComparisonView) -> dict[str, Any]:
-    """Return what the page may know of a pair before the vote."""
-    kept = view.model_dump(
-        mode="json", include={"comparison_id", "token", "start_s", "end_s", "audio_start_s", "region"}
-    )
-    return kept | {"a": _side(view.a), "b": _side(view.b)}
+def blind_view(view: ComparisonView, *, with_files: bool) -> dict[str, Any]:
+    """Return what the page may know of a pair before the vote; the files only where they are the listener's to keep."""
+    kept = view.model_dump(mode="json", include=_BLIND)
+    return kept | {"a": _side(view.a, with_file=with_files), "b": _side(view.b, with_file=with_files)}
 
 
 async def _song_around(api: Api, view: ComparisonView) -> dict[str, Any]:
     """Return the song without its gap, long enough for either fill: a continuation lies past the context's end."""
     longer = max(view.a, view.b, key=lambda side: max((n.onset_tick + n.duration_ticks for n in side.notes), default=0))
-    song = await api.inspect(longer.midi_base64)
-    filled = {(note.track, note.onset_tick, note.pitch) for note in longer.notes}
+    return await _song_without(api, longer.midi_base64, [drawn(note) for note in longer.notes])
+
+
+async def _song_without(api: Api, midi_base64: str, fill: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    song = await api.inspect(midi_base64)
+    filled = {(note["track"], note["onset_tick"], note["pitch"]) for note in fill}
     around = tuple(n for n in song.notes if (n.track, n.onset_tick, n.pitch) not in filled)
     return song.model_copy(update={"notes": around}).model_dump(mode="json")
 
 
-def _side(side: SideView) -> dict[str, Any]:
-    return {
-        "midi_base64": side.midi_base64,
-        "audio": audio_path(side.audio_url),
-        "notes": [drawn(note) for note in side.notes],
-    }
+def _side(side: SideView, *, with_file: bool) -> dict[str, Any]:
+    shown = {"audio": audio_path(side.audio_url), "notes": [drawn(note) for note in side.notes]}
+    return shown | ({"midi_base64": side.midi_base64} if with_file else {})
 
 
 def drawn(note: PlacedNote) -> dict[str, Any]:

@@ -68,10 +68,16 @@ class Shown:
 
 
 class JudgmentLog:
-    """Comparisons, judgments and what takes them back, in one stream."""
+    """Comparisons, judgments and what takes them back, in one stream.
 
-    def __init__(self, stream: RecordStream) -> None:
+    Replaying, what is written here is in the object store already: everything that the write path remembers is built
+    anew (ids, one vote a comparison, tallies, histories, erasures), and nothing is added to the stream.
+    """
+
+    def __init__(self, stream: RecordStream, *, replaying: bool = False, remember_s: int = REMEMBER_S) -> None:
         self._stream = stream
+        self._mode = "replay " if replaying else ""
+        self._remember_ms = remember_s * 1000
         self._script = files("harmonixr_platform.feedback").joinpath("record.lua").read_text()
 
     def show(self, comparison: Comparison, *, model_a: str, model_b: str) -> None:
@@ -90,7 +96,9 @@ class JudgmentLog:
 
         Raises also UnknownComparison, ComparisonExpired, RaterErased, BadToken (another rater's comparison).
         """
-        digest = hashlib.sha256(judgment.model_dump_json(exclude={"received"}).encode()).hexdigest()
+        # Without defaults: a field that a later version adds must not make an old answer another one.
+        content = judgment.model_dump_json(exclude={"received"}, exclude_defaults=True)
+        digest = hashlib.sha256(content.encode()).hexdigest()
         arguments = (judgment.judgment_id, judgment.comparison_id, judgment.rater, judgment.choice.value, digest)
         status, a, b = self._record("judgment", judgment, comparison, judgment.received, arguments)
         if status == "erased":
@@ -170,7 +178,7 @@ class JudgmentLog:
             self._history_key(pool, rater),
             f"{name}:erased:{erased}",
         )
-        common = (action, record.model_dump_json(), str(_milliseconds(now)), str(REMEMBER_S * 1000))
+        common = (self._mode + action, record.model_dump_json(), str(_milliseconds(now)), str(self._remember_ms))
         status, a, b = self._stream.run_script(self._script, keys, (*common, *arguments))
         return status, a, b
 

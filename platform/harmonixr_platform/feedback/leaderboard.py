@@ -22,6 +22,7 @@ __all__ = [
     "Standing",
     "Vote",
     "answers_of",
+    "entrants",
     "is_vote",
     "standings",
     "vote_of",
@@ -34,32 +35,35 @@ _OUTCOMES = {"first": FIRST, "second": SECOND, "tie": TIE}
 _HOLD = VOCAB.id("HOLD")
 
 
-def is_vote(judged: Judged) -> bool:
+def entrants(judged: Judged, *, by_arm: bool = False) -> tuple[str, str]:
+    """Return what the answer compares: two model versions, or the two arms of its study (one model may be in both)."""
+    if by_arm and judged.comparison.arms is not None:
+        return judged.comparison.arms
+    return judged.pair.first.model_version, judged.pair.second.model_version
+
+
+def is_vote(judged: Judged, *, by_arm: bool = False) -> bool:
     """Return whether an answer ranks two models: decided or a tie, of two models, no repeat and no gold pair."""
-    pair = judged.pair
-    return (
-        judged.outcome in _OUTCOMES
-        and judged.comparison.role == "plain"
-        and pair.first.model_version != pair.second.model_version
-    )
+    first, second = entrants(judged, by_arm=by_arm)
+    return judged.outcome in _OUTCOMES and judged.comparison.role == "plain" and first != second
 
 
-def vote_of(judged: Judged) -> Vote:
+def vote_of(judged: Judged, *, by_arm: bool = False) -> Vote:
     """Return an answer for which `is_vote` holds as a vote."""
-    pair = judged.pair
+    first, second = entrants(judged, by_arm=by_arm)
     return Vote(
-        first=pair.first.model_version,
-        second=pair.second.model_version,
+        first=first,
+        second=second,
         outcome=_OUTCOMES[judged.outcome],
         rater=judged.judgment.rater,
         side=-1 if judged.comparison.swapped else 1,
-        notes=_note_ratio(pair),
+        notes=_note_ratio(judged.pair),
     )
 
 
-def votes_of(judged: Sequence[Judged]) -> list[Vote]:
-    """Return the answers that rank two models, in their order."""
-    return [vote_of(one) for one in judged if is_vote(one)]
+def votes_of(judged: Sequence[Judged], *, by_arm: bool = False) -> list[Vote]:
+    """Return the answers that rank two models (or arms), in their order."""
+    return [vote_of(one, by_arm=by_arm) for one in judged if is_vote(one, by_arm=by_arm)]
 
 
 def answers_of(judged: Sequence[Judged]) -> list[Answer]:

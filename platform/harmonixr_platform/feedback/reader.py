@@ -92,6 +92,11 @@ def read_feedback(store: ObjectStore) -> Feedback:
     return Feedback(tuple(judged.values()), flags, manifests, counts)
 
 
+def read_records(store: ObjectStore) -> list[Record]:
+    """Return every record of a store once, in the order of the stream: also what was taken back or erased."""
+    return _read(store)[1]
+
+
 def _read(store: ObjectStore) -> tuple[tuple[str, ...], list[Record], Counter[str]]:
     """Return the manifests in force and the records that they lead to."""
     for tries_left in reversed(range(_TRIES)):

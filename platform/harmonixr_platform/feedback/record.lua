@@ -3,11 +3,18 @@
 --
 -- KEYS  1 stream   2 comparison   3 judgment   4 tally of the pool's pairs in this role
 --       5 what this rater was shown of the pool: by comparison, 'number|pair|role|swapped|answered'   6 their erasure
--- ARGV  1 action   2 record (JSON)   3 now (ms)   4 how long to remember ids after expiry (ms)   5… by action
+-- ARGV  1 action; with 'replay ' before it the record is in the object store already: all but the stream is rebuilt
+--       2 record (JSON)   3 now (ms)   4 how long to remember ids after expiry (ms)   5… by action
 -- Answers {status, model a, model b}.
 
 local stream, comparison, judgment, tally, history, erased = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local action, record, now, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local replaying = string.sub(action, 1, 7) == 'replay '
+if replaying then action = string.sub(action, 8) end
+
+local function add()
+  if not replaying then redis.call('XADD', stream, '*', 'record', record) end
+end
 
 local function count(pair, swapped, choice, step)
   local outcome = ({a = 'first', b = 'second', tie = 'tie', both_bad = 'tie'})[choice]
@@ -26,7 +33,7 @@ end
 local function show(comparison_id, pair, rater, swapped, role, expires, model_a, model_b)
   if redis.call('EXISTS', erased) == 1 then return {'erased', '', ''} end
   if redis.call('EXISTS', comparison) == 1 then return {'duplicate', model_a, model_b} end
-  redis.call('XADD', stream, '*', 'record', record)
+  add()
   redis.call('HSET', comparison, 'pair', pair, 'rater', rater, 'swapped', swapped, 'expires', expires,
     'model_a', model_a, 'model_b', model_b, 'record', record)
   redis.call('PEXPIREAT', comparison, expires + keep)
@@ -50,7 +57,7 @@ local function judge(judgment_id, comparison_id, rater, choice, digest)
   if shown[2] ~= rater then return {'wrong_rater', '', ''} end
   if shown[7] then return {'judged', '', ''} end
   if now > tonumber(shown[4]) then return {'expired', '', ''} end
-  redis.call('XADD', stream, '*', 'record', record)
+  add()
   redis.call('HSET', comparison, 'judgment', judgment_id)
   redis.call('HSET', judgment, 'comparison', comparison_id, 'rater', rater, 'choice', choice, 'digest', digest)
   redis.call('PEXPIREAT', judgment, tonumber(shown[4]) + keep)
@@ -64,7 +71,7 @@ local function retract(retraction_id, judgment_id, rater)
   if not held[1] then return {'unknown', '', ''} end
   if held[1] ~= rater then return {'wrong_rater', '', ''} end
   if held[3] then return {'duplicate', '', ''} end
-  redis.call('XADD', stream, '*', 'record', record)
+  add()
   redis.call('HSET', judgment, 'retracted', retraction_id)
   local shown = redis.call('HMGET', comparison, 'pair', 'swapped', 'judgment')
   if shown[3] == judgment_id then
@@ -78,7 +85,7 @@ end
 
 local function append()
   if redis.call('EXISTS', judgment) == 1 then return {'duplicate', '', ''} end
-  redis.call('XADD', stream, '*', 'record', record)
+  add()
   redis.call('SET', judgment, '1', 'PX', keep)
   return {'stored', '', ''}
 end
@@ -86,7 +93,7 @@ end
 -- Never forgotten: whoever was erased must not be written again by a late request.
 local function erase()
   if redis.call('EXISTS', erased) == 1 then return {'duplicate', '', ''} end
-  redis.call('XADD', stream, '*', 'record', record)
+  add()
   redis.call('SET', erased, '1')
   return {'stored', '', ''}
 end

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from harmonixr_platform.feedback.flags import in_doubt
-from harmonixr_platform.feedback.leaderboard import answers_of, is_vote, vote_of, votes_of, win_matrix
+from harmonixr_platform.feedback.leaderboard import answers_of, entrants, is_vote, vote_of, votes_of, win_matrix
 from harmonixr_platform.feedback.reader import Feedback, Judged
 from harmonixr_platform.feedback.statistics.agreement import alpha_with_interval, repeat_consistency
 from harmonixr_platform.feedback.statistics.connected import Disconnected, separate_groups
@@ -38,23 +38,26 @@ def report(
     """Return all that a leaderboard shows, ready for JSON.
 
     `panels` holds one entry for people and one for programs, as far as there are any; `models` and `wins` repeat the
-    first panel's. `study` keeps one study's judgments (its name, or its name@digest) or one pool's.
+    first panel's. `study` keeps one study's judgments (its name, or its name@digest) or one pool's; where all of them
+    name their study's arms, those are ranked (`by` says "arm") in place of model versions.
     """
     judged = [one for one in feedback.judged if study is None or _belongs(one, study)]
     kinds = {
         "people": [one for one in judged if not one.judgment.simulated],
         "simulated": [one for one in judged if one.judgment.simulated],
     }
+    by_arm = study is not None and bool(judged) and all(one.comparison.arms is not None for one in judged)
     flagged = in_doubt(feedback.flags)
     panels = [
         {"origin": origin}
-        | _panel(answers, recorded=flagged, draws=draws, stop_each=stop_each, stop_margin=stop_margin)
+        | _panel(answers, recorded=flagged, by_arm=by_arm, draws=draws, stop_each=stop_each, stop_margin=stop_margin)
         for origin, answers in kinds.items()
         if answers
     ]
     main: Mapping[str, Any] = panels[0]["all"] if panels else {"models": [], "wins": {}, "refusal": None}
     return {
         "study": study,
+        "by": "arm" if by_arm else "model",
         "read": dict(sorted(feedback.counts.items())),
         **_counts(judged),
         "simulated": len(kinds["simulated"]),
@@ -85,7 +88,7 @@ def _counts(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def _panel(
-    judged: Sequence[Judged], *, recorded: set[str], draws: int, stop_each: int, stop_margin: float
+    judged: Sequence[Judged], *, recorded: set[str], by_arm: bool, draws: int, stop_each: int, stop_margin: float
 ) -> dict[str, Any]:
     """Return everything on raters of one kind; `recorded` names judgments that a stored flag puts in doubt."""
     answers = answers_of(judged)
@@ -97,8 +100,8 @@ def _panel(
     gold = sum(quality.gold for quality in raters)
     return {
         **_counts(judged),
-        "all": _ranking(judged, draws=draws),
-        "unflagged": _ranking(kept, draws=draws) if len(kept) < len(judged) else None,
+        "all": _ranking(judged, by_arm=by_arm, draws=draws),
+        "unflagged": _ranking(kept, by_arm=by_arm, draws=draws) if len(kept) < len(judged) else None,
         "left_out": len(judged) - len(kept),
         "agreement": _rounded(asdict(alpha)) if alpha else None,
         "repeats": _rounded(asdict(repeats)) if repeats else None,
@@ -108,16 +111,16 @@ def _panel(
             "accuracy": round(sum(quality.gold_right for quality in raters) / gold, _DIGITS) if gold else None,
         },
         "quality": [_quality(quality) for quality in raters],
-        "stopping": _stopping(judged, each=stop_each, margin=stop_margin),
+        "stopping": _stopping(judged, by_arm=by_arm, each=stop_each, margin=stop_margin),
     }
 
 
-def _ranking(judged: Sequence[Judged], *, draws: int) -> dict[str, Any]:
-    votes = votes_of(judged)
+def _ranking(judged: Sequence[Judged], *, by_arm: bool, draws: int) -> dict[str, Any]:
+    votes = votes_of(judged, by_arm=by_arm)
     content: dict[str, Any] = {
         "votes": len(votes),
         "wins": win_matrix(votes),
-        "outcomes": _outcomes(judged),
+        "outcomes": _outcomes(judged, by_arm=by_arm),
         "models": [],
         "refusal": None,
         "groups": [list(group) for group in separate_groups(votes)],
@@ -156,7 +159,7 @@ def _quality(quality: RaterQuality) -> dict[str, Any]:
     return content
 
 
-def _outcomes(judged: Sequence[Judged]) -> list[dict[str, Any]]:
+def _outcomes(judged: Sequence[Judged], *, by_arm: bool) -> list[dict[str, Any]]:
     """Return raw counts of every two models, and the win rate weighted to an even choice of pairs.
 
     The scheduler prefers pairs whose outcome is open; each vote weighs one over the chance with which its pair was
@@ -164,7 +167,7 @@ def _outcomes(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     """
     cells: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
     for one in judged:
-        first, second = one.pair.first.model_version, one.pair.second.model_version
+        first, second = entrants(one, by_arm=by_arm)
         if first == second or one.comparison.role != "plain" or one.outcome == "skip":
             continue
         turned = first > second
@@ -190,16 +193,16 @@ def _cell(first: str, second: str, seen: Sequence[tuple[str, float]]) -> dict[st
     }
 
 
-def _stopping(judged: Sequence[Judged], *, each: int, margin: float) -> list[dict[str, Any]]:
+def _stopping(judged: Sequence[Judged], *, by_arm: bool, each: int, margin: float) -> list[dict[str, Any]]:
     """Return for every two models whether the study may stop asking about them, safe to look at any time.
 
     The error of 5 % is shared out over the pairs of models.
     """
     scores: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
     for one in judged:
-        if not is_vote(one):
+        if not is_vote(one, by_arm=by_arm):
             continue
-        vote = vote_of(one)
+        vote = vote_of(one, by_arm=by_arm)
         score = (1.0, 0.0, 0.5)[vote.outcome]
         key, value = (
             ((vote.first, vote.second), score) if vote.first < vote.second else ((vote.second, vote.first), 1 - score)

@@ -1,12 +1,13 @@
-"""A listener made of a formula, for volume: it asks and answers over the real HTTP API, labelled as simulated.
+"""Listeners made of formulas, for volume and for testing the rules: they ask and answer over the real HTTP API.
 
-Its hidden taste, which a reward model should find again, is
+All are labelled as simulated. An honest one has a hidden taste, which a reward model should find again:
 
     utility = 3 · (share of the fill's pitched notes in the scale that fits the rest of the song best)
             − 1 · |log((fill's notes + 1) / (notes expected from the density of the same tracks around the gap + 1))|
             + noise (normal, standard deviation `noise`, drawn for each hearing)
 
-The side with the higher utility wins; closer than `tie_within` is a tie. Knows no stores and no models.
+The side with the higher utility wins; closer than `tie_within` is a tie. The others do what the quality rules are to
+find: always side a, a coin's side, or an honest taste after hearing almost nothing. Knows no stores and no models.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import httpx
 
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
-from harmonixr_platform.feedback.errors import FeedbackError
+from harmonixr_platform.feedback.errors import FeedbackError, StudyClosed, StudyComplete
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import (
     Choice,
@@ -50,26 +52,63 @@ class Taste:
     tie_within: float = 0.1
 
 
+Kind = Literal["honest", "always_a", "random", "fast"]
+# What a listener prefers, given what is shown and a source of noise.
+Decide = Callable[[ComparisonView, random.Random], Choice]
+
+
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """One simulated answer and what was answered to it."""
+    """One simulated answer, what was answered to it, and who gave it."""
 
     choice: Choice
     receipt: JudgmentReceipt
+    rater_key: str = ""
+    kind: Kind = "honest"
 
 
 def simulate(
-    api_url: str, count: int, *, pool: str, raters: int = 8, seed: int = 0, taste: Taste | None = None
+    api_url: str,
+    count: int,
+    *,
+    pool: str,
+    raters: int = 8,
+    seed: int = 0,
+    taste: Taste | None = None,
+    mix: Mapping[Kind, int] | None = None,
+    decide: Decide | None = None,
 ) -> Iterator[Simulated]:
-    """Ask for `count` comparisons of a pool and judge them, as `raters` different raters in turn."""
-    taste = taste or Taste()
+    """Ask for `count` comparisons of a pool or study and judge them, as different raters in turn.
+
+    Args:
+        api_url: the service.
+        count: how many judgments; fewer where the study wants no more of these raters.
+        pool: a pool or a study.
+        raters: how many honest raters.
+        seed: of noise and of the raters' keys.
+        taste: what honest raters like.
+        mix: how many raters of each kind, instead of `raters`.
+        decide: an honest rater's choice, instead of `taste`'s.
+
+    Raises:
+        FeedbackError: the service does not answer, or refuses.
+
+    """
+    decide = decide or _by_taste(taste or Taste())
     rng = random.Random(seed)
+    waiting = _raters(seed, raters, mix)
+    made = 0
     with httpx.Client(base_url=api_url, timeout=30) as http:
-        for number in range(count):
-            rater_key = f"simulated-{seed}-{number % raters}"
+        while waiting and made < count:
+            kind, rater_key = waiting.pop(0)
             asked = ComparisonRequest(rater_key=rater_key, pool=pool)
-            view = ComparisonView.model_validate_json(_post(http, "/v1/comparisons", asked.model_dump_json()))
-            choice = judge(view, rng, taste=taste)
+            try:
+                view = ComparisonView.model_validate_json(_post(http, "/v1/comparisons", asked.model_dump_json()))
+            except StudyComplete:
+                continue
+            except StudyClosed:
+                return
+            choice = _choice(kind, view, decide, rng)
             answer = JudgmentRequest(
                 # Of the seed and the comparison, so that running again after a failure repeats no vote.
                 judgment_id=f"sim-{seed}-{view.comparison_id}",
@@ -77,11 +116,50 @@ def simulate(
                 token=view.token,
                 rater_key=rater_key,
                 choice=choice,
-                listening=Listening(heard_a=1, heard_b=1, seconds=2 * (view.end_s - view.start_s)),
+                listening=_listening(kind, view),
                 simulated=True,
             )
             receipt = JudgmentReceipt.model_validate_json(_post(http, "/v1/judgments", answer.model_dump_json()))
-            yield Simulated(choice, receipt)
+            waiting.append((kind, rater_key))
+            made += 1
+            yield Simulated(choice, receipt, rater_key, kind)
+
+
+def read_mix(text: str) -> dict[Kind, int]:
+    """Return the raters that a text like `honest=6,fast=1` names; raise FeedbackError."""
+    kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
+    mix: dict[Kind, int] = {}
+    for part in text.split(","):
+        name, _, number = part.strip().partition("=")
+        if name not in kinds or not number.isdigit():
+            raise FeedbackError(
+                f"{part.strip()!r} names no listeners; write kind=number with the kinds {', '.join(kinds)}"
+            )
+        mix[kinds[name]] = int(number)
+    return mix
+
+
+def _raters(seed: int, raters: int, mix: Mapping[Kind, int] | None) -> list[tuple[Kind, str]]:
+    if mix is None:
+        return [("honest", f"simulated-{seed}-{number}") for number in range(raters)]
+    return [(kind, f"simulated-{seed}-{kind}-{number}") for kind, many in mix.items() for number in range(many)]
+
+
+def _by_taste(taste: Taste) -> Decide:
+    return lambda view, rng: judge(view, rng, taste=taste)
+
+
+def _choice(kind: Kind, view: ComparisonView, decide: Decide, rng: random.Random) -> Choice:
+    if kind == "always_a":
+        return Choice.A
+    if kind == "random":
+        return rng.choice((Choice.A, Choice.B))
+    return decide(view, rng)
+
+
+def _listening(kind: Kind, view: ComparisonView) -> Listening:
+    heard = 0.05 if kind == "fast" else 1.0
+    return Listening(heard_a=heard, heard_b=heard, seconds=2 * heard * (view.end_s - view.start_s))
 
 
 def judge(view: ComparisonView, rng: random.Random, *, taste: Taste) -> Choice:
@@ -136,8 +214,18 @@ def _post(http: httpx.Client, path: str, body: str) -> bytes:
         else:
             if answer.is_success:
                 return answer.content
+            _raise_end(answer)
             if answer.status_code not in _BUSY or attempt == _TRIES - 1:
                 raise FeedbackError(f"{path} answered {answer.status_code}: {answer.text[:300]}")
+            told = answer.headers.get("retry-after", "")
+            pause_s = max(pause_s, float(told)) if told.isdigit() else pause_s
         time.sleep(pause_s)
         pause_s *= 2
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _raise_end(answer: httpx.Response) -> None:
+    """Raise what the service says when a study wants nothing more of a rater, or of anyone."""
+    for kind, name in ((StudyComplete, "study-complete"), (StudyClosed, "study-closed")):
+        if answer.status_code == kind.status and name in answer.text:
+            raise kind(answer.text[:300])

@@ -10,9 +10,8 @@ import logging
 import threading
 from typing import Any
 
+from harmonixr_platform.feedback.live_report import LiveReport
 from harmonixr_platform.feedback.mover import Mover
-from harmonixr_platform.feedback.reader import read_feedback
-from harmonixr_platform.feedback.report import report
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.schemas import (
     ComparisonRequest,
@@ -37,7 +36,7 @@ class Feedback:
     def __init__(self, args: ServingArgs, *, settings: Settings | None = None) -> None:
         settings = settings or Settings()
         self._service = FeedbackService.open(settings)
-        self._store = open_object_store(settings)
+        self._live = LiveReport(open_object_store(settings))
         self._mover = Mover.open(settings)
         self._stop = threading.Event()
         self._thread = threading.Thread(
@@ -73,7 +72,7 @@ class Feedback:
 
     async def leaderboard(self, study: str | None = None) -> dict[str, Any]:
         """Return the models ranked by what was judged, in one study or pool or in all."""
-        return await asyncio.to_thread(lambda: report(read_feedback(self._store), study=study))
+        return await asyncio.to_thread(self._live.read, study)
 
     def stop(self) -> None:
         """End the mover and let go of the stores."""

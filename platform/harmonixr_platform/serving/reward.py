@@ -53,7 +53,7 @@ class Reward:
         ranker = self._ranker(version)
         song = read_song(midi, self._args.max_midi_bytes)
         fills = [_windows(song, options, windows, max_length) for windows in tokens]
-        return RewardScores(version.version, tuple(reward.mean for reward in ranker.score(fills)))
+        return RewardScores(version.version, tuple(reward.lower for reward in ranker.score(fills)))
 
     def _version(self) -> Version:
         now = time.monotonic()

@@ -9,6 +9,7 @@ import base64
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.music.song import Song
@@ -16,9 +17,11 @@ from harmonixr_model.preference.loss import LOSS, TIE, WIN
 from harmonixr_model.preference.pairs import RatedPair
 from harmonixr_model.ranker import FilledWindow
 from harmonixr_model.session import FillSession
+from harmonixr_model.tokens.grammar import check_fill
+from harmonixr_model.tokens.infill import InfillPrompt
 from harmonixr_platform.feedback.reader import Judged
 from harmonixr_platform.requests import limits_of, resolve_region
-from harmonixr_platform.schemas import Candidate, Pair
+from harmonixr_platform.schemas import Candidate, ControlSpec, Pair, RegionSpec
 
 # "Both bad" says nothing of which is better, and a skip says nothing at all.
 OUTCOMES = {"first": WIN, "second": LOSS, "tie": TIE}
@@ -54,7 +57,15 @@ def comparisons_of(judged: Iterable[Judged], *, use_simulated: bool) -> Comparis
             continue
         first = _row(found, rows, item.pair, item.pair.first)
         second = _row(found, rows, item.pair, item.pair.second)
-        rated = RatedPair(first, second, OUTCOMES[item.outcome], context_id(item.pair), item.pair.piece_id)
+        rated = RatedPair(
+            first,
+            second,
+            OUTCOMES[item.outcome],
+            context_id(item.pair),
+            item.pair.piece_id,
+            rater=item.judgment.rater,
+            versions=(item.pair.first.model_version, item.pair.second.model_version),
+        )
         found.pairs.append(rated)
         found.counts["simulated_used" if item.judgment.simulated else "used"] += 1
     return found
@@ -67,21 +78,35 @@ def context_id(pair: Pair) -> str:
 
 def windows_of(fill: Fill, *, max_length: int) -> list[FilledWindow]:
     """Return the prompts that a fill answered, with its answers; raises HarmonixrError when they do not fit."""
-    song = Song.parse(base64.b64decode(fill.pair.context_base64))
-    session = FillSession(
-        song,
-        resolve_region(fill.pair.region, song),
-        max_length=max_length,
-        limits=limits_of(fill.pair.controls),
-    )
+    if len(fill.candidate.tokens) == 1:
+        (tokens,) = fill.candidate.tokens
+        prompt = _only_prompt(fill.pair.context_base64, fill.pair.region, fill.pair.controls, max_length)
+        check_fill(prompt, tokens)
+        return [FilledWindow(prompt, tokens)]
+    session = _session(fill.pair.context_base64, fill.pair.region, fill.pair.controls, max_length)
     windows = []
     for tokens in fill.candidate.tokens:
-        prompt = session.next_prompt()
-        if prompt is None:
+        prompt_or_none = session.next_prompt()
+        if prompt_or_none is None:
             raise HarmonixrError("the stored fill has more windows than the region")
         session.accept(tokens)
-        windows.append(FilledWindow(prompt, tokens))
+        windows.append(FilledWindow(prompt_or_none, tokens))
     return windows
+
+
+# The fills of one gap come one after the other, and share its prompt.
+@lru_cache(maxsize=4)
+def _only_prompt(context_base64: str, region: RegionSpec, controls: ControlSpec, max_length: int) -> InfillPrompt:
+    session = _session(context_base64, region, controls, max_length)
+    prompt = session.next_prompt()
+    if prompt is None or len(session.windows) > 1:
+        raise HarmonixrError("the stored fill has other windows than the region")
+    return prompt
+
+
+def _session(context_base64: str, region: RegionSpec, controls: ControlSpec, max_length: int) -> FillSession:
+    song = Song.parse(base64.b64decode(context_base64))
+    return FillSession(song, resolve_region(region, song), max_length=max_length, limits=limits_of(controls))
 
 
 def _row(found: Comparisons, rows: dict[tuple[str, ...], int], pair: Pair, candidate: Candidate) -> int:

@@ -25,7 +25,8 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.preference.config import RewardConfig
 from harmonixr_model.preference.metrics import RewardMetrics
 from harmonixr_model.preference.model import RewardHeads
-from harmonixr_model.preference.pairs import RatedPair, split_by_piece
+from harmonixr_model.preference.pairs import RatedPair, Split, split_comparisons
+from harmonixr_model.preference.report import quality
 from harmonixr_model.ranker import Ranker, fill_features
 from harmonixr_model.training.reward_loop import RewardEpoch, RewardTraining, fit_rewards, score_pairs
 from harmonixr_model.weights import SHIPPED
@@ -151,7 +152,11 @@ def fit_worker(config: dict[str, Any]) -> None:
     if feedback.data_hash != config["data"]:
         raise JobError("judgments were moved while the job was starting; run it again")
     comparisons = comparisons_of(feedback.judged, use_simulated=job.use_simulated)
-    mine = {i: features_or_none(trunk, comparisons, i) for i in range(rank, len(comparisons.fills), world)}
+    torch.manual_seed(job.seed)
+    heads = RewardHeads(job.heads.build(trunk.config.width))
+    mine = {
+        i: features_or_none(trunk, comparisons, i, heads.config) for i in range(rank, len(comparisons.fills), world)
+    }
     shares: list[Any] = [None] * world
     if world > 1:
         dist.all_gather_object(shares, mine)
@@ -159,23 +164,32 @@ def fit_worker(config: dict[str, Any]) -> None:
         shares = [mine]
     table = {row: features for share in shares for row, features in share.items()}
     pairs, features_SF = _usable(comparisons, table)
-    train, valid = split_by_piece(pairs, held_out=job.held_out, seed=job.seed)
-    torch.manual_seed(job.seed)
-    heads = RewardHeads(
-        RewardConfig(
-            trunk_width=trunk.config.width, heads=job.heads.count, head_width=job.heads.width, dropout=job.heads.dropout
-        )
+    split = split_comparisons(
+        pairs,
+        held_out=job.held_out,
+        seed=job.seed,
+        held_out_raters=job.held_out_raters,
+        held_out_version=job.held_out_version,
     )
     wrap = DistributedDataParallel if world > 1 else _unwrapped
     schedule = RewardTraining(seed=job.seed, **job.fit.model_dump())
     epochs: list[RewardEpoch] = []
     for epoch in fit_rewards(
-        heads, features_SF, pairs=pairs, train=train, valid=valid, config=schedule, rank=rank, world=world, wrap=wrap
+        heads,
+        features_SF,
+        pairs=pairs,
+        train=split.train,
+        valid=split.valid,
+        config=schedule,
+        rank=rank,
+        world=world,
+        wrap=wrap,
     ):
         epochs.append(epoch)
         ray.train.report({"epoch": epoch.epoch, "loss": epoch.loss, **asdict(epoch.held_out)})
-    held_out = score_pairs(heads, features_SF, pairs=[pairs[i] for i in valid])
-    info = _info(job, trunk_version, feedback, comparisons, epochs, held_out, train=len(train), valid=len(valid))
+    held_out = score_pairs(heads, features_SF, pairs=[pairs[i] for i in split.test])
+    info = _info(job, trunk_version, feedback, comparisons, epochs, held_out, split)
+    info |= measure(heads, features_SF, pairs=pairs, split=split)
     with tempfile.TemporaryDirectory() as folder:
         if rank == 0:
             Ranker(trunk, heads, info).save(Path(folder) / MODEL)
@@ -183,14 +197,34 @@ def fit_worker(config: dict[str, Any]) -> None:
         ray.train.report({"epoch": len(epochs), "loss": epochs[-1].loss, **asdict(held_out)}, checkpoint=checkpoint)
 
 
+@torch.no_grad()
+def measure(
+    heads: RewardHeads, features_SF: Tensor, *, pairs: Sequence[RatedPair], split: Split
+) -> dict[str, dict[str, Any]]:
+    """Return the report beyond the headline: quality on the test pieces, and other raters and another model apart."""
+    test = [pairs[i] for i in split.test]
+    reward_S = heads(features_SF).mean(-1).double().numpy()
+    margin_C = reward_S[[pair.first for pair in test]] - reward_S[[pair.second for pair in test]]
+    measures_SM = features_SF[:, : heads.config.music_features].double().numpy()
+    apart = {
+        name: asdict(score_pairs(heads, features_SF, pairs=[pairs[i] for i in indices]))
+        for name, indices in (("raters", split.raters), ("version", split.version))
+        if indices
+    }
+    fitted = [pairs[i] for i in split.train]
+    return {"quality": quality(margin_C, test, measures_SM=measures_SM, fitted=fitted), "held_out_others": apart}
+
+
 def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
-def features_or_none(trunk: InfillTransformer, comparisons: Comparisons, row: int) -> Tensor | None:
+def features_or_none(
+    trunk: InfillTransformer, comparisons: Comparisons, row: int, config: RewardConfig
+) -> Tensor | None:
     """Return a fill's trunk features, or None where this trunk cannot read it (another length or vocabulary)."""
     try:
-        return fill_features(trunk, windows_of(comparisons.fills[row], max_length=trunk.config.max_length))
+        return fill_features(trunk, windows_of(comparisons.fills[row], max_length=trunk.config.max_length), config)
     except HarmonixrError:
         return None
 
@@ -218,9 +252,7 @@ def _info(
     comparisons: Comparisons,
     epochs: Sequence[RewardEpoch],
     held_out: RewardMetrics,
-    *,
-    train: int,
-    valid: int,
+    split: Split,
 ) -> dict[str, Any]:
     return {
         "trunk": {"version": trunk.version, "sha256": trunk.sha256},
@@ -229,8 +261,9 @@ def _info(
             "segments": len(feedback.manifests),
             "pieces": _pieces(comparisons),
             "fills": len(comparisons.fills),
-            "train_comparisons": train,
-            "held_out_comparisons": valid,
+            "train_comparisons": len(split.train),
+            "stopping_comparisons": len(split.valid),
+            "held_out_comparisons": len(split.test),
             "counts": dict(comparisons.counts),
         },
         "job": json.loads(job.model_dump_json(by_alias=True)),
@@ -288,8 +321,13 @@ def _sentence(held_out: RewardMetrics, info: dict[str, Any]) -> str:
     return (
         f"held out: {held_out.decided} decided comparisons, accuracy {held_out.accuracy:.3f} "
         f"(95 %: {low:.3f}-{high:.3f}), log-loss {held_out.log_loss:.3f}, "
-        f"calibration error {held_out.calibration_error:.3f}; {info['epochs']} epochs"
+        f"calibration error {held_out.calibration_error:.3f}; {info['epochs']} epochs{_ceiling(info)}"
     )
+
+
+def _ceiling(info: dict[str, Any]) -> str:
+    ceiling = info["quality"]["human_ceiling"]
+    return f"; raters agree on {ceiling['agreement']:.3f} of {ceiling['pairs']} pairs" if ceiling["pairs"] else ""
 
 
 def _pieces(comparisons: Comparisons) -> int:

@@ -1,14 +1,13 @@
-// Two blind fills of one gap: heard in step, told apart by ear alone, voted on by one key.
+// Two blind fills of one gap: asked for, heard in step, judged, sent, and taken back if asked to within ten seconds.
+// Each part knows its own business; this file knows the order.
 
-import { clock, download, element, getSound, post, randomKey, raterKey } from './page.js';
-import { Player } from './player.js';
-import { Roll } from './roll.js';
-
-const BINS = 24;
-const SHORTCUTS = [['Space', 'play or pause'], ['1 2 or ← →', 'listen to A, B'], ['A B', 'A or B is better'],
-  ['T', 'about the same'], ['N', 'both bad'], ['S', 'skip']];
-const VOTES = [['a', 'A is better'], ['b', 'B is better'], ['tie', 'About the same'], ['both_bad', 'Both bad'], ['skip', 'Skip']];
-const KEYS = { a: 'a', b: 'b', t: 'tie', n: 'both_bad', s: 'skip' };
+import { aboutYourData, consentTo, headphones, Intro, isIntroduced, setIntroduced } from './intro.js';
+import { keyList, listenForKeys, unfocused } from './keys.js';
+import { outbox } from './outbox.js';
+import { download, element, fetchJson, post, preview, randomKey, raterKey } from './page.js';
+import { Stage } from './stage.js';
+import { Undo } from './undo.js';
+import { spoken, Verdict } from './verdict.js';
 
 export function mount({ element: root, props, watch }) {
   const duel = new Duel(root);
@@ -20,203 +19,208 @@ export function mount({ element: root, props, watch }) {
 class Duel {
   constructor(root) {
     this.root = root;
-    this.box = element('section', { class: 'hx-duel', 'aria-label': 'Two blind fills' });
     this.status = element('p', { class: 'hx-verdict', role: 'status' });
     this.progress = element('span', { class: 'hx-progress' });
-    this.begin = element('button', { type: 'button', class: 'hx-begin', onclick: () => this.next() }, 'Start listening');
-    this.playButton = element('button', { type: 'button', class: 'hx-play', onclick: () => this.player.toggle() }, 'Play');
-    this.time = element('span', { class: 'hx-time' }, '0:00');
-    this.sides = ['a', 'b'].map(side => element('button', { type: 'button', class: 'hx-side', 'data-side': side, 'aria-pressed': 'false',
-      onclick: () => this.listen(side) }, element('strong', {}, side.toUpperCase()), element('span', { class: 'hx-heard' })));
-    this.votes = VOTES.map(([choice, label]) => element('button', { type: 'button', class: 'hx-vote', 'data-choice': choice,
-      onclick: () => this.vote(choice) }, label));
+    this.bar = element('progress', { class: 'hx-bar', max: 1, value: 0, hidden: true, 'aria-label': 'Pairs judged' });
+    this.waiting = element('span', { class: 'hx-waiting', role: 'status' });
+    this.begin = element('button', { type: 'button', class: 'hx-begin', onclick: () => { this.pair = null; this.start(); } }, 'Start listening');
     this.kept = element('div', { class: 'hx-kept' });
-    const rollBox = element('div');
-    this.stage = element('div', { class: 'hx-stage', hidden: true }, rollBox,
-      element('div', { class: 'hx-transport' }, this.playButton, this.time, element('span', { class: 'hx-small' }, 'looped around the gap')),
-      element('div', { class: 'hx-sides', role: 'group', 'aria-label': 'Listen to' }, ...this.sides),
-      element('div', { class: 'hx-votes', role: 'group', 'aria-label': 'Your verdict' }, ...this.votes));
-    this.help = element('dl', { class: 'hx-keys', 'aria-label': 'Keyboard shortcuts' },
-      ...SHORTCUTS.map(([keys, what]) => element('div', {}, element('dt', {}, ...keys.split(' ').map(k => k === 'or' ? ' or ' : element('kbd', {}, k))), element('dd', {}, what))));
-    this.head = element('div', { class: 'hx-duelhead' }, this.begin, this.progress);
-    this.box.append(this.head, this.status, this.kept, this.stage, this.help);
-    this.roll = new Roll(rollBox, { height: 220, barPx: 72 });
-    this.player = new Player({ onFrame: at => this.frame(at), onState: () => this.buttons() });
-    document.addEventListener('keydown', event => this.key(event));
-    // Space plays: it must not press the button that was clicked last, which some browsers do when it is let go.
-    document.addEventListener('keyup', event => { if (event.key === ' ' && this.listens(event)) event.preventDefault(); });
+    this.stage = new Stage({ onHeard: () => this.heard() });
+    this.verdict = new Verdict({ onSave: answer => this.save(answer), onSkip: () => this.save({ choice: 'skip' }), onRefuse: why => this.say(why, 'bad') });
+    this.undo = new Undo(saved => this.takeBack(saved));
+    this.help = keyList();
+    this.stage.element.append(this.verdict.element);
+    this.box = element('section', { class: 'hx-duel', 'aria-label': 'Two blind fills' });
+    unfocused(this.box);
+    const isOpen = () => (this.pair || this.undo.isOpen) && this.box.offsetParent !== null;
+    listenForKeys(isOpen, (name, argument) => this.act(name, argument));
+    for (const event of ['stored', 'refused', 'waiting']) outbox.addEventListener(event, ({ detail }) => this.told(event, detail));
   }
 
   configure(value) {
     if (!this.box.isConnected) this.root.append(this.box);
     const key = JSON.stringify(value);
-    if (key === this.key_) return;
-    this.key_ = key;
+    if (key === this.key) return;
+    this.key = key;
     this.source = value;
     this.isStudy = Boolean(value?.pool);
     this.box.hidden = !value;
+    if (!value) return this.close();
+    this.intro = new Intro(value.consent);
+    this.box.replaceChildren(element('div', { class: 'hx-duelhead' }, this.begin, this.bar, this.progress, this.waiting), this.status, this.undo.element,
+      this.kept, this.intro.element, this.stage.element, this.help, aboutYourData(value.consent));
     this.begin.hidden = !this.isStudy;
-    this.#close();
-    this.say('');
+    this.close();
     this.kept.replaceChildren();
-    this.#count(0);
-    if (value?.infill) this.next();
+    this.count();
+    if (!this.isStudy) this.start();
+  }
+
+  close() {
+    this.pair = null;
+    this.help.hidden = true;
+    this.queue = [];
+    this.undo.close();
+    this.stage.close();
+    this.say('');
+  }
+
+  // Everything that comes first comes once in a browser; a musician's own gap asks for consent alone.
+  async start() {
+    const { source } = this;
+    this.begin.hidden = true;
+    this.say('');
+    if (!consentTo(source.consent)) await this.intro.consent();
+    if (this.source !== source) return;
+    if (this.isStudy && !isIntroduced()) await this.practise();
+    else await this.next();
+  }
+
+  async practise() {
+    this.say('One moment: making a pair to practise on…');
+    const pair = await fetchJson('hx/practice').catch(() => null);
+    this.say('');
+    if (!pair) return this.next();
+    for (const side of ['a', 'b']) pair[side].sound = () => preview(pair[side].midi_base64, pair.audio_start_s, pair.audio_end_s);
+    const sample = async on => {
+      if (this.stage.pair !== pair) await this.stage.open(pair);
+      this.stage.element.hidden = true;
+      if (on !== this.stage.player.isPlaying) this.stage.toggle();
+    };
+    await this.intro.volume(sample);
+    await this.intro.headphones();
+    await this.open(pair, { isPractice: true });
   }
 
   async next() {
-    const source = this.source;
-    this.#close();
     this.kept.replaceChildren();
-    this.begin.hidden = true;
-    this.say(this.isStudy ? 'Fetching the next pair…' : 'Making two fills…');
-    try {
-      const request = this.isStudy ? { pool: source.pool } : { infill: source.infill };
-      const response = await post('hx/comparisons', { rater_key: raterKey(), ...request });
-      const pair = await response.json();
-      if (source === this.source) await this.#open(pair);
-    } catch (error) {
-      if (source !== this.source) return;
-      this.say(error.message, 'bad');
-      this.begin.textContent = 'Try again';
-      this.begin.hidden = false;
-    }
-  }
-
-  async #open(pair) {
-    const { start_s, end_s, audio_start_s: origin, song } = pair;
-    this.player.reset({ origin, from: origin, to: Infinity, loop: true });
-    await Promise.all(['a', 'b'].map(side => this.player.load(side, () => getSound(pair[side].audio))));
-    this.pair = pair;
-    this.heard = { a: new Set(), b: new Set() };
-    this.seconds = 0; this.lastFrame = null;
-    this.judgment_id = randomKey();
-    const bars = song.bars.filter(bar => bar.start_s >= start_s - 0.01 && bar.start_s < end_s - 0.01);
-    const tracks = gapTracks(pair);
-    this.gap = { first: bars[0]?.number, last: bars.at(-1)?.number, tracks };
-    this.stage.hidden = false;
-    this.player.current = 'a';
-    this.roll.song = null;
-    this.#drawSide('a');
-    this.buttons();
-    this.say('Which fill is better? Listen to A and to B.');
-  }
-
-  #close() {
-    this.player.reset({ origin: 0, from: 0, to: 0, loop: true });
+    const { source } = this, turn = this.turn = Symbol('turn');
+    if (this.queue.length) return this.open(...this.queue.pop());
+    this.say('One moment: fetching two fills…');
+    this.stage.rest();
     this.pair = null;
-    this.stage.hidden = true;
-  }
-
-  listen(side) {
-    if (!this.pair) return;
-    this.player.play(side);
-    this.#drawSide(side);
-  }
-
-  // Both sides in one colour: nothing tells them apart but the notes.
-  #drawSide(side) { this.roll.show({ song: this.pair.song, gap: this.gap, fill: this.pair[side].notes }); }
-
-  frame(at) {
-    this.roll.setPlayhead(at);
-    this.time.textContent = clock(at);
-    if (!this.pair || !this.player.isPlaying) return;
-    const now = performance.now();
-    if (this.lastFrame !== null && now - this.lastFrame < 500) this.seconds += (now - this.lastFrame) / 1000;
-    this.lastFrame = now;
-    const { start_s, end_s } = this.pair;
-    const share = (at - start_s) / (end_s - start_s);
-    if (share >= 0 && share < 1) this.heard[this.player.current].add(Math.floor(share * BINS));
-    this.#showHeard();
-  }
-
-  #showHeard() {
-    for (const button of this.sides) {
-      const share = Math.round(this.#share(button.dataset.side) * 100);
-      button.style.setProperty('--heard', `${share}%`);
-      button.querySelector('.hx-heard').textContent = share ? `heard ${share} %` : 'not heard yet';
-    }
-  }
-
-  #share(side) { return this.heard ? this.heard[side].size / BINS : 0; }
-
-  buttons() {
-    this.playButton.textContent = this.player?.isPlaying ? 'Pause' : 'Play';
-    for (const button of this.sides) {
-      button.setAttribute('aria-pressed', String(button.dataset.side === this.player?.current));
-    }
-    this.#showHeard();
-  }
-
-  async vote(choice) {
-    if (!this.pair || this.saving) return;
-    if (choice !== 'skip' && !(this.heard.a.size && this.heard.b.size)) {
-      return this.say('Listen to the gap in both fills first: keys 1 and 2.', 'bad');
-    }
-    const { comparison_id, token } = this.pair;
-    const judgment = { judgment_id: this.judgment_id, comparison_id, token, rater_key: raterKey(), choice,
-      listening: { heard_a: this.#share('a'), heard_b: this.#share('b'), seconds: Math.round(this.seconds * 10) / 10 } };
-    this.saving = true;
-    this.votes.forEach(button => { button.disabled = true; });
-    this.say('Saving…');
     try {
-      const response = await post('hx/judgments', judgment);
-      if (response.status !== 201) throw new Error('The service did not confirm the vote.');
-      this.#saved(choice);
+      const ask = { rater_key: raterKey(), ...(source.pool ? { pool: source.pool } : { infill: source.infill }) };
+      const pair = await (await post('hx/comparisons', ask)).json();
+      if (this.source !== source) return;
+      // An answer was taken back meanwhile: that pair comes first.
+      if (this.turn !== turn) return void this.queue.push([pair]);
+      await this.open(pair);
     } catch (error) {
-      this.say(`Not saved: ${error.message} Vote again to retry.`, 'bad');
-    } finally {
-      this.saving = false;
-      this.votes.forEach(button => { button.disabled = false; });
+      if (this.source !== source || this.turn !== turn) return;
+      this.stage.close();
+      this.say(error.message, 'bad');
+      this.offer('Try again');
     }
   }
 
-  async #saved(choice) {
-    const said = VOTES.find(([name]) => name === choice)[1].toLowerCase();
-    const pair = this.pair;
-    if (choice !== 'skip') this.#count(1);
-    if (this.isStudy) {
-      await this.next();
-      if (this.pair) this.say(`Saved: ${said}. Here is the next pair.`, 'good');
-      return;
-    }
-    this.#close();
-    this.say(`Saved: ${said}.`, 'good');
+  async open(pair, { trace = null, isPractice = false, greeting = null } = {}) {
+    const { source } = this;
+    await this.stage.open(pair, trace);
+    if (this.source !== source) return this.stage.close();
+    Object.assign(this, { pair, isPractice });
+    this.begin.hidden = true;
+    this.help.hidden = false;
+    this.verdict.reset();
+    this.count();
+    this.heard();
+    this.say(greeting || (isPractice ? 'A pair to practise on; it is not counted. Listen to A and to B, then say which you would keep.'
+      : 'Which fill is better? Listen to A and to B.'));
+  }
+
+  heard() {
+    const percent = Math.round((this.stage.pair?.min_heard || 0) * 100);
+    this.verdict.setOpen(this.stage.isHeard, `Listen to ${percent} % of the fill on both sides first.`);
+  }
+
+  act(name, argument) {
+    if (name === 'undo') return this.undo.press();
+    if (!this.pair) return;
+    const acts = { toggle: () => this.stage.toggle(), hear: () => this.stage.hear(argument), loop: () => this.stage.loopFill(),
+      choose: () => this.verdict.choose(argument), save: () => this.verdict.submit(), skip: () => this.save({ choice: 'skip' }) };
+    acts[name]?.();
+  }
+
+  async save(answer) {
+    if (!this.pair || this.isSaving) return;
+    if (this.isPractice) return this.endPractice(answer);
+    const { pair } = this, { trace } = this.stage;
+    const judgment = { judgment_id: randomKey(), comparison_id: pair.comparison_id, token: pair.token, rater_key: raterKey(), ...answer,
+      listening: { ...this.stage.evidence(), headphones: headphones() }, consent: consentTo(this.source.consent) };
+    this.isSaving = true;
+    this.verdict.setBusy(true);
+    this.say('Saving…');
+    const outcome = await outbox.deliver('hx/judgments', judgment, judgment.judgment_id);
+    this.isSaving = false;
+    this.verdict.setBusy(false);
+    // Only the service can say that it is saved; what it refused stays open here.
+    if (outcome === 'refused') return this.isStudy ? this.offer('Next pair') : undefined;
+    if (answer.choice !== 'skip') this.count(1);
+    const saved = { judgment, pair, trace, answer };
+    if (outcome === 'stored') this.undo.offer(`Saved: ${spoken(answer)}.`, saved);
+    if (this.isStudy) await this.next();
+    else this.offerToKeep(saved);
+  }
+
+  endPractice(answer) {
+    const better = this.pair.better;
+    const said = answer.choice === better ? 'So would we' : 'Think of it as you like';
+    this.pair = null;
+    this.stage.close();
+    this.say(`${said}: ${better.toUpperCase()} was the original, and in the other the pitches were drawn by lot. From now on it counts.`, 'good');
+    setIntroduced();
+    this.offer('Begin');
+  }
+
+  offer(label) {
+    this.begin.textContent = label;
+    this.begin.hidden = false;
+  }
+
+  offerToKeep({ pair, answer: { choice } }) {
+    this.pair = null;
+    this.stage.close();
+    this.help.hidden = true;
+    this.say('');
     const keep = choice === 'a' || choice === 'b' ? [choice] : choice === 'tie' ? ['a', 'b'] : [];
     this.kept.replaceChildren(...keep.map(side => element('button', { type: 'button', class: 'hx-begin',
       onclick: () => download(pair[side].midi_base64, `fill-${side}.mid`) }, `⤓ Download fill ${side.toUpperCase()}`)));
   }
 
-  #count(more) {
-    const total = Number(localStorage.getItem('harmonixr.judged') || 0) + more;
-    if (more) localStorage.setItem('harmonixr.judged', String(total));
-    this.progress.textContent = total ? `${total} ${total === 1 ? 'pair' : 'pairs'} judged in this browser` : '';
+  async takeBack({ judgment, pair, trace, answer }) {
+    const { judgment_id, rater_key } = judgment;
+    this.turn = Symbol('turn');
+    this.say('Taking it back…');
+    const outcome = await outbox.deliver('hx/retractions', { judgment_id, rater_key }, `back.${judgment_id}`);
+    if (outcome !== 'stored') return;
+    if (answer.choice !== 'skip') this.count(-1);
+    if (this.pair) this.queue.push([this.pair, { trace: this.stage.trace }]);
+    this.kept.replaceChildren();
+    await this.open(pair, { trace, greeting: 'Taken back. Judge this pair again.' });
   }
 
-  // Whether a key is for this pair: it is shown, and nobody is writing elsewhere.
-  listens(event) {
-    if (!this.pair || this.box.offsetParent === null || event.ctrlKey || event.metaKey || event.altKey) return false;
-    return !event.target.closest?.('input, textarea, select, [contenteditable], [role="tab"], [role="listbox"]');
+  // What the outbox says: of this pair at once, of earlier ones whenever it happens.
+  told(event, item) {
+    const left = outbox.items.length;
+    this.waiting.textContent = left ? `${left} ${left === 1 ? 'answer waits' : 'answers wait'} in this browser, not saved yet` : '';
+    if (event === 'waiting') this.say(`Not saved yet: ${item.reason} It is kept in this browser and sent again.`, 'bad');
+    if (event === 'refused') this.say(`Not saved: ${item.reason}`, 'bad');
+    if (event === 'stored' && !this.isSaving && item.path === 'hx/judgments') this.say(left ? 'Saved: an answer that was waiting.' : 'Saved: everything that was waiting.', 'good');
   }
 
-  key(event) {
-    if (!this.listens(event)) return;
-    const pressed = event.key.toLowerCase();
-    if (pressed === ' ') this.player.toggle();
-    else if (pressed === '1' || pressed === 'arrowleft') this.listen('a');
-    else if (pressed === '2' || pressed === 'arrowright') this.listen('b');
-    else if (KEYS[pressed] && !event.repeat) this.vote(KEYS[pressed]);
-    else return;
-    event.preventDefault();
+  count(more = 0) {
+    const name = 'harmonixr.judged';
+    const total = Math.max(0, Number(localStorage.getItem(name) || 0) + more);
+    if (more) localStorage.setItem(name, String(total));
+    const planned = this.pair?.progress;
+    this.bar.hidden = !planned;
+    if (planned) Object.assign(this.bar, { max: planned.total, value: planned.done });
+    this.progress.textContent = planned ? `Pair ${Math.min(planned.done + 1, planned.total)} of ${planned.total}`
+      : total ? `${total} ${total === 1 ? 'pair' : 'pairs'} judged in this browser` : '';
   }
 
   say(sentence, mood = '') {
     this.status.textContent = sentence;
     this.status.dataset.mood = mood;
   }
-}
-
-function gapTracks(pair) {
-  const named = pair.region.tracks;
-  if (!named) return pair.song.tracks.map(track => track.number);
-  return named.map(which => typeof which === 'number' ? which : pair.song.tracks.find(t => t.name === which)?.number);
 }

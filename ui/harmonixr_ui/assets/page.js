@@ -25,6 +25,8 @@ async function answered(request) {
 
 export const getSound = async path => (await answered(fetch(address(path)))).arrayBuffer();
 
+export const fetchJson = async path => (await answered(fetch(address(path)))).json();
+
 export const post = (path, body) => answered(fetch(address(path), {
   method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
 }));

@@ -1,23 +1,22 @@
 // Play several versions of one stretch of a song in step: decoded once, started together, switched by fading.
-// One AudioContext for the whole page. Times are seconds of the song. Knows nothing of what is played.
+// Times are seconds of the song. Knows nothing of what is played.
 
+import { audioContext, output, volume } from './audio.js';
+
+// Both gains move alike and add up to one: where the versions agree, a switch is not heard.
 const FADE_S = 0.012;
-let context = null;
-
-// Browsers start sound only after a key or a click: make the context as late as that.
-function audioContext() {
-  context ||= new AudioContext();
-  if (context.state === 'suspended') context.resume();
-  return context;
-}
+// Sound that starts or ends at full level clicks.
+const EDGE_S = 0.006;
+// Longer between two frames, and nobody can say what was heard: the page was hidden or stood still.
+const LONGEST_FRAME_S = 0.5;
 
 const players = new Set();
 
 export class Player {
-  constructor({ onFrame = () => {}, onState = () => {} } = {}) {
+  // `onHeard(name, from, to)`: this stretch of that version has just sounded.
+  constructor({ onFrame = () => {}, onState = () => {}, onHeard = () => {} } = {}) {
     this.voices = new Map();
-    this.onFrame = onFrame;
-    this.onState = onState;
+    Object.assign(this, { onFrame, onState, onHeard });
     this.reset({ origin: 0, from: 0, to: 0, loop: false });
     players.add(this);
   }
@@ -35,7 +34,7 @@ export class Player {
     const epoch = this.epoch;
     const voice = { buffer: null, source: null, gain: null };
     voice.ready = fetchBytes().then(bytes => audioContext().decodeAudioData(bytes)).then(buffer => {
-      voice.buffer = buffer;
+      voice.buffer = softenEdges(buffer);
       if (this.epoch === epoch) this.to = Math.min(this.to, this.origin + buffer.duration);
       if (this.isPlaying && this.epoch === epoch) this.#start(name, voice, this.position);
     });
@@ -57,17 +56,18 @@ export class Player {
 
   // Hear `name` from where the music is; starts it if it stands still.
   play(name = this.current) {
-    const previous = this.current;
-    this.current = name;
     if (this.isPlaying) {
-      this.#fade(previous);
-      this.#fade(name);
+      this.#listen();
+      this.current = name;
+      for (const voice of this.voices.keys()) this.#fade(voice);
       this.onState();
       return;
     }
+    this.current = name;
     players.forEach(other => { if (other !== this) other.pause(); });
-    if (this.at >= this.to - 0.05) this.at = this.from;
+    if (this.at >= this.to - 0.05 || this.at < this.from) this.at = this.from;
     this.startedAt = audioContext().currentTime + 0.03;
+    this.heardUntil = null;
     for (const [key, voice] of this.voices) if (voice.buffer) this.#start(key, voice, this.at);
     this.onState();
     this.#tick();
@@ -75,6 +75,7 @@ export class Player {
 
   pause() {
     if (!this.isPlaying) return;
+    this.#listen();
     this.at = this.position;
     this.startedAt = null;
     for (const voice of this.voices.values()) this.#stop(voice);
@@ -83,10 +84,12 @@ export class Player {
 
   toggle() { this.isPlaying ? this.pause() : this.play(); }
 
-  seek(second) {
+  // Play another stretch of the same sounds from now on.
+  setRange(from, to) {
     const playing = this.isPlaying;
     this.pause();
-    this.at = Math.min(this.to, Math.max(this.from, second));
+    Object.assign(this, { from, to });
+    if (this.at < from || this.at >= to) this.at = from;
     playing ? this.play() : this.onFrame(this.at);
   }
 
@@ -94,31 +97,47 @@ export class Player {
     const sound = audioContext();
     this.#stop(voice);
     voice.gain = sound.createGain();
-    voice.gain.gain.value = name === this.current ? 1 : 0;
-    voice.gain.connect(sound.destination);
+    voice.gain.gain.value = 0;
+    voice.gain.connect(output());
     voice.source = sound.createBufferSource();
     voice.source.buffer = voice.buffer;
     voice.source.loop = this.loop;
     voice.source.loopStart = this.from - this.origin;
     voice.source.loopEnd = Math.min(this.to - this.origin, voice.buffer.duration);
     voice.source.connect(voice.gain);
-    voice.source.start(Math.max(sound.currentTime, this.startedAt), Math.max(0, position - this.origin));
+    const begin = Math.max(sound.currentTime, this.startedAt);
+    voice.source.start(begin, Math.max(0, position - this.origin));
+    if (name === this.current) voice.gain.gain.setTargetAtTime(1, begin, EDGE_S / 3);
   }
 
-  #stop(voice) {
-    voice.source?.stop();
-    voice.source?.disconnect();
-    voice.gain?.disconnect();
-    voice.source = voice.gain = null;
+  #stop({ source, gain }) {
+    if (!source) return;
+    const now = audioContext().currentTime;
+    gain.gain.cancelScheduledValues(now);
+    gain.gain.setTargetAtTime(0, now, EDGE_S / 3);
+    source.onended = () => gain.disconnect();
+    source.stop(now + 4 * EDGE_S);
   }
 
   #fade(name) {
     const voice = this.voices.get(name);
-    if (voice?.gain) voice.gain.gain.setTargetAtTime(name === this.current ? 1 : 0, audioContext().currentTime, FADE_S);
+    voice?.gain?.gain.setTargetAtTime(name === this.current ? 1 : 0, audioContext().currentTime, FADE_S);
+  }
+
+  // Report what sounded since the last time; a switch in between is reported at the switch.
+  #listen() {
+    const now = audioContext().currentTime, here = this.position, before = this.heardUntil;
+    this.heardUntil = { now, here };
+    const audible = audioContext().state === 'running' && volume() > 0 && this.voices.get(this.current)?.source;
+    if (!before || !audible || document.hidden || now - before.now > LONGEST_FRAME_S) return;
+    if (here >= before.here) return this.onHeard(this.current, before.here, here);
+    this.onHeard(this.current, before.here, this.to);
+    this.onHeard(this.current, this.from, here);
   }
 
   #tick() {
     if (!this.isPlaying) return;
+    this.#listen();
     const position = this.position;
     this.onFrame(position);
     if (!this.loop && position >= this.to) {
@@ -128,4 +147,17 @@ export class Player {
     }
     requestAnimationFrame(() => this.#tick());
   }
+}
+
+// Where a loop jumps back the wave would jump too.
+function softenEdges(buffer) {
+  const count = Math.min(Math.round(EDGE_S * buffer.sampleRate), Math.floor(buffer.length / 2));
+  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
+    const samples = buffer.getChannelData(channel);
+    for (let i = 0; i < count; i++) {
+      samples[i] *= i / count;
+      samples[samples.length - 1 - i] *= i / count;
+    }
+  }
+  return buffer;
 }

@@ -22,17 +22,21 @@ export class Roll {
     this.canvas = this.spacer.appendChild(document.createElement('canvas'));
     this.canvas.setAttribute('role', 'img');
     this.song = null; this.gap = null; this.fill = null; this.playhead = null; this.dragged = null;
+    this.stretch = null; this.others = null; this.heard = null;
     this.scroller.addEventListener('scroll', () => this.draw());
     new ResizeObserver(() => this.layout()).observe(this.scroller);
     if (onPick) this.#listenToDrags();
   }
 
-  show({ song = this.song, gap = this.gap, fill = this.fill }) {
+  // `stretch`: seconds [from, to) that fill the width; left out, the whole song scrolls. `others`: notes that may be
+  // shown in the fill's place, so that changing between them moves nothing else. `heard`: seconds to underline.
+  show({ song = this.song, gap = this.gap, fill = this.fill, stretch = this.stretch, others = this.others, heard = this.heard }) {
     const isNew = song !== this.song;
-    Object.assign(this, { song, gap, fill });
+    Object.assign(this, { song, gap, fill, stretch, others, heard });
     this.byTrack = new Map(song ? song.tracks.map(t => [t.number, t]) : []);
     const drums = n => this.byTrack.get(n.track)?.is_drum;
-    const pitched = song ? [...song.notes, ...(fill || [])].filter(n => !drums(n)).map(n => n.pitch) : [];
+    const shown = n => !stretch || (n.onset_s < stretch[1] && n.onset_s + n.duration_s > stretch[0]);
+    const pitched = song ? [...song.notes, ...(fill || []), ...(others || [])].filter(n => !drums(n) && shown(n)).map(n => n.pitch) : [];
     this.low = pitched.length ? Math.min(...pitched) - 2 : 58;
     this.high = Math.max(this.low + 16, (pitched.length ? Math.max(...pitched) : 72) + 2);
     this.hasDrums = Boolean(song && song.tracks.some(t => t.is_drum));
@@ -42,7 +46,7 @@ export class Roll {
 
   setPlayhead(second) {
     this.playhead = second;
-    if (second !== null && this.song) {
+    if (second !== null && this.song && !this.stretch) {
       const x = this.xOfTick(this.tickOf(second));
       if (x > this.scroller.scrollLeft + this.width * 0.92 || x < this.scroller.scrollLeft) {
         this.scroller.scrollLeft = x - this.width * 0.15;
@@ -59,9 +63,11 @@ export class Roll {
   layout() {
     this.width = this.scroller.clientWidth;
     if (!this.song || !this.width) return;
-    const bars = this.song.bars.length;
-    this.total = Math.max(this.width, bars * this.barPx);
-    this.ticks = this.song.bars[bars - 1].end_tick;
+    const bars = this.song.bars;
+    this.ticks = bars.at(-1).end_tick;
+    this.first = this.stretch ? this.tickOf(this.stretch[0]) : 0;
+    this.last = this.stretch ? this.tickOf(this.stretch[1]) : this.ticks;
+    this.total = this.stretch ? this.width : Math.max(this.width, bars.length * this.barPx);
     this.spacer.style.width = `${this.total}px`;
     const ratio = window.devicePixelRatio || 1;
     this.canvas.width = this.width * ratio;
@@ -71,7 +77,7 @@ export class Roll {
     this.draw();
   }
 
-  xOfTick(tick) { return MARGIN + tick / this.ticks * (this.total - 2 * MARGIN); }
+  xOfTick(tick) { return MARGIN + (tick - this.first) / (this.last - this.first) * (this.total - 2 * MARGIN); }
 
   tickOf(second) {
     const bars = this.song.bars;
@@ -82,7 +88,9 @@ export class Roll {
     return bars[i].start_tick + share * (bars[i].end_tick - bars[i].start_tick);
   }
 
+  // A gap that is no whole bars says its `ticks` itself.
   gapTicks() {
+    if (this.gap?.ticks) return this.gap.ticks;
     const bars = this.song?.bars;
     const { first, last } = this.dragged || this.gap || {};
     if (!bars || !first || !last || first > last || !bars[first - 1] || !bars[last - 1]) return null;
@@ -96,12 +104,17 @@ export class Roll {
     const style = getComputedStyle(this.scroller);
     const ink = { line: style.getPropertyValue('--hx-line'), faint: style.getPropertyValue('--hx-faint'),
       text: style.getPropertyValue('--hx-muted'), gap: style.getPropertyValue('--hx-gap'),
-      edge: style.getPropertyValue('--hx-gap-edge'), paper: style.getPropertyValue('--hx-paper') };
+      edge: style.getPropertyValue('--hx-gap-edge'), paper: style.getPropertyValue('--hx-paper'), accent: style.getPropertyValue('--hx-accent') };
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, this.width, this.height);
     pen.translate(-this.scroller.scrollLeft, 0);
     this.#drawPaper(pen, ink);
     this.#drawNotes(pen, ink);
+    for (const [from, to] of this.heard || []) {
+      const x = this.xOfTick(this.tickOf(from));
+      pen.fillStyle = ink.accent;
+      pen.fillRect(x, 0, this.xOfTick(this.tickOf(to)) - x, 4);
+    }
     if (this.playhead !== null) {
       const x = this.xOfTick(this.tickOf(this.playhead));
       pen.fillStyle = FILL_COLOUR;
@@ -137,7 +150,7 @@ export class Roll {
       pen.fillStyle = ink.edge;
       for (const x of [from, to]) pen.fillRect(x - 0.75, 0, 1.5, this.height);
     }
-    const barPx = this.total / this.song.bars.length;
+    const barPx = this.total / this.song.bars.filter(bar => bar.start_tick < this.last && bar.end_tick > this.first).length;
     const every = [1, 2, 4, 8, 16, 32].find(step => step * barPx > 30) || 64;
     pen.font = '11px system-ui, sans-serif';
     for (const bar of this.song.bars) {
@@ -146,7 +159,7 @@ export class Roll {
       pen.fillStyle = ink.line;
       pen.fillRect(x, RULER, 1, this.height - RULER);
       pen.fillStyle = ink.text;
-      if ((bar.number - 1) % every === 0) pen.fillText(String(bar.number), x + 4, 15);
+      if ((bar.number - 1) % every === 0 && x > left - 4) pen.fillText(String(bar.number), x + 4, 15);
     }
   }
 
@@ -180,7 +193,8 @@ export class Roll {
 
   #describe() {
     const { bars, tracks } = this.song;
-    const gap = this.gap?.first ? `; gap in bars ${this.gap.first} to ${this.gap.last}` : '';
+    const which = this.gap?.tracks?.length ? ` of ${this.gap.tracks.length === 1 ? 'track' : 'tracks'} ${this.gap.tracks.join(', ')}` : '';
+    const gap = this.gap?.first ? `; gap in bars ${this.gap.first} to ${this.gap.last}${which}` : '';
     this.canvas.setAttribute('aria-label', `Piano roll: ${bars.length} bars, ${tracks.length} tracks${gap}`);
   }
 

@@ -1,4 +1,4 @@
-"""The tensor grammar says exactly what the scalar one says, token by token, in every row of a mixed batch."""
+"""The compiled grammar says exactly what the scalar one says, token by token, and draws as PyTorch does."""
 
 import random
 from dataclasses import replace
@@ -9,8 +9,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harmonixr_model.engine.chooser import PlainChooser
+from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.engine.native.chooser import NativeChooser, NativeGrammar
+from harmonixr_model.engine.row import Row
 from harmonixr_model.errors import ControlError
-from harmonixr_model.infill.fill_states import FillStates
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.tokens.encoded import GridCell, split_at_bars
 from harmonixr_model.tokens.grammar import FillGrammar
@@ -78,66 +81,60 @@ def take(grammar: FillGrammar, token: int | None = None) -> None:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_masks_agree_with_the_scalar_grammar_at_every_token(seed):
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_masks_agree_with_the_scalar_grammar_at_every_token(library, seed):
     rng = random.Random(seed)
-    distinct = [random_rules(rng) for _ in range(2)]
-    rules = [distinct[i % 2] for i in range(5)]
-    grammars = [FillGrammar(rule) for rule in rules]
-    for grammar in grammars:
-        take(grammar)
-    states = FillStates(rules)
-    for _ in range(900):
-        mask = states.mask().numpy()
-        for row, grammar in zip(mask, grammars, strict=True):
-            expected = grammar.allowed()
-            differing = [VOCAB.name(int(token)) for token in np.flatnonzero(row != expected)]
-            assert not differing
-        assert states.done.tolist() == [grammar.finished for grammar in grammars]
-        if all(grammar.finished for grammar in grammars):
-            return
-        tokens = [0 if g.finished else draw_token(rng, row) for g, row in zip(grammars, mask, strict=True)]
-        states.advance(torch.tensor(tokens))
-        for grammar, token in zip(grammars, tokens, strict=True):
-            if not grammar.finished:
-                take(grammar, token)
-    pytest.fail("no fill takes so many tokens")
+    rules = random_rules(rng)
+    grammar, native = FillGrammar(rules), NativeGrammar(library, rules)
+    take(grammar)
+    while not grammar.finished:
+        expected, allowed = grammar.allowed(), native.allowed()
+        differing = [VOCAB.name(int(token)) for token in np.flatnonzero(allowed != expected)]
+        assert not differing
+        assert not native.finished
+        token = draw_token(rng, expected)
+        take(grammar, token)
+        native.advance(token)
+    assert native.finished
 
 
-def test_a_moved_row_goes_on_where_it_stood():
-    rng = random.Random(3)
-    rules = [random_rules(rng) for _ in range(3)]
-    grammars = [FillGrammar(rule) for rule in rules]
-    states = FillStates(rules)
-    for grammar in grammars:
-        take(grammar)
-    for step in range(60):
-        if step == 10:
-            states.move(2, 0)
-            states.rows = 2
-            grammars = [grammars[2], grammars[1]]
-        mask = states.mask().numpy()
-        for row, grammar in zip(mask, grammars, strict=True):
-            assert np.array_equal(row, grammar.allowed())
-        tokens = [0 if g.finished else draw_token(rng, row) for g, row in zip(grammars, mask, strict=True)]
-        states.advance(torch.tensor(tokens))
-        for grammar, token in zip(grammars, tokens, strict=True):
-            if not grammar.finished:
-                take(grammar, token)
-
-
-def test_rows_share_no_tables():
-    rules = [random_rules(random.Random(1))] * 2
-    states, before = FillStates(rules), rules[0].max_duration.copy()
-    grammar = FillGrammar(rules[0])
+def test_rows_share_no_tables(library):
+    rules = random_rules(random.Random(1))
+    before = rules.max_duration.copy()
+    grammar, one, other = FillGrammar(rules), NativeGrammar(library, rules), NativeGrammar(library, rules)
     take(grammar)
     rng = random.Random(0)
-    for _ in range(20):
-        if grammar.finished:
-            break
+    while not grammar.finished:
         token = draw_token(rng, grammar.allowed())
-        other = int(np.flatnonzero(states.mask()[1].numpy())[0])
-        states.advance(torch.tensor([token, other]))
         take(grammar, token)
-        assert np.array_equal(states.mask()[0].numpy(), grammar.allowed())
-    assert np.array_equal(rules[0].max_duration, before)
+        one.advance(token)
+    fresh = FillGrammar(rules)
+    take(fresh)
+    assert np.array_equal(other.allowed(), fresh.allowed())
+    assert np.array_equal(rules.max_duration, before)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(top_p=1.0),
+        Sampling(temperature=0),
+        Sampling(temperature=2.5, top_p=0.9),
+        Sampling(top_k=3, top_p=1.0),
+        Sampling(temperature=0.7, top_k=20, top_p=0.5),
+        Sampling(top_p=1e-6),
+    ],
+)
+@pytest.mark.parametrize("spread", [0.3, 1.0, 8.0])
+def test_both_choosers_draw_the_same_tokens(library, prompt_of, sampling, spread):
+    prompts = [prompt_of(), prompt_of(bars=(9, 9), tracks=(2, 3)), prompt_of(limits=HardLimits(min_notes_per_bar=3))]
+    choosers = [PlainChooser(), NativeChooser(library)]
+    for chooser in choosers:
+        for place, prompt in enumerate(prompts):
+            chooser.join(place, Row(prompt, 10 + place, sampling))
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(20):  # no fill ends so early
+        logits = torch.randn(3, VOCAB.size, generator=generator) * spread
+        plain, native = (chooser.choose(logits, [0, 1, 2]) for chooser in choosers)
+        assert [token for token, _ in plain] == [token for token, _ in native]
+        assert [value for _, value in native] == pytest.approx([value for _, value in plain], abs=1e-4)

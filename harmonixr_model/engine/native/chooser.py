@@ -1,0 +1,165 @@
+"""The grammar, the random stream and the draw of every row in the compiled library; see `Chooser` for the contract.
+
+Says and draws what `PlainChooser` does. Knows nothing of models.
+"""
+
+# R rows, V vocabulary
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from harmonixr_model.engine.row import Row
+from harmonixr_model.infill.sample import uniforms
+from harmonixr_model.tokens.rules import GrammarRules
+from harmonixr_model.tokens.vocab import DURATIONS, VELOCITY_BINS, VOCAB
+
+_POINTER = ctypes.c_void_p
+_SETTINGS = np.dtype([("uniform", np.float64), ("temperature", np.float64), ("top_p", np.float64), ("top_k", np.int64)])
+_TABLES = (
+    *("cell_group", "cell_row", "bar_start", "cell_start", "cell_end", "min_notes", "max_notes", "counts_on"),
+    *("last_end", "close_tokens"),
+)
+
+
+class _Vocabulary(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in ("size", "position", "pitch", "duration", "velocity", "velocities", "end", "durations")
+    ] + [("duration_steps", _POINTER)]
+
+
+class _Rules(ctypes.Structure):
+    _fields_ = (
+        [
+            (name, _POINTER)
+            for name in ("vocabulary", "max_duration", "sounding", *_TABLES, "header_size", "pitch_allowed")
+        ]
+        + [("velocity_allowed", _POINTER)]
+        + [
+            (name, ctypes.c_int64)
+            for name in ("groups", "tracks", "steps", "horizon", "cells", "max_polyphony", "max_tokens")
+        ]
+    )
+
+
+_DURATION_STEPS = np.array(DURATIONS, dtype=np.int64)
+_VOCABULARY = _Vocabulary(
+    size=VOCAB.size,
+    position=VOCAB.position.start,
+    pitch=VOCAB.pitch.start,
+    duration=VOCAB.duration.start,
+    velocity=VOCAB.velocity.start,
+    velocities=VELOCITY_BINS,
+    end=VOCAB.id("END"),
+    durations=len(DURATIONS),
+    duration_steps=_DURATION_STEPS.ctypes.data,
+)
+
+
+class NativeGrammar:
+    """One row's grammar, past what is forced at its beginning. Freed with the object."""
+
+    def __init__(self, library: ctypes.CDLL, rules: GrammarRules) -> None:
+        self._library = library
+        self._kept: list[npt.NDArray[np.generic]] = []
+        self._rules = self._structure(rules)
+        library.hx_grammar_open.restype = _POINTER
+        self.handle: int = library.hx_grammar_open(ctypes.byref(self._rules))
+        weakref.finalize(self, library.hx_grammar_close, _POINTER(self.handle))
+
+    @property
+    def finished(self) -> bool:
+        """Whether EOS has been said."""
+        return bool(self._library.hx_grammar_finished(_POINTER(self.handle)))
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Return which tokens may come next, bool [V]."""
+        mask = np.zeros(VOCAB.size, dtype=bool)
+        self._library.hx_grammar_allow(_POINTER(self.handle), _POINTER(mask.ctypes.data))
+        return mask
+
+    def advance(self, token: int) -> None:
+        """Take an allowed token and all that is forced after it."""
+        self._library.hx_grammar_advance(_POINTER(self.handle), ctypes.c_int64(token))
+
+    def _structure(self, rules: GrammarRules) -> _Rules:
+        steps, horizon = rules.max_duration.shape[1], rules.sounding.shape[1]
+        tables = {name: self._keep(getattr(rules, name), np.int64) for name in _TABLES}
+        sizes = np.array([len(header) for header in rules.headers])
+        return _Rules(
+            vocabulary=ctypes.addressof(_VOCABULARY),
+            max_duration=self._keep(rules.max_duration, np.int16),
+            sounding=self._keep(rules.sounding, np.int16),
+            header_size=self._keep(sizes, np.int64),
+            pitch_allowed=self._keep(rules.pitch_allowed, np.uint8),
+            velocity_allowed=self._keep(rules.velocity_allowed, np.uint8),
+            groups=len(rules.max_duration),
+            tracks=len(rules.sounding),
+            steps=steps,
+            horizon=horizon,
+            cells=rules.cells,
+            max_polyphony=rules.max_polyphony,
+            max_tokens=rules.max_tokens,
+            **tables,
+        )
+
+    def _keep(self, table: npt.NDArray[np.generic], dtype: type[np.generic]) -> int:
+        self._kept.append(np.ascontiguousarray(table, dtype=dtype))
+        return self._kept[-1].ctypes.data
+
+
+class NativeChooser:
+    """The compiled grammar of every row."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+        self._rows: list[_Chosen] = []
+
+    def join(self, place: int, row: Row) -> None:
+        """Take a row at its first choice."""
+        self._rows[place:] = [_Chosen(self._library, row)]
+
+    def move(self, source: int, target: int) -> None:
+        """Put one row in the place of another."""
+        self._rows[target] = self._rows[source]
+
+    def choose(self, logits_RV: Tensor, places: Sequence[int]) -> list[tuple[int, float]]:
+        """Return (token, its log probability) for the rows at `places`."""
+        rows = [self._rows[place] for place in places]
+        logits_RV = logits_RV.to("cpu", torch.float32)
+        if logits_RV.stride(1) != 1:
+            logits_RV = logits_RV.contiguous()
+        handles = (_POINTER * len(rows))(*[row.grammar.handle for row in rows])
+        settings = np.array([row.settings() for row in rows], dtype=_SETTINGS)
+        tokens, log_probabilities = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float64)
+        self._library.hx_choose(
+            handles,
+            ctypes.c_int64(len(rows)),
+            _POINTER(logits_RV.data_ptr()),
+            ctypes.c_int64(logits_RV.stride(0)),
+            _POINTER(settings.ctypes.data),
+            _POINTER(tokens.ctypes.data),
+            _POINTER(log_probabilities.ctypes.data),
+        )
+        return list(zip(tokens.tolist(), log_probabilities.tolist(), strict=True))
+
+
+class _Chosen:
+    """A row's grammar, stream and settings."""
+
+    def __init__(self, library: ctypes.CDLL, row: Row) -> None:
+        self.grammar = NativeGrammar(library, row.prompt.rules)
+        self._sampling = row.sampling
+        self._uniforms = iter(uniforms(row.seed, row.prompt.rules.max_tokens).tolist())
+
+    def settings(self) -> tuple[float, float, float, int]:
+        sampling = self._sampling
+        return next(self._uniforms), sampling.temperature, sampling.top_p, sampling.top_k

@@ -1,0 +1,271 @@
+// The infill transformer a step at a time, weights and cache in bf16, sums in fp32. The same arithmetic as
+// `infill.model.InfillTransformer`; knows nothing of grammars or sampling.
+//
+// Every token attends to a prefix, which many rows may share, and to its own row. A prefix that is being read is its
+// own row, whole.
+
+#include <cmath>
+#include <vector>
+
+#include "matmul.h"
+
+extern "C" {
+
+struct Layer {
+    const float *attention_norm, *feedforward_norm;
+    const uint32_t *attention_into, *attention_out, *feedforward_into, *feedforward_out;
+};
+
+struct Model {
+    int64_t width, layers, heads, gated, vocabulary;
+    const Layer* layer;
+    const float *tokens, *bars, *steps, *slots, *previous, *norm;
+    const float *cosine, *sine;  // [positions, head width / 2]
+    const uint32_t* head;
+};
+
+// Keys and values of one sequence: for each layer, keys of every head, then values of every head, `span` words apart.
+struct Token {
+    int64_t token, bar, step, slot, previous;
+    int64_t position, place;  // place: the row of the logits to write, -1 for none
+    uint32_t *prefix, *own;
+    int64_t prefix_span, own_span;
+    int64_t prefix_length, own_position, own_length;  // own_length: how many tokens of its own row it sees
+};
+}
+
+namespace {
+
+constexpr int CHUNK = 48;  // tokens whose activations stay in the second-level cache
+
+int64_t padded(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
+
+void normalise(const float* x, const float* weight, uint16_t* out, int width) {
+    Lanes squares = {};
+    for (int i = 0; i < width; i += LANES) squares += load(x + i) * load(x + i);
+    float scale = 1.0f / std::sqrt(sum(squares) / width + 1e-6f);
+    alignas(64) float scaled[LANES];
+    for (int i = 0; i < width; i += LANES) {
+        store(scaled, load(x + i) * scale * load(weight + i));
+        round_row(scaled, out + i, LANES);
+    }
+}
+
+void rotate(float* x, const float* cosine, const float* sine, int half) {
+    for (int i = 0; i < half; i++) {
+        float left = x[i], right = x[half + i];
+        x[i] = left * cosine[i] - right * sine[i];
+        x[half + i] = right * cosine[i] + left * sine[i];
+    }
+}
+
+// One layer of one forward pass, and the room it works in.
+struct Pass {
+    const Model& model;
+    const Token* tokens;
+    int count;
+    float* x;  // [count, width], the residual stream
+    int width = (int)model.width, heads = (int)model.heads, head_width = width / heads, gated = (int)model.gated;
+    int head_padded = (int)padded(head_width, PANEL);
+    int64_t wide = padded(std::max(3 * width, 2 * gated), PANEL);
+    std::vector<float> buffer = std::vector<float>(std::min(count, CHUNK) * wide);
+    std::vector<uint16_t> rounded = std::vector<uint16_t>((size_t)std::min(count, CHUNK) * std::max(width, gated));
+    std::vector<uint16_t> queries = std::vector<uint16_t>((size_t)count * width);
+    std::vector<float> scores = {};
+    std::vector<uint16_t> weights = {};
+
+    uint32_t* block(uint32_t* memory, int64_t span, int layer, int is_value, int head) const {
+        return memory + ((int64_t)(layer * 2 + is_value) * heads + head) * span;
+    }
+
+    void project(const uint32_t* matrix, const uint16_t* from, int rows, int inputs, int outputs, float* out,
+                 int64_t out_stride) const {
+        multiply(rows, (const uint32_t*)from, inputs / 2, matrix, inputs / 2, (int)(padded(outputs, PANEL) / PANEL),
+                 (int64_t)inputs / 2 * PANEL, out, out_stride);
+    }
+
+    void run(int layer) {
+        for (int start = 0; start < count; start += CHUNK) remember(layer, start, std::min(CHUNK, count - start));
+        for (int start = 0; start < count; start += CHUNK) finish(layer, start, std::min(CHUNK, count - start));
+    }
+
+    // Queries of the chunk's tokens into `queries`, keys and values into the cache.
+    void remember(int layer, int start, int rows) {
+        const Layer& l = model.layer[layer];
+        for (int r = 0; r < rows; r++)
+            normalise(x + (int64_t)(start + r) * width, l.attention_norm, &rounded[(size_t)r * width], width);
+        project(l.attention_into, rounded.data(), rows, width, 3 * width, buffer.data(), wide);
+        const int half = head_width / 2;
+        const float scale = 1.0f / std::sqrt((float)head_width);
+        for (int r = 0; r < rows; r++) {
+            const Token& t = tokens[start + r];
+            const float *cosine = model.cosine + t.position * half, *sine = model.sine + t.position * half;
+            float* q = &buffer[r * wide];
+            for (int head = 0; head < heads; head++) {
+                rotate(q + head * head_width, cosine, sine, half);
+                rotate(q + width + head * head_width, cosine, sine, half);
+            }
+            for (int i = 0; i < width; i++) q[i] *= scale;
+            round_row(q, &queries[(size_t)(start + r) * width], width);
+            for (int head = 0; head < heads; head++)
+                keep(t, layer, head, q + width + head * head_width, q + 2 * width + head * head_width);
+        }
+    }
+
+    void keep(const Token& t, int layer, int head, const float* key, const float* value) const {
+        const int64_t at = t.own_position;
+        auto* keys = (uint16_t*)block(t.own, t.own_span, layer, 0, head);
+        keys += (at / PANEL * (head_width / 2) * PANEL + at % PANEL) * 2;
+        for (int i = 0; i < head_width; i++) keys[(int64_t)(i / 2) * PANEL * 2 + i % 2] = to_bf16(key[i]);
+        auto* values = (uint16_t*)block(t.own, t.own_span, layer, 1, head);
+        const int64_t panel = t.own_span / (head_padded / PANEL) * 2;
+        for (int i = 0; i < head_width; i++)
+            values[i / PANEL * panel + (at / 2 * PANEL + i % PANEL) * 2 + at % 2] = to_bf16(value[i]);
+    }
+
+    // Attention, feed-forward and both sums of the chunk's tokens.
+    void finish(int layer, int start, int rows) {
+        const Layer& l = model.layer[layer];
+        for (int first = 0, last; first < rows; first = last) {
+            const Token& t = tokens[start + first];
+            last = first + 1;
+            while (last < rows && tokens[start + last].prefix == t.prefix) last++;
+            for (int head = 0; head < heads; head++) attend(layer, head, start + first, last - first, first);
+        }
+        project(l.attention_out, rounded.data(), rows, width, width, buffer.data(), wide);
+        add(start, rows);
+        for (int r = 0; r < rows; r++)
+            normalise(x + (int64_t)(start + r) * width, l.feedforward_norm, &rounded[(size_t)r * width], width);
+        project(l.feedforward_into, rounded.data(), rows, width, 2 * gated, buffer.data(), wide);
+        for (int r = 0; r < rows; r++) {
+            float *gate = &buffer[r * wide], *value = gate + gated;
+            for (int i = 0; i < gated; i += LANES) {
+                Lanes g = load(gate + i);
+                store(gate + i, g / (1.0f + exponential(-g)) * load(value + i));
+            }
+            round_row(gate, &rounded[(size_t)r * gated], gated);
+        }
+        project(l.feedforward_out, rounded.data(), rows, gated, width, buffer.data(), wide);
+        add(start, rows);
+    }
+
+    void add(int start, int rows) {
+        for (int r = 0; r < rows; r++)
+            for (int i = 0; i < width; i++) x[(int64_t)(start + r) * width + i] += buffer[r * wide + i];
+    }
+
+    // One head of tokens that share a prefix; the result goes, rounded, to rows `row` on of `rounded`.
+    void attend(int layer, int head, int start, int rows, int row) {
+        const Token& first = tokens[start];
+        const int64_t prefix = first.prefix_length, shared = padded(prefix, PANEL);
+        int64_t longest = 0;
+        for (int r = 0; r < rows; r++) longest = std::max(longest, tokens[start + r].own_length);
+        const int64_t stride = shared + padded(longest, PANEL);
+        scores.resize((size_t)rows * stride);
+        weights.resize((size_t)rows * stride);
+        const auto* q = (const uint32_t*)&queries[(size_t)start * width + head * head_width];
+        const int64_t q_stride = width / 2, p_stride = stride / 2, key_panel = (int64_t)head_width / 2 * PANEL;
+        const auto* p = (const uint32_t*)weights.data();
+        if (prefix)
+            multiply(rows, q, q_stride, block(first.prefix, first.prefix_span, layer, 0, head), head_width / 2,
+                     (int)(shared / PANEL), key_panel, scores.data(), stride);
+        each_own(start, rows, [&](int r, int run, const Token& t, int64_t length) {
+            multiply(run, q + r * q_stride, q_stride, block(t.own, t.own_span, layer, 0, head), head_width / 2,
+                     (int)(padded(length, PANEL) / PANEL), key_panel, &scores[r * stride + shared], stride);
+        });
+        float totals[CHUNK];
+        for (int r = 0; r < rows; r++)
+            totals[r] = soften(&scores[r * stride], &weights[r * stride], prefix, shared, tokens[start + r].own_length,
+                               stride);
+        const int panels = head_padded / PANEL;
+        alignas(64) float of_prefix[CHUNK * 4 * PANEL], of_own[CHUNK * 4 * PANEL];
+        std::memset(of_prefix, 0, sizeof(float) * rows * head_padded);
+        if (prefix)
+            multiply(rows, p, p_stride, block(first.prefix, first.prefix_span, layer, 1, head), (int)((prefix + 1) / 2),
+                     panels, first.prefix_span / panels, of_prefix, head_padded);
+        each_own(start, rows, [&](int r, int run, const Token& t, int64_t length) {
+            multiply(run, p + r * p_stride + shared / 2, p_stride, block(t.own, t.own_span, layer, 1, head),
+                     (int)((length + 1) / 2), panels, t.own_span / panels, of_own + r * head_padded, head_padded);
+        });
+        for (int r = 0; r < rows; r++) {
+            uint16_t* out = &rounded[(size_t)(row + r) * width + head * head_width];
+            for (int i = 0; i < head_width; i++)
+                out[i] = to_bf16((of_prefix[r * head_padded + i] + of_own[r * head_padded + i]) / totals[r]);
+        }
+    }
+
+    // Call `work` for each run of tokens of one row, with the most of it that one of them sees.
+    template <typename Work>
+    void each_own(int start, int rows, Work work) const {
+        for (int r = 0, next; r < rows; r = next) {
+            const Token& t = tokens[start + r];
+            int64_t length = t.own_length;
+            for (next = r + 1; next < rows && tokens[start + next].own == t.own; next++)
+                length = std::max(length, tokens[start + next].own_length);
+            work(r, next - r, t, length);
+        }
+    }
+
+    // Softmax without its division: weights in bf16, 0 where nothing is seen; returns what to divide by.
+    static float soften(float* score, uint16_t* weight, int64_t prefix, int64_t shared, int64_t own, int64_t stride) {
+        const float unseen = -1e30f;
+        std::fill(score + prefix, score + shared, unseen);
+        std::fill(score + shared + own, score + stride, unseen);
+        Lanes highest = Lanes{} + unseen;
+        for (int64_t i = 0; i < stride; i += LANES) highest = larger(highest, load(score + i));
+        float most = unseen;
+        for (int i = 0; i < LANES; i++) most = std::max(most, highest[i]);
+        Lanes total = {};
+        for (int64_t i = 0; i < stride; i += LANES) {
+            Lanes lanes = exponential(load(score + i) - most);
+            total += lanes;
+            store(score + i, lanes);
+        }
+        round_row(score, weight, (int)stride);
+        return sum(total);
+    }
+};
+
+}  // namespace
+
+extern "C" {
+
+void hx_embed(const Model* model, const Token* tokens, int64_t count, float* x) {
+    const int64_t width = model->width;
+    for (int64_t t = 0; t < count; t++) {
+        const Token& k = tokens[t];
+        const float *a = model->tokens + k.token * width, *b = model->bars + k.bar * width;
+        const float *c = model->steps + k.step * width, *d = model->slots + k.slot * width;
+        const float* e = model->previous + k.previous * width;
+        for (int64_t i = 0; i < width; i++) x[t * width + i] = a[i] + b[i] + c[i] + d[i] + e[i];
+    }
+}
+
+void hx_layers(const Model* model, const Token* tokens, int64_t count, float* x, int64_t first, int64_t stop) {
+    Pass pass{*model, tokens, (int)count, x};
+    for (int64_t layer = first; layer < stop; layer++) pass.run((int)layer);
+}
+
+// Logits, [places, stride], of the tokens that have a place.
+void hx_logits(const Model* model, const Token* tokens, int64_t count, const float* x, float* out, int64_t stride) {
+    const int64_t width = model->width;
+    std::vector<uint16_t> rounded((size_t)count * width);
+    std::vector<float> made((size_t)count * stride);
+    int rows = 0;
+    for (int64_t t = 0; t < count; t++)
+        if (tokens[t].place >= 0) normalise(x + t * width, model->norm, &rounded[width * rows++], (int)width);
+    multiply(rows, (const uint32_t*)rounded.data(), width / 2, model->head, (int)(width / 2), (int)(stride / PANEL),
+             width / 2 * PANEL, made.data(), stride);
+    rows = 0;
+    for (int64_t t = 0; t < count; t++)
+        if (tokens[t].place >= 0)
+            std::memcpy(out + tokens[t].place * stride, &made[stride * rows++], sizeof(float) * stride);
+}
+
+// Everything between tokens and logits.
+void hx_step(const Model* model, const Token* tokens, int64_t count, float* x, float* out, int64_t stride) {
+    hx_embed(model, tokens, count, x);
+    hx_layers(model, tokens, count, x, 0, model->layers);
+    hx_logits(model, tokens, count, x, out, stride);
+}
+}

@@ -1,0 +1,206 @@
+"""A model in bf16 behind the compiled step: weights and cache packed as `matmul.h` wants them.
+
+Rows of one prompt read its prefix's keys and values from the same memory. A row's result is bit by bit the same alone
+and in any batch. Knows nothing of grammars or sampling.
+"""
+
+# R rows, P prefix tokens, V vocabulary, O outputs, I inputs of a matrix
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from harmonixr_model.engine.row import Placed
+from harmonixr_model.engine.runner import MAX_CHUNK
+from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.nn.attention import rotation
+from harmonixr_model.nn.block import gated_width
+from harmonixr_model.tokens.infill import InfillPrompt
+
+PANEL = 64
+_COORDINATES = ("bar", "step", "slot", "previous")
+_TOKEN = np.dtype(
+    [(name, np.int64) for name in ("token", *_COORDINATES, "position", "place", "prefix", "own")]
+    + [(name, np.int64) for name in ("prefix_span", "own_span", "prefix_length", "own_position", "own_length")]
+)
+_POINTER = ctypes.c_void_p
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [(name, _POINTER) for name in ("attention_norm", "feedforward_norm")] + [
+        (name, _POINTER) for name in ("attention_into", "attention_out", "feedforward_into", "feedforward_out")
+    ]
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_int64) for name in ("width", "layers", "heads", "gated", "vocabulary")] + [
+        (name, _POINTER)
+        for name in ("layer", "tokens", "bars", "steps", "slots", "previous", "norm", "cosine", "sine", "head")
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Keys and values of one sequence, of every layer and head. `span` words a head, see `forward.cpp`."""
+
+    memory: npt.NDArray[np.uint32]
+    address: int
+    span: int
+    length: int
+
+    @classmethod
+    def empty(cls, config: InfillConfig, length: int) -> Segment:
+        """Allocate room for `length` tokens: zeros, which take no memory until they are written."""
+        head = _padded(config.head_width)
+        span = _padded(length) * head // 2
+        memory = np.zeros(config.layers * 2 * config.heads * span, dtype=np.uint32)
+        return cls(memory, memory.ctypes.data, span, length)
+
+
+class NativeRunner:
+    """The compiled step. One thread; see `Runner` for the contract."""
+
+    def __init__(self, model: InfillTransformer, library: ctypes.CDLL) -> None:
+        if not is_supported(model.config):
+            raise ValueError(f"the compiled step runs no model of this shape: {model.config}")
+
+        self._config = model.config
+        self._library = library
+        self._weights = _Weights(model)
+        self._stride = _padded(model.config.vocabulary)
+        self._rows: list[tuple[Segment, Segment]] = []  # the prefix and the own tokens of the row at each place
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens that a prompt and its fill may take together."""
+        return self._config.max_length
+
+    def read(self, prompt: InfillPrompt) -> Generator[None, None, Segment]:
+        """Read a prefix, giving way after each layer."""
+        length = len(prompt.prefix)
+        segment = Segment.empty(self._config, length)
+        tokens = np.zeros(length, dtype=_TOKEN)
+        tokens["token"] = prompt.prefix
+        for name, coordinate in zip(_COORDINATES, prompt.coordinates.T, strict=True):
+            tokens[name] = coordinate
+        tokens["position"] = tokens["own_position"] = np.arange(length)
+        tokens["own"], tokens["own_span"], tokens["own_length"] = segment.address, segment.span, length
+        x = np.empty((length, self._config.width), dtype=np.float32)
+        model, count = ctypes.byref(self._weights.model), ctypes.c_int64(length)
+        self._library.hx_embed(model, _pointer(tokens), count, _pointer(x))
+        for layer in range(self._config.layers):
+            first, stop = ctypes.c_int64(layer), ctypes.c_int64(layer + 1)
+            self._library.hx_layers(model, _pointer(tokens), count, _pointer(x), first, stop)
+            yield
+        return segment
+
+    def join(self, place: int, prefix: Segment, prompt: InfillPrompt) -> None:
+        """Let the row at `place` go on from a prefix, which it shares."""
+        self._rows[place:] = [(prefix, Segment.empty(self._config, prompt.rules.max_tokens))]
+
+    def move(self, source: int, target: int, *, length: int) -> None:
+        """Put one row in the place of another; nothing is copied."""
+        self._rows[target] = self._rows[source]
+
+    def feed(self, chunks: Sequence[Sequence[Placed]], positions: Sequence[int]) -> Tensor:
+        """Append the chunks; return [R, V]."""
+        rows = len(chunks)
+        del self._rows[rows:]
+        fed = []
+        # Tokens that share a prefix stand together: it is then read once for all of them.
+        for place in sorted(range(rows), key=lambda place: self._rows[place][0].address):
+            prefix, own = self._rows[place]
+            spans = prefix.address, own.address, prefix.span, own.span, prefix.length
+            at, chunk = positions[place], chunks[place]
+            for i, placed in enumerate(chunk, start=at):
+                is_last = i + 1 == at + len(chunk)
+                fed.append((*placed, i, place if is_last else -1, *spans, i - prefix.length, i - prefix.length + 1))
+        tokens = np.array(fed, dtype=_TOKEN)
+        x = np.empty((len(fed), self._config.width), dtype=np.float32)
+        logits = np.empty((rows, self._stride), dtype=np.float32)
+        self._library.hx_step(
+            ctypes.byref(self._weights.model),
+            _pointer(tokens),
+            ctypes.c_int64(len(fed)),
+            _pointer(x),
+            _pointer(logits),
+            ctypes.c_int64(self._stride),
+        )
+        return torch.from_numpy(logits)[:, : self._config.vocabulary]
+
+
+def is_supported(config: InfillConfig) -> bool:
+    """Whether the compiled step can run a model of this shape."""
+    return config.width % 16 == 0 and config.head_width % 2 == 0 and config.head_width <= 256
+
+
+class _Weights:
+    """A model's weights, packed, and the structure that points at them."""
+
+    def __init__(self, model: InfillTransformer) -> None:
+        config = model.config
+        self._kept: list[npt.NDArray[np.generic]] = []
+        layers = (_Layer * config.layers)()
+        for layer, block in zip(layers, model.layers(), strict=True):
+            layer.attention_norm = self._plain(block.attention_norm.weight)
+            layer.feedforward_norm = self._plain(block.feedforward_norm.weight)
+            layer.attention_into = self._packed(block.attention.into.weight)
+            layer.attention_out = self._packed(block.attention.out.weight)
+            layer.feedforward_into = self._packed(block.feedforward.into.weight)
+            layer.feedforward_out = self._packed(block.feedforward.out.weight)
+        self._layers = layers
+        cosine, sine = rotation(torch.arange(config.max_length + MAX_CHUNK), config.head_width)
+        embedding = model.embedding
+        self.model = _Model(
+            width=config.width,
+            layers=config.layers,
+            heads=config.heads,
+            gated=gated_width(config.width),
+            vocabulary=config.vocabulary,
+            layer=ctypes.addressof(layers),
+            tokens=self._plain(embedding.token.weight),
+            bars=self._plain(embedding.bar.weight),
+            steps=self._plain(embedding.step.weight),
+            slots=self._plain(embedding.slot.weight),
+            # What each token adds to the one after it, worked out once.
+            previous=self._plain(embedding.previous(embedding.token.weight)),
+            norm=self._plain(model.norm.weight),
+            cosine=self._plain(cosine),
+            sine=self._plain(sine),
+            head=self._packed(embedding.token.weight),
+        )
+
+    def _plain(self, weight: Tensor) -> int:
+        return self._keep(np.ascontiguousarray(weight.detach().float().cpu().numpy()))
+
+    def _packed(self, weight_OI: Tensor) -> int:
+        return self._keep(packed(weight_OI))
+
+    def _keep(self, array: npt.NDArray[np.generic]) -> int:
+        self._kept.append(array)
+        return array.ctypes.data
+
+
+def packed(weight_OI: Tensor) -> npt.NDArray[np.uint32]:
+    """Return a matrix in bf16 as `matmul.h` reads it: [O / 64, I / 2, 64] words of two inputs, padded with zeros."""
+    outputs, inputs = weight_OI.shape
+    padded = torch.zeros(_padded(outputs), inputs, dtype=torch.bfloat16)
+    padded[:outputs] = weight_OI.detach().cpu()
+    panels = padded.view(-1, PANEL, inputs // 2, 2).transpose(1, 2).contiguous()
+    return panels.view(torch.uint16).numpy().view(np.uint32).reshape(-1)
+
+
+def _padded(count: int) -> int:
+    return -(-count // PANEL) * PANEL
+
+
+def _pointer(array: npt.NDArray[np.generic]) -> ctypes.c_void_p:
+    return _POINTER(array.ctypes.data)

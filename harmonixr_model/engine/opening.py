@@ -1,0 +1,34 @@
+"""Which runner and which chooser a model gets: the one place that decides. Knows nothing of requests."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+
+from harmonixr_model.engine.batch import Batch
+from harmonixr_model.engine.chooser import PlainChooser
+from harmonixr_model.engine.native.chooser import NativeChooser
+from harmonixr_model.engine.native.library import load_library
+from harmonixr_model.engine.native.runner import NativeRunner, is_supported
+from harmonixr_model.engine.runner import EagerRunner
+from harmonixr_model.infill.model import InfillTransformer
+
+_log = logging.getLogger(__name__)
+
+
+def open_batch(model: InfillTransformer, *, rows: int, length: int | None = None, compiled: bool = False) -> Batch:
+    """Return an empty batch for at most `rows` rows of `length` tokens (the model's own by default).
+
+    Compiled, a model on a processor runs in bf16 by the C++ step; the first time on a machine that takes a few seconds
+    of compiling. Where there is no compiler, and uncompiled, it runs eagerly as it is. On an accelerator PyTorch runs
+    the model and the compiled library chooses.
+    """
+    library = load_library(may_compile=True) if compiled else None
+    if library is not None and model.norm.weight.device.type == "cpu" and is_supported(model.config):
+        return Batch(NativeRunner(model, library), NativeChooser(library))
+    runner = EagerRunner(model, rows=rows, length=length or model.config.max_length)
+    return Batch(runner, _chooser(library))
+
+
+def _chooser(library: ctypes.CDLL | None) -> PlainChooser | NativeChooser:
+    return PlainChooser() if library is None else NativeChooser(library)

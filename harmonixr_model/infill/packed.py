@@ -1,0 +1,115 @@
+"""All fills of one gap in one pass: the context is read once, and each fill sees it and itself alone.
+
+Gives the exact log probability of whole fills under the grammar's mask, with gradients: what learning from
+preferences needs. Knows nothing of preferences.
+"""
+
+# T tokens of prefix and all fills, P prefix tokens, S fills, N drawn tokens of all fills, V vocabulary, C width
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.nn.attention import rotation
+from harmonixr_model.tokens.grammar import FillGrammar
+from harmonixr_model.tokens.infill import InfillPrompt, coordinates_of
+from harmonixr_model.tokens.vocab import VOCAB
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFills:
+    """One gap's prefix and several fills, laid out for `log_probabilities`.
+
+    Attributes:
+        tokens_T: prefix, then the fills one after the other.
+        coordinates_TK: of each token.
+        positions_T: where each token stands in its own sequence: every fill goes on from the prefix's end.
+        owner_T: which fill a token belongs to; -1 the prefix.
+        from_N: the place whose output predicts each drawn token; forced tokens are no choice and carry nothing.
+        target_N: the drawn tokens.
+        fill_N: their fills.
+        allowed_NV: what the grammar allowed at each, eight to a byte.
+        fills: how many fills there are.
+
+    """
+
+    tokens_T: Tensor
+    coordinates_TK: Tensor
+    positions_T: Tensor
+    owner_T: Tensor
+    from_N: Tensor
+    target_N: Tensor
+    fill_N: Tensor
+    allowed_NV: npt.NDArray[np.uint8]
+    fills: int
+
+    @property
+    def drawn_S(self) -> Tensor:
+        """How many tokens of each fill were drawn."""
+        return torch.bincount(self.fill_N, minlength=self.fills)
+
+
+def pack(prompt: InfillPrompt, fills: Sequence[Sequence[int]]) -> PackedFills:
+    """Return the layout of `fills`, each a whole answer to the prompt; raises TokenError for one that is not."""
+    prefix = len(prompt.prefix)
+    tokens, coordinates = [prompt.prefix], [prompt.coordinates]
+    positions, owner = [np.arange(prefix)], [np.full(prefix, -1)]
+    sources: list[int] = []
+    targets: list[int] = []
+    fill_of: list[int] = []
+    allowed: list[npt.NDArray[np.uint8]] = []
+    start = prefix
+    for number, fill in enumerate(fills):
+        grammar = FillGrammar(prompt.rules)
+        for place, token in enumerate(fill):
+            if grammar.forced is None:
+                # The first token of every fill is predicted by the prefix's last.
+                sources.append(start + place - 1 if place else prefix - 1)
+                targets.append(token)
+                fill_of.append(number)
+                allowed.append(np.packbits(grammar.allowed()))
+            grammar.advance(token)
+        tokens.append(np.asarray(fill, dtype=prompt.prefix.dtype))
+        coordinates.append(coordinates_of(prompt, fill))
+        positions.append(np.arange(prefix, prefix + len(fill)))
+        owner.append(np.full(len(fill), number))
+        start += len(fill)
+    return PackedFills(
+        tokens_T=torch.from_numpy(np.concatenate(tokens)).long(),
+        coordinates_TK=torch.from_numpy(np.concatenate(coordinates)),
+        positions_T=torch.from_numpy(np.concatenate(positions)),
+        owner_T=torch.from_numpy(np.concatenate(owner)),
+        from_N=torch.tensor(sources),
+        target_N=torch.tensor(targets),
+        fill_N=torch.tensor(fill_of),
+        allowed_NV=np.stack(allowed),
+        fills=len(fills),
+    )
+
+
+def log_probabilities(model: InfillTransformer, packed: PackedFills) -> Tensor:
+    """Return the log probability of each fill in nats, [S], under the grammar's mask at temperature 1."""
+    by = rotation(packed.positions_T, model.config.head_width)
+    mask_TT = _sees(packed.owner_T)
+    x_1TC = model.embedding(packed.tokens_T[None], packed.coordinates_TK[None])
+    for block in model.layers():
+        x_1TC = block(x_1TC, by, mask_TT)
+    logits_NV = model.embedding.logits(model.norm(x_1TC[0, packed.from_N])).float()
+    allowed_NV = torch.from_numpy(np.unpackbits(packed.allowed_NV, axis=1, count=VOCAB.size)).bool()
+    log_probability_NV = logits_NV.masked_fill(~allowed_NV, float("-inf")).log_softmax(-1)
+    chosen_N = log_probability_NV.gather(-1, packed.target_N[:, None]).squeeze(-1)
+    return torch.zeros(packed.fills).index_add(0, packed.fill_N, chosen_N)
+
+
+def _sees(owner_T: Tensor) -> Tensor:
+    """Return who attends to whom, bool [T, T]: the prefix to itself, a fill to the prefix and to its own past."""
+    place_T = torch.arange(len(owner_T))
+    is_own_past_TT = (owner_T[:, None] == owner_T) & (place_T[:, None] >= place_T)
+    return (owner_T == -1) | is_own_past_TT

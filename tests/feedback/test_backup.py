@@ -1,0 +1,217 @@
+"""A lost store comes back from a backup, a lost Redis from the store, and neither brings anything back twice."""
+
+import secrets
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harmonixr_platform.feedback.backup import back_up, prune, read_snapshot, restore, snapshots
+from harmonixr_platform.feedback.errors import AlreadyJudged, FeedbackError, RaterErased
+from harmonixr_platform.feedback.mover import GROUP, MANIFESTS, SEGMENTS, Manifest, Mover, seal
+from harmonixr_platform.feedback.reader import read_feedback, read_records
+from harmonixr_platform.feedback.replay import replay
+from harmonixr_platform.feedback.service import FeedbackService
+from harmonixr_platform.stores.errors import StoreUnavailable
+from harmonixr_platform.stores.files import FileStore
+from harmonixr_platform.stores.objects import ObjectStore
+from harmonixr_platform.stores.streams import Address, Entry, RecordStream
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path / "backup")
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> FileStore:
+    return FileStore(tmp_path / "restored")
+
+
+@pytest.fixture
+def new_redis(lab: Any, any_address: Address) -> Callable[[], RecordStream]:
+    """A Redis that knows nothing of what happened; the lab's service is started anew on it."""
+
+    def make() -> RecordStream:
+        stream = RecordStream(any_address, name=f"{{new-{secrets.token_hex(6)}}}:feedback")
+        lab.service = FeedbackService(stream, lab.store, secret=b"secret", now=lab.clock)
+        lab.stream = stream
+        return stream
+
+    return make
+
+
+def _votes(store: ObjectStore) -> Counter[str]:
+    return Counter(judged.judgment.judgment_id for judged in read_feedback(store).judged)
+
+
+def _judge(lab: Any, count: int) -> list[str]:
+    answers = [lab.judge(rater=f"rater-number-{i}").judgment_id for i in range(count)]
+    Mover(lab.stream, lab.store).run_once()
+    return answers
+
+
+def test_an_empty_store_is_whole_again_after_restoring_the_newest_backup(lab: Any, target: Any, empty: Any) -> None:
+    lab.fill_pool(2)
+    old = _judge(lab, 2)
+    back_up(lab.store, target, now=NOW)
+    new = _judge(lab, 3)
+    taken = back_up(lab.store, target, now=NOW + timedelta(hours=1))
+    done = restore(target, empty)
+    assert done["written"] == len(taken.objects)
+    assert _votes(empty) == Counter(old + new)
+    assert read_feedback(empty).data_hash == read_feedback(lab.store).data_hash
+    assert lab.service.pools.pair_ids("default") == FeedbackService(lab.stream, empty, secret=b"s").pools.pair_ids(
+        "default"
+    )
+
+
+def test_an_older_backup_is_restored_by_name(lab: Any, target: Any, empty: Any) -> None:
+    lab.fill_pool(1)
+    old = _judge(lab, 2)
+    first = back_up(lab.store, target, now=NOW)
+    _judge(lab, 1)
+    back_up(lab.store, target, now=NOW + timedelta(hours=1))
+    restore(target, empty, name=first.name)
+    assert _votes(empty) == Counter(old)
+    with pytest.raises(FeedbackError, match=first.name):
+        restore(target, empty, name="19990101")
+
+
+def test_restoring_over_a_store_that_went_on_keeps_what_it_has_and_doubles_nothing(lab: Any, target: Any) -> None:
+    lab.fill_pool(1)
+    old = _judge(lab, 2)
+    back_up(lab.store, target, now=NOW)
+    (lost,) = lab.store.list(MANIFESTS)
+    lab.store.delete(Manifest.model_validate_json(lab.store.get(lost).data).segment)
+    lab.store.delete(lost)
+    new = _judge(lab, 2)
+    done = restore(target, lab.store)
+    assert (done["written"], done["mended"]) == (2, 0)
+    assert _votes(lab.store) == Counter(old + new)
+
+
+def test_a_damaged_segment_is_mended_and_a_damaged_one_never_backed_up(lab: Any, target: Any) -> None:
+    lab.fill_pool(1)
+    old = _judge(lab, 1)
+    back_up(lab.store, target, now=NOW)
+    (segment,) = lab.store.list(SEGMENTS)
+    lab.store.put(segment, b"damaged")
+    assert restore(target, lab.store)["mended"] == 1
+    assert _votes(lab.store) == Counter(old)
+    _judge(lab, 1)
+    (newer,) = set(lab.store.list(SEGMENTS)) - {segment}
+    lab.store.put(newer, b"damaged")
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        back_up(lab.store, target, now=NOW + timedelta(hours=1))
+    assert len(snapshots(target)) == 1
+
+
+def test_a_damaged_backup_is_named_and_its_manifests_are_not_written(lab: Any, target: Any, empty: Any) -> None:
+    lab.fill_pool(1)
+    _judge(lab, 1)
+    taken = back_up(lab.store, target, now=NOW)
+    (digest,) = (digest for key, digest in taken.objects.items() if key.startswith(SEGMENTS))
+    target.put(f"blobs/{digest}", b"damaged")
+    with pytest.raises(StoreUnavailable, match=digest):
+        restore(target, empty)
+    assert empty.list(MANIFESTS) == ()
+
+
+def test_backups_share_content_and_old_ones_go_without_harm(lab: Any, target: Any, empty: Any) -> None:
+    lab.fill_pool(2)
+    answers = []
+    for hour in range(4):
+        answers += _judge(lab, 1)
+        blobs = len(target.list("blobs/"))
+        taken = back_up(lab.store, target, now=NOW + timedelta(hours=hour))
+        # A segment and a manifest are new; the rest is there.
+        assert hour == 0 or len(target.list("blobs/")) == blobs + 2
+    target.put("blobs/" + "0" * 64, b"left by a backup that was cut off")
+    assert prune(target, keep=2) == 1
+    assert snapshots(target)[1:] == (taken.name,)
+    assert read_snapshot(target, taken.name) == taken
+    restore(target, empty)
+    assert _votes(empty) == Counter(answers)
+
+
+def test_an_erasure_stands_though_an_older_backup_is_restored(lab: Any, target: Any) -> None:
+    lab.fill_pool(1)
+    _judge(lab, 1)
+    back_up(lab.store, target, now=NOW)
+    (key,) = lab.store.list(MANIFESTS)
+    manifest = Manifest.model_validate_json(lab.store.get(key).data)
+    lab.store.put(key, manifest.model_copy(update={"void": True}).model_dump_json().encode())
+    lab.store.delete(manifest.segment)
+    assert restore(target, lab.store)["erased"] == 1
+    assert lab.store.list(SEGMENTS) == ()
+    assert not read_feedback(lab.store).judged
+
+
+def test_after_a_replay_a_lost_redis_knows_every_answer_again(lab: Any, new_redis: Any) -> None:
+    lab.fill_pool(2)
+    view = lab.ask()
+    answer = lab.answer(view, "a")
+    lab.service.record_judgment(answer)
+    unanswered = lab.ask("rater-number-two")
+    back = lab.judge("b")
+    lab.service.retract(back.judgment_id, rater_key=lab.rater)
+    lab.judge(rater="goes-away")
+    lab.service.erase("goes-away")
+    before = (
+        lab.service._log.tally("default"),
+        lab.service._log.history("default", lab.service._signer.pseudonym(lab.rater)),
+    )
+    Mover(lab.stream, lab.store).run_once()
+    stood = _votes(lab.store)
+    stream = new_redis()
+    lab.clock.pass_(hours=1)
+
+    done = replay(stream, lab.store, now=lab.clock())
+
+    assert (done["comparison"], done["judgment"], done["retraction"], done["refused"]) == (4, 3, 1, 0)
+    log = lab.service._log
+    assert (log.tally("default"), log.history("default", lab.service._signer.pseudonym(lab.rater))) == before
+    assert stream.backlog(GROUP).length == 0
+    assert lab.service.record_judgment(answer).duplicate
+    with pytest.raises(AlreadyJudged):
+        lab.service.record_judgment(lab.answer(view, "b"))
+    with pytest.raises(RaterErased):
+        lab.ask("goes-away")
+    assert lab.service.retract(back.judgment_id, rater_key=lab.rater)
+    late = lab.answer(unanswered, "tie", rater="rater-number-two")
+    assert not lab.service.record_judgment(late).duplicate
+    Mover(stream, lab.store).run_once()
+    assert _votes(lab.store) == stood + Counter([late.judgment_id])
+
+
+def test_a_replay_again_or_beside_a_running_service_changes_nothing(lab: Any) -> None:
+    lab.fill_pool(2)
+    _judge(lab, 3)
+    waiting = lab.judge(rater="not-yet-carried")
+    before = lab.service._log.tally("default")
+    for _ in range(2):
+        replay(lab.stream, lab.store, now=lab.clock())
+    assert lab.service._log.tally("default") == before
+    Mover(lab.stream, lab.store).run_once()
+    assert _votes(lab.store)[waiting.judgment_id] == 1
+
+
+def test_a_replay_years_later_still_counts_every_vote(lab: Any, new_redis: Any) -> None:
+    (pair,) = lab.fill_pool(1)
+    _judge(lab, 3)
+    past, names = timedelta(days=900), ("created", "expires", "received")
+    old = [
+        record.model_copy(update={name: getattr(record, name) - past for name in names if hasattr(record, name)})
+        for record in read_records(lab.store)
+    ]
+    for key in lab.store.list(MANIFESTS):
+        lab.store.delete(key)
+    seal(lab.store, [Entry(f"1-{number}", record.model_dump_json()) for number, record in enumerate(old)])
+    assert replay(new_redis(), lab.store, now=lab.clock())["refused"] == 0
+    assert lab.service._log.tally("default")[pair.pair_id].judged == 3

@@ -1,0 +1,203 @@
+"""A study as listeners meet it: quotas, hidden repeats with swapped sides, gold pairs, several raters a pair."""
+
+import json
+import random
+from collections import Counter, defaultdict
+from typing import Any
+
+import pytest
+
+from harmonixr_platform.feedback.errors import StudyClosed, StudyComplete
+from harmonixr_platform.feedback.flags import flags_of
+from harmonixr_platform.feedback.gold import broken_pair, identical_pair
+from harmonixr_platform.feedback.mover import Mover
+from harmonixr_platform.feedback.reader import Judged, read_feedback
+from harmonixr_platform.feedback.studies import Begun, GoldPair, StudyPair
+from harmonixr_platform.feedback.study import parse_study
+
+PAIRS = 12
+
+
+def begin(lab: Any, **changes: Any) -> Begun:
+    """Open a study of composed pairs between two arms, with two gold pairs."""
+    values = {
+        "name": "s",
+        "arms": [{"name": "x"}, {"name": "y"}],
+        "quotas": {"raters_per_pair": 2, "per_rater": 10},
+        "repeats": {"share": 0.25, "after": 2},
+        "gold": {"share": 0.25, "pairs": 2},
+    }
+    pairs = [lab.service.pairs.put(lab.pair(i)) for i in range(PAIRS)]
+    broken, expected = broken_pair(pairs[0], random.Random(1))
+    equal = identical_pair(pairs[1], random.Random(1))
+    begun = Begun(
+        study=parse_study(values | changes, source="test"),
+        models={"x": "model-x", "y": "model-y"},
+        pairs=tuple(StudyPair(pair_id=pair.pair_id, first="x", second="y") for pair in pairs),
+        gold=(
+            GoldPair(pair_id=lab.service.pairs.put(broken).pair_id, expected=expected),
+            GoldPair(pair_id=lab.service.pairs.put(equal).pair_id, expected="tie"),
+        ),
+        begun=lab.clock(),
+    )
+    return lab.service.studies.begin(begun)
+
+
+def listen(lab: Any, rater: str, choose: Any = lambda view: "a") -> int:
+    """Judge until the study wants no more of this rater; return how many answers were given."""
+    count = 0
+    while True:
+        try:
+            view = lab.ask(rater, "s")
+        except StudyComplete:
+            return count
+        heard = {"heard_a": 1, "heard_b": 1}
+        lab.service.record_judgment(lab.answer(view, choose(view), rater=rater, simulated=True, listening=heard))
+        count += 1
+
+
+def read(lab: Any) -> tuple[Judged, ...]:
+    Mover(lab.stream, lab.store).run_once()
+    return read_feedback(lab.store).judged
+
+
+def test_a_rater_hears_as_many_as_the_study_asks_and_is_told_how_far_they_are(lab: Any) -> None:
+    begin(lab)
+    first = lab.ask("rater-one", "s")
+    assert (first.progress.done, first.progress.total) == (0, 10)
+    lab.service.record_judgment(lab.answer(first, rater="rater-one", simulated=True))
+    assert lab.ask("rater-one", "s").progress.done == 1
+    assert listen(lab, "rater-two") == 10
+    with pytest.raises(StudyComplete, match="the 10 pairs") as caught:
+        lab.ask("rater-two", "s")
+    assert caught.value.status == 409
+
+
+def test_a_repeat_shows_the_same_pair_with_its_sides_swapped_and_nothing_tells(lab: Any) -> None:
+    begin(lab)
+    views = {}
+    for number in range(4):
+        listen(lab, f"rater-{number}xx", lambda view: views.setdefault(view.comparison_id, view) and "a")
+    judged = {one.comparison.comparison_id: one.comparison for one in read(lab)}
+    repeats = [comparison for comparison in judged.values() if comparison.role == "repeat"]
+    assert len(repeats) > 2
+    for repeat in repeats:
+        first = judged[repeat.repeats]
+        assert (first.rater, first.pair_id, first.role) == (repeat.rater, repeat.pair_id, "plain")
+        assert first.swapped is not repeat.swapped
+        assert views[repeat.comparison_id].a.midi_base64 == views[repeat.repeats].b.midi_base64
+    keys = {frozenset(_keys(view.model_dump(mode="json"))) for view in views.values()}
+    assert len(keys) == 1
+    text = json.dumps([view.model_dump(mode="json") for view in views.values()])
+    assert not any(word in text for word in ("repeat", "gold", "expected", "propensity", "broken", "model-x"))
+
+
+def test_a_gold_answer_is_known_to_the_record_and_not_to_the_receipt(lab: Any) -> None:
+    begin(lab)
+    receipts = []
+    for number in range(3):
+        rater = f"rater-{number}xx"
+        while True:
+            try:
+                view = lab.ask(rater, "s")
+            except StudyComplete:
+                break
+            receipts.append(lab.service.record_judgment(lab.answer(view, rater=rater, simulated=True)))
+    gold = [one for one in read(lab) if one.comparison.role == "gold"]
+    assert {one.comparison.expected for one in gold} >= {"tie"}
+    assert {(receipt.model_a, receipt.model_b) for receipt in receipts} <= {
+        (a, b) for a in ("model-x", "model-y") for b in ("model-x", "model-y")
+    }
+
+
+def test_pairs_are_judged_by_enough_raters_before_new_ones_open_each_presentation_once(lab: Any) -> None:
+    begin(lab, repeats={"share": 0}, gold={"share": 0}, quotas={"raters_per_pair": 2, "per_rater": 6})
+    raters_of: dict[str, list[str]] = defaultdict(list)
+    for number in range(6):
+        rater = f"rater-{number}xx"
+        listen(lab, rater)
+        for one in read(lab):
+            if one.judgment.rater == lab.service._signer.pseudonym(rater):
+                raters_of[one.pair.pair_id].append(one.judgment.rater)
+        owed = [pair for pair, raters in raters_of.items() if len(raters) < 2]
+        # Only what one listener alone could not finish may wait for the next.
+        assert len(owed) <= 6
+    assert all(len(set(raters)) == len(raters) for raters in raters_of.values())
+    assert sorted(len(raters) for raters in raters_of.values()) == [3] * PAIRS
+    judged = read(lab)
+    assert len({one.comparison.comparison_id for one in judged}) == len(judged) == 36
+
+
+def test_every_comparison_says_its_study_its_arms_and_the_chance_it_had(lab: Any) -> None:
+    begun = begin(lab)
+    listen(lab, "rater-one")
+    for one in read(lab):
+        assert one.comparison.study == begun.study.version
+        assert 0 < one.comparison.propensity <= 1
+        assert one.comparison.arms == (None if one.comparison.role == "gold" else ("x", "y"))
+
+
+def test_a_study_ends_after_its_judgments_or_when_it_is_closed(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harmonixr_platform.feedback.presenting._CACHE_S", 0.0)
+    begin(lab, repeats={"share": 0}, gold={"share": 0}, stopping={"most_judgments": 3})
+    for _ in range(3):
+        lab.service.record_judgment(lab.answer(lab.ask("rater-one", "s"), rater="rater-one", simulated=True))
+    with pytest.raises(StudyClosed, match="3 judgments") as caught:
+        lab.ask("rater-two", "s")
+    assert caught.value.status == 410
+    closed = lab.service.studies.close("s", reason="enough", now=lab.clock())
+    assert lab.service.studies.close("s", reason="later", now=lab.clock()) == closed
+    with pytest.raises(StudyClosed, match="ended: enough"):
+        lab.ask("rater-two", "s")
+
+
+def test_a_skipped_pair_is_repeated_to_nobody_and_an_answer_taken_back_neither(lab: Any) -> None:
+    begin(lab, repeats={"share": 0.5, "after": 1}, gold={"share": 0}, quotas={"raters_per_pair": 1, "per_rater": 12})
+    skipped = Counter[bool]()
+    for number in range(12):
+        view = lab.ask("rater-one", "s")
+        answer = lab.answer(view, "skip" if number % 2 else "a", rater="rater-one", simulated=True)
+        lab.service.record_judgment(answer)
+        if number == 0:
+            lab.service.retract(answer.judgment_id, rater_key="rater-one")
+    Mover(lab.stream, lab.store).run_once()
+    judged = {one.comparison.comparison_id: one for one in read_feedback(lab.store).judged}
+    for one in judged.values():
+        if one.comparison.repeats is not None:
+            skipped[judged[one.comparison.repeats].outcome == "skip"] += 1
+    assert skipped[True] == 0 < skipped[False]
+
+
+def test_who_always_says_a_is_detected_and_who_listens_is_not(lab: Any) -> None:
+    """Sides are drawn by a fair coin, gold pairs have an answer and repeats swap sides: each rule sees it."""
+    begin(lab, quotas={"raters_per_pair": 2, "per_rater": 20}, repeats={"share": 0.25, "after": 1})
+    rng = random.Random(2)
+
+    def hears(view: Any) -> str:
+        if view.a.midi_base64 == view.b.midi_base64:
+            return "tie"
+        # Broken fills are loud and soft by turns; among the others a taste of one's own that holds on a swapped side.
+        spread = [len({note.velocity for note in side.notes}) for side in (view.a, view.b)]
+        if spread[0] != spread[1]:
+            return "a" if spread[0] < spread[1] else "b"
+        better = sum(note.pitch for note in view.a.notes) > sum(note.pitch for note in view.b.notes)
+        return "a" if better == (rng.random() < 0.95) else "b"
+
+    listen(lab, "always-a")
+    listen(lab, "who-listens", hears)
+    listen(lab, "who-listens-too", hears)
+    Mover(lab.stream, lab.store).run_once()
+    feedback = read_feedback(lab.store)
+    flags = flags_of(feedback, now=lab.clock())
+    rater_of = {one.judgment.judgment_id: one.judgment.rater for one in feedback.judged}
+    named = {(rater_of[flag.judgment_id], flag.rule) for flag in flags}
+    always = lab.service._signer.pseudonym("always-a")
+    assert {rater for rater, _ in named} == {always}
+    assert "one_side" in {rule for _, rule in named}
+    assert all(flag.rule_version >= 1 for flag in flags)
+
+
+def _keys(value: Any, path: str = "") -> list[str]:
+    if isinstance(value, dict):
+        return [key for name, inner in value.items() for key in [f"{path}.{name}", *_keys(inner, f"{path}.{name}")]]
+    return []

@@ -1,0 +1,96 @@
+// The form of a verdict: which side, how much better, why. Knows nothing of sound or of where it goes.
+
+import { element } from './page.js';
+
+export const CHOICES = { a: 'A is better', b: 'B is better', tie: 'About the same', both_bad: 'Both bad' };
+const STRENGTHS = ['slightly', 'clearly', 'far'];
+const TAGS = { timing: 'Timing', harmony: 'Harmony', seam: 'Seam', boring: 'Boring', out_of_style: 'Out of style' };
+const MAX_COMMENT = 500;
+
+let forms = 0;
+
+export class Verdict {
+  constructor({ onSave, onSkip, onRefuse }) {
+    Object.assign(this, { onSave, onSkip, onRefuse });
+    const hint = `hx-why-${forms += 1}`;
+    const toggle = (text, attributes, act) => element('button', { type: 'button', 'aria-pressed': 'false', ...attributes, onclick: act }, text);
+    this.choices = Object.entries(CHOICES).map(([name, label]) =>
+      toggle(label, { class: 'hx-vote', 'data-choice': name, 'aria-describedby': hint }, () => this.choose(name, { again: false })));
+    this.skip = element('button', { type: 'button', class: 'hx-vote hx-quiet', onclick: () => this.onSkip() }, 'Skip');
+    this.hint = element('p', { class: 'hx-small hx-hint', id: hint });
+    this.strengths = STRENGTHS.map((label, i) => toggle(label, { class: 'hx-chip', 'data-strength': i + 1 }, () => this.#setStrength(i + 1)));
+    this.tags = Object.entries(TAGS).map(([name, label]) => toggle(label, { class: 'hx-chip', 'data-tag': name }, event => flip(event.currentTarget)));
+    this.comment = element('textarea', { class: 'hx-comment', rows: 2, maxlength: MAX_COMMENT, 'aria-label': 'Comment', placeholder: 'Anything else? (optional)' });
+    this.save = element('button', { type: 'button', class: 'hx-begin hx-save', onclick: () => this.submit() }, 'Save');
+    this.strengthRow = element('div', { class: 'hx-row', role: 'group', 'aria-label': 'How much better' },
+      element('span', { class: 'hx-rowlabel' }, 'Better by how much?'), ...this.strengths);
+    this.details = element('div', { class: 'hx-details', hidden: true }, this.strengthRow,
+      element('div', { class: 'hx-row', role: 'group', 'aria-label': 'What decided it' },
+        element('span', { class: 'hx-rowlabel' }, 'What decided it?'), ...this.tags),
+      this.comment, this.save);
+    this.element = element('div', { class: 'hx-verdictform' },
+      element('div', { class: 'hx-votes', role: 'group', 'aria-label': 'Your verdict' }, ...this.choices, this.skip), this.hint, this.details);
+    this.reset();
+  }
+
+  reset() {
+    Object.assign(this, { choice: null, strength: null });
+    this.comment.value = '';
+    for (const button of this.tags) button.setAttribute('aria-pressed', 'false');
+    this.#show();
+  }
+
+  // Verdicts are taken once enough was heard; `why` says what is missing.
+  setOpen(isOpen, why) {
+    if (isOpen === this.isOpen && why === this.why) return;
+    Object.assign(this, { isOpen, why });
+    this.#show();
+  }
+
+  setBusy(isBusy) {
+    for (const button of [this.save, this.skip]) button.disabled = isBusy;
+  }
+
+  // The same choice again by key makes it stronger: slightly, clearly, far, and round.
+  choose(name, { again = true } = {}) {
+    if (!this.isOpen) return this.onRefuse(this.why);
+    const repeated = name === this.choice;
+    this.choice = name;
+    if (name !== 'a' && name !== 'b') this.strength = null;
+    else if (!repeated) this.strength = null;
+    else if (again) this.strength = (this.strength || 0) % STRENGTHS.length + 1;
+    this.#show();
+  }
+
+  submit() {
+    if (!this.choice) return this.onRefuse(this.isOpen ? 'Choose first: A, B, about the same, or both bad.' : this.why);
+    const tags = this.tags.filter(button => button.getAttribute('aria-pressed') === 'true').map(button => button.dataset.tag);
+    this.onSave({ choice: this.choice, strength: this.strength, tags, comment: this.comment.value.trim() });
+  }
+
+  #setStrength(value) {
+    this.strength = this.strength === value ? null : value;
+    this.#show();
+  }
+
+  #show() {
+    for (const button of this.choices) {
+      button.setAttribute('aria-pressed', String(button.dataset.choice === this.choice));
+      button.setAttribute('aria-disabled', String(!this.isOpen));
+    }
+    for (const button of this.strengths) button.setAttribute('aria-pressed', String(Number(button.dataset.strength) === this.strength));
+    this.details.hidden = !this.choice;
+    this.strengthRow.hidden = this.choice !== 'a' && this.choice !== 'b';
+    this.hint.textContent = this.isOpen ? '' : this.why || '';
+  }
+}
+
+function flip(button) {
+  button.setAttribute('aria-pressed', String(button.getAttribute('aria-pressed') !== 'true'));
+}
+
+const SPOKEN = { a: 'A is better', b: 'B is better', tie: 'about the same', both_bad: 'both bad', skip: 'skipped' };
+
+export function spoken({ choice, strength }) {
+  return strength ? `${choice.toUpperCase()} is ${STRENGTHS[strength - 1]} better` : SPOKEN[choice];
+}
