@@ -76,7 +76,7 @@ def coordinates_of_tokens(tokens: npt.ArrayLike, *, gap_bar: int) -> npt.NDArray
     counted = np.clip(np.cumsum(is_bar) - 1 - gap_bar, FIRST_BAR, LAST_BAR) + BAR_SHIFT
     bar = np.where(is_bar, counted, said)
     # Passages come before the first BAR.
-    level = _carried(_MATCH_LEVEL[ids], (_MATCH_LEVEL > 0)[ids])
+    level = np.asarray(_carried(_MATCH_LEVEL[ids], (_MATCH_LEVEL > 0)[ids]), dtype=np.int64)
     is_passage = (level > 0) & (np.cumsum(is_bar) == 0) & (said > 0)
     bar = np.where(is_passage, _REF_BAR[level, said], bar)
     columns = (
