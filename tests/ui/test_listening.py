@@ -287,6 +287,15 @@ def test_an_empty_pool_is_said_and_can_be_tried_again(open_page, service):
     wait_for_pair(page)
 
 
+def test_the_end_of_a_study_is_no_error(open_page, service):
+    page = open_page()
+    service.problem = ("/v1/comparisons", 409, "you have judged the 20 pairs that this study asks of one listener")
+    page.get_by_role("tab", name="Listen and judge").click()
+    page.locator(f"{LISTEN} .hx-duelhead .hx-begin").click()
+    page.wait_for_selector(f"{LISTEN} .hx-verdict[data-mood=good]:has-text('You have judged the 20 pairs')")
+    assert page.get_by_role("button", name="Try again").count() == 0
+
+
 def test_a_pair_fits_a_phone_and_is_judged_by_touch_alone(open_page, service):
     page = open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     page.get_by_role("tab", name="Listen and judge").tap()

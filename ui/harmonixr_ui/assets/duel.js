@@ -9,6 +9,8 @@ import { Stage } from './stage.js';
 import { Undo } from './undo.js';
 import { spoken, Verdict } from './verdict.js';
 
+const OVER = new Set([409, 410]);
+
 export function mount({ element: root, props, watch }) {
   const duel = new Duel(root);
   const refresh = () => duel.configure(props.value);
@@ -109,6 +111,9 @@ class Duel {
     } catch (error) {
       if (this.source !== source || this.turn !== turn) return;
       this.stage.close();
+      this.help.hidden = true;
+      // The study has all it asked for, of this listener or of everybody.
+      if (OVER.has(error.status)) return this.say(error.message, 'good');
       this.say(error.message, 'bad');
       this.offer('Try again');
     }
