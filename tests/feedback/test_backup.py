@@ -1,6 +1,7 @@
 """A lost store comes back from a backup, a lost Redis from the store, and neither brings anything back twice."""
 
 import secrets
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from harmonixr_platform.cli import main
 from harmonixr_platform.feedback.backup import back_up, prune, read_snapshot, restore, snapshots
 from harmonixr_platform.feedback.errors import AlreadyJudged, FeedbackError, RaterErased
 from harmonixr_platform.feedback.mover import GROUP, MANIFESTS, SEGMENTS, Manifest, Mover, seal
 from harmonixr_platform.feedback.reader import read_feedback, read_records
 from harmonixr_platform.feedback.replay import replay
 from harmonixr_platform.feedback.service import FeedbackService
+from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.errors import StoreUnavailable
 from harmonixr_platform.stores.files import FileStore
 from harmonixr_platform.stores.objects import ObjectStore
@@ -215,3 +218,36 @@ def test_a_replay_years_later_still_counts_every_vote(lab: Any, new_redis: Any) 
     seal(lab.store, [Entry(f"1-{number}", record.model_dump_json()) for number, record in enumerate(old)])
     assert replay(new_redis(), lab.store, now=lab.clock())["refused"] == 0
     assert lab.service._log.tally("default")[pair.pair_id].judged == 3
+
+
+def test_the_commands_bring_a_machine_back_that_lost_everything(
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HARMONIXR_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("HARMONIXR_RATER_SECRET", "kept elsewhere")
+    lab.service = FeedbackService.open(Settings(), now=lab.clock)
+    lab.fill_pool(2)
+    answers = [lab.judge(choice) for choice in ("a", "b", "tie")]
+    lab.service.close()
+
+    def says(*arguments: str) -> str:
+        assert main(["feedback", *arguments]) == 0
+        return capsys.readouterr().out
+
+    place = str(tmp_path / "elsewhere")
+    # Whatever waits in the stream is carried first, so that the backup has it.
+    assert " 6 objects of file:" in says("backup", place, "--keep", "3")
+    shutil.rmtree(tmp_path / "state")
+    assert "restored to file:" in says("restore", place)
+    assert says("replay") == "Redis knows again: 3 comparisons, 3 judgments\n"
+    assert says("report").startswith("3 judgments")
+    assert len(says("restore", place, "--list").splitlines()) == 1
+    assert "0 objects written, 0 damaged ones mended, 6 were there" in says("restore", place)
+    lab.service = FeedbackService.open(Settings(), now=lab.clock)
+    assert all(lab.service.record_judgment(answer).duplicate for answer in answers)
+    lab.service.close()
+
+
+def test_a_place_that_is_none_is_refused_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["feedback", "restore", "ftp://somewhere"]) == 2
+    assert "give a folder, file:///folder or s3://bucket/prefix" in capsys.readouterr().err

@@ -57,12 +57,22 @@ class ObjectStore(Protocol):
 
 
 def open_object_store(settings: Settings) -> ObjectStore:
-    """Return the store that the settings name; adapters are imported only when used."""
-    url = urlsplit(settings.objects_url)
-    if url.scheme == "file":
+    """Return the store that the settings name."""
+    return open_store_at(settings.objects_url, settings)
+
+
+def open_store_at(address: str, settings: Settings) -> ObjectStore:
+    """Return the store at `file:///folder`, `s3://bucket/prefix` or a folder's path, with the settings' S3 server.
+
+    Adapters are imported only when used. Raises StoreError where the address names no such place.
+    """
+    url = urlsplit(address)
+    if url.scheme in {"", "file"}:
         from harmonixr_platform.stores.files import FileStore
 
-        return FileStore(Path(unquote(url.path)))
+        return FileStore(Path(unquote(url.path) if url.scheme else address).expanduser().resolve())
+    if url.scheme != "s3":
+        raise StoreError(f"{address!r} names no store; give a folder, file:///folder or s3://bucket/prefix")
     from harmonixr_platform.stores.s3 import S3Store
 
     return S3Store(

@@ -1,4 +1,4 @@
-"""`harmonixr feedback`: studies and pools of pairs; move, report, export and erase judgments; simulated listeners.
+"""`harmonixr feedback`: studies and pools of pairs; move, report, export, erase and back up judgments; listeners.
 
 Each group of actions lives in a module beside this one and is imported only when called.
 """
@@ -10,6 +10,7 @@ import importlib
 from pathlib import Path
 
 from harmonixr_platform.cli import feedback_report
+from harmonixr_platform.cli.feedback import copies
 
 EPILOG = """
 examples:
@@ -20,6 +21,7 @@ examples:
   harmonixr feedback report --html report.html
   harmonixr feedback export infill-blind --out exports/infill-blind
   harmonixr feedback erase --pseudonym 4f0c…
+  harmonixr feedback backup /mnt/elsewhere/feedback --keep 14
 """
 
 # Which module does what.
@@ -31,6 +33,9 @@ _MODULES = {
     "report": "records",
     "export": "records",
     "erase": "records",
+    "backup": "copies",
+    "restore": "copies",
+    "replay": "copies",
     "simulate": "listeners",
 }
 
@@ -59,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("rater", nargs="?", metavar="RATER", help="the rater's own key, as their browser keeps it")
     who.add_argument("--pseudonym", help="the name under which an export lists them")
     who.add_argument("--again", action="store_true", help="repeat every erasure, after a backup was restored")
+    copies.add_arguments(actions)
     _add_simulate(actions.add_parser("simulate", help="judge N pairs over HTTP by a formula, labelled as simulated"))
 
 
