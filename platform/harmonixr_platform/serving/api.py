@@ -200,6 +200,7 @@ def _add_watching(api: FastAPI, service: Service, metrics: Metrics) -> None:
 
     @api.get("/metrics", response_class=Response, summary="Prometheus metrics")
     async def prometheus() -> Response:
+        await metrics.backlog.refresh(service.backlog)
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @api.get("/docs", include_in_schema=False)

@@ -26,6 +26,7 @@ from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.messages import Excerpt
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.stores.streams import Backlog
 
 _log = logging.getLogger("ray.serve")
 
@@ -69,6 +70,10 @@ class Feedback:
         """Return what to sound for an audio token."""
         source = await asyncio.to_thread(self._service.audio, token)
         return Excerpt(source.midi, source.start_s, source.end_s, source.beside)
+
+    async def backlog(self) -> Backlog:
+        """Return which judgments wait to be carried to objects."""
+        return await asyncio.to_thread(self._service.backlog)
 
     async def leaderboard(self, study: str | None = None) -> dict[str, Any]:
         """Return the models ranked by what was judged, in one study or pool or in all."""

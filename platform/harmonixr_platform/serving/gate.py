@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.serving.backlog import BacklogGauges
 from harmonixr_platform.serving.errors import (
     PROBLEM_TYPE,
     TooLarge,
@@ -53,6 +54,7 @@ class Metrics:
         self.running = Gauge("harmonixr:num_requests_running", "requests in work", registry=self.registry)
         self.tokens = Counter("harmonixr:generation_tokens", "fill tokens answered", registry=self.registry)
         self.judgments = Counter("harmonixr:judgments", "judgments stored", registry=self.registry)
+        self.backlog = BacklogGauges(self.registry)
 
 
 class Gate:

@@ -40,6 +40,7 @@ from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.errors import BadRequest, DeadlineExceeded, Overloaded, TooLarge
 from harmonixr_platform.serving.messages import Drawn, Excerpt, Filled, FillTokens, ModelInfo
 from harmonixr_platform.serving.stages import Stages
+from harmonixr_platform.stores.streams import Backlog
 
 Result = TypeVar("Result")
 # How often a second blind fill is drawn anew when it comes out like the first.
@@ -115,6 +116,10 @@ class Service:
     async def leaderboard(self, study: str | None = None) -> dict[str, Any]:
         """Return the models ranked by what was judged, in one study or pool or in all."""
         return await self.stages.leaderboard(study)
+
+    async def backlog(self) -> Backlog:
+        """Return which judgments wait to be carried to objects."""
+        return await self.stages.backlog()
 
     async def probe(self) -> ModelInfo:
         """Decode a token; return the version that did."""

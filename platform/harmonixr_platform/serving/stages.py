@@ -26,6 +26,7 @@ from harmonixr_platform.schemas import (
     SamplingSpec,
 )
 from harmonixr_platform.serving.messages import Drawn, Excerpt, Filled, FillTokens, ModelInfo, RewardScores, Window
+from harmonixr_platform.stores.streams import Backlog
 
 
 class Call(Protocol):
@@ -107,6 +108,10 @@ class Stages:
     async def comparison_sound(self, token: str) -> Excerpt:
         """Return what to sound for an audio token of a comparison."""
         return cast(Excerpt, await self._call("Feedback", "excerpt", token))
+
+    async def backlog(self) -> Backlog:
+        """Return which judgments wait to be carried to objects."""
+        return cast(Backlog, await self._call("Feedback", "backlog"))
 
     async def leaderboard(self, study: str | None = None) -> dict[str, Any]:
         """Return the models ranked by what was judged, in one study or pool or in all."""
