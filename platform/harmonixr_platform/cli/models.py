@@ -16,6 +16,8 @@ examples:
   harmonixr models show infill champion
   harmonixr models register infill runs/nano/best.safetensors --note "second training"
   harmonixr models promote infill 3f2a9c1b7d0e --reason "beats the champion 61:39"
+  harmonixr models promote infill 3f2a9c1b7d0e --gate platform/configs/gate.yaml
+  harmonixr models promotions infill
   harmonixr models rollback infill
 """
 NAMES = ("infill", "reward")
@@ -40,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _name(promote)
     promote.add_argument("version", help="a version or the beginning of one")
     promote.add_argument("--reason", default="", help="why; kept in the history")
+    promote.add_argument(
+        "--gate", type=Path, metavar="YAML", help="promote only what this gate lets through, and record its decision"
+    )
+    promotions = actions.add_parser("promotions", help="every decision of the gate, with its reasons")
+    _name(promotions)
     rollback = actions.add_parser("rollback", help="point an alias back at what it named before")
     _name(rollback)
     for moving in (promote, rollback):
@@ -56,6 +63,10 @@ def run(args: argparse.Namespace) -> int:
         print(registry.resolve(args.name, args.version).model_dump_json(indent=2))
     elif args.action == "register":
         _register(registry, args)
+    elif args.action == "promotions":
+        _promotions(registry, args.name)
+    elif args.action == "promote" and args.gate:
+        return _ask_gate(args)
     elif args.action == "promote":
         moved = registry.promote(args.name, args.version, alias=args.alias, reason=args.reason)
         print(f"{args.name} {args.alias} is {moved.version}")
@@ -77,6 +88,32 @@ def _register(registry: Registry, args: argparse.Namespace) -> None:
     _check_checkpoint(args.name, args.file)
     version = registry.register(args.name, args.file, Lineage(note=args.note))
     print(f"registered {args.name} {version.version} ({version.size_bytes / 1e6:.1f} MB)")
+
+
+def _ask_gate(args: argparse.Namespace) -> int:
+    """Let the gate decide; return 0 when it promoted, 1 when it refused."""
+    from harmonixr_platform.settings import Settings
+    from harmonixr_platform.training import gate
+
+    decision = gate.decide(
+        args.name, args.version, settings=Settings(), gate=gate.read_gate(args.gate), alias=args.alias
+    )
+    for check in decision.checks:
+        print(f"{'passed ' if check.passed else 'REFUSED'}  {check.name}: {check.sentence}")
+    verdict = f"is {args.alias}" if decision.promoted else f"is not made {args.alias}"
+    told = " on simulated judgments" if decision.simulated else ""
+    print(f"{args.name} {decision.version} {verdict}{told}; on record as promotion {decision.promotion_id}")
+    return 0 if decision.promoted else 1
+
+
+def _promotions(registry: Registry, name: str) -> None:
+    for decision in registry.promotions(name):
+        outcome = "promoted" if decision.promoted else "refused"
+        why = "; ".join(decision.reasons)
+        print(
+            f"{decision.promotion_id}  {decision.decided:%F %H:%M}  {decision.version} against {decision.champion}: "
+            f"{outcome}{' (simulated judgments)' if decision.simulated else ''}{f': {why}' if why else ''}"
+        )
 
 
 def _check_checkpoint(name: str, file: Path) -> None:

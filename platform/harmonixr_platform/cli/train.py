@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from harmonixr_model.training.loop import Progress
 
 EPILOG = """
-The file's `task` decides: infill or reward. `--set` overrides single settings, for instance
+The file's `task` decides: infill, reward or dpo. `--set` overrides single settings, for instance
   harmonixr train platform/configs/train_infill.yaml --set corpus=corpus --set optimisation.steps=500
 An interrupted run goes on from its last checkpoint when it is started again under the same name.
 """
@@ -37,7 +37,12 @@ def run(args: argparse.Namespace) -> int:
 
         reward_job.run(args.config, args.overrides)
         return 0
-    raise JobError(f"{args.config}: task {task!r} is not known; write `task: infill` or `task: reward`")
+    if task == "dpo":
+        from harmonixr_platform.training import dpo_job
+
+        dpo_job.run(args.config, args.overrides)
+        return 0
+    raise JobError(f"{args.config}: task {task!r} is not known; write `task: infill`, `task: reward` or `task: dpo`")
 
 
 def _infill(args: argparse.Namespace) -> int:

@@ -3,7 +3,18 @@
 `open_registry(settings)` is the usual way in. Knows nothing of what a model computes.
 """
 
-from harmonixr_platform.registry.records import Alias, Lineage, RegistryError, Version
+from harmonixr_platform.registry.records import Alias, Check, Lineage, Promotion, RegistryError, Version
 from harmonixr_platform.registry.registry import ALIASES, NAMES, Registry, open_registry
 
-__all__ = ["ALIASES", "NAMES", "Alias", "Lineage", "Registry", "RegistryError", "Version", "open_registry"]
+__all__ = [
+    "ALIASES",
+    "NAMES",
+    "Alias",
+    "Check",
+    "Lineage",
+    "Promotion",
+    "Registry",
+    "RegistryError",
+    "Version",
+    "open_registry",
+]

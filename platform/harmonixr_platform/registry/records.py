@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -43,6 +44,43 @@ class Version(Strict):
     def key(self) -> str:
         """Where its file lies in the object store."""
         return f"registry/{self.name}/{self.version}/{self.file}"
+
+
+class Check(Strict):
+    """One thing the gate asked of a version: what it measured, what it wanted, and both as a sentence."""
+
+    name: str
+    passed: bool
+    measured: float | None
+    wanted: float
+    sentence: str
+
+
+class Promotion(Strict):
+    """What the gate decided, and on what grounds. Written once, named by its content; refusals are kept too."""
+
+    name: str
+    alias: str
+    version: str
+    champion: str
+    promoted: bool
+    checks: tuple[Check, ...]
+    evidence: dict[str, Any] = Field(description="the numbers behind the checks, for both versions")
+    data: str = Field(description="hash of the judgments that were read")
+    gate: dict[str, Any] = Field(description="the gate's settings in force")
+    simulated: bool = Field(description="whether the judgments were made by programs")
+    code: str = ""
+    decided: datetime
+
+    @property
+    def promotion_id(self) -> str:
+        """The beginning of the SHA-256 of its content."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it was refused; empty where it was not."""
+        return tuple(check.sentence for check in self.checks if not check.passed)
 
 
 class AliasMove(Strict):

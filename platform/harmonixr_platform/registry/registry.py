@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harmonixr_platform.registry.records import Alias, AliasMove, Lineage, RegistryError, Version
+from harmonixr_platform.registry.records import Alias, AliasMove, Lineage, Promotion, RegistryError, Version
 from harmonixr_platform.stores.errors import ConditionFailed, NotFound, StoreUnavailable
 from harmonixr_platform.stores.objects import ObjectStore, Stored, open_object_store
 
@@ -136,6 +136,33 @@ class Registry:
         held = self.alias(name, alias)
         return self.set_alias(name, alias, version, expected=held.version if held else None, reason=reason)
 
+    def decide(self, promotion: Promotion) -> Alias | None:
+        """Write a decision for good, and follow it: the alias moves where it was to promote.
+
+        Raises RegistryError when the alias no longer names the champion that was measured against: the decision
+        stays on record, the alias stays where it is.
+        """
+        key = f"{_promotions(promotion.name)}{promotion.promotion_id}.json"
+        with contextlib.suppress(ConditionFailed):
+            self._store.put_if_absent(key, promotion.model_dump_json().encode())
+        if not promotion.promoted:
+            return None
+        return self.set_alias(
+            promotion.name,
+            promotion.alias,
+            promotion.version,
+            expected=promotion.champion,
+            reason=f"promotion {promotion.promotion_id}",
+        )
+
+    def promotions(self, name: str) -> tuple[Promotion, ...]:
+        """Return all decisions of the gate on a model, oldest first."""
+        _check_name(name)
+        found = [
+            Promotion.model_validate_json(self._store.get(key).data) for key in self._store.list(_promotions(name))
+        ]
+        return tuple(sorted(found, key=lambda promotion: promotion.decided))
+
     def rollback(self, name: str, alias: str = "champion", *, reason: str = "rollback") -> Alias:
         """Point the alias back at what it named before."""
         held = self._alias(name, alias)
@@ -197,6 +224,10 @@ def _moved(name: str, alias: str, current: str | None) -> RegistryError:
 
 def _manifest_key(name: str, version: str) -> str:
     return f"registry/{name}/{version}/manifest.json"
+
+
+def _promotions(name: str) -> str:
+    return f"registry/{name}/promotions/"
 
 
 def _alias_key(name: str, alias: str) -> str:

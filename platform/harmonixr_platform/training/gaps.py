@@ -45,24 +45,27 @@ class Gap:
         return Region.bars(self.song.score, first, last, tracks=[self.track - 1])
 
 
-def gaps(pieces: int, *, seed: int, max_tokens: int) -> Iterator[Gap]:
-    """Yield one gap in each of `pieces` different pieces whose context and fill take at most `max_tokens`."""
+def gaps(pieces: int, *, seed: int, max_tokens: int, with_examples: bool = False) -> Iterator[Gap]:
+    """Yield one gap in each of `pieces` different pieces whose context and fill take at most `max_tokens`.
+
+    Pieces are those that the composer writes from `seed` on, so seeds far apart share none.
+    """
     made = 0
-    for piece_id, scores in _pieces(seed):
+    for piece_id, scores in _pieces(seed, with_examples=with_examples):
         rng = Random(f"{seed} {piece_id}")
+        if made == pieces:
+            return
         gap = next((gap for score in scores if (gap := _gap(piece_id, score, rng, max_tokens)) is not None), None)
         if gap is not None:
             yield gap
             made += 1
-        if made == pieces:
-            return
 
 
-def _pieces(seed: int) -> Iterator[tuple[str, list[Score]]]:
-    """Yield pieces without end, the examples first, each in versions from full to sparse."""
-    for name in examples.names():
+def _pieces(seed: int, *, with_examples: bool) -> Iterator[tuple[str, list[Score]]]:
+    """Yield pieces without end, each in versions from full to sparse."""
+    for name in examples.names() if with_examples else ():
         yield f"example-{name}", [Song.parse(examples.load(name)).score]
-    number = seed * 1_000_000
+    number = seed
     while True:
         band = compose(number, bars=BARS)
         yield f"composed-{number}", [replace(band, tracks=tuple(band.tracks[i] for i in kept)) for kept in _BANDS]

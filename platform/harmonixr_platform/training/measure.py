@@ -1,0 +1,123 @@
+"""Measure an infill model where it is asked to stand in for another: likelihood, validity, latency, diversity.
+
+The same gaps for every model. Knows no judgments, no registry and no Ray.
+"""
+
+# N fills of a gap
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+
+from harmonixr_model.engine.decoder import Decoder
+from harmonixr_model.engine.engine import Generated, Sampling
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.infill.packed import log_probabilities, pack
+from harmonixr_model.session import FillSession
+from harmonixr_model.tokens.encoded import EncodedScore
+from harmonixr_model.tokens.grid import quantize
+from harmonixr_model.tokens.infill import InfillPrompt, answer_notes, decode_fill, encode_answer
+from harmonixr_platform.training.gaps import Gap
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a model does on a set of gaps.
+
+    Attributes:
+        gaps: how many gaps.
+        nats: of a drawn token of the true answer, under the grammar: lower is likelier.
+        valid: share of fills that went into the song with every note and were not empty.
+        seconds: median time of a fill, several at once.
+        diversity: mean distance of two fills of a gap: one less the share of notes (onset, pitch) they share.
+        repeated: share of fills of a gap that equal an earlier one.
+
+    """
+
+    gaps: int
+    nats: float
+    valid: float
+    seconds: float
+    diversity: float
+    repeated: float
+
+
+def measure_model(
+    model: InfillTransformer,
+    gaps: Sequence[Gap],
+    *,
+    fills: int,
+    seed: int,
+    max_tokens: int,
+    sampling: Sampling | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Measured:
+    """Return what `model` does on `gaps`, with `fills` fills each; candidates are drawn with seeds from `seed` on."""
+    engine = Decoder(model)
+    nats: list[float] = []
+    valid: list[bool] = []
+    seconds: list[float] = []
+    distances: list[float] = []
+    repeated: list[bool] = []
+    for number, gap in enumerate(gaps):
+        prompt = prompt_of(gap, max_tokens=max_tokens)
+        nats.append(_nats(model, gap, prompt))
+        started = time.perf_counter()
+        made = engine.generate(
+            prompt, seeds=[seed + number * fills + i for i in range(fills)], sampling=sampling or Sampling()
+        )
+        seconds.append((time.perf_counter() - started) / fills)
+        valid += [_is_valid(gap, fill, max_tokens=max_tokens) for fill in made]
+        notes = [frozenset((n.onset, n.pitch) for cell in decode_fill(prompt, f.tokens) for n in cell) for f in made]
+        distances += [_distance(a, b) for a, b in combinations(notes, 2)]
+        repeated += [fill.tokens in {other.tokens for other in made[:i]} for i, fill in enumerate(made)]
+        progress(number + 1)
+    return Measured(
+        gaps=len(gaps),
+        nats=statistics.fmean(nats),
+        valid=statistics.fmean(valid),
+        seconds=statistics.median(seconds),
+        diversity=statistics.fmean(distances) if distances else 0.0,
+        repeated=statistics.fmean(repeated),
+    )
+
+
+def drift(
+    policy: InfillTransformer, reference: InfillTransformer, prompt: InfillPrompt, fills: Sequence[Generated]
+) -> float:
+    """Return the Kullback-Leibler divergence from the reference, in nats a fill, estimated from the policy's fills."""
+    packed = pack(prompt, [fill.tokens for fill in fills])
+    with torch.no_grad():
+        return float((log_probabilities(policy, packed) - log_probabilities(reference, packed)).mean())
+
+
+def prompt_of(gap: Gap, *, max_tokens: int) -> InfillPrompt:
+    """Return the only prompt of a gap; gaps are chosen so that there is one."""
+    prompt = FillSession(gap.song, gap.region, max_length=max_tokens).next_prompt()
+    assert prompt is not None
+    return prompt
+
+
+def _nats(model: InfillTransformer, gap: Gap, prompt: InfillPrompt) -> float:
+    """Return the nats a drawn token of what the composer wrote in the gap."""
+    truth, _ = encode_answer(prompt, answer_notes(prompt, EncodedScore(quantize(gap.song.score))))
+    packed = pack(prompt, [[int(token) for token in truth]])
+    with torch.no_grad():
+        return -float(log_probabilities(model, packed)[0] / packed.drawn_S[0])
+
+
+def _is_valid(gap: Gap, fill: Generated, *, max_tokens: int) -> bool:
+    session = FillSession(gap.song, gap.region, max_length=max_tokens)
+    session.accept(fill.tokens)
+    result = session.result()
+    return result.dropped == 0 and any(result.notes.values())
+
+
+def _distance(one: frozenset[tuple[int, int]], other: frozenset[tuple[int, int]]) -> float:
+    return 1 - len(one & other) / len(one | other) if one | other else 0.0
