@@ -22,10 +22,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harmonixr_platform.stores import redis_keeper, streams
-from harmonixr_platform.stores.errors import StoreUnavailable
+from harmonixr_platform.stores.errors import StoreFull, StoreUnavailable, disk_error
 
 _START_TIMEOUT_S = 60.0
 _ATTEMPTS = 5
+# With every write synced before its answer, Redis ends rather than answer for one that did not reach the disk.
+_CANNOT_WRITE = b"Can't recover from AOF write error"
+_LAST_WORDS = 4096
 
 # Every write is on disk before its answer; nothing is ever evicted; only this machine, only with the password.
 _CONFIG = """\
@@ -65,6 +68,18 @@ class EmbeddedRedis:
         """Stop the server in order if this object started it; a server that another process owns goes on."""
         with self._mutex:
             self._end_keeper()
+
+    def fault(self) -> StoreUnavailable | None:
+        """Return why the server ended by itself, as far as its log says; None when it did not."""
+        with contextlib.suppress(OSError), open(self.folder / "redis.log", "rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - _LAST_WORDS))
+            if _CANNOT_WRITE in log.read().rpartition(b" # ")[2]:
+                return StoreFull(
+                    f"the disk under {self.folder} takes no more, so Redis stopped; make room, "
+                    "nothing that was acknowledged is lost"
+                )
+        return None
 
     def __enter__(self) -> EmbeddedRedis:
         return self
@@ -149,7 +164,7 @@ class EmbeddedRedis:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
         except OSError as error:
-            raise StoreUnavailable(f"the embedded Redis cannot use {self.folder}: {error.strerror}") from error
+            raise disk_error(f"the embedded Redis in {self.folder}", error) from error
 
 
 def server_binary() -> str:

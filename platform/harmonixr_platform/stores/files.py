@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from harmonixr_platform.stores.errors import ConditionFailed, NotFound, StoreUnavailable
+from harmonixr_platform.stores.errors import ConditionFailed, NotFound, StoreUnavailable, disk_error
 from harmonixr_platform.stores.objects import Stored, check_key
 
 # Keys cannot begin with a dot, so these two never meet an object.
@@ -139,7 +139,7 @@ class FileStore:
         _sync_folder(folder.parent)
 
     def _unavailable(self, error: OSError) -> StoreUnavailable:
-        return StoreUnavailable(f"the object store in {self.root} failed: {error.strerror}; check disk and permissions")
+        return disk_error(f"the object store in {self.root}", error)
 
 
 def _version(data: bytes) -> str:

@@ -14,7 +14,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from harmonixr_platform.stores.errors import ConditionFailed, NotFound, StoreError, StoreUnavailable
+from harmonixr_platform.stores.errors import ConditionFailed, NotFound, StoreError, StoreFull, StoreUnavailable
 from harmonixr_platform.stores.objects import Stored, check_key
 
 # Path style and no checksums unless asked: Ceph and others refuse or misread the newer defaults.
@@ -29,6 +29,7 @@ _CONFIG = {
 }
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _REFUSED = {409, 412}
+_FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 
 
 class S3Store:
@@ -153,6 +154,8 @@ class S3Store:
             return StoreUnavailable(f"{self._where} does not exist; create the bucket first")
         if _is_missing(error):
             return NotFound(f"no object {key!r} in {self._where}")
+        if code in _FULL or _status(error) == StoreFull.status:
+            return StoreFull(f"{self._where} is full ({code}); make room, nothing that was acknowledged is lost")
         return StoreUnavailable(f"{self._where} refused: {code} ({_status(error)}); check keys and permissions")
 
 

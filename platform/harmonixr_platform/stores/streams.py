@@ -18,7 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from harmonixr_platform.stores.errors import StoreUnavailable
+from harmonixr_platform.stores.errors import StoreFull, StoreUnavailable
 
 if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings
@@ -56,6 +56,9 @@ class Address(Protocol):
     def stop(self) -> None:
         """Let go of the server, stopping it if it was started here."""
 
+    def fault(self) -> StoreUnavailable | None:
+        """Return why the server is away, where that can be known."""
+
 
 @dataclass(frozen=True, slots=True)
 class FixedAddress:
@@ -69,6 +72,10 @@ class FixedAddress:
 
     def stop(self) -> None:
         """Leave the server alone."""
+
+    def fault(self) -> StoreUnavailable | None:
+        """Return None: nothing is known of somebody else's server."""
+        return None
 
 
 class RecordStream:
@@ -226,8 +233,10 @@ class RecordStream:
                 # The server may have been restarted, an embedded one by our asking for its address.
                 self._forget(client)
                 return operation(self._connected())
+        except redis.ConnectionError as error:
+            raise self._address.fault() or _meaning(error) from error
         except redis.RedisError as error:
-            raise StoreUnavailable(_sentence(error)) from error
+            raise _meaning(error) from error
 
     def _connected(self) -> redis.Redis:
         with self._mutex:
@@ -275,7 +284,7 @@ def server_process_id(url: str, *, timeout_s: float = 2.0) -> int:
         info: Any = client.info("server")
         return int(info["process_id"])
     except redis.RedisError as error:
-        raise StoreUnavailable(_sentence(error)) from error
+        raise _meaning(error) from error
     finally:
         client.close()
 
@@ -311,9 +320,14 @@ def _age_s(entry_id: str) -> float:
     return max(0.0, time.time() - _order(entry_id)[0] / 1000)
 
 
-def _sentence(error: redis.RedisError) -> str:
+def _meaning(error: redis.RedisError) -> StoreUnavailable:
     if isinstance(error, redis.AuthenticationError):
-        return "Redis refuses the password; correct HARMONIXR_REDIS_URL"
+        return StoreUnavailable("Redis refuses the password; correct HARMONIXR_REDIS_URL")
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError)):
-        return "Redis does not answer; nothing was lost, try again shortly with the same id"
-    return f"Redis refused: {error}"
+        return StoreUnavailable("Redis does not answer; nothing was lost, try again shortly with the same id")
+    # Redis 6 says both of these inside of what became of a script.
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or "-OOM " in str(error):
+        return StoreFull("Redis has used up its maxmemory; raise it, nothing that was acknowledged is lost")
+    if "MISCONF" in str(error):
+        return StoreFull("Redis cannot write to its disk; make room there, nothing that was acknowledged is lost")
+    return StoreUnavailable(f"Redis refused: {error}")
