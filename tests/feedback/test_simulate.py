@@ -3,6 +3,7 @@
 import base64
 import random
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,11 +12,15 @@ import pytest
 
 from harmonixr_model.music.song import Song
 from harmonixr_platform.feedback.errors import FeedbackError
+from harmonixr_platform.feedback.flags import flags_of
 from harmonixr_platform.feedback.mover import Mover
 from harmonixr_platform.feedback.reader import read_feedback
-from harmonixr_platform.feedback.simulate import Taste, judge, simulate, utility
+from harmonixr_platform.feedback.simulate import Taste, judge, read_mix, simulate, utility
+from harmonixr_platform.feedback.studies import Begun, StudyPair
+from harmonixr_platform.feedback.study import parse_study
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Choice, ComparisonRequest, JudgmentRequest, PlacedNote
+from harmonixr_platform.serving.errors import problem_of
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def api(lab: Any) -> Iterator[str]:
                 else:
                     answer = lab.service.record_judgment(JudgmentRequest.model_validate_json(body))
             except FeedbackError as error:
-                return self._answer(error.status, str(error))
+                return self._answer(error.status, problem_of(error).model_dump_json())
             return self._answer(201, answer.model_dump_json())
 
         def _answer(self, status: int, text: str) -> None:
@@ -67,6 +72,40 @@ def test_simulated_judgments_are_stored_and_labelled(lab: Any, api: str) -> None
 def test_a_pool_that_does_not_exist_ends_it_with_what_the_service_says(lab: Any, api: str) -> None:
     with pytest.raises(FeedbackError, match=r"404.*has no pairs"):
         list(simulate(api, 1, pool="none"))
+
+
+def test_raters_of_each_kind_do_what_the_rules_find_and_a_study_ends_when_it_wants_no_more(lab: Any, api: str) -> None:
+    pairs = [lab.service.pairs.put(lab.pair(i)) for i in range(24)]
+    values = {
+        "name": "mixed",
+        "arms": [{"name": "x"}, {"name": "y"}],
+        "quotas": {"per_rater": 22},
+        "gold": {"share": 0},
+        "repeats": {"share": 0},
+    }
+    lab.service.studies.begin(
+        Begun(
+            study=parse_study(values, source="test"),
+            models={"x": "model-x", "y": "model-y"},
+            pairs=tuple(StudyPair(pair_id=pair.pair_id, first="x", second="y") for pair in pairs),
+            gold=(),
+            begun=lab.clock(),
+        )
+    )
+    mix = read_mix("honest=2,always_a=1,random=1,fast=1")
+    answers = list(simulate(api, 500, pool="mixed", mix=mix, seed=5))
+    assert Counter(answer.kind for answer in answers) == {"honest": 44, "always_a": 22, "random": 22, "fast": 22}
+    Mover(lab.stream, lab.store).run_once()
+    feedback = read_feedback(lab.store)
+    kind_of = {lab.service._signer.pseudonym(answer.rater_key): answer.kind for answer in answers}
+    rater_of = {one.judgment.judgment_id: one.judgment.rater for one in feedback.judged}
+    flagged = {(kind_of[rater_of[flag.judgment_id]], flag.rule) for flag in flags_of(feedback, now=lab.clock())}
+    assert flagged == {("always_a", "one_side"), ("fast", "not_heard")}
+
+
+def test_a_mix_that_names_no_listeners_says_which_there_are() -> None:
+    with pytest.raises(FeedbackError, match="honest, always_a, random, fast"):
+        read_mix("honest=2,sleepy=1")
 
 
 def _notes(pitches: list[int], *, track: int, onset: int) -> tuple[PlacedNote, ...]:

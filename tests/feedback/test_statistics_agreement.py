@@ -74,6 +74,7 @@ def _answers(rater: str, count: int, **more: object) -> list[Answer]:
             "inconsistent",
         ),
         (_answers("hasty", 8, heard=0.2), "not_heard"),
+        (_answers("quick", 8, seconds=1.2), "too_fast"),
     ],
 )
 def test_a_rater_who_does_not_listen_is_flagged(answers: list[Answer], rule: str) -> None:

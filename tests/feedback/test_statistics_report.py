@@ -66,7 +66,7 @@ def _judged(number: int, pair: Pair, rater: str, choice: str, *, simulated: bool
         comparison_id=f"c{number}",
         pair_id=pair.pair_id,
         rater=rater,
-        created=NOW,
+        created=NOW - timedelta(seconds=20),
         expires=NOW + timedelta(days=1),
         **content,
     )

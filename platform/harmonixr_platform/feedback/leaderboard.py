@@ -77,6 +77,9 @@ def answers_of(judged: Sequence[Judged]) -> list[Answer]:
             outcome=one.outcome,
             expected=one.comparison.expected if one.comparison.role == "gold" else None,
             heard=min(one.judgment.listening.heard_a, one.judgment.listening.heard_b),
+            seconds=None
+            if one.judgment.simulated
+            else (one.judgment.received - one.comparison.created).total_seconds(),
         )
         for one in judged
     ]

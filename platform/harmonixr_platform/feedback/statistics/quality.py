@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 from harmonixr_platform.feedback.statistics.student import binomial_at_most, binomial_two_sided
 
+_SOONEST_S = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One answer as the rules see it: `unit` is the pair, `choice` by side, `outcome` by the pair's candidates.
 
-    `expected` is a gold pair's right outcome; `heard` the share of the fill heard on the side heard less.
+    `expected` is a gold pair's right outcome; `heard` the share of the fill heard on the side heard less; `seconds` the
+    time from showing the pair to its answer, None where it says nothing (a program's).
     """
 
     answer_id: str
@@ -27,6 +30,7 @@ class Answer:
     outcome: str
     expected: str | None = None
     heard: float = 1.0
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +158,22 @@ def _not_heard(answers: Sequence[Answer]) -> str | None:
     return f"answered {unheard} of {len(answers)} times before half of the fill was heard on both sides"
 
 
+def _too_fast(answers: Sequence[Answer]) -> str | None:
+    """Half of the answers given sooner than the shortest fills, a second each, can be heard once on both sides."""
+    timed = [a for a in answers if a.seconds is not None and a.choice != "skip"]
+    fast = sum(a.seconds < _SOONEST_S for a in timed if a.seconds is not None)
+    if fast < 5 or fast * 2 < len(timed):
+        return None
+    return f"answered {fast} of {len(timed)} times within {_SOONEST_S:g} seconds"
+
+
 RULES = (
     Rule("one_side", 1, _one_side),
     Rule("same_answer", 1, _same_answer),
     Rule("gold_failed", 1, _gold_failed),
     Rule("inconsistent", 1, _inconsistent),
     Rule("not_heard", 1, _not_heard),
+    Rule("too_fast", 1, _too_fast),
 )
 
 
