@@ -52,21 +52,25 @@ def settings(tmp_path_factory, tiny_checkpoints):
 def stages(settings):
     from harmonixr_platform.serving.decoding import Decoding
     from harmonixr_platform.serving.feedback import Feedback
-    from harmonixr_platform.serving.model import Model, load_engine
+    from harmonixr_platform.serving.loading import load_engine
+    from harmonixr_platform.serving.model import Model
     from harmonixr_platform.serving.reward import Reward
     from harmonixr_platform.serving.tokenization import Tokenization
 
-    args = ServingArgs(alias_refresh_s=0)
+    # Eager, so that the library on its own answers the same.
+    args = ServingArgs(alias_refresh_s=0, compiled=False)
     registry = open_registry(settings)
     feedback = Feedback(args, settings=settings)
+    model = Model(args, load_engine, registry=registry)
     yield {
         "Tokenization": Tokenization(args),
-        "Model": Model(args, load_engine, registry=registry),
+        "Model": model,
         "Decoding": Decoding(args),
         "Reward": Reward(args, registry=registry),
         "Feedback": feedback,
     }
     feedback.stop()
+    model.stop()
 
 
 class Api:

@@ -18,27 +18,50 @@ from harmonixr_platform.serving.loading import LoadedEngine
 class DiceEngine:
     """Draws tokens that the grammar allows, without a model. The highest temperature makes it slow."""
 
-    def generate_each(self, jobs, *, sampling):
+    def submit(self, prompt, seeds, sampling, *, owner="", deadline=None):
+        import threading
+
+        from harmonixr_model.engine.ticket import Ticket
+
+        ticket = Ticket(len(seeds))
+        threading.Thread(target=self._answer, args=(ticket, prompt, seeds, sampling), daemon=True).start()
+        return ticket
+
+    def close(self, *, drain=True):
+        pass
+
+    def _answer(self, ticket, prompt, seeds, sampling):
+        from harmonixr_model.engine.engine import Generated
+        from harmonixr_model.engine.ticket import CandidateFinished, CellDecided, Finished
+
+        for candidate, seed in enumerate(seeds):
+            tokens, cells = self._throw(prompt, seed)
+            for cell, said in enumerate(cells):
+                if sampling.temperature == 5:
+                    time.sleep(4 / len(cells))
+                ticket.tell(CellDecided(candidate, cell, said))
+            ticket.tell(CandidateFinished(candidate, Generated(tokens, -1.0)))
+        ticket.tell(Finished())
+
+    def _throw(self, prompt, seed):
         import random
 
         import numpy as np
 
-        from harmonixr_model.engine.engine import Generated
         from harmonixr_model.tokens.grammar import FillGrammar
+        from harmonixr_model.tokens.vocab import VOCAB
 
-        answers = []
-        for prompt, seed in jobs:
-            dice, grammar, tokens = random.Random(seed), FillGrammar(prompt.rules), []
-            while not grammar.finished:
-                tokens.append(int(dice.choice(np.flatnonzero(grammar.allowed()))))
-                grammar.advance(tokens[-1])
-            answers.append(Generated(tuple(tokens), -1.0))
-        if sampling.temperature == 5:
-            time.sleep(4)
-        return answers
+        dice, grammar, tokens, cells = random.Random(seed), FillGrammar(prompt.rules), [], [[]]
+        while not grammar.finished:
+            tokens.append(int(dice.choice(np.flatnonzero(grammar.allowed()))))
+            grammar.advance(tokens[-1])
+            cells[-1].append(tokens[-1])
+            if tokens[-1] == VOCAB.id("END"):
+                cells.append([])
+        return tuple(tokens), [tuple(said) for said in cells[:-1]]
 
 
-def load_dice(path, threads):
+def load_dice(path, args):
     return LoadedEngine(DiceEngine(), 2048)
 
 

@@ -55,7 +55,7 @@ def test_a_key_is_asked_for_where_one_is_set(make_api):
 
 def test_too_many_waiting_requests_are_told_when_to_come_back(make_api):
     class Slow:
-        async def describe(self, reference):
+        async def route(self):
             await asyncio.sleep(0.3)
             raise RuntimeError("never needed")
 
@@ -69,7 +69,7 @@ def test_too_many_waiting_requests_are_told_when_to_come_back(make_api):
 
 def test_the_deadline_is_kept_and_named(make_api):
     class Endless:
-        async def describe(self, reference):
+        async def route(self):
             await asyncio.sleep(60)
 
     api = make_api({"Model": Endless()}, deadline_s=0.2)
@@ -80,7 +80,7 @@ def test_the_deadline_is_kept_and_named(make_api):
 
 def test_a_fault_of_ours_shows_a_number_and_no_trace(make_api):
     class Broken:
-        async def describe(self, reference):
+        async def route(self):
             raise RuntimeError("secret internals")
 
     response = make_api({"Model": Broken()})("POST", "/v1/infill", json=BODY)

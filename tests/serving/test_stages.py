@@ -10,7 +10,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
-from harmonixr_model.errors import RegionError
+from harmonixr_model.errors import CheckpointError, RegionError
 from harmonixr_platform.registry import Lineage, RegistryError, open_registry
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.errors import NoRewardModel, Overloaded, Unavailable
@@ -19,6 +19,7 @@ from harmonixr_platform.serving.loading import LoadedEngine
 from harmonixr_platform.serving.local import OwnProcess, StartFailed, free_port, session_members
 from harmonixr_platform.serving.model import Model
 from harmonixr_platform.settings import Settings
+from harmonixr_platform.stores.errors import StoreUnavailable
 
 
 @pytest.fixture
@@ -29,30 +30,88 @@ def registry(tmp_path, tiny_checkpoints):
     return registry
 
 
+class IdleEngine:
+    """Takes nothing; knows how it was closed."""
+
+    drained = None
+
+    def close(self, *, drain=True):
+        self.drained = drain
+
+
 def fake_model(registry, **args):
     loads = []
 
-    def load(path, threads):
-        loads.append(path)
-        return LoadedEngine(None, 100)
+    def load(path, args):
+        loads.append(LoadedEngine(IdleEngine(), 100))
+        return loads[-1]
 
     return Model(ServingArgs(**args), load, registry=registry), loads
 
 
-def test_a_promotion_reaches_a_running_model_without_a_restart(registry):
+async def until(check):
+    async with asyncio.timeout(20):
+        while not (found := await check()):
+            await asyncio.sleep(0.01)
+    return found
+
+
+def test_a_promotion_reaches_a_running_model_without_a_restart_and_nobody_waits_for_it(registry):
     first, second = (v.version for v in registry.versions("infill"))
     champion = registry.resolve("infill").version
     other = second if champion == first else first
     model, loads = fake_model(registry, alias_refresh_s=0)
 
+    async def has_moved():
+        return (await model.describe("champion")).version == other
+
     async def run():
         before = await model.describe("champion")
         registry.promote("infill", other)
-        return before, await model.describe("champion"), await model.describe(champion[:6])
+        # The new one is not loaded yet: the old one answers meanwhile.
+        meanwhile = await model.describe("champion")
+        await until(has_moved)
+        registry.rollback("infill")
+        # Both are loaded by now.
+        return before, meanwhile, await model.describe("champion"), await model.describe(other[:6])
 
-    before, after, by_name = asyncio.run(run())
-    assert (before.version, after.version, by_name.version) == (champion, other, champion)
+    before, meanwhile, back, by_name = asyncio.run(run())
+    assert (before.version, meanwhile.version, back.version, by_name.version) == (champion, champion, champion, other)
     assert len(loads) == 2
+
+
+def test_a_new_version_that_cannot_be_loaded_leaves_the_old_one_in_service(registry):
+    champion = registry.resolve("infill").version
+    other = next(v.version for v in registry.versions("infill") if v.version != champion)
+    model, _ = fake_model(registry, alias_refresh_s=0)
+
+    def broken(path, args):
+        raise CheckpointError("the weights are damaged")
+
+    async def run():
+        await model.describe("champion")
+        model._versions._load = broken
+        registry.promote("infill", other)
+        for _ in range(5):
+            assert (await model.describe("champion")).version == champion
+            await asyncio.sleep(0.02)
+
+    asyncio.run(run())
+
+
+def test_a_model_goes_on_with_what_it_knows_while_the_registry_is_away(registry, monkeypatch):
+    champion = registry.resolve("infill").version
+    model, _ = fake_model(registry, alias_refresh_s=0)
+
+    def away(name, reference):
+        raise StoreUnavailable("the object store does not answer")
+
+    async def run():
+        await model.describe("champion")
+        monkeypatch.setattr(registry, "resolve", away)
+        return await model.describe("champion")
+
+    assert asyncio.run(run()).version == champion
 
 
 def test_user_config_pins_what_the_champion_is(registry):
@@ -69,7 +128,39 @@ def test_user_config_pins_what_the_champion_is(registry):
     assert info.version == pinned
 
 
-def test_only_so_many_models_are_kept(registry):
+def test_a_canary_gets_its_share_of_callers_and_always_the_same_ones(registry):
+    champion = registry.resolve("infill").version
+    other = next(v.version for v in registry.versions("infill") if v.version != champion)
+    registry.promote("infill", other, alias="challenger")
+    model, loads = fake_model(registry)
+    callers = [f"session-{i}" for i in range(2000)]
+
+    async def chosen(share):
+        await model.reconfigure({"canary": "challenger", "canary_share": share})
+        route = await model.route()
+        return {caller for caller in callers if route.choose(caller).version == other}
+
+    async def run():
+        return [await chosen(share) for share in (0.0, 0.1, 0.3, 1.0)]
+
+    none, few, more, everybody = asyncio.run(run())
+    assert none == set()
+    assert 130 < len(few) < 270
+    assert few < more < everybody == set(callers)
+    assert len(loads) == 2
+
+
+def test_a_canary_that_is_not_there_takes_nothing_from_the_champion(registry):
+    model, _ = fake_model(registry)
+
+    async def run():
+        await model.reconfigure({"canary": "challenger", "canary_share": 1.0})
+        return (await model.route()).choose("anybody")
+
+    assert asyncio.run(run()).version == registry.resolve("infill").version
+
+
+def test_only_so_many_models_are_kept_and_those_that_go_finish_what_they_have(registry):
     model, loads = fake_model(registry, loaded_models=1)
     first, second = (v.version for v in registry.versions("infill"))
 
@@ -78,7 +169,7 @@ def test_only_so_many_models_are_kept(registry):
             await model.describe(version)
 
     asyncio.run(run())
-    assert len(loads) == 3
+    assert [loaded.engine.drained for loaded in loads] == [True, True, None]
 
 
 def test_a_model_without_weights_starts_and_says_what_is_missing(tmp_path):

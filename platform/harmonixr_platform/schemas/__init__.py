@@ -7,6 +7,8 @@ from harmonixr_platform.schemas.base import Problem, Strict
 from harmonixr_platform.schemas.comparing import (
     ComparisonRequest,
     ComparisonView,
+    ErasureReceipt,
+    ErasureRequest,
     JudgmentReceipt,
     JudgmentRequest,
     Progress,
@@ -43,8 +45,16 @@ from harmonixr_platform.schemas.records import (
     Tag,
     Tombstone,
 )
+from harmonixr_platform.schemas.streaming import (
+    INFILL_EVENTS,
+    InfillAccepted,
+    InfillBar,
+    InfillDone,
+    InfillEvent,
+)
 
 __all__ = [
+    "INFILL_EVENTS",
     "BarView",
     "Candidate",
     "CandidateView",
@@ -54,7 +64,13 @@ __all__ = [
     "ComparisonView",
     "Consent",
     "ControlSpec",
+    "ErasureReceipt",
+    "ErasureRequest",
     "Flag",
+    "InfillAccepted",
+    "InfillBar",
+    "InfillDone",
+    "InfillEvent",
     "InfillOptions",
     "InfillRequest",
     "InfillResponse",

@@ -2,50 +2,54 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from harmonixr_platform.serving.errors import KeyReused
+from harmonixr_platform.serving.making import Making
 
 Value = TypeVar("Value")
+Event = TypeVar("Event")
+Answer = TypeVar("Answer")
 _SEED_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered(Generic[Value]):
-    digest: bytes
-    answer: asyncio.Task[Value]
+class _Remembered(Generic[Event, Answer]):
+    digest: str
+    making: Making[Event, Answer]
 
 
-class AnswerMemory(Generic[Value]):
+class AnswerMemory(Generic[Event, Answer]):
     """The same key and request give the same answer, even while the first is still being made."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._held: OrderedDict[str, _Remembered[Value]] = OrderedDict()
+        self._held: OrderedDict[str, _Remembered[Event, Answer]] = OrderedDict()
 
-    async def get_or_make(self, key: str | None, digest: bytes, make: Callable[[], Awaitable[Value]]) -> Value:
-        """Return the remembered answer, or make it; failures are not remembered. Raises KeyReused."""
+    def get_or_begin(
+        self, key: str | None, digest: str, begin: Callable[[], Making[Event, Answer]]
+    ) -> Making[Event, Answer]:
+        """Return the remembered making, or begin one; failures are not remembered. Raises KeyReused."""
         if key is None or not self._capacity:
-            return await make()
+            return begin()
         held = self._held.get(key)
         if held and held.digest != digest:
-            raise KeyReused("this Idempotency-Key came before with another request; send a new key")
-        if held is None:
-            held = self._held[key] = _Remembered(digest, asyncio.ensure_future(_awaited(make)))
-            held.answer.add_done_callback(lambda answer: self._settle(key, answer))
+            raise key_reused()
+        if held is None or held.making.is_given_up:
+            held = self._held[key] = _Remembered(digest, begin())
+            held.making.on_end(partial(self._settle, key, held))
         self._held.move_to_end(key)
-        # Shielded: one caller who hangs up must not take the answer from others who wait for it.
-        return await asyncio.shield(held.answer)
+        return held.making
 
-    def _settle(self, key: str, answer: asyncio.Task[Value]) -> None:
-        if answer.cancelled() or answer.exception() is not None:
-            self._held.pop(key, None)
+    def _settle(self, key: str, held: _Remembered[Event, Answer], ended: Any) -> None:
+        if (ended.cancelled() or ended.exception() is not None) and self._held.get(key) is held:
+            del self._held[key]
         while len(self._held) > self._capacity:
             self._held.popitem(last=False)
 
@@ -70,11 +74,12 @@ class SoundMemory(Generic[Value]):
         return self._held.get(token)
 
 
+def key_reused() -> KeyReused:
+    """Return the error of a key that came before with another request."""
+    return KeyReused("this Idempotency-Key came before with another request; send a new key")
+
+
 def seed_for(key: str | None) -> int:
     """Return the seed of a request that gives none: fixed by its idempotency key, or drawn."""
     drawn = hashlib.sha256(key.encode()).digest() if key else secrets.token_bytes(_SEED_BYTES)
     return int.from_bytes(drawn[:_SEED_BYTES], "big")
-
-
-async def _awaited(make: Callable[[], Awaitable[Value]]) -> Value:
-    return await make()

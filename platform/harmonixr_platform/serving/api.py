@@ -24,6 +24,8 @@ from harmonixr_platform.feedback.report_page import report_html
 from harmonixr_platform.schemas import (
     ComparisonRequest,
     ComparisonView,
+    ErasureReceipt,
+    ErasureRequest,
     InfillOptions,
     InfillRequest,
     InfillResponse,
@@ -45,8 +47,9 @@ from harmonixr_platform.serving.errors import (
     retry_after_s,
     validation_problem,
 )
-from harmonixr_platform.serving.gate import Gate, Metrics
-from harmonixr_platform.serving.service import Service
+from harmonixr_platform.serving.gate import Gate, Metrics, caller_name, seconds_since_arrival
+from harmonixr_platform.serving.service import Caller, Service, Terms
+from harmonixr_platform.serving.sse import SSE_TYPE, event_stream
 
 _log = logging.getLogger(__name__)
 
@@ -97,18 +100,39 @@ def _add_music(api: FastAPI, service: Service, metrics: Metrics) -> None:
     @api.post(
         "/v1/infill",
         response_model=InfillResponse,
-        responses={**_PROBLEMS, 200: {"content": {"audio/midi": {}}, "description": "The fills"}},
+        responses={**_PROBLEMS, 200: {"content": {"audio/midi": {}, SSE_TYPE: {}}, "description": "The fills"}},
         openapi_extra={"requestBody": _INFILL_BODY},
         summary="Fill a gap",
     )
     async def infill(
         request: Request,
-        accept: Annotated[str, Header(description="audio/midi: the first candidate as a file")] = "*/*",
+        accept: Annotated[
+            str, Header(description=f"audio/midi: the first candidate as a file; {SSE_TYPE}: events as it is made")
+        ] = "*/*",
         idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+        x_harmonixr_session: Annotated[
+            str, Header(max_length=255, description="names the caller where one address has many")
+        ] = "",
+        x_harmonixr_timeout_s: Annotated[
+            float | None, Header(gt=0, description="answer within so many seconds, or with 504")
+        ] = None,
     ) -> Response:
         midi, options = await _read_infill(request, service)
-        answer = await service.infill(midi, options, key=idempotency_key)
-        metrics.tokens.inc(sum(len(w) for c in answer.candidates for w in c.tokens))
+        terms = Terms(
+            key=idempotency_key,
+            caller=Caller(caller_name(request.scope), x_harmonixr_session),
+            timeout_s=x_harmonixr_timeout_s,
+            ingress_s=seconds_since_arrival(request.scope),
+        )
+        if SSE_TYPE in accept:
+            events = service.infill_events(midi, options, terms)
+            return await event_stream(
+                events, problem=lambda error: _problem_of_any(error, request.url.path), heard=metrics.hear
+            )
+        answer = await service.infill(midi, options, terms)
+        for candidate in answer.candidates:
+            metrics.hear(candidate)
+        metrics.hear(answer)
         headers = {"X-Harmonixr-Model-Version": answer.model_version}
         if "audio/midi" in accept:
             best = answer.candidates[0]
@@ -179,6 +203,16 @@ def _add_feedback(api: FastAPI, service: Service, metrics: Metrics) -> None:
     async def retract(body: RetractionRequest) -> Response:
         return _json(await service.retract(body), status=201)
 
+    @api.post(
+        "/v1/erasures",
+        response_model=ErasureReceipt,
+        responses=_PROBLEMS,
+        status_code=202,
+        summary="Erase a rater",
+    )
+    async def erase(body: ErasureRequest) -> Response:
+        return _json(await service.erase(body), status=202)
+
     @api.get("/v1/leaderboard", responses=_PROBLEMS, summary="Models by what was judged")
     async def leaderboard(study: Annotated[str | None, Query(max_length=128)] = None) -> dict[str, Any]:
         return await service.leaderboard(study)
@@ -247,16 +281,20 @@ def _add_errors(api: FastAPI) -> None:
 
     @api.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        # The number joins what a user reports with the log; the trace stays in the log.
-        number = secrets.token_hex(4)
-        _log.error("request %s failed", number, exc_info=error, extra={"path": request.url.path})
-        return _problem(
-            Problem(
-                title=HTTPStatus(500).phrase,
-                status=500,
-                detail=f"this is our fault, not yours; when you report it, name error {number}",
-            )
-        )
+        return _problem(_problem_of_any(error, request.url.path))
+
+
+def _problem_of_any(error: Exception, path: str) -> Problem:
+    if isinstance(error, HarmonixrError):
+        return problem_of(error)
+    # The number joins what a user reports with the log; the trace stays in the log.
+    number = secrets.token_hex(4)
+    _log.error("request %s failed", number, exc_info=error, extra={"path": path})
+    return Problem(
+        title=HTTPStatus(500).phrase,
+        status=500,
+        detail=f"this is our fault, not yours; when you report it, name error {number}",
+    )
 
 
 async def _read_infill(request: Request, service: Service) -> tuple[bytes, InfillOptions]:

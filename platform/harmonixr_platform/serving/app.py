@@ -15,8 +15,8 @@ from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.decoding import Decoding
 from harmonixr_platform.serving.feedback import Feedback
 from harmonixr_platform.serving.ingress import Ingress
-from harmonixr_platform.serving.loading import EngineLoader
-from harmonixr_platform.serving.model import Model, load_engine
+from harmonixr_platform.serving.loading import EngineLoader, load_engine
+from harmonixr_platform.serving.model import Model
 from harmonixr_platform.serving.reward import Reward
 from harmonixr_platform.serving.tokenization import Tokenization
 

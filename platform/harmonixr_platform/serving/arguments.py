@@ -11,18 +11,50 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ServingArgs(BaseModel):
-    """Limits and sizes of the graph. Unknown keys fail."""
+    """Limits and sizes of the graph. Unknown keys fail.
+
+    Attributes:
+        deadline_s: the longest that a request may take; a caller may ask for less.
+        max_midi_bytes: the largest file that is read.
+        max_waiting: requests in work in one ingress.
+        caller_waiting: of these, requests of one caller.
+        retry_after_s: when whoever is refused for load should come back.
+        threads: of the Model's and the Reward's arithmetic.
+        loaded_models: versions kept in memory.
+        rows: candidates decoded at once.
+        caller_rows: of these, candidates of one caller.
+        cache_tokens: tokens that the candidates decoded at once may hold together.
+        waiting_tokens: tokens of requests that wait for a row.
+        caller_waiting_tokens: of these, tokens of one caller.
+        compiled: whether the model runs by the compiled step.
+        alias_refresh_s: how soon a promotion is noticed.
+        remembered_answers: answers that an ingress keeps by their Idempotency-Key.
+        recalled_answers: answers that Redis keeps by their Idempotency-Key.
+        recalled_s: how long it keeps them.
+        remembered_sounds: fills of which an ingress can give the sound.
+        mover_interval_s: how often judgments are carried to objects.
+
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     deadline_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     max_midi_bytes: Annotated[int, Field(ge=1024)] = 8 * 1024 * 1024
-    max_waiting: Annotated[int, Field(ge=1)] = 32
+    max_waiting: Annotated[int, Field(ge=1)] = 128
+    caller_waiting: Annotated[int, Field(ge=1)] = 64
     retry_after_s: Annotated[int, Field(ge=1)] = 3
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     loaded_models: Annotated[int, Field(ge=1, le=16)] = 2
+    rows: Annotated[int, Field(ge=1, le=1024)] = 32
+    caller_rows: Annotated[int, Field(ge=1, le=1024)] = 24
+    cache_tokens: Annotated[int, Field(ge=1024)] = 1 << 16
+    waiting_tokens: Annotated[int, Field(ge=1024)] = 1 << 18
+    caller_waiting_tokens: Annotated[int, Field(ge=1024)] = 1 << 17
+    compiled: bool = True
     alias_refresh_s: Annotated[float, Field(ge=0)] = 5.0
     remembered_answers: Annotated[int, Field(ge=0)] = 64
+    recalled_answers: Annotated[int, Field(ge=0)] = 4096
+    recalled_s: Annotated[int, Field(ge=1, le=86_400)] = 3600
     remembered_sounds: Annotated[int, Field(ge=1)] = 64
     mover_interval_s: Annotated[float, Field(gt=0)] = 2.0
 
@@ -33,6 +65,10 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     champion: str = Field(default="champion", description="what requests for the champion get: an alias or a version")
+    canary: str | None = Field(default=None, description="what some of them get instead: an alias or a version")
+    canary_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.0, description="the share of callers who get the canary, always the same ones"
+    )
 
 
 class RewardConfig(BaseModel):

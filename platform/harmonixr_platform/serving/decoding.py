@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -11,7 +12,7 @@ from harmonixr_model.music.loudness import match_loudness
 from harmonixr_platform.feedback.view import excerpt as stretch_of
 from harmonixr_platform.schemas import BarView, InfillOptions, InspectResponse, TrackView
 from harmonixr_platform.serving.arguments import ServingArgs
-from harmonixr_platform.serving.messages import Excerpt, Filled, FillTokens
+from harmonixr_platform.serving.messages import Filled, FillTokens, Finished
 from harmonixr_platform.serving.sessions import open_session, placed_note, read_song, region_of
 
 # A page asks for one sound several times: for playing, and for the parts of it that a player seeks to.
@@ -27,23 +28,18 @@ class Decoding:
         self._one_renders = threading.Lock()
         self._rendered = lru_cache(_CACHED_SOUNDS)(self._render)
 
-    def finish(
-        self, midi: bytes, options: InfillOptions, tokens: Sequence[FillTokens], max_length: int
-    ) -> list[Filled]:
+    def finish(self, midi: bytes, options: InfillOptions, tokens: Sequence[FillTokens], max_length: int) -> Finished:
         """Return a whole file for each candidate's tokens; raises TokenError where they do not answer the request."""
+        started = time.perf_counter()
         song = read_song(midi, self._args.max_midi_bytes)
         filled = []
         for windows in tokens:
             made = open_session(song, options, max_length=max_length, done=windows).result()
             notes = tuple(placed_note(song.score, track, note) for track in made.notes for note in made.notes[track])
             filled.append(Filled(made.midi, notes))
-        return filled
-
-    def excerpt(self, midi: bytes, options: InfillOptions) -> Excerpt:
-        """Return which seconds to sound around a request's region."""
-        song = read_song(midi, self._args.max_midi_bytes)
         stretch = stretch_of(song, region_of(song, options))
-        return Excerpt(midi, stretch.audio_start_s, stretch.audio_end_s)
+        took_s = time.perf_counter() - started
+        return Finished(tuple(filled), stretch.audio_start_s, stretch.audio_end_s, took_s)
 
     def inspect(self, midi: bytes) -> InspectResponse:
         """Return what a file holds."""

@@ -12,6 +12,7 @@ HarmonixrError
     ├── Unavailable        503  a part of the service is away for a moment
     └── DeadlineExceeded   504  it took too long
 
+Of the library's own errors EngineBusy is 429, DeadlinePassed 504, FillCancelled and CheckpointError 503, the rest 422.
 Knows nothing of routes.
 """
 
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from harmonixr_model.errors import CheckpointError, HarmonixrError
+from harmonixr_model.errors import CheckpointError, DeadlinePassed, EngineBusy, FillCancelled, HarmonixrError
 from harmonixr_platform.schemas import Problem
 
 PROBLEM_TYPE = "application/problem+json"
@@ -91,19 +92,27 @@ class DeadlineExceeded(ServingError):
     status = 504
 
 
+_OF_THE_LIBRARY: dict[type[HarmonixrError], int] = {
+    CheckpointError: 503,
+    EngineBusy: 429,
+    DeadlinePassed: 504,
+    FillCancelled: 503,
+}
+
+
 def status_of(error: HarmonixrError) -> int:
     """Return the HTTP status that says this error best."""
     known = getattr(error, "status", None)
     if isinstance(known, int):
         return known
-    # The user's music or wishes are at fault, except where our own weights are.
-    return 503 if isinstance(error, CheckpointError) else 422
+    # The user's music or wishes are at fault, except in what these say.
+    return next((status for kind, status in _OF_THE_LIBRARY.items() if isinstance(error, kind)), 422)
 
 
 def retry_after_s(error: HarmonixrError) -> int | None:
     """Return after how many seconds asking again may help."""
     given = getattr(error, "retry_after_s", None)
-    return given if isinstance(given, int) else (3 if status_of(error) == 503 else None)
+    return given if isinstance(given, int) else (3 if status_of(error) in (429, 503) else None)
 
 
 def problem_of(error: HarmonixrError) -> Problem:

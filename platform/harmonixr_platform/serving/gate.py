@@ -5,6 +5,7 @@ A plain ASGI middleware. Knows no route but by its path.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.schemas import CandidateView, InfillDone, InfillEvent, InfillResponse
 from harmonixr_platform.serving.backlog import BacklogGauges
 from harmonixr_platform.serving.errors import (
     PROBLEM_TYPE,
@@ -33,6 +35,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _OPEN = ("/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/v1/audio/")
 _FORMS = ("/v1/infill",)
 _OPTIONS_BYTES = 64 * 1024
+_ARRIVED, _CALLER = "harmonixr.arrived", "harmonixr.caller"
+_STAGE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64)
 
 
@@ -55,6 +59,21 @@ class Metrics:
         self.tokens = Counter("harmonixr:generation_tokens", "fill tokens answered", registry=self.registry)
         self.judgments = Counter("harmonixr:judgments", "judgments stored", registry=self.registry)
         self.backlog = BacklogGauges(self.registry)
+        self.stages = Histogram(
+            "harmonixr:stage_seconds",
+            "how long a fill spent in each stage; graph: between them",
+            ["stage"],
+            buckets=_STAGE_BUCKETS,
+            registry=self.registry,
+        )
+
+    def hear(self, event: InfillEvent | InfillResponse) -> None:
+        """Count what was answered."""
+        if isinstance(event, CandidateView):
+            self.tokens.inc(sum(len(window) for window in event.tokens))
+        elif isinstance(event, InfillDone | InfillResponse):
+            for stage, took_ms in event.timings_ms.items():
+                self.stages.labels(stage).observe(took_ms / 1000)
 
 
 class Gate:
@@ -73,7 +92,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started = scope[_ARRIVED] = time.perf_counter()
         status, read = 500, 0
 
         async def watched(message: Message) -> None:
@@ -111,8 +130,9 @@ class Gate:
     def _check(self, scope: Scope) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         path = scope["path"]
+        scope[_CALLER] = str((scope.get("client") or ("",))[0])
         if self._keys and not path.startswith(_OPEN):
-            self._check_key(headers)
+            scope[_CALLER] = self._check_key(headers)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._max_body:
             raise self._too_large()
@@ -124,14 +144,26 @@ class Gate:
                     + (", or multipart/form-data with `file` and `options`" if path in _FORMS else "")
                 )
 
-    def _check_key(self, headers: dict[bytes, bytes]) -> None:
+    def _check_key(self, headers: dict[bytes, bytes]) -> str:
         given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
         # Every key is compared, and each in constant time.
         if sum(hmac.compare_digest(given, key) for key in self._keys) == 0:
             raise Unauthorized("this service needs an API key; send it as `Authorization: Bearer KEY`")
+        # A name for bounds, which may come into logs: the key itself must not.
+        return hashlib.sha256(given).hexdigest()[:16]
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"the MIDI file is larger than {self._max_midi_bytes // 2**20} MiB, the most that is read")
+
+
+def caller_name(scope: Scope) -> str:
+    """Return who asks, for bounds: the API key's fingerprint, or the address where no key is asked for."""
+    return str(scope.get(_CALLER, ""))
+
+
+def seconds_since_arrival(scope: Scope) -> float:
+    """Return how long ago the request's head was read."""
+    return time.perf_counter() - float(scope[_ARRIVED])
 
 
 async def _refuse(error: HarmonixrError, send: Send) -> None:

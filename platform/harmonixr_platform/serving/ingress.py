@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import RayActorError, RayTaskError
@@ -38,38 +39,86 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the HTTP application; called once by Serve, on the replica's event loop."""
         from harmonixr_platform.serving.api import make_api
+        from harmonixr_platform.serving.recall import Recall
         from harmonixr_platform.serving.service import Service
         from harmonixr_platform.settings import Settings
 
-        service = Service(Stages(remote_call(self._stages)), self._args)
-        return make_api(service, self._args, api_keys=Settings().api_key_list())
+        settings = Settings()
+        recall = Recall.open(settings, self._args)
+        service = Service(Stages(remote_call(self._stages)), self._args, recall=recall)
+        return make_api(service, self._args, api_keys=settings.api_key_list())
 
 
-def remote_call(handles: Mapping[str, DeploymentHandle[Any]]) -> Call:
-    """Return a Call through deployment handles."""
+class RemoteCall:
+    """Calls through deployment handles."""
 
-    async def call(stage: str, method: str, *args: Any) -> Any:
-        handle = handles.get(stage)
-        if handle is None:
-            raise NoRewardModel(f"this service was started without its {stage} stage; add it to serve_config.yaml")
+    def __init__(self, handles: Mapping[str, DeploymentHandle[Any]]) -> None:
+        self._handles = handles
+
+    async def __call__(self, stage: str, method: str, *args: Any) -> Any:
+        """Return what the stage's method returns."""
+        handle = self._handle(stage)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return await _once(handle, method, args)
             except RayActorError:
                 _log.warning("a replica of %s died during %s, attempt %d", stage, method, attempt)
-        raise Unavailable(f"the {stage} stage is being restarted; try again in a few seconds")
+        raise _being_restarted(stage)
 
-    return call
+    async def stream(self, stage: str, method: str, *args: Any) -> AsyncIterator[Any]:
+        """Give what the stage's method gives; when its replica dies, another gives it from the beginning."""
+        handle = self._handle(stage)
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                async with aclosing(_stream_once(handle, method, args)) as items:
+                    async for item in items:
+                        yield item
+                return
+            except RayActorError:
+                _log.warning("a replica of %s died during %s, attempt %d", stage, method, attempt)
+        raise _being_restarted(stage)
+
+    def _handle(self, stage: str) -> DeploymentHandle[Any]:
+        handle = self._handles.get(stage)
+        if handle is None:
+            raise NoRewardModel(f"this service was started without its {stage} stage; add it to serve_config.yaml")
+        return handle
+
+
+def remote_call(handles: Mapping[str, DeploymentHandle[Any]]) -> Call:
+    """Return a Call through deployment handles."""
+    return RemoteCall(handles)
 
 
 async def _once(handle: DeploymentHandle[Any], method: str, args: tuple[Any, ...]) -> Any:
     response = getattr(handle, method).remote(*args)
+    with _own_errors():
+        try:
+            return await response
+        except asyncio.CancelledError:
+            # The caller hung up or its deadline passed: nobody waits for this any more.
+            response.cancel()
+            raise
+
+
+async def _stream_once(handle: DeploymentHandle[Any], method: str, args: tuple[Any, ...]) -> AsyncGenerator[Any]:
+    response = getattr(handle.options(stream=True), method).remote(*args)
+    is_over = False
+    with _own_errors():
+        try:
+            async for item in response:
+                yield item
+            is_over = True
+        finally:
+            if not is_over:
+                response.cancel()
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """Give errors of other stages their own type back, and those of Ray one that says what to do."""
     try:
-        return await response
-    except asyncio.CancelledError:
-        # The caller hung up or its deadline passed: nobody waits for this any more.
-        response.cancel()
-        raise
+        yield
     except BackPressureError as error:
         raise Overloaded("too many requests wait already; try again in 3 seconds") from error
     except RayActorError:
@@ -80,3 +129,7 @@ async def _once(handle: DeploymentHandle[Any], method: str, args: tuple[Any, ...
         raise (cause if isinstance(cause, HarmonixrError) else error) from None
     except (DeploymentUnavailableError, RayServeException) as error:
         raise Unavailable("a stage of the service is not ready; try again in a few seconds") from error
+
+
+def _being_restarted(stage: str) -> Unavailable:
+    return Unavailable(f"the {stage} stage is being restarted; try again in a few seconds")

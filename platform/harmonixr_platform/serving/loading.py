@@ -2,22 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from harmonixr_platform.serving.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from harmonixr_model.engine.engine import Engine
+    from harmonixr_model.engine.engine import Sampling
+    from harmonixr_model.engine.ticket import Ticket
+    from harmonixr_model.tokens.infill import InfillPrompt
+    from harmonixr_platform.serving.arguments import ServingArgs
+
+
+class ServingEngine(Protocol):
+    """Answers many requests at once in a thread of its own; the library's EngineLoop is one."""
+
+    def submit(
+        self,
+        prompt: InfillPrompt,
+        seeds: Sequence[int],
+        sampling: Sampling,
+        *,
+        owner: str = "",
+        deadline: float | None = None,
+    ) -> Ticket:
+        """Queue a prompt, one candidate a seed; raises PromptError, EngineBusy."""
+        ...
+
+    def close(self, *, drain: bool = True) -> None:
+        """Take no more requests; end after all that were taken, or at once."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
-    """An engine on a checkpoint's weights, and the most tokens it takes, prompt and fill together."""
+    """A running engine on a checkpoint's weights, the most tokens it takes, prompt and fill together, and its clock."""
 
-    engine: Engine
+    engine: ServingEngine
     max_length: int
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
 
-# Makes an engine of a checkpoint file, to run on so many threads.
-EngineLoader = Callable[[Path, int], LoadedEngine]
+# Makes a running engine of a checkpoint file.
+EngineLoader = Callable[[Path, "ServingArgs"], LoadedEngine]
+
+
+def load_engine(path: Path, args: ServingArgs) -> LoadedEngine:
+    """Return the library's batching engine on a checkpoint's weights, running in a thread of its own."""
+    import torch
+
+    from harmonixr_model.engine.opening import open_batch
+    from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
+    from harmonixr_model.infill.checkpoint import load_checkpoint
+
+    torch.set_num_threads(args.threads)
+    model, _ = load_checkpoint(path)
+    limits = LoopLimits(
+        rows=args.rows,
+        tokens=max(args.cache_tokens, model.config.max_length),
+        waiting_tokens=args.waiting_tokens,
+        owner_rows=args.caller_rows,
+        owner_waiting_tokens=args.caller_waiting_tokens,
+    )
+    stopwatch = Stopwatch()
+    batch = stopwatch.watch(open_batch(model.eval(), rows=args.rows, compiled=args.compiled))
+    loop = EngineLoop(batch, max_length=model.config.max_length, limits=limits)
+    loop.start()
+    return LoadedEngine(loop, model.config.max_length, stopwatch)

@@ -1,6 +1,6 @@
-"""The Model stage: owns the weights and the engine, and knows which version an alias means now.
+"""The Model stage: a thin shim around one batching engine a version. Knows nothing of MIDI or HTTP.
 
-A thin shim: what an engine does with a prompt is the library's matter. Knows nothing of MIDI or HTTP.
+Many requests are inside at once and share the engine's batch; one that is cancelled frees its rows at the next step.
 """
 
 from __future__ import annotations
@@ -8,116 +8,121 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import Any
 
-from harmonixr_model.engine.engine import Job, Sampling
+from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.engine.ticket import CandidateFinished, CellDecided, Failed, Ticket
 from harmonixr_model.tokens.infill import InfillPrompt
-from harmonixr_platform.registry import ALIASES, Registry, RegistryError, Version, open_registry
+from harmonixr_platform.registry import ALIASES, Registry, RegistryError, open_registry
 from harmonixr_platform.schemas import ModelsResponse, ModelView, SamplingSpec
 from harmonixr_platform.serving.arguments import ModelConfig, ServingArgs
 from harmonixr_platform.serving.loading import EngineLoader, LoadedEngine
-from harmonixr_platform.serving.messages import Drawn, ModelInfo
+from harmonixr_platform.serving.messages import Ask, Drawn, ModelInfo, Route, Said, Taken
+from harmonixr_platform.serving.versions import Versions
 
 _log = logging.getLogger("ray.serve")
-Result = TypeVar("Result")
+_PROBE_S = 60.0
 
 
 class Model:
-    """Weights by version, the latest used kept; one thread owns the engines."""
+    """Versions side by side, each with its engine."""
 
     def __init__(self, args: ServingArgs, load: EngineLoader, *, registry: Registry | None = None) -> None:
-        self._args = args
-        self._load = load
         self._config = ModelConfig()
         self._registry = registry or _open_registry()
-        self._resolved: dict[str, tuple[float, Version]] = {}
-        self._engines: OrderedDict[str, LoadedEngine] = OrderedDict()
-        self._versions: dict[str, Version] = {}
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._versions = Versions(args, load, self._registry)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take a new `user_config`: the champion's engine is ready before requests get it."""
+        """Take a new `user_config`: the engines that it names are ready before requests get them."""
         config = ModelConfig.model_validate(user_config or {})
-        try:
-            version = await asyncio.to_thread(self._registry.resolve, "infill", config.champion)
-            await self._on_worker(self._engine, version)
-        except RegistryError as error:
-            # An empty registry is no reason to die: models may be registered while the service is up.
-            _log.warning("no model to serve yet: %s", error)
+        for reference in filter(None, (config.champion, config.canary)):
+            try:
+                await self._versions.current(reference, wait=True)
+            except RegistryError as error:
+                # An empty registry is no reason to die: models may be registered while the service is up.
+                _log.warning("no model to serve yet: %s", error)
         self._config = config
-        self._resolved.clear()
+
+    async def route(self) -> Route:
+        """Return who answers requests for the champion; raises RegistryError (404)."""
+        champion, config = await self.describe("champion"), self._config
+        if config.canary is None or not config.canary_share:
+            return Route(champion)
+        try:
+            return Route(champion, await self.describe(config.canary), config.canary_share)
+        except RegistryError as error:
+            _log.warning("there is no canary: %s", error)
+            return Route(champion)
 
     async def describe(self, reference: str) -> ModelInfo:
         """Return the version that an alias or a version's beginning names; raises RegistryError (404)."""
-        version = await self._resolve(reference)
-        loaded = await self._on_worker(self._engine, version)
+        version = await self._versions.current(self._config.champion if reference == "champion" else reference)
+        loaded = await self._versions.engine(version.version)
         return ModelInfo(version.version, version.sha256, loaded.max_length)
 
-    async def generate(self, version: str, jobs: Sequence[Job], sampling: SamplingSpec) -> list[Drawn]:
-        """Return one answer a (prompt, seed)."""
-        found = self._versions.get(version) or await self._resolve(version)
-        return await self._on_worker(self._generate, found, jobs, sampling)
+    async def generate(self, version: str, ask: Ask) -> list[Drawn]:
+        """Return one answer a seed; raises EngineBusy, DeadlinePassed."""
+        loaded, ticket = await self._submit(version, ask)
+        try:
+            generated = await ticket.wait()
+            spent = loaded.stopwatch.read(ask.prompt)
+        finally:
+            loaded.stopwatch.stop(ask.prompt)
+        return [Drawn(_plain(g.tokens), float(g.log_probability), i, spent) for i, g in enumerate(generated)]
+
+    async def stream(self, version: str, ask: Ask) -> AsyncIterator[Said]:
+        """Say `Taken` at once, every cell as it is decided, and every answer; raises EngineBusy, DeadlinePassed."""
+        loaded, ticket = await self._submit(version, ask)
+        try:
+            yield Taken()
+            async with aclosing(ticket.events()) as events:  # type: ignore[type-var]  # an async generator
+                async for event in events:
+                    if isinstance(event, CellDecided):
+                        yield CellDecided(event.candidate, event.cell, _plain(event.tokens))
+                    elif isinstance(event, CandidateFinished):
+                        one = event.generated
+                        spent = loaded.stopwatch.read(ask.prompt)
+                        yield Drawn(_plain(one.tokens), float(one.log_probability), event.candidate, spent)
+                    elif isinstance(event, Failed):
+                        raise event.error
+        finally:
+            # Whoever listens no longer has given it up.
+            ticket.cancel()
+            loaded.stopwatch.stop(ask.prompt)
 
     async def probe(self) -> ModelInfo:
         """Decode a token or two with the champion; return its version."""
         info = await self.describe("champion")
-        await self.generate(info.version, [(_smallest_prompt(), 0)], SamplingSpec(seed=0))
+        await self.generate(info.version, Ask(_smallest_prompt(), (0,), SamplingSpec(seed=0), "", _PROBE_S))
         return info
 
     async def models(self) -> ModelsResponse:
         """Return what the registry holds."""
         return await asyncio.to_thread(self._models)
 
-    async def _resolve(self, reference: str) -> Version:
-        wanted = self._config.champion if reference == "champion" else reference
-        at, version = self._resolved.get(wanted, (float("-inf"), None))
-        if version is None or time.monotonic() - at > self._args.alias_refresh_s:
-            version = await asyncio.to_thread(self._registry.resolve, "infill", wanted)
-            if len(self._resolved) > 256:
-                self._resolved.clear()
-            self._resolved[wanted] = time.monotonic(), version
-        self._versions[version.version] = version
-        return version
-
-    def _engine(self, version: Version) -> LoadedEngine:
-        loaded = self._engines.get(version.version)
-        if loaded is None:
-            started = time.perf_counter()
-            loaded = self._load(self._registry.fetch(version), self._args.threads)
-            self._engines[version.version] = loaded
-            _log.info("loaded infill %s in %.1f s", version.version, time.perf_counter() - started)
-        self._engines.move_to_end(version.version)
-        while len(self._engines) > self._args.loaded_models:
-            self._engines.popitem(last=False)
-        return loaded
-
-    def _generate(self, version: Version, jobs: Sequence[Job], spec: SamplingSpec) -> list[Drawn]:
+    async def _submit(self, version: str, ask: Ask) -> tuple[LoadedEngine, Ticket]:
+        loaded, spec = await self._versions.engine(version), ask.sampling
         sampling = Sampling(temperature=spec.temperature, top_k=spec.top_k, top_p=spec.top_p)
-        answers = self._engine(version).engine.generate_each(jobs, sampling=sampling)
-        return [Drawn(tuple(int(token) for token in a.tokens), float(a.log_probability)) for a in answers]
+        loaded.stopwatch.start(ask.prompt)
+        deadline = time.monotonic() + ask.timeout_s
+        try:
+            return loaded, loaded.engine.submit(ask.prompt, ask.seeds, sampling, owner=ask.owner, deadline=deadline)
+        except BaseException:
+            loaded.stopwatch.stop(ask.prompt)
+            raise
 
     def _models(self) -> ModelsResponse:
         return ModelsResponse(infill=_views(self._registry, "infill"), reward=_views(self._registry, "reward"))
 
-    async def _on_worker(self, function: Callable[..., Result], *args: Any) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, function, *args)
+    def stop(self) -> None:
+        """End the engines."""
+        self._versions.close()
 
-
-def load_engine(path: Path, threads: int) -> LoadedEngine:
-    """Return the shipped decoder on a checkpoint's weights."""
-    import torch
-
-    from harmonixr_model.engine.decoder import Decoder
-    from harmonixr_model.infill.checkpoint import load_checkpoint
-
-    torch.set_num_threads(threads)
-    model, _ = load_checkpoint(path)
-    decoder = Decoder(model)
-    return LoadedEngine(decoder, decoder.max_length)
+    def __del__(self) -> None:
+        # Serve calls this when it lets a replica go, after all its requests are answered.
+        self.stop()
 
 
 def _open_registry() -> Registry:
@@ -130,6 +135,10 @@ def _open_registry() -> Registry:
     if shipped.is_file():
         registry.ensure_shipped(shipped)
     return registry
+
+
+def _plain(tokens: Sequence[int]) -> tuple[int, ...]:
+    return tuple(int(token) for token in tokens)
 
 
 def _views(registry: Registry, name: str) -> tuple[ModelView, ...]:

@@ -9,13 +9,14 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Coroutine
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from harmonixr_model.infiller import MAX_SEED, window_seed
+from harmonixr_model.infiller import MAX_SEED
 from harmonixr_platform.feedback.pairs import make_pair
 from harmonixr_platform.registry import RegistryError
 from harmonixr_platform.schemas import (
@@ -23,6 +24,11 @@ from harmonixr_platform.schemas import (
     CandidateView,
     ComparisonRequest,
     ComparisonView,
+    ErasureReceipt,
+    ErasureRequest,
+    InfillAccepted,
+    InfillDone,
+    InfillEvent,
     InfillOptions,
     InfillRequest,
     InfillResponse,
@@ -35,10 +41,15 @@ from harmonixr_platform.schemas import (
     RetractionRequest,
     SamplingSpec,
 )
-from harmonixr_platform.serving.answers import AnswerMemory, SoundMemory, seed_for
+from harmonixr_platform.serving.answers import AnswerMemory, SoundMemory, key_reused, seed_for
 from harmonixr_platform.serving.arguments import ServingArgs
+from harmonixr_platform.serving.drawing import Asked, Draft, Drawing
 from harmonixr_platform.serving.errors import BadRequest, DeadlineExceeded, Overloaded, TooLarge
-from harmonixr_platform.serving.messages import Drawn, Excerpt, Filled, FillTokens, ModelInfo
+from harmonixr_platform.serving.filling import Filler, Tell, Told, Wish
+from harmonixr_platform.serving.making import Making
+from harmonixr_platform.serving.messages import Excerpt, Filled, ModelInfo
+from harmonixr_platform.serving.recall import Recall, said
+from harmonixr_platform.serving.routing import Routing
 from harmonixr_platform.serving.stages import Stages
 from harmonixr_platform.stores.streams import Backlog
 
@@ -48,44 +59,81 @@ _PAIR_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Draft:
-    """A candidate while its windows are being filled."""
+class Caller:
+    """Who asks: `name` is what bounds are counted by, `session` what a canary is chosen by."""
 
-    seed: int
-    tokens: FillTokens = ()
-    log_probability: float = 0.0
+    name: str = ""
+    session: str = ""
 
-    def then(self, drawn: Drawn) -> _Draft:
-        return _Draft(self.seed, (*self.tokens, drawn.tokens), self.log_probability + drawn.log_probability)
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a request wants to be treated.
+
+    Attributes:
+        key: its Idempotency-Key.
+        caller: who asks.
+        timeout_s: how long it waits; never more than the service's own deadline.
+        ingress_s: how long it has been here.
+
+    """
+
+    key: str | None = None
+    caller: Caller = Caller()
+    timeout_s: float | None = None
+    ingress_s: float = 0.0
 
 
 class Service:
     """The use cases behind the routes. One an ingress replica; made for one event loop."""
 
-    def __init__(self, stages: Stages, args: ServingArgs) -> None:
+    def __init__(self, stages: Stages, args: ServingArgs, *, recall: Recall | None = None) -> None:
         self.stages = stages
         self._args = args
-        self._answers: AnswerMemory[InfillResponse] = AnswerMemory(args.remembered_answers)
+        self._recall = recall
+        self._routing = Routing(stages, args)
+        self._answers: AnswerMemory[Told, InfillResponse] = AnswerMemory(args.remembered_answers)
         self._sounds: SoundMemory[Excerpt] = SoundMemory(args.remembered_sounds)
-        self._waiting = 0
+        self._filler = Filler(stages, args, self._sounds)
+        self._waiting: Counter[str] = Counter()
+        self._background: set[asyncio.Task[None]] = set()
 
     @property
     def waiting(self) -> int:
         """How many requests are being filled or wait to be."""
-        return self._waiting
+        return self._waiting.total()
 
-    async def infill(self, midi: bytes, options: InfillOptions, *, key: str | None = None) -> InfillResponse:
-        """Return fills of one gap. The same `key` and request give the same answer."""
-        digest = hashlib.sha256(midi + options.model_dump_json().encode()).digest()
-        return await self._answers.get_or_make(key, digest, lambda: self._admitted(self._infill(midi, options, key)))
+    async def infill(self, midi: bytes, options: InfillOptions, terms: Terms = Terms()) -> InfillResponse:
+        """Return fills of one gap. The same key and request give the same answer."""
+        return await self._begin(midi, options, terms, is_told=False).answer()
 
-    async def compare(self, request: ComparisonRequest) -> ComparisonView:
+    async def infill_events(
+        self, midi: bytes, options: InfillOptions, terms: Terms = Terms()
+    ) -> AsyncIterator[InfillEvent]:
+        """Give `infill`'s answer as it is made: accepted, bars and candidates, and last what made them."""
+        sent: set[int | str] = set()
+        async with aclosing(self._begin(midi, options, terms, is_told=True).follow()) as events:  # type: ignore[type-var]
+            async for event in events:
+                if not isinstance(event, InfillResponse):
+                    sent.add(event.index if isinstance(event, CandidateView) else type(event).__name__)
+                    yield event
+                    continue
+                # One who joins a making that told nobody, or is answered from memory, still gets every event.
+                if InfillAccepted.__name__ not in sent:
+                    yield _accepted(event)
+                for candidate in event.candidates:
+                    if candidate.index not in sent:
+                        yield candidate
+                yield _done(event)
+
+    async def compare(self, request: ComparisonRequest, caller: Caller = Caller()) -> ComparisonView:
         """Show two blind fills: of a pool, or just made of the caller's own gap."""
         if request.infill is None:
             return await self.stages.compare(request, None)
         # Before the fills are made: they are what costs.
         await self.stages.admit(request.rater_key)
-        own = await self._admitted(self._own_pair(request.infill))
+        async with self._admitted(caller):
+            own = await self._in_time(self._own_pair(request.infill, caller), self._args.deadline_s)
         return await self.stages.compare(request, own)
 
     async def judge(self, request: JudgmentRequest) -> JudgmentReceipt:
@@ -96,18 +144,24 @@ class Service:
         """Take a judgment back; it is on disk when this returns."""
         return await self.stages.retract(request)
 
+    async def erase(self, request: ErasureRequest) -> ErasureReceipt:
+        """Erase a rater; the request is on disk when this returns."""
+        return await self.stages.erase(request)
+
     async def inspect(self, midi_base64: str) -> InspectResponse:
         """Return what a file holds."""
         return await self.stages.inspect(self.decode(midi_base64))
 
     async def preview(self, midi_base64: str, start_s: float, end_s: float | None) -> bytes:
         """Return a stretch of a file as WAV."""
-        return await self._in_time(self.stages.sound(Excerpt(self.decode(midi_base64), start_s, end_s)))
+        return await self._in_time(
+            self.stages.sound(Excerpt(self.decode(midi_base64), start_s, end_s)), self._args.deadline_s
+        )
 
     async def sound(self, token: str) -> bytes:
         """Return the WAV of a token that an infill or a comparison gave."""
         excerpt = self._sounds.get(token) or await self.stages.comparison_sound(token)
-        return await self._in_time(self.stages.sound(excerpt))
+        return await self._in_time(self.stages.sound(excerpt), self._args.deadline_s)
 
     async def models(self) -> ModelsResponse:
         """Return the versions there are."""
@@ -123,7 +177,7 @@ class Service:
 
     async def probe(self) -> ModelInfo:
         """Decode a token; return the version that did."""
-        return await self._in_time(self.stages.probe())
+        return await self._in_time(self.stages.probe(), self._args.deadline_s)
 
     def decode(self, midi_base64: str) -> bytes:
         """Return the file that base64 text holds; raises BadRequest, TooLarge."""
@@ -135,88 +189,64 @@ class Service:
         except (binascii.Error, ValueError):
             raise BadRequest("midi_base64 is not base64; encode the bytes of a .mid file") from None
 
-    async def _infill(self, midi: bytes, options: InfillOptions, key: str | None) -> InfillResponse:
-        started = time.perf_counter()
-        sampling = options.sampling
-        seed = seed_for(key) if sampling.seed is None else sampling.seed
-        info = await self.stages.describe(options.model)
-        drafts = await self._draw(midi, options, info, seed=seed, count=sampling.best_of or sampling.n)
-        generated = time.perf_counter()
-        rewards: tuple[float | None, ...] = (None,) * len(drafts)
-        reward_version = None
-        if sampling.best_of is not None:
-            scores = await self.stages.rank(midi, options, [draft.tokens for draft in drafts], info)
-            order = sorted(range(len(drafts)), key=lambda i: -scores.scores[i])[: sampling.n]
-            drafts, rewards = [drafts[i] for i in order], tuple(scores.scores[i] for i in order)
-            reward_version = scores.version
-        filled = await self.stages.finish(midi, options, [draft.tokens for draft in drafts], info)
-        stretch = await self.stages.excerpt(midi, options)
-        done = time.perf_counter()
-        return InfillResponse(
-            request_id=secrets.token_hex(8),
-            model_version=info.version,
-            checkpoint_sha256=info.sha256,
-            reward_version=reward_version,
-            seed=seed,
-            candidates=tuple(
-                self._view(index, draft, candidate, reward, stretch)
-                for index, (draft, candidate, reward) in enumerate(zip(drafts, filled, rewards, strict=True))
-            ),
-            timings_ms={
-                "generate": round(1000 * (generated - started), 1),
-                "finish": round(1000 * (done - generated), 1),
-                "total": round(1000 * (done - started), 1),
-            },
+    def _begin(
+        self, midi: bytes, options: InfillOptions, terms: Terms, *, is_told: bool
+    ) -> Making[Told, InfillResponse]:
+        digest = hashlib.sha256(midi + options.model_dump_json().encode()).hexdigest()
+        # One caller's keys are no other's.
+        key = f"{terms.caller.name}:{terms.key}" if terms.key is not None else None
+
+        async def make(tell: Tell) -> InfillResponse:
+            async with self._admitted(terms.caller):
+                answer = self._infill(midi, options, terms, key, digest, tell if is_told else None)
+                return await self._in_time(answer, self._timeout_s(terms))
+
+        return self._answers.get_or_begin(key, digest, lambda: Making(make))
+
+    async def _infill(
+        self, midi: bytes, options: InfillOptions, terms: Terms, key: str | None, digest: str, tell: Tell | None
+    ) -> InfillResponse:
+        given = options.sampling.seed
+        caller = terms.caller
+        wish = Wish(
+            midi=midi,
+            options=options,
+            seed=seed_for(terms.key) if given is None else given,
+            owner=caller.name,
+            ends=asyncio.get_running_loop().time() + self._timeout_s(terms),
+            began=time.perf_counter(),
+            ingress_s=terms.ingress_s,
         )
+        if key is not None and self._recall is not None:
+            known = await self._recall.get(key)
+            if known is not None:
+                if known.digest != digest:
+                    raise key_reused()
+                return await self._filler.remake(wish, known)
+        info = await self._routing.choose(options.model, caller.session or caller.name)
+        answer = await self._filler.fill(wish, info, tell)
+        if key is not None and self._recall is not None:
+            # Not waited for: whoever asks again before it is there gets the same answer, computed again.
+            self._in_background(self._recall.put(key, said(answer, info, digest=digest)))
+        return answer
 
-    async def _draw(
-        self, midi: bytes, options: InfillOptions, info: ModelInfo, *, seed: int, count: int
-    ) -> list[_Draft]:
-        """Fill the windows of a region in order, each candidate seeing its own earlier ones."""
-        drafts = [_Draft((seed + i) % MAX_SEED) for i in range(count)]
-        # The first window is the same for all candidates: they share one prompt, which is read once.
-        first = await self.stages.window(midi, options, (), info)
-        waiting = dict.fromkeys(range(count), first)
-        while waiting:
-            jobs = [
-                (window.prompt, window_seed(drafts[i].seed, len(drafts[i].tokens))) for i, window in waiting.items()
-            ]
-            drawn = await self.stages.generate(info.version, jobs, options.sampling)
-            for i, one in zip(waiting, drawn, strict=True):
-                drafts[i] = drafts[i].then(one)
-            unfinished = [i for i, window in waiting.items() if not window.is_last]
-            windows = (self.stages.window(midi, options, drafts[i].tokens, info) for i in unfinished)
-            waiting = dict(zip(unfinished, await asyncio.gather(*windows), strict=True))
-        return drafts
-
-    def _view(self, index: int, draft: _Draft, filled: Filled, reward: float | None, stretch: Excerpt) -> CandidateView:
-        token = self._sounds.put(Excerpt(filled.midi, stretch.start_s, stretch.end_s))
-        return CandidateView(
-            index=index,
-            seed=draft.seed,
-            midi_base64=base64.b64encode(filled.midi).decode(),
-            notes=filled.notes,
-            tokens=draft.tokens,
-            log_probability=draft.log_probability,
-            reward=reward,
-            audio_url=f"/v1/audio/{token}",
-        )
-
-    async def _own_pair(self, request: InfillRequest) -> Pair:
+    async def _own_pair(self, request: InfillRequest, caller: Caller) -> Pair:
         """Make two different fills of the caller's gap: by champion and challenger where there is one."""
         midi, options = self.decode(request.midi_base64), InfillOptions(**_without_midi(request))
         first_model = await self.stages.describe(options.model)
         second_model = await self._rival(options.model, first_model)
         seed = seed_for(None) if options.sampling.seed is None else options.sampling.seed
-        first = (await self._draw(midi, options, first_model, seed=seed, count=1))[0]
+        ends = asyncio.get_running_loop().time() + self._args.deadline_s
+        first = await self._draw_one(Asked(midi, options, first_model, caller.name, ends), seed)
         for attempt in range(1, _PAIR_ATTEMPTS + 1):
-            second = (await self._draw(midi, options, second_model, seed=(seed + attempt) % MAX_SEED, count=1))[0]
+            asked = Asked(midi, options, second_model, caller.name, ends)
+            second = await self._draw_one(asked, (seed + attempt) % MAX_SEED)
             if second.tokens != first.tokens:
                 break
         else:
             raise BadRequest("both fills came out alike, so there is nothing to compare; raise the temperature")
         filled = [
-            (await self.stages.finish(midi, options, [draft.tokens], info))[0]
+            (await self.stages.finish(midi, options, [draft.tokens], info)).candidates[0]
             for draft, info in ((first, first_model), (second, second_model))
         ]
         return make_pair(
@@ -237,28 +267,55 @@ class Service:
         except RegistryError:
             return champion
 
-    async def _admitted(self, work: Awaitable[Result]) -> Result:
-        """Let the work in unless too much waits already, and hold it to the deadline."""
-        if self._waiting >= self._args.max_waiting:
-            _close(work)
-            raise Overloaded(f"{self._waiting} requests wait already; try again in {self._args.retry_after_s} seconds")
-        self._waiting += 1
-        try:
-            return await self._in_time(work)
-        finally:
-            self._waiting -= 1
+    async def _draw_one(self, asked: Asked, seed: int) -> Draft:
+        (draft,) = [draft async for draft in Drawing(self.stages, asked).draw([seed])]
+        return draft
 
-    async def _in_time(self, work: Awaitable[Result]) -> Result:
+    @asynccontextmanager
+    async def _admitted(self, caller: Caller) -> AsyncIterator[None]:
+        """Let work in unless too much waits already, of all callers or of this one."""
+        self._check_room(caller)
+        self._waiting[caller.name] += 1
         try:
-            async with asyncio.timeout(self._args.deadline_s):
+            yield
+        finally:
+            self._waiting[caller.name] -= 1
+            if not self._waiting[caller.name]:
+                del self._waiting[caller.name]
+
+    def _check_room(self, caller: Caller) -> None:
+        own, all_ = self._waiting[caller.name], self.waiting
+        seconds = f"try again in {self._args.retry_after_s} seconds"
+        if all_ >= self._args.max_waiting:
+            raise self._overloaded(f"{all_} requests wait already; {seconds}")
+        if caller.name and own >= self._args.caller_waiting:
+            raise self._overloaded(f"{own} of your requests wait already; {seconds}")
+
+    def _overloaded(self, detail: str) -> Overloaded:
+        error = Overloaded(detail)
+        error.retry_after_s = self._args.retry_after_s
+        return error
+
+    def _timeout_s(self, terms: Terms) -> float:
+        return min(self._args.deadline_s, terms.timeout_s or self._args.deadline_s)
+
+    async def _in_time(self, work: Awaitable[Result], timeout_s: float) -> Result:
+        try:
+            async with asyncio.timeout(timeout_s):
                 return await work
         except TimeoutError:
             raise DeadlineExceeded(
-                f"this took longer than {self._args.deadline_s:g} seconds; ask for fewer bars or fewer candidates"
+                f"this took longer than {timeout_s:g} seconds; ask for fewer bars or fewer candidates"
             ) from None
 
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        # A task that nobody holds may be collected before it ran.
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
-def _candidate(draft: _Draft, filled: Filled, info: ModelInfo, sampling: SamplingSpec) -> Candidate:
+
+def _candidate(draft: Draft, filled: Filled, info: ModelInfo, sampling: SamplingSpec) -> Candidate:
     return Candidate(
         model_version=info.version,
         checkpoint_sha256=info.sha256,
@@ -274,8 +331,14 @@ def _without_midi(request: InfillRequest) -> dict[str, Any]:
     return {name: getattr(request, name) for name in InfillOptions.model_fields}
 
 
-def _close(work: Awaitable[Any]) -> None:
-    # A coroutine that never ran warns when it is collected.
-    close: Callable[[], None] | None = getattr(work, "close", None)
-    if close:
-        close()
+def _accepted(answer: InfillResponse) -> InfillAccepted:
+    return InfillAccepted(
+        request_id=answer.request_id,
+        model_version=answer.model_version,
+        seed=answer.seed,
+        candidates=len(answer.candidates),
+    )
+
+
+def _done(answer: InfillResponse) -> InfillDone:
+    return InfillDone(**{name: getattr(answer, name) for name in InfillDone.model_fields})

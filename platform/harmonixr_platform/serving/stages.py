@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
-from harmonixr_model.engine.engine import Job
 from harmonixr_platform.schemas import (
     ComparisonRequest,
     ComparisonView,
+    ErasureReceipt,
+    ErasureRequest,
     InfillOptions,
     InspectResponse,
     JudgmentReceipt,
@@ -23,9 +24,19 @@ from harmonixr_platform.schemas import (
     Pair,
     RetractionReceipt,
     RetractionRequest,
-    SamplingSpec,
 )
-from harmonixr_platform.serving.messages import Drawn, Excerpt, Filled, FillTokens, ModelInfo, RewardScores, Window
+from harmonixr_platform.serving.messages import (
+    Ask,
+    Drawn,
+    Excerpt,
+    FillTokens,
+    Finished,
+    ModelInfo,
+    RewardScores,
+    Route,
+    Said,
+    Window,
+)
 from harmonixr_platform.stores.streams import Backlog
 
 
@@ -35,12 +46,19 @@ class Call(Protocol):
     async def __call__(self, stage: str, method: str, *args: Any) -> Any:
         """Return what the stage's method returns."""
 
+    def stream(self, stage: str, method: str, *args: Any) -> AsyncIterator[Any]:
+        """Give what the stage's method gives, as it does; closing this ends the work there."""
+
 
 class Stages:
     """Every call that the ingress makes."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
+
+    async def route(self) -> Route:
+        """Return who answers requests for the champion."""
+        return cast(Route, await self._call("Model", "route"))
 
     async def describe(self, reference: str) -> ModelInfo:
         """Return the version that an alias or a version's beginning names; it is loaded then."""
@@ -50,17 +68,19 @@ class Stages:
         """Return the prompt of the window after those that `done` fills."""
         return cast(Window, await self._call("Tokenization", "window", midi, options, done, info.max_length))
 
-    async def generate(self, version: str, jobs: Sequence[Job], sampling: SamplingSpec) -> list[Drawn]:
-        """Return one answer of the model a (prompt, seed)."""
-        return cast("list[Drawn]", await self._call("Model", "generate", version, tuple(jobs), sampling))
+    async def generate(self, version: str, ask: Ask) -> list[Drawn]:
+        """Return one answer of the model a seed."""
+        return cast("list[Drawn]", await self._call("Model", "generate", version, ask))
+
+    def stream(self, version: str, ask: Ask) -> AsyncIterator[Said]:
+        """Give what the model says while it answers; after a replica's death it says all of it again."""
+        return self._call.stream("Model", "stream", version, ask)
 
     async def finish(
         self, midi: bytes, options: InfillOptions, tokens: Sequence[FillTokens], info: ModelInfo
-    ) -> list[Filled]:
+    ) -> Finished:
         """Return the candidates that these tokens say, as whole files."""
-        return cast(
-            "list[Filled]", await self._call("Decoding", "finish", midi, options, tuple(tokens), info.max_length)
-        )
+        return cast(Finished, await self._call("Decoding", "finish", midi, options, tuple(tokens), info.max_length))
 
     async def rank(
         self, midi: bytes, options: InfillOptions, tokens: Sequence[FillTokens], info: ModelInfo
@@ -71,10 +91,6 @@ class Stages:
     async def inspect(self, midi: bytes) -> InspectResponse:
         """Return what a file holds."""
         return cast(InspectResponse, await self._call("Decoding", "inspect", midi))
-
-    async def excerpt(self, midi: bytes, options: InfillOptions) -> Excerpt:
-        """Return the stretch of a file around a region."""
-        return cast(Excerpt, await self._call("Decoding", "excerpt", midi, options))
 
     async def sound(self, excerpt: Excerpt) -> bytes:
         """Return the excerpt as a WAV file."""
@@ -105,6 +121,10 @@ class Stages:
         """Take a judgment back; it is on disk when this returns."""
         return cast(RetractionReceipt, await self._call("Feedback", "retract", request))
 
+    async def erase(self, request: ErasureRequest) -> ErasureReceipt:
+        """Erase a rater; the request is on disk when this returns."""
+        return cast(ErasureReceipt, await self._call("Feedback", "erase", request))
+
     async def comparison_sound(self, token: str) -> Excerpt:
         """Return what to sound for an audio token of a comparison."""
         return cast(Excerpt, await self._call("Feedback", "excerpt", token))
@@ -118,13 +138,24 @@ class Stages:
         return cast("dict[str, Any]", await self._call("Feedback", "leaderboard", study))
 
 
-def local_call(stages: Mapping[str, object]) -> Call:
-    """Return a Call to plain objects in this process; their blocking methods run on a thread."""
+class LocalCall:
+    """Calls to plain objects in this process; their blocking methods run on a thread."""
 
-    async def call(stage: str, method: str, *args: Any) -> Any:
-        found = getattr(stages[stage], method)
+    def __init__(self, stages: Mapping[str, object]) -> None:
+        self._stages = stages
+
+    async def __call__(self, stage: str, method: str, *args: Any) -> Any:
+        """Return what the stage's method returns."""
+        found = getattr(self._stages[stage], method)
         if inspect.iscoroutinefunction(found):
             return await found(*args)
         return await asyncio.to_thread(found, *args)
 
-    return call
+    def stream(self, stage: str, method: str, *args: Any) -> AsyncIterator[Any]:
+        """Give what the stage's method gives."""
+        return cast("AsyncIterator[Any]", getattr(self._stages[stage], method)(*args))
+
+
+def local_call(stages: Mapping[str, object]) -> Call:
+    """Return a Call to plain objects in this process."""
+    return LocalCall(stages)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from harmonixr_model.errors import RegionError
 from harmonixr_platform.schemas import InfillOptions
 from harmonixr_platform.serving.arguments import ServingArgs
@@ -20,9 +22,10 @@ class Tokenization:
 
         Raises MidiError, RegionError, ControlError, PromptError: what is asked for cannot be done.
         """
+        started = time.perf_counter()
         song = read_song(midi, self._args.max_midi_bytes)
         session = open_session(song, options, max_length=max_length, done=done)
         prompt = session.next_prompt()
         if prompt is None:
             raise RegionError("the region holds nothing to fill; choose bars or beats of the song")
-        return Window(prompt, len(done) + 1 == len(session.windows))
+        return Window(prompt, len(done) + 1 == len(session.windows), time.perf_counter() - started)
