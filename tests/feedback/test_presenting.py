@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harmonixr_platform.feedback.errors import StudyClosed, StudyComplete
+from harmonixr_platform.feedback.errors import NoConsent, StudyClosed, StudyComplete
 from harmonixr_platform.feedback.flags import flags_of
 from harmonixr_platform.feedback.gold import broken_pair, identical_pair
 from harmonixr_platform.feedback.mover import Mover
@@ -166,6 +166,22 @@ def test_a_skipped_pair_is_repeated_to_nobody_and_an_answer_taken_back_neither(l
         if one.comparison.repeats is not None:
             skipped[judged[one.comparison.repeats].outcome == "skip"] += 1
     assert skipped[True] == 0 < skipped[False]
+
+
+def test_a_persons_answer_to_a_study_needs_consent_to_its_wording(lab: Any) -> None:
+    begin(lab, consent="2", gold={"share": 0}, repeats={"share": 0})
+    view = lab.ask("rater-one", "s")
+    lab.clock.pass_(seconds=60)
+    heard = [(view.start_s, view.end_s)]
+    said = {"rater": "rater-one", "listening": {"intervals_a": heard, "intervals_b": heard}}
+    for consent in (None, {"version": "1", "given": lab.clock()}):
+        with pytest.raises(NoConsent) as caught:
+            lab.service.record_judgment(lab.answer(view, consent=consent, **said))
+        assert caught.value.status == 422
+    agreed = lab.answer(view, consent={"version": "2", "given": lab.clock()}, **said)
+    assert lab.service.record_judgment(agreed).stored
+    (one,) = read(lab)
+    assert (one.judgment.consent.version, one.judgment.listening.heard_a) == ("2", 1.0)
 
 
 def test_who_always_says_a_is_detected_and_who_listens_is_not(lab: Any) -> None:

@@ -14,6 +14,7 @@ HarmonixrError
     ├── StudyClosed         410  the study has ended
     ├── RaterErased         410  this rater asked to be erased
     ├── ComparisonExpired   410  the answer came too late
+    ├── NoConsent           422  a person's answer to a study came without consent to its wording
     ├── NotHeard            422  too little of the fill was heard to judge it
     └── TooMany             429  more requests than one rater makes
 """
@@ -75,6 +76,12 @@ class ComparisonExpired(FeedbackError):
 
 class NotHeard(FeedbackError):
     """Too little of the fill was heard to judge it."""
+
+    status = 422
+
+
+class NoConsent(FeedbackError):
+    """A person's answer to a study came without consent to its wording."""
 
     status = 422
 

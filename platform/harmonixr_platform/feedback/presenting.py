@@ -87,6 +87,11 @@ class Presenter:
         chosen = schedule(board, rules, rng=rng)
         return Next(chosen, study.version, listed.arms.get(chosen.option.pair_id), progress)
 
+    def consent_of(self, pool: str) -> str | None:
+        """Return the version of the wording that a study asks people to agree to; None where any will do."""
+        begun = self._listed(pool).begun
+        return None if begun is None else begun.study.consent
+
     def _listed(self, pool: str) -> _Listed:
         at, listed = self._cached.get(pool, (0.0, None))
         if listed is None or time.monotonic() - at > _CACHE_S:

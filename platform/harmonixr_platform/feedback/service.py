@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from harmonixr_platform.feedback.comparisons import could_be_comparison_id, make_comparison, sides
-from harmonixr_platform.feedback.errors import FeedbackError, UnknownComparison
+from harmonixr_platform.feedback.errors import FeedbackError, NoConsent, UnknownComparison
 from harmonixr_platform.feedback.evidence import MIN_HEARD, check_listening
 from harmonixr_platform.feedback.gold import BROKEN
 from harmonixr_platform.feedback.judgments import JudgmentLog
@@ -142,6 +142,7 @@ class FeedbackService:
         self._limit.spend("judgment", rater, now=now)
         comparison = self._comparison(request.comparison_id)
         self._signer.check_token(request.token, comparison.comparison_id, rater)
+        self._check_consent(request, comparison)
         judgment = Judgment(
             judgment_id=request.judgment_id,
             comparison_id=comparison.comparison_id,
@@ -180,7 +181,9 @@ class FeedbackService:
 
         What is stored of them goes when `harmonixr feedback erase` runs.
         """
-        name = erased_name(self._signer.pseudonym(rater_key))
+        rater = self._signer.pseudonym(rater_key)
+        self._limit.spend("judgment", rater, now=self._now())
+        name = erased_name(rater)
         self._log.append(Tombstone(tombstone_id=name, rater=name, received=self._now()))
 
     def audio(self, token: str) -> AudioSource:
@@ -209,6 +212,21 @@ class FeedbackService:
     def close(self) -> None:
         """Close the connections; stops an embedded Redis that this service started."""
         self._stream.close()
+
+    def _check_consent(self, request: JudgmentRequest, comparison: Comparison) -> None:
+        """Raise NoConsent where a person answers a study without it. What is refused is not stored."""
+        if request.simulated or comparison.study is None or comparison.pool is None:
+            return
+        if request.consent is None:
+            raise NoConsent(
+                "this study takes answers of people only with their consent; send the version they agreed to"
+            )
+        wanted = self._presenter.consent_of(comparison.pool)
+        if wanted is not None and request.consent.version != wanted:
+            raise NoConsent(
+                f"this study asks for consent to version {wanted} of its wording, not {request.consent.version}; "
+                "show that one"
+            )
 
     def _checked(self, request: JudgmentRequest, comparison: Comparison, now: datetime) -> Listening:
         """Return the listening evidence as checked. A program hears nothing: what it says stands as it says it."""

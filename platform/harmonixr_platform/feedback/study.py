@@ -131,7 +131,9 @@ class Study(Strict):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     title: str = ""
     question: str = "Which of the two fits the song better?"
-    consent: str = Field(default="1", description="version of the consent wording that raters agree to")
+    consent: str | None = Field(
+        default=None, description="version of the wording that people must have agreed to; none: any version"
+    )
     retention_days: Positive = Field(default=730, description="how long answers are kept; said to raters")
     contexts: Contexts = Contexts()
     arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=16)]

@@ -108,6 +108,18 @@ class RetractionRequest(Strict):
     rater_key: Annotated[str, Field(min_length=8, max_length=128)]
 
 
+class ErasureRequest(Strict):
+    """Ask that a rater be erased. Nothing more is taken under their key from then on."""
+
+    rater_key: Annotated[str, Field(min_length=8, max_length=128)]
+
+
+class ErasureReceipt(Strict):
+    """Sent only after the request is on disk. No result counts the rater any more; copies go with the next sweep."""
+
+    accepted: bool
+
+
 class RetractionReceipt(Strict):
     """Sent only after the retraction is on disk."""
 
