@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,7 +103,7 @@ def _measure(args: argparse.Namespace) -> Report:
         "seed": args.seed,
         "protocol": VERSION,
     }
-    with _bar(len(asked), "measuring", unit="gap") as bar:
+    with progress_bar(len(asked), "measuring", unit="gap") as bar:
 
         def show(question: Question) -> None:
             bar.set_postfix(shape=question.shape, refresh=False)
@@ -130,7 +131,7 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
             f"{name} reads {model.config.max_length} tokens, the protocol uses {CONTEXT_TOKENS}; "
             "evaluate a model of a longer context"
         )
-    with _bar(None, "counting for the Markov chain", unit="piece") as bar:
+    with progress_bar(None, "counting for the Markov chain", unit="piece") as bar:
 
         def show(done: int, pieces: int) -> None:
             bar.total = pieces
@@ -148,7 +149,7 @@ def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[Question]:
     from harmonixr_model.evaluation.protocol import questions
 
     asked = []
-    with _bar(args.items, "choosing gaps", unit="gap") as bar:
+    with progress_bar(args.items, "choosing gaps", unit="gap") as bar:
         found = questions(
             corpus,
             split=args.split,
@@ -195,7 +196,9 @@ def note_reading(out: Path, model: str, *, corpus: Path, gaps: int, now: datetim
     print(f"this reads the test split; readings noted in {log}: {len(log.read_text(encoding='utf-8').splitlines())}")
 
 
-def _bar(total: int | None, says: str, *, unit: str) -> Any:
+def progress_bar(total: int | None, says: str, *, unit: str) -> Any:
+    """Return a progress bar on stderr; where that is no terminal it writes now and then, so that logs stay readable."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=says, unit=unit, dynamic_ncols=True)
+    calm = {} if sys.stderr.isatty() else {"mininterval": 15.0}
+    return tqdm(total=total, desc=says, unit=unit, dynamic_ncols=True, **calm)

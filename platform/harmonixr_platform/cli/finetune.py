@@ -117,8 +117,6 @@ def _train(args: argparse.Namespace, corpus: Path, start_from: Path) -> Path:
 
 
 def _compare(args: argparse.Namespace, corpus: Path, before: Path, after: Path) -> Report:
-    from tqdm import tqdm
-
     from harmonixr_model.data.corpus import Corpus
     from harmonixr_model.engine.decoder import Decoder
     from harmonixr_model.engine.engine import Sampling
@@ -126,6 +124,7 @@ def _compare(args: argparse.Namespace, corpus: Path, before: Path, after: Path) 
     from harmonixr_model.evaluation.report import evaluate
     from harmonixr_model.evaluation.systems import model_system
     from harmonixr_model.infill.checkpoint import load_checkpoint
+    from harmonixr_platform.cli.evaluate import progress_bar
 
     models = {name: load_checkpoint(path)[0] for name, path in ((BEFORE, before), (AFTER, after))}
     systems = [
@@ -133,7 +132,7 @@ def _compare(args: argparse.Namespace, corpus: Path, before: Path, after: Path) 
     ]
     asked = list(questions(Corpus.open(corpus), split="valid", count=args.items, seed=args.seed))
     made: dict[str, Any] = {"gaps": len(asked), "held-out pieces": len({question.piece_id for question in asked})}
-    with tqdm(total=len(asked), desc="before and after", unit="gap", dynamic_ncols=True) as bar:
+    with progress_bar(len(asked), "before and after", unit="gap") as bar:
         return evaluate(asked, systems, made=made, progress=lambda _: bar.update())
 
 
