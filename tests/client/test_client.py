@@ -76,9 +76,34 @@ def test_it_gives_up_in_the_end_with_one_kind_of_error():
 
 
 def test_an_answer_that_is_no_problem_document_is_still_one_sentence():
-    script = Script(httpx.Response(500, text="<html>Internal Server Error</html>"))
-    with script.client() as client, pytest.raises(ServiceError, match="status 500"):
+    script = Script(*(httpx.Response(500, text="<html>Internal Server Error</html>") for _ in range(2)))
+    with script.client(attempts=2) as client, pytest.raises(ServiceError, match="status 500"):
         fill(client)
+    script = Script(httpx.Response(404, text="nothing here"))
+    with script.client() as client, pytest.raises(ServiceError, match="status 404"):
+        fill(client)
+
+
+def test_a_fault_in_front_of_the_service_is_asked_again_and_one_of_its_own_is_not():
+    # Serve answers for a replica that died, in plain text; the graph itself says what is wrong as a problem.
+    script = Script(httpx.Response(500, text="Internal Server Error"), httpx.Response(200, text=ANSWER))
+    with script.client() as client:
+        assert fill(client).seed == 1
+    script = Script(httpx.Response(500, json=PROBLEM | {"status": 500}))
+    with script.client() as client, pytest.raises(ServiceError) as refusal:
+        fill(client)
+    assert refusal.value.status == 500
+
+
+def test_a_service_that_once_answered_is_waited_for_longer_than_one_that_never_did():
+    script = Script(*(httpx.ConnectError("refused") for _ in range(8)))
+    with script.client() as client, pytest.raises(ServiceError, match="harmonixr up"):
+        fill(client)
+    assert len(script.requests) == 4
+    lost = [httpx.ConnectError("refused") for _ in range(6)]
+    script = Script(httpx.Response(200, text=ANSWER), *lost, httpx.Response(200, text=ANSWER))
+    with script.client() as client:
+        assert [fill(client).seed, fill(client).seed] == [1, 1]
 
 
 def test_an_answer_of_another_protocol_is_refused():

@@ -251,3 +251,101 @@ def test_the_commands_bring_a_machine_back_that_lost_everything(
 def test_a_place_that_is_none_is_refused_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["feedback", "restore", "ftp://somewhere"]) == 2
     assert "give a folder, file:///folder or s3://bucket/prefix" in capsys.readouterr().err
+
+
+class Cut(Exception):
+    """What runs is cut off here."""
+
+
+class Cutting:
+    """Passes calls on to a store or stream, and cuts before or after the n-th of them."""
+
+    def __init__(self, inner: Any, at: int) -> None:
+        self._inner, self._left = inner, at
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+        if not callable(method):
+            return method
+
+        def call(*args: Any, **options: Any) -> Any:
+            self._step()
+            answer = method(*args, **options)
+            self._step()
+            return answer
+
+        return call
+
+    def _step(self) -> None:
+        if self._left == 0:
+            raise Cut
+        self._left -= 1
+
+
+def _cut_everywhere(run: Callable[[int], None]) -> int:
+    """Run with a cut at each step in turn until none strikes; return how many did."""
+    for at in range(10_000):
+        try:
+            run(at)
+        except Cut:
+            continue
+        return at
+    raise AssertionError("it never ended")
+
+
+def test_a_backup_cut_off_anywhere_is_not_listed_and_the_next_is_whole(lab: Any, target: Any, empty: Any) -> None:
+    lab.fill_pool(1)
+    answers = _judge(lab, 2)
+
+    def run(at: int) -> None:
+        place = FileStore(target.root / f"place-{at}")
+        try:
+            back_up(lab.store, Cutting(place, at), now=NOW)  # type: ignore[arg-type]
+        finally:
+            # Listed after its last step only, and then whole; else the next one takes over what was copied.
+            if not snapshots(place):
+                back_up(lab.store, place, now=NOW)
+            restored = FileStore(empty.root / f"restored-{at}")
+            restore(place, restored)
+            assert _votes(restored) == Counter(answers)
+
+    assert _cut_everywhere(run) > 10
+
+
+def test_readers_of_a_store_see_whole_segments_wherever_its_restoring_was_cut_off(lab: Any, target: Any) -> None:
+    lab.fill_pool(1)
+    answers = _judge(lab, 1) + _judge(lab, 1)
+    back_up(lab.store, target, now=NOW)
+    folder = lab.store.root.parent
+    seen: set[int] = set()
+
+    def run(at: int) -> None:
+        half = FileStore(folder / f"half-{at}")
+        try:
+            restore(target, Cutting(half, at))  # type: ignore[arg-type]
+        finally:
+            seen.add(len(read_feedback(half).judged))
+            restore(target, half)
+            assert _votes(half) == Counter(answers)
+
+    assert _cut_everywhere(run) > 10
+    assert seen == {0, 1, 2}
+
+
+def test_a_replay_cut_off_anywhere_is_finished_by_the_next(lab: Any, new_redis: Any) -> None:
+    lab.fill_pool(2)
+    _judge(lab, 2)
+    back = lab.judge()
+    lab.service.retract(back.judgment_id, rater_key=lab.rater)
+    Mover(lab.stream, lab.store).run_once()
+    before = lab.service._log.tally("default")
+
+    def run(at: int) -> None:
+        stream = new_redis()
+        try:
+            replay(Cutting(stream, at), lab.store, now=lab.clock())  # type: ignore[arg-type]
+        finally:
+            replay(stream, lab.store, now=lab.clock())
+            assert lab.service._log.tally("default") == before
+
+    assert _cut_everywhere(run) > 10

@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from harmonixr_platform.feedback import presenting
 from harmonixr_platform.feedback.mover import GROUP, Mover
 from harmonixr_platform.feedback.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
 from harmonixr_platform.stores.errors import StoreFull, StoreUnavailable
 from harmonixr_platform.stores.files import FileStore
-from harmonixr_platform.stores.objects import ObjectStore
+from harmonixr_platform.stores.objects import ObjectStore, Stored
 from harmonixr_platform.stores.s3 import S3Store
 from harmonixr_platform.stores.streams import RecordStream
 
@@ -77,6 +78,35 @@ def _carry(here: socket.socket, there: socket.socket) -> None:
             there.sendall(data)
     with contextlib.suppress(OSError):
         there.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_study_goes_on_while_the_object_store_is_away(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Away(FileStore):
+        is_away = False
+
+        def get(self, key: str) -> Stored:
+            return super().get(self._unless_away(key))
+
+        def list(self, prefix: str = "") -> tuple[str, ...]:
+            return super().list(self._unless_away(prefix))
+
+        def _unless_away(self, key: str) -> str:
+            if self.is_away:
+                raise StoreUnavailable("the object store is away")
+            return key
+
+    store = Away(lab.store.root)
+    lab.service = FeedbackService(lab.stream, store, secret=b"secret", now=lab.clock)
+    lab.fill_pool(1)
+    monkeypatch.setattr(presenting, "_CACHE_S", 0)
+    answers = [lab.judge().judgment_id]
+    store.is_away = True
+    answers += [lab.judge().judgment_id for _ in range(3)]
+    with pytest.raises(StoreUnavailable):
+        lab.ask(pool="never-read")
+    store.is_away = False
+    Mover(lab.stream, store).run_once()
+    assert _votes(store) == Counter(answers)
 
 
 @pytest.fixture(params=["moto", pytest.param("s3", marks=pytest.mark.s3)])

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import random
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -116,6 +117,16 @@ def test_nothing_that_can_be_reached_names_an_erased_rater(judged: Any) -> None:
     assert read_feedback(judged.store).flags == ()
 
 
+def test_the_tallies_are_as_if_the_rater_had_never_been(judged: Any) -> None:
+    """What the scheduler counts must follow, or pairs would lack the raters that their study asks for."""
+    eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
+    counts = judged.service._log.tally("default")
+    expected = Counter(one.pair.pair_id for one in read_feedback(judged.store).judged)
+    assert {pair: tally.judged for pair, tally in counts.items() if tally.judged} == expected
+    assert {pair: tally.shown for pair, tally in counts.items() if tally.shown} == expected
+    assert not judged.service._log.history("default", eraser(judged).pseudonym(GONE))
+
+
 def test_what_is_left_is_whole_and_a_void_manifest_names_nobody(judged: Any) -> None:
     eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
     live = {manifest.segment for manifest in live_manifests(judged.store).values()}
@@ -178,6 +189,7 @@ def test_wherever_it_stops_asking_again_finishes_it(judged: Any) -> None:
         break
     assert stops > 20
     assert not names(judged, GONE)
+    assert sum(tally.judged for tally in judged.service._log.tally("default").values()) == 3
     assert len(votes(judged)) == 3
 
 

@@ -14,6 +14,7 @@ from harmonixr_platform.feedback.mover import Mover
 from harmonixr_platform.feedback.reader import Judged, read_feedback
 from harmonixr_platform.feedback.studies import Begun, GoldPair, StudyPair
 from harmonixr_platform.feedback.study import parse_study
+from harmonixr_platform.training.reward_data import comparisons_of
 
 PAIRS = 12
 
@@ -108,6 +109,17 @@ def test_a_gold_answer_is_known_to_the_record_and_not_to_the_receipt(lab: Any) -
     assert {(receipt.model_a, receipt.model_b) for receipt in receipts} <= {
         (a, b) for a in ("model-x", "model-y") for b in ("model-x", "model-y")
     }
+
+
+def test_a_reward_model_learns_nothing_from_gold_pairs(lab: Any) -> None:
+    begin(lab)
+    for number in range(3):
+        listen(lab, f"rater-{number}xx")
+    judged = read(lab)
+    gold = sum(one.comparison.role == "gold" for one in judged)
+    found = comparisons_of(judged, use_simulated=True)
+    assert found.counts["gold"] == gold > 0
+    assert all(fill.candidate.model_version in ("model-x", "model-y") for fill in found.fills)
 
 
 def test_pairs_are_judged_by_enough_raters_before_new_ones_open_each_presentation_once(lab: Any) -> None:

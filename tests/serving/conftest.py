@@ -76,12 +76,12 @@ def stages(settings):
 class Api:
     """The HTTP application, asked without a socket."""
 
-    def __init__(self, stages, args, **options):
+    def __init__(self, stages, args, *, recall=None, **options):
         from harmonixr_platform.serving.api import make_api
         from harmonixr_platform.serving.service import Service
         from harmonixr_platform.serving.stages import Stages, local_call
 
-        self.service = Service(Stages(local_call(stages)), args)
+        self.service = Service(Stages(local_call(stages)), args, recall=recall)
         self.app = make_api(self.service, args, **options)
 
     def __call__(self, method, path, **options):
@@ -91,7 +91,9 @@ class Api:
         async def ask():
             transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
-                return await asyncio.gather(*(http.request(m, p, **o) for m, p, o in requests))
+                answers = await asyncio.gather(*(http.request(m, p, **o) for m, p, o in requests))
+                await asyncio.gather(*self.service._background)
+                return answers
 
         return asyncio.run(ask())
 
@@ -103,4 +105,7 @@ def api(stages):
 
 @pytest.fixture
 def make_api(stages):
-    return lambda replaced=(), keys=(), **args: Api({**stages, **dict(replaced)}, ServingArgs(**args), api_keys=keys)
+    def make(replaced=(), keys=(), recall=None, **args):
+        return Api({**stages, **dict(replaced)}, ServingArgs(**args), api_keys=keys, recall=recall)
+
+    return make

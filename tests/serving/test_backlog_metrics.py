@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from pathlib import Path
 
 import httpx
 from prometheus_client import CollectorRegistry, generate_latest
@@ -67,3 +68,10 @@ def test_a_redis_that_is_away_is_down_and_its_numbers_unknown():
     text = generate_latest(registry).decode()
     assert _read(text, "stream_up") == 0
     assert str(_read(text, "lag_records")) == "nan"
+
+
+def test_the_operators_page_names_metrics_that_exist():
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    named = set(re.findall(r"harmonixr:\w+", page))
+    assert len(named) >= 6
+    assert named <= set(re.findall(r"harmonixr:\w+", _scrape(_Paused())))

@@ -1,6 +1,7 @@
 """Over HTTP: replayed, forged, expired or mismatched is refused, a flood limited, and who never listens is seen."""
 
 import base64
+import gzip
 import hashlib
 import json
 import random
@@ -13,6 +14,7 @@ from harmonixr_model import examples
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
+from harmonixr_platform.feedback.erase import Eraser
 from harmonixr_platform.feedback.mover import Mover
 from harmonixr_platform.feedback.pairs import PairStore, make_pair
 from harmonixr_platform.feedback.pool import PoolStore
@@ -255,3 +257,21 @@ def test_who_always_says_a_is_flagged_in_the_report(api, open_settings):
     flagged = {quality["side_a"]: {flag["rule"] for flag in quality["flags"]} for quality in panel["quality"]}
     assert "one_side" in flagged[16]
     assert "one_side" not in flagged[8]
+
+
+def test_a_rater_may_ask_to_be_erased_and_is_then_unknown(api, open_settings):
+    rater = key()
+    assert judge(api, answer(shown(api, rater), rater)).status_code == 201
+    for _ in range(2):
+        response = api("POST", "/v1/erasures", json={"rater_key": rater})
+        assert (response.status_code, response.json()) == (202, {"accepted": True})
+    assert "begin with a new one" in refused(ask(api, rater), 410)["detail"]
+    eraser = Eraser.open(open_settings)
+    pseudonym = eraser.pseudonym(rater)
+    eraser.repeat(now=datetime.now(UTC))
+    eraser.close()
+    folder = open_settings.state_dir / "objects"
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    texts = [gzip.decompress(f.read_bytes()) if f.suffix == ".gz" else f.read_bytes() for f in files]
+    assert len(texts) > 6
+    assert not any(pseudonym.encode() in text for text in texts)

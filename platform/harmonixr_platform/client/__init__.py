@@ -1,5 +1,6 @@
 """The service as Python calls: `Client(base_url)`, which waits, retries and raises one kind of error."""
 
-from harmonixr_platform.client.client import Client, ServiceError
+from harmonixr_platform.client.client import Client
+from harmonixr_platform.client.errors import ServiceError
 
 __all__ = ["Client", "ServiceError"]

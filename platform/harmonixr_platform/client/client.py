@@ -1,7 +1,7 @@
 """Calls to the service over HTTP, retried safely. Knows the wire's schemas and nothing else of the platform.
 
-A request is sent again after 429, 503 or a lost connection, with the same Idempotency-Key (or the same judgment id),
-so that it is carried out once however often it is sent. Retry-After is obeyed.
+A request is sent again after 429, 503, a lost connection or a fault in front of the service, always with the same
+Idempotency-Key (or judgment id), so that it is carried out once however often it is sent. Retry-After is obeyed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import random
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import urlencode
@@ -18,13 +18,17 @@ from urllib.parse import urlencode
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.client.errors import ServiceError
+from harmonixr_platform.client.events import SSE_TYPE, read_events
 from harmonixr_platform.schemas import (
+    CandidateView,
     Choice,
     ComparisonRequest,
     ComparisonView,
     Consent,
     ControlSpec,
+    InfillBar,
+    InfillEvent,
     InfillRequest,
     InfillResponse,
     InspectRequest,
@@ -48,15 +52,8 @@ RETRIED = (429, 503)
 PROBLEM_TYPE = "application/problem+json"
 _FIRST_PAUSE_S = 0.5
 _MAX_PAUSE_S = 15.0
-
-
-class ServiceError(HarmonixrError):
-    """The service refused or did not answer. `status` is the HTTP status (0: none came), `problem` what it said."""
-
-    def __init__(self, detail: str, *, status: int, problem: Problem | None = None) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.problem = problem
+# A service that never answered is not there: whoever waits for it wants to know soon.
+_CONNECTING_ATTEMPTS = 4
 
 
 class Client:
@@ -68,12 +65,13 @@ class Client:
         *,
         api_key: str | None = None,
         timeout_s: float = 90.0,
-        attempts: int = 4,
+        attempts: int = 8,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.base_url = base_url.rstrip("/")
         self._attempts = attempts
+        self._has_answered = False
         self._sleep = sleep
         self._http = httpx.Client(
             base_url=self.base_url,
@@ -92,14 +90,43 @@ class Client:
         model: str = "champion",
     ) -> InfillResponse:
         """Return fills of a gap."""
-        request = InfillRequest(
-            midi_base64=base64.b64encode(midi).decode(),
-            region=region,
-            controls=controls or ControlSpec(),
-            sampling=sampling or SamplingSpec(),
-            model=model,
-        )
-        return self._post(InfillResponse, "/v1/infill", request)
+        return self._post(InfillResponse, "/v1/infill", _infill_request(midi, region, controls, sampling, model))
+
+    def infill_stream(
+        self,
+        midi: bytes,
+        region: RegionSpec,
+        *,
+        controls: ControlSpec | None = None,
+        sampling: SamplingSpec | None = None,
+        model: str = "champion",
+    ) -> Iterator[InfillEvent]:
+        """Give fills of a gap as they are made: InfillAccepted, InfillBar and CandidateView, and last InfillDone.
+
+        A stream that breaks is asked for again, and goes on where it was. Closing the iterator gives the request up.
+        """
+        request = _infill_request(midi, region, controls, sampling, model)
+        content = request.model_dump_json().encode()
+        headers = self._headers() | {"Accept": SSE_TYPE, "Content-Type": "application/json"}
+        told: set[Hashable] = set()
+
+        def once() -> Iterator[InfillEvent]:
+            with self._http.stream("POST", "/v1/infill", content=content, headers=headers) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise _Refused(response)
+                self._has_answered = True
+                yield from read_events(response.iter_lines())
+
+        for attempt in range(1, self._attempts + 1):
+            try:
+                for event in once():
+                    if (name := _event_name(event)) not in told:
+                        told.add(name)
+                        yield event
+                return
+            except (_Refused, ServiceError, httpx.TransportError) as error:
+                self._sleep(self._pause_s(attempt, error))
 
     def compare(
         self, rater_key: str, *, pool: str | None = None, infill: InfillRequest | None = None
@@ -181,7 +208,7 @@ class Client:
             return False
         # Serve itself answers 404 in plain text until the graph is up; a problem document is the graph's own word.
         if response.status_code == 404 and response.headers.get("content-type") == PROBLEM_TYPE:
-            _checked(response)
+            raise _failure(response)
         return response.status_code == 200
 
     def close(self) -> None:
@@ -200,28 +227,66 @@ class Client:
         return _read(kind, self._send("POST", path, request))
 
     def _send(self, method: str, path: str, request: BaseModel | None = None) -> httpx.Response:
-        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        headers = self._headers()
         content = None
         if request is not None:
             content = request.model_dump_json().encode()
             headers["Content-Type"] = "application/json"
         for attempt in range(1, self._attempts + 1):
-            is_last = attempt == self._attempts
             try:
                 response = self._http.request(method, path, content=content, headers=headers)
-            except httpx.TimeoutException as error:
-                detail = f"{self.base_url} took too long to answer; ask for less, or try again later"
-                raise ServiceError(detail, status=504) from error
-            except httpx.TransportError as error:
-                if is_last:
-                    detail = f"{self.base_url} does not answer; start the service with `harmonixr up`"
-                    raise ServiceError(detail, status=0) from error
-                self._sleep(_pause_s(attempt, None))
-                continue
-            if response.status_code not in RETRIED or is_last:
-                return _checked(response)
-            self._sleep(_pause_s(attempt, response.headers.get("Retry-After")))
+                self._has_answered = True
+                if response.status_code < 400:
+                    return response
+                raise _Refused(response)
+            except (_Refused, httpx.TransportError) as error:
+                self._sleep(self._pause_s(attempt, error))
         raise AssertionError("the last attempt returns or raises")
+
+    def _headers(self) -> dict[str, str]:
+        return {"Idempotency-Key": secrets.token_hex(16)}
+
+    def _pause_s(self, attempt: int, error: Exception) -> float:
+        """Return how long to wait before asking again; raise ServiceError where that would not help."""
+        if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
+            detail = f"{self.base_url} took too long to answer; ask for less, or try again later"
+            raise ServiceError(detail, status=504) from error
+        if isinstance(error, httpx.TransportError):
+            attempts = self._attempts if self._has_answered else min(self._attempts, _CONNECTING_ATTEMPTS)
+            if attempt >= attempts:
+                detail = f"{self.base_url} does not answer; start the service with `harmonixr up`"
+                raise ServiceError(detail, status=0) from error
+            return _pause_s(attempt, None)
+        response = error.response if isinstance(error, _Refused) else None
+        failure = _failure(response) if response is not None else error
+        if attempt >= self._attempts or not (isinstance(failure, ServiceError) and _may_help(failure)):
+            raise failure from None
+        return _pause_s(attempt, response.headers.get("Retry-After") if response is not None else None)
+
+
+class _Refused(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        super().__init__(response.status_code)
+        self.response = response
+
+
+def _may_help(failure: ServiceError) -> bool:
+    """Return whether asking again may help: the service is busy, or what stands in front of it lost a replica."""
+    return failure.status in RETRIED or (failure.status >= 500 and failure.problem is None)
+
+
+def _infill_request(
+    midi: bytes, region: RegionSpec, controls: ControlSpec | None, sampling: SamplingSpec | None, model: str
+) -> InfillRequest:
+    return InfillRequest(
+        midi_base64=base64.b64encode(midi).decode(),
+        region=region,
+        controls=controls or ControlSpec(),
+        sampling=sampling or SamplingSpec(),
+        model=model,
+    )
 
 
 def _pause_s(attempt: int, retry_after: str | None) -> float:
@@ -232,15 +297,13 @@ def _pause_s(attempt: int, retry_after: str | None) -> float:
     return pause
 
 
-def _checked(response: httpx.Response) -> httpx.Response:
-    if response.status_code < 400:
-        return response
+def _failure(response: httpx.Response) -> ServiceError:
     try:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:
         detail = f"the service answered with status {response.status_code}; try again, or look at its log"
-        raise ServiceError(detail, status=response.status_code) from None
-    raise ServiceError(problem.detail, status=response.status_code, problem=problem)
+        return ServiceError(detail, status=response.status_code)
+    return ServiceError(problem.detail, status=response.status_code, problem=problem)
 
 
 def _read(kind: type[Answer], response: httpx.Response) -> Answer:
@@ -249,3 +312,10 @@ def _read(kind: type[Answer], response: httpx.Response) -> Answer:
     except ValidationError as error:
         detail = "the service speaks another version of the protocol than this client; update both"
         raise ServiceError(detail, status=502) from error
+
+
+def _event_name(event: InfillEvent) -> Hashable:
+    """Return what tells an event apart from the others of its stream."""
+    if isinstance(event, InfillBar):
+        return "bar", event.seed, event.bar, event.track
+    return (type(event), event.index if isinstance(event, CandidateView) else 0)

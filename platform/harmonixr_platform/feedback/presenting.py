@@ -18,6 +18,7 @@ from harmonixr_platform.feedback.scheduler import Board, Chosen, Entry, GoldEntr
 from harmonixr_platform.feedback.studies import Begun, StudyStore
 from harmonixr_platform.feedback.study import Gold, Quotas, Repeats, Scheduling
 from harmonixr_platform.schemas import Progress
+from harmonixr_platform.stores.errors import StoreUnavailable
 
 # Pools and studies change rarely, and reading one is slow on S3.
 _CACHE_S = 10.0
@@ -95,7 +96,12 @@ class Presenter:
     def _listed(self, pool: str) -> _Listed:
         at, listed = self._cached.get(pool, (0.0, None))
         if listed is None or time.monotonic() - at > _CACHE_S:
-            listed = self._read(pool)
+            try:
+                listed = self._read(pool)
+            except StoreUnavailable:
+                # A study goes on while the object store is away, by what was last read of it.
+                if listed is None:
+                    raise
             self._cached[pool] = (time.monotonic(), listed)
         return listed
 

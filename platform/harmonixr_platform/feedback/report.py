@@ -46,7 +46,9 @@ def report(
         "people": [one for one in judged if not one.judgment.simulated],
         "simulated": [one for one in judged if one.judgment.simulated],
     }
-    by_arm = study is not None and bool(judged) and all(one.comparison.arms is not None for one in judged)
+    # A gold pair has one arm at most.
+    ranked = [one.comparison for one in judged if one.comparison.role != "gold"]
+    by_arm = study is not None and bool(ranked) and all(comparison.arms is not None for comparison in ranked)
     flagged = in_doubt(feedback.flags)
     panels = [
         {"origin": origin}

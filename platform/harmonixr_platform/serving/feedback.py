@@ -16,6 +16,8 @@ from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.schemas import (
     ComparisonRequest,
     ComparisonView,
+    ErasureReceipt,
+    ErasureRequest,
     JudgmentReceipt,
     JudgmentRequest,
     Pair,
@@ -65,6 +67,11 @@ class Feedback:
         """Take a judgment back; it is on disk when this returns."""
         duplicate = await asyncio.to_thread(self._service.retract, request.judgment_id, rater_key=request.rater_key)
         return RetractionReceipt(judgment_id=request.judgment_id, retracted=True, duplicate=duplicate)
+
+    async def erase(self, request: ErasureRequest) -> ErasureReceipt:
+        """Erase a rater; the request is on disk when this returns."""
+        await asyncio.to_thread(self._service.erase, request.rater_key)
+        return ErasureReceipt(accepted=True)
 
     async def excerpt(self, token: str) -> Excerpt:
         """Return what to sound for an audio token."""

@@ -52,6 +52,10 @@ def comparisons_of(judged: Iterable[Judged], *, use_simulated: bool) -> Comparis
         if item.judgment.simulated and not use_simulated:
             found.counts["simulated"] += 1
             continue
+        if item.comparison.role == "gold":
+            # One side was spoilt on purpose: it says who listens, nothing of what a model should make.
+            found.counts["gold"] += 1
+            continue
         if item.outcome not in OUTCOMES:
             found.counts[item.outcome] += 1
             continue
