@@ -5,9 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from harmonixr_model.infill.checkpoint import save_checkpoint
+from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.music.compose import compose_song
 from harmonixr_platform.cli import main
 from harmonixr_platform.feedback.service import FeedbackService
+from harmonixr_platform.registry import Lineage, open_registry
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
 from harmonixr_platform.stores.streams import answers
@@ -67,3 +73,42 @@ def test_refusals_are_one_sentence(
     assert "no such file" in _says(capsys, "pool", str(judged / "none.mid"), status=2)
     monkeypatch.setenv("HARMONIXR_REDIS_URL", "redis://127.0.0.1:9/0")
     assert _says(capsys, "move", status=2).strip().endswith("try again shortly with the same id")
+
+
+def test_a_study_is_begun_watched_and_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a real, tiny model as champion."""
+    monkeypatch.setenv("HARMONIXR_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setattr("harmonixr_model.weights.SHIPPED", tmp_path / "none")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "tiny", InfillTransformer(InfillConfig(width=32, layers=1, heads=2)), info={})
+    registry = open_registry(Settings())
+    registry.promote("infill", registry.register("infill", tmp_path / "tiny", Lineage()).version, alias="champion")
+    (tmp_path / "song.mid").write_bytes(compose_song(1))
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "name: warmth\narms: [{name: cool, sampling: {temperature: 0.7}}, {name: warm}]\n"
+        "contexts: {songs: [song.mid], gaps: {per_song: 3, max_bars: 1}}\nquotas: {per_rater: 3}\ngold: {pairs: 2}\n"
+    )
+    for _ in range(2):
+        assert "warm = " in _says(capsys, "study", "begin", str(file))
+    assert "study warmth: 3 pairs and" in _says(capsys, "status")
+    said = _says(capsys, "study", "status", "warmth")
+    assert "0 judgments by 0 raters have been moved" in said
+    assert said.endswith("it goes on\n")
+    file.write_text(file.read_text() + "title: another\n")
+    assert "give the new one another name" in _says(capsys, "study", "begin", str(file), status=2)
+    assert "no study 'heat' has begun (there is: warmth)" in _says(capsys, "study", "close", "heat", status=2)
+    assert "ended" in _says(capsys, "study", "close", "warmth", "--reason", "enough heard")
+    assert "enough heard" in _says(capsys, "study", "status", "warmth")
+
+
+def test_a_rater_is_erased_by_key_or_pseudonym(judged: Path, capsys: pytest.CaptureFixture[str], lab: Any) -> None:
+    _says(capsys, "move")
+    assert _says(capsys, "erase", "a-key-that-nobody-has").startswith("erased: 0 records")
+    # Three comparisons and their three judgments.
+    assert _says(capsys, "erase", lab.rater).startswith("erased: 6 records")
+    assert "no judgments of any study" in _says(capsys, "export", "--out", str(judged / "out"), status=2)
+    assert _says(capsys, "erase", "--again").startswith("erased: 0 records")
