@@ -1,23 +1,31 @@
-"""How fast fills are decoded: tokens a second by batch size, beside no cache, and where a step's time goes.
+"""How fast fills are decoded, beside Hugging Face `generate` on a model of the same size, as ratios of one run.
 
-    python benchmarks/decode.py --size mini --context 512
+    python benchmarks/decode.py --size mini
 
-Random weights: speed does not depend on what was learnt. Times are the processor's, not the wall's, when `--device cpu`
-shares the machine with other work.
+Random weights: speed does not depend on what was learnt. Everything is interleaved, on one thread, in seconds of the
+processor, so that what else runs on the machine weighs on both alike. Only tokens that were drawn count for us, those
+that the grammar forces do not; the peer draws all of its own from a bare softmax, with no grammar.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import partial
 
+import numpy as np
 import torch
+from parts.peers import HuggingFace, open_peers
+from parts.saturation import arrivals, serve
 
-from harmonixr_model.engine.decoder import Decoder
+from harmonixr_model.engine.batch import Batch
+from harmonixr_model.engine.decoder import finish
 from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.engine.opening import open_batch
+from harmonixr_model.engine.row import Row
 from harmonixr_model.infill.config import SIZES, sized
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
@@ -26,130 +34,191 @@ from harmonixr_model.music.song import Song
 from harmonixr_model.session import FillSession
 from harmonixr_model.tokens.infill import InfillPrompt
 
-
-class Clock:
-    """Seconds of this process on a CPU, of the wall on an accelerator (which is waited for)."""
-
-    def __init__(self, device: str) -> None:
-        self._is_cpu = device == "cpu"
-
-    def __call__(self) -> float:
-        """Return the time in seconds."""
-        if self._is_cpu:
-            return time.process_time()
-        torch.cuda.synchronize()
-        return time.perf_counter()
+SAMPLING = Sampling(top_p=0.98)
+BARS = {1: 6.0, 8: 3.0, 32: 2.5}
 
 
 @dataclass
-class Timed:
-    """A function that adds up the time spent in it."""
+class Contest:
+    """The same work by several, in turns; rates of each, the best peer's ratio."""
 
-    function: Callable[..., Any]
-    clock: Clock
-    seconds: float = 0.0
+    rates: dict[str, list[float]] = field(default_factory=dict)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function and add to its time."""
-        started = self.clock()
-        result = self.function(*args, **kwargs)
-        self.seconds += self.clock() - started
-        return result
+    def time(self, name: str, work: Callable[[], float]) -> None:
+        """Do the work once; it returns how much it was."""
+        started = time.process_time()
+        amount = work()
+        self.rates.setdefault(name, []).append(amount / (time.process_time() - started))
+
+    def rate(self, name: str) -> float:
+        """Return the median amount of work a second."""
+        return statistics.median(self.rates[name])
+
+    def line(self, ours: str) -> str:
+        """Say every rate, and how many times the fastest peer ours is."""
+        said = ", ".join(f"{name} {self.rate(name):,.0f}" for name in self.rates)
+        peers = [name for name in self.rates if name.startswith("HF")]
+        if not peers:
+            return said
+        best = max(peers, key=self.rate)
+        ratio = statistics.median(a / b for a, b in zip(self.rates[ours], self.rates[best], strict=True))
+        return f"{said}  -> {ratio:.1f} x {best}"
 
 
 def main() -> None:
     """Measure and print."""
     args = read_arguments()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)
     torch.manual_seed(0)
-    clock = Clock(args.device)
-    model = InfillTransformer(sized(args.size)).to(args.device).eval()
+    model = random_model(args.size)
+    peers = open_peers(model.config)
+    if not peers:
+        print("transformers is not installed (pip install transformers): our own numbers only")
     parameters = sum(weight.numel() for weight in model.parameters())
-    prompt = example_prompt(args.context)
-    print(f"{args.size}: {parameters / 1e6:.1f} M parameters, fp32, {args.device}, {args.threads} thread(s), eager")
-    print(f"context {len(prompt.prefix)} tokens, fill of at most {prompt.rules.max_tokens}, {args.steps} steps")
-    print(f"prefill: {len(prompt.prefix) / prefill_seconds(model, prompt, clock):,.0f} tokens/s")
-    plain = uncached_rate(model, prompt, clock, steps=max(2, args.steps // 8))
-    print(f"batch  1 without a cache: {plain:8,.0f} tokens/s")
+    print(f"{args.size}, {parameters / 1e6:.1f} M parameters, one thread; tokens/s, medians of {args.rounds} rounds")
+    for prefix, fill in ((128, 128), (512, 256)):
+        prompt = example_prompt(prefix, fill)
+        for rows in args.batches:
+            contest = decode_contest(model, peers, prompt, rows=rows, fill=fill, rounds=args.rounds, eager=args.eager)
+            bar = f"  (bar {BARS[rows]:g})" if rows in BARS and peers else ""
+            print(f"{prefix}+{fill}, batch {rows:2}: {contest.line('ours')}{bar}", flush=True)
+    contest = prefill_contest(model, peers, example_prompt(512, 256), rounds=args.rounds * 3)
+    print(f"prefill of 512: {contest.line('ours')}")
     for rows in args.batches:
-        rate, model_share = cached_rate(model, prompt, clock, rows=rows, steps=args.steps)
-        print(
-            f"batch {rows:2} with a cache:    {rate:8,.0f} tokens/s  ({rate / plain:.0f} x without; "
-            f"mask, sampling and bookkeeping {1 - model_share:.0%} of a step)"
-        )
+        share, step_s = chooser_share(model, example_prompt(128, 128), rows=rows)
+        print(f"batch {rows:2}: grammar and draw {share:.1%} of a step of {1e3 * step_s:.2f} ms  (bar 15%)")
+    print_saturation(model, requests=args.requests)
 
 
 def read_arguments() -> argparse.Namespace:
     """Return the command line's arguments."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=sorted(SIZES), default="mini")
-    parser.add_argument("--context", type=int, default=512, help="tokens that context and fill may take together")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--steps", type=int, default=64, help="steps measured per batch size")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turns")
+    parser.add_argument("--requests", type=int, default=60, help="requests of the saturation test")
+    parser.add_argument("--eager", action="store_true", help="measure our eager path too")
     return parser.parse_args()
 
 
-def example_prompt(context: int) -> InfillPrompt:
-    """Return the prompt of two bars on two tracks of a composed song."""
+def random_model(size: str) -> InfillTransformer:
+    """Return a model whose blocks do something: fresh ones begin as the identity."""
+    model = InfillTransformer(sized(size)).eval()
+    for block in model.layers():
+        torch.nn.init.normal_(block.attention.out.weight, std=0.02)
+        torch.nn.init.normal_(block.feedforward.out.weight, std=0.02)
+    return model
+
+
+def example_prompt(prefix: int, fill: int) -> InfillPrompt:
+    """Return the prompt of two bars on two tracks of a composed song, its context brought to exactly `prefix` tokens.
+
+    The fill may take some more than `fill` tokens, so that every row draws as many as are measured.
+    """
     song = Song.parse(compose_song(3))
-    prompt = FillSession(song, Region.bars(song.score, 8, 9, [0, 1]), max_length=context).next_prompt()
+    prompt = FillSession(song, Region.bars(song.score, 8, 9, [0, 1]), max_length=1024).next_prompt()
     assert prompt is not None
-    return prompt
+    coordinates = np.resize(prompt.coordinates, (prefix, prompt.coordinates.shape[1]))
+    rules = replace(prompt.rules, max_tokens=fill + 64)
+    return replace(prompt, prefix=np.resize(prompt.prefix, prefix), coordinates=coordinates, rules=rules)
 
 
-@torch.inference_mode()
-def prefill_seconds(model: InfillTransformer, prompt: InfillPrompt, clock: Clock) -> float:
-    """Return how long the context takes to read."""
-    device = model.norm.weight.device
-    tokens_1P = torch.from_numpy(prompt.prefix)[None].long().to(device)
-    coordinates_1P3 = torch.from_numpy(prompt.coordinates)[None].long().to(device)
-    cache = model.new_cache(1, tokens_1P.shape[1])
-    model.prefill(tokens_1P, coordinates_1P3, cache)  # warm
-    started = clock()
-    model.prefill(tokens_1P, coordinates_1P3, cache)
-    return clock() - started
+def decode_contest(
+    model: InfillTransformer,
+    peers: list[HuggingFace],
+    prompt: InfillPrompt,
+    *,
+    rows: int,
+    fill: int,
+    rounds: int,
+    eager: bool,
+) -> Contest:
+    """Read the prompt and draw a fill a row, all anew each round."""
+    contest = Contest()
+    batches = {"ours": open_batch(model, rows=rows, compiled=True)}
+    if eager:
+        batches["ours, eager"] = open_batch(model, rows=rows)
+    prefix_P = torch.from_numpy(prompt.prefix).long()
+    fill_rows(batches["ours"], prompt, rows=1, fill=8, seed=0)  # warm
+    for peer in peers:
+        peer.generate(prefix_P, rows=1, tokens=8)
+    for turn in range(rounds):
+        for name, batch in batches.items():
+            contest.time(name, partial(fill_rows, batch, prompt, rows=rows, fill=fill, seed=turn))
+        for peer in peers:
+            contest.time(peer.name, partial(peer.generate, prefix_P, rows=rows, tokens=fill))
+    return contest
 
 
-@torch.inference_mode()
-def uncached_rate(model: InfillTransformer, prompt: InfillPrompt, clock: Clock, *, steps: int) -> float:
-    """Return tokens a second when every token reads the whole sequence anew; nothing is masked or drawn."""
-    device = model.norm.weight.device
-    tokens = torch.from_numpy(prompt.prefix)[None].long().to(device)
-    coordinates = torch.from_numpy(prompt.coordinates)[None].long().to(device)
-    length = torch.tensor([tokens.shape[1]], device=device)
-    started = clock()
-    for _ in range(steps):
-        logits = model(tokens, coordinates, length)[:, -1]
-        tokens = torch.cat([tokens, logits.argmax(-1, keepdim=True)], dim=1)
-        coordinates = torch.cat([coordinates, coordinates[:, -1:]], dim=1)
-    return steps / (clock() - started)
+def fill_rows(batch: Batch, prompt: InfillPrompt, *, rows: int, fill: int, seed: int) -> int:
+    """Draw about `fill` tokens for each row; return how many were drawn, forced ones left out."""
+    prefix = finish(batch.read(prompt))
+    running = [Row(prompt, seed * rows + i, SAMPLING) for i in range(rows)]
+    for row in running:
+        batch.join(row, prefix)
+    drawn = 0
+    for _ in range(fill):
+        drawn += len(batch.rows)
+        batch.step()
+    for row in list(batch.rows):
+        batch.leave(row)
+    return drawn
 
 
-def cached_rate(
-    model: InfillTransformer, prompt: InfillPrompt, clock: Clock, *, rows: int, steps: int
-) -> tuple[float, float]:
-    """Return (tokens a second of all rows, the model's share of the time), prefill left out."""
-    extend = model.extend
-    timed = Timed(extend, clock)
-    model.extend = timed  # type: ignore[method-assign]
-    try:
-        spent = said = 0.0
-        seed = 0
-        while steps > 0:
-            run = Decoder(model).start([(prompt, seed + i) for i in range(rows)], sampling=Sampling(top_p=0.98))
-            seed += rows
-            before, started = run.said, clock()
-            # Rows that finish leave; the batch is refilled before it shrinks much.
-            while steps > 0 and run.running > rows * 3 // 4:
-                run.step()
-                steps -= 1
-            spent += clock() - started
-            said += run.said - before
-        return said / spent, timed.seconds / spent
-    finally:
-        model.extend = extend  # type: ignore[method-assign]
+def prefill_contest(
+    model: InfillTransformer, peers: list[HuggingFace], prompt: InfillPrompt, *, rounds: int
+) -> Contest:
+    """Read a prompt."""
+    contest, batch = Contest(), open_batch(model, rows=1, compiled=True)
+    prefix_P = torch.from_numpy(prompt.prefix).long()
+
+    def read() -> int:
+        finish(batch.read(prompt))
+        return len(prompt.prefix)
+
+    for _ in range(rounds):
+        contest.time("ours", read)
+        for peer in peers:
+            contest.time(peer.name, partial(peer.prefill, prefix_P))
+    return contest
+
+
+def chooser_share(model: InfillTransformer, prompt: InfillPrompt, *, rows: int) -> tuple[float, float]:
+    """Return the share of a step's time that grammar, sampling and their calls take, and the step's median seconds."""
+    batch = open_batch(model, rows=rows, compiled=True)
+    choose, spent = batch._chooser.choose, 0.0
+
+    def timed(*args: object) -> list[tuple[int, float]]:
+        nonlocal spent
+        started = time.process_time()
+        result = choose(*args)  # type: ignore[arg-type]
+        spent += time.process_time() - started
+        return result
+
+    batch._chooser.choose = timed  # type: ignore[method-assign]
+    prefix = finish(batch.read(prompt))
+    for seed in range(rows):
+        batch.join(Row(prompt, seed, SAMPLING), prefix)
+    steps = []
+    for _ in range(100):
+        started = time.process_time()
+        batch.step()
+        steps.append(time.process_time() - started)
+    return spent / sum(steps), statistics.median(steps)
+
+
+def print_saturation(model: InfillTransformer, *, requests: int) -> None:
+    """Serve one stream of requests one at a time and continuously, at 2.5 times what one at a time can do."""
+    prompts = [example_prompt(128 + 16 * i, 128) for i in range(4)]
+    alone = serve(model, prompts, [0.0] * 8, rows=1)
+    times = arrivals(requests, per_s=2.5 * alone.per_minute / 60)
+    one, many = serve(model, prompts, times, rows=1), serve(model, prompts, times, rows=32)
+    for name, served in (("one at a time", one), ("continuous", many)):
+        print(f"{name}: {served.per_minute:,.0f} requests/min, p50 {served.p50_s:.2f} s, p95 {served.p95_s:.2f} s")
+    print(
+        f"continuous: {many.per_minute / one.per_minute:.1f} x the requests (bar 2), "
+        f"{many.p95_s / one.p95_s:.2f} of the p95 (bar 0.5)"
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -121,28 +121,38 @@ class NativeChooser:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
-        self._rows: list[_Chosen] = []
+        self._grammars: list[NativeGrammar] = []
+        self._uniforms: list[Iterator[float]] = []
+        self._handles = np.zeros(0, dtype=np.int64)
+        self._settings = np.zeros(0, dtype=_SETTINGS)
 
     def join(self, place: int, row: Row) -> None:
         """Take a row at its first choice."""
-        self._rows[place:] = [_Chosen(self._library, row)]
+        self._grammars[place:] = [NativeGrammar(self._library, row.prompt.rules)]
+        self._uniforms[place:] = [iter(uniforms(row.seed, row.prompt.rules.max_tokens).tolist())]
+        if place == len(self._handles):
+            self._grow(max(8, 2 * place))
+        self._handles[place] = self._grammars[place].handle
+        self._settings[place] = 0, row.sampling.temperature, row.sampling.top_p, row.sampling.top_k
 
     def move(self, source: int, target: int) -> None:
         """Put one row in the place of another."""
-        self._rows[target] = self._rows[source]
+        self._grammars[target], self._uniforms[target] = self._grammars[source], self._uniforms[source]
+        self._handles[target], self._settings[target] = self._handles[source], self._settings[source]
 
     def choose(self, logits_RV: Tensor, places: Sequence[int]) -> list[tuple[int, float]]:
         """Return (token, its log probability) for the rows at `places`."""
-        rows = [self._rows[place] for place in places]
+        count = len(places)
         logits_RV = logits_RV.to("cpu", torch.float32)
-        if logits_RV.stride(1) != 1:
-            logits_RV = logits_RV.contiguous()
-        handles = (_POINTER * len(rows))(*[row.grammar.handle for row in rows])
-        settings = np.array([row.settings() for row in rows], dtype=_SETTINGS)
-        tokens, log_probabilities = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float64)
+        is_all = places[-1] == count - 1
+        handles, settings = self._handles, self._settings
+        if not is_all:
+            handles, settings = handles[places], settings[places]
+        settings["uniform"][:count] = [next(self._uniforms[place]) for place in places]
+        tokens, log_probabilities = np.empty(count, dtype=np.int64), np.empty(count)
         self._library.hx_choose(
-            handles,
-            ctypes.c_int64(len(rows)),
+            _POINTER(handles.ctypes.data),
+            ctypes.c_int64(count),
             _POINTER(logits_RV.data_ptr()),
             ctypes.c_int64(logits_RV.stride(0)),
             _POINTER(settings.ctypes.data),
@@ -151,15 +161,7 @@ class NativeChooser:
         )
         return list(zip(tokens.tolist(), log_probabilities.tolist(), strict=True))
 
-
-class _Chosen:
-    """A row's grammar, stream and settings."""
-
-    def __init__(self, library: ctypes.CDLL, row: Row) -> None:
-        self.grammar = NativeGrammar(library, row.prompt.rules)
-        self._sampling = row.sampling
-        self._uniforms = iter(uniforms(row.seed, row.prompt.rules.max_tokens).tolist())
-
-    def settings(self) -> tuple[float, float, float, int]:
-        sampling = self._sampling
-        return next(self._uniforms), sampling.temperature, sampling.top_p, sampling.top_k
+    def _grow(self, rows: int) -> None:
+        more = rows - len(self._handles)
+        self._handles = np.concatenate([self._handles, np.zeros(more, dtype=np.int64)])
+        self._settings = np.concatenate([self._settings, np.zeros(more, dtype=_SETTINGS)])

@@ -67,7 +67,7 @@ struct Pass {
     float* x;  // [count, width], the residual stream
     int width = (int)model.width, heads = (int)model.heads, head_width = width / heads, gated = (int)model.gated;
     int head_padded = (int)padded(head_width, PANEL);
-    int64_t wide = padded(std::max(3 * width, 2 * gated), PANEL);
+    int64_t wide = padded(std::max(3 * width, 2 * gated) + LANES, PANEL);  // heads are rounded by whole lanes
     std::vector<float> buffer = std::vector<float>(std::min(count, CHUNK) * wide);
     std::vector<uint16_t> rounded = std::vector<uint16_t>((size_t)std::min(count, CHUNK) * std::max(width, gated));
     std::vector<uint16_t> queries = std::vector<uint16_t>((size_t)count * width);
@@ -114,13 +114,15 @@ struct Pass {
 
     void keep(const Token& t, int layer, int head, const float* key, const float* value) const {
         const int64_t at = t.own_position;
-        auto* keys = (uint16_t*)block(t.own, t.own_span, layer, 0, head);
-        keys += (at / PANEL * (head_width / 2) * PANEL + at % PANEL) * 2;
-        for (int i = 0; i < head_width; i++) keys[(int64_t)(i / 2) * PANEL * 2 + i % 2] = to_bf16(key[i]);
-        auto* values = (uint16_t*)block(t.own, t.own_span, layer, 1, head);
+        alignas(64) uint16_t k[4 * PANEL], v[4 * PANEL];
+        round_row(key, k, (int)padded(head_width, LANES));
+        round_row(value, v, (int)padded(head_width, LANES));
+        uint32_t* keys = block(t.own, t.own_span, layer, 0, head) + at / PANEL * (head_width / 2) * PANEL + at % PANEL;
+        for (int i = 0; i < head_width / 2; i++) std::memcpy(keys + (int64_t)i * PANEL, k + 2 * i, sizeof *keys);
         const int64_t panel = t.own_span / (head_padded / PANEL) * 2;
-        for (int i = 0; i < head_width; i++)
-            values[i / PANEL * panel + (at / 2 * PANEL + i % PANEL) * 2 + at % 2] = to_bf16(value[i]);
+        auto* values = (uint16_t*)block(t.own, t.own_span, layer, 1, head) + at / 2 * PANEL * 2 + at % 2;
+        for (int from = 0; from < head_width; from += PANEL, values += panel)
+            for (int i = 0; i < std::min(PANEL, head_width - from); i++) values[2 * i] = v[from + i];
     }
 
     // Attention, feed-forward and both sums of the chunk's tokens.
@@ -188,9 +190,11 @@ struct Pass {
                      (int)((length + 1) / 2), panels, t.own_span / panels, of_own + r * head_padded, head_padded);
         });
         for (int r = 0; r < rows; r++) {
-            uint16_t* out = &rounded[(size_t)(row + r) * width + head * head_width];
-            for (int i = 0; i < head_width; i++)
-                out[i] = to_bf16((of_prefix[r * head_padded + i] + of_own[r * head_padded + i]) / totals[r]);
+            float* both = of_prefix + r * head_padded;
+            for (int i = 0; i < head_padded; i++) both[i] = (both[i] + of_own[r * head_padded + i]) / totals[r];
+            alignas(64) uint16_t out[4 * PANEL];
+            round_row(both, out, head_padded);
+            std::memcpy(&rounded[(size_t)(row + r) * width + head * head_width], out, sizeof *out * head_width);
         }
     }
 

@@ -114,6 +114,19 @@ struct Grammar {
         return std::min(open_pitches(at), std::max<int64_t>(0, rules.max_polyphony - *voices_at(at)));
     }
 
+    // Whether any note could begin at a step: what room() is asked for when no minimum is.
+    bool is_open(int64_t at) const {
+        if (*voices_at(at) >= rules.max_polyphony) return false;
+        const int16_t* longest = open_at(at);
+        const uint8_t* allowed = allowed_pitches();
+        for (int p = 0; p < PITCHES; p += 32) {
+            int16_t open = 0;
+            for (int i = p; i < p + 32; i++) open |= (int16_t)(longest[i] > 0) & (int16_t)allowed[i];
+            if (open) return true;
+        }
+        return false;
+    }
+
     void allow(uint8_t* mask) const {
         const Vocabulary& v = vocabulary;
         if (expects == Expects::boundary) allow_boundary(mask);
@@ -153,9 +166,10 @@ struct Grammar {
         uint8_t loose[PITCHES], enough[PITCHES];
         std::vector<uint8_t> steps_enough(width);
         bool is_enough = false;
+        const bool asks = need() > 0;
         int64_t rooms = 0, later = 0;
         for (int64_t i = width - 1; i >= 0; i--) {
-            const int64_t here = room(start + i);
+            const int64_t here = asks ? room(start + i) : is_open(start + i);
             if (start + i == step) later = rooms;
             rooms += here;
             at[i] = here > 0 && start + i > step && start + i < rules.last_end[cell];
@@ -285,6 +299,12 @@ double cut(Room& room, size_t count, double total, const Settings& settings) {
     return before;
 }
 
+bool is_empty(const uint8_t* eight) {
+    uint64_t bits;
+    std::memcpy(&bits, eight, sizeof bits);
+    return bits == 0;
+}
+
 int64_t draw(const Grammar& grammar, const float* logits, const Settings& settings, Room& room, double* log_probability) {
     const int64_t size = grammar.vocabulary.size;
     room.mask.assign(size, 0);
@@ -293,6 +313,8 @@ int64_t draw(const Grammar& grammar, const float* logits, const Settings& settin
     float highest = -INFINITY;
     size_t likeliest = 0;
     for (int64_t token = 0; token < size; token++) {
+        while (token + 8 <= size && is_empty(&room.mask[token])) token += 8;
+        if (token == size) break;
         if (!room.mask[token]) continue;
         if (logits[token] > highest) highest = logits[token], likeliest = room.tokens.size();
         room.tokens.push_back(token), room.logits.push_back(logits[token]);

@@ -50,14 +50,7 @@ inline Lanes exponential(Lanes x) {
     return x < low ? Lanes{} : scaled;
 }
 
-// bf16 of the nearest value, ties to even.
-inline uint16_t to_bf16(float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-// Round `count` floats, a multiple of 16, to bf16.
+// Round `count` floats, a multiple of 16, to the nearest bf16, ties to even.
 inline void round_row(const float* from, uint16_t* to, int count) {
     for (int i = 0; i < count; i += LANES) {
         Lanes lanes = load(from + i);
