@@ -4,7 +4,7 @@
 import { aboutYourData, consentTo, headphones, Intro, isIntroduced, setIntroduced } from './intro.js';
 import { keyList, listenForKeys, unfocused } from './keys.js';
 import { outbox } from './outbox.js';
-import { download, element, fetchJson, post, preview, randomKey, raterKey } from './page.js';
+import { button, download, element, fetchJson, post, preview, randomKey, raterKey } from './page.js';
 import { Stage } from './stage.js';
 import { Undo } from './undo.js';
 import { spoken, Verdict } from './verdict.js';
@@ -25,10 +25,11 @@ class Duel {
     this.progress = element('span', { class: 'hx-progress' });
     this.bar = element('progress', { class: 'hx-bar', max: 1, value: 0, hidden: true, 'aria-label': 'Pairs judged' });
     this.waiting = element('span', { class: 'hx-waiting', role: 'status' });
-    this.begin = element('button', { type: 'button', class: 'hx-begin', onclick: () => { this.pair = null; this.start(); } }, 'Start listening');
+    this.begin = button('Start listening', () => { this.pair = null; this.start(); }, { class: 'hx-begin' });
     this.kept = element('div', { class: 'hx-kept' });
     this.stage = new Stage({ onHeard: () => this.heard() });
-    this.verdict = new Verdict({ onSave: answer => this.save(answer), onSkip: () => this.save({ choice: 'skip' }), onRefuse: why => this.say(why, 'bad') });
+    this.verdict = new Verdict({ onSave: answer => this.save(answer), onSkip: () => this.save({ choice: 'skip' }),
+      onRefuse: why => this.say(why, 'bad') });
     this.undo = new Undo(saved => this.takeBack(saved));
     this.help = keyList();
     this.stage.element.append(this.verdict.element);
@@ -49,8 +50,9 @@ class Duel {
     this.box.hidden = !value;
     if (!value) return this.close();
     this.intro = new Intro(value.consent);
-    this.box.replaceChildren(element('div', { class: 'hx-duelhead' }, this.begin, this.bar, this.progress, this.waiting), this.status, this.undo.element,
-      this.kept, this.intro.element, this.stage.element, this.help, aboutYourData(value.consent));
+    const head = element('div', { class: 'hx-duelhead' }, this.begin, this.bar, this.progress, this.waiting);
+    this.box.replaceChildren(head, this.status, this.undo.element, this.kept, this.intro.element, this.stage.element, this.help,
+      aboutYourData(value.consent));
     this.begin.hidden = !this.isStudy;
     this.close();
     this.kept.replaceChildren();
@@ -74,8 +76,16 @@ class Duel {
     this.say('');
     if (!consentTo(source.consent)) await this.intro.consent();
     if (this.source !== source) return;
-    if (this.isStudy && !isIntroduced()) await this.practise();
+    if (this.isStudy && !isIntroduced()) await this.practise().catch(error => this.failed(error));
     else await this.next();
+  }
+
+  failed(error) {
+    this.pair = null;
+    this.stage.close();
+    this.help.hidden = true;
+    this.say(error.message, 'bad');
+    this.offer('Try again');
   }
 
   async practise() {
@@ -84,10 +94,15 @@ class Duel {
     this.say('');
     if (!pair) return this.next();
     for (const side of ['a', 'b']) pair[side].sound = () => preview(pair[side].midi_base64, pair.audio_start_s, pair.audio_end_s);
+    let isWanted = false;
     const sample = async on => {
-      if (this.stage.pair !== pair) await this.stage.open(pair);
+      isWanted = on;
+      if (!on) return this.stage.pause();
+      if (this.stage.pair !== pair) await this.stage.open(pair).catch(error => this.say(error.message, 'bad'));
+      // Whoever went on meanwhile may see the practice pair already.
+      if (this.pair === pair) return;
       this.stage.element.hidden = true;
-      if (on !== this.stage.player.isPlaying) this.stage.toggle();
+      if (isWanted) this.stage.hear(pair.better);
     };
     await this.intro.volume(sample);
     await this.intro.headphones();
@@ -97,7 +112,7 @@ class Duel {
   async next() {
     this.kept.replaceChildren();
     const { source } = this, turn = this.turn = Symbol('turn');
-    if (this.queue.length) return this.open(...this.queue.pop());
+    if (this.queue.length) return this.open(...this.queue.pop()).catch(error => this.failed(error));
     this.say('One moment: fetching two fills…');
     this.stage.rest();
     this.pair = null;
@@ -110,12 +125,11 @@ class Duel {
       await this.open(pair);
     } catch (error) {
       if (this.source !== source || this.turn !== turn) return;
-      this.stage.close();
-      this.help.hidden = true;
+      this.failed(error);
       // The study has all it asked for, of this listener or of everybody.
-      if (OVER.has(error.status)) return this.say(error.message, 'good');
-      this.say(error.message, 'bad');
-      this.offer('Try again');
+      if (!OVER.has(error.status)) return;
+      this.say(error.message, 'good');
+      this.begin.hidden = true;
     }
   }
 
@@ -188,8 +202,8 @@ class Duel {
     this.help.hidden = true;
     this.say('');
     const keep = choice === 'a' || choice === 'b' ? [choice] : choice === 'tie' ? ['a', 'b'] : [];
-    this.kept.replaceChildren(...keep.map(side => element('button', { type: 'button', class: 'hx-begin',
-      onclick: () => download(pair[side].midi_base64, `fill-${side}.mid`) }, `⤓ Download fill ${side.toUpperCase()}`)));
+    this.kept.replaceChildren(...keep.map(side => button(`⤓ Download fill ${side.toUpperCase()}`,
+      () => download(pair[side].midi_base64, `fill-${side}.mid`), { class: 'hx-begin' })));
   }
 
   async takeBack({ judgment, pair, trace, answer }) {
@@ -201,7 +215,8 @@ class Duel {
     if (answer.choice !== 'skip') this.count(-1);
     if (this.pair) this.queue.push([this.pair, { trace: this.stage.trace }]);
     this.kept.replaceChildren();
-    await this.open(pair, { trace, greeting: 'Taken back. Judge this pair again.' });
+    this.queue.push([pair, { trace, greeting: 'Taken back. Judge this pair again.' }]);
+    await this.next();
   }
 
   // What the outbox says: of this pair at once, of earlier ones whenever it happens.
@@ -210,7 +225,8 @@ class Duel {
     this.waiting.textContent = left ? `${left} ${left === 1 ? 'answer waits' : 'answers wait'} in this browser, not saved yet` : '';
     if (event === 'waiting') this.say(`Not saved yet: ${item.reason} It is kept in this browser and sent again.`, 'bad');
     if (event === 'refused') this.say(`Not saved: ${item.reason}`, 'bad');
-    if (event === 'stored' && !this.isSaving && item.path === 'hx/judgments') this.say(left ? 'Saved: an answer that was waiting.' : 'Saved: everything that was waiting.', 'good');
+    if (event !== 'stored' || this.isSaving || item.path !== 'hx/judgments') return;
+    this.say(left ? 'Saved: an answer that was waiting.' : 'Saved: everything that was waiting.', 'good');
   }
 
   count(more = 0) {

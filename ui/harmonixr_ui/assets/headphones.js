@@ -3,7 +3,7 @@
 // facilitate web-based auditory experiments", Attention, Perception & Psychophysics 79 (2017).
 
 import { audioContext, output } from './audio.js';
-import { element } from './page.js';
+import { button, element } from './page.js';
 
 const HERTZ = 200, TONE_S = 1.0, PAUSE_S = 0.5, RAMP_S = 0.1, LEVEL = 0.35, QUIETER_DB = -6;
 // Three right of three happens by guessing once in 27.
@@ -42,20 +42,21 @@ function tone(at, level, right) {
 export function headphoneCheck({ onEnd, play = playTones }) {
   let round = 0, right = 0, quiet = null;
   const said = element('p', { class: 'hx-verdict', role: 'status' });
-  const start = element('button', { type: 'button', class: 'hx-begin', onclick: () => {
+  const start = button('Play three tones', () => {
     ({ quiet } = play());
     start.textContent = 'Play them again';
-    answers.forEach(button => { button.disabled = false; });
+    answers.forEach(one => { one.disabled = false; });
     said.textContent = `Round ${round + 1} of ${ROUNDS}: which of the three tones is the quietest?`;
-  } }, 'Play three tones');
-  const answers = ['First', 'Second', 'Third'].map((label, i) => element('button', { type: 'button', class: 'hx-chip', disabled: true, onclick: () => {
-    right += i === quiet ? 1 : 0;
+  }, { class: 'hx-begin' });
+  const answer = which => {
+    right += which === quiet ? 1 : 0;
     round += 1;
-    answers.forEach(button => { button.disabled = true; });
+    answers.forEach(one => { one.disabled = true; });
     if (round === ROUNDS) return onEnd(right === ROUNDS ? 'passed' : 'failed');
     start.textContent = 'Play three tones';
     said.textContent = `${round} of ${ROUNDS} done. Play the next three.`;
     start.focus();
-  } }, label));
+  };
+  const answers = ['First', 'Second', 'Third'].map((label, i) => button(label, () => answer(i), { class: 'hx-chip', disabled: true }));
   return element('div', { class: 'hx-check3' }, element('div', { class: 'hx-row' }, start, ...answers), said);
 }

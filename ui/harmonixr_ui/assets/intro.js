@@ -1,9 +1,10 @@
 // What comes before the first pair: consent, the volume, a headphone check, and a trial that is not counted.
 // What was agreed to and how the check ended is remembered in this browser.
 
-import { audioContext, setVolume, volume } from './audio.js';
-import { element, raterKey } from './page.js';
+import { audioContext } from './audio.js';
 import { headphoneCheck } from './headphones.js';
+import { button, element, raterKey } from './page.js';
+import { volumeSlider } from './volume.js';
 
 const CONSENT = 'harmonixr.consent', HEADPHONES = 'harmonixr.headphones', INTRODUCED = 'harmonixr.introduced';
 
@@ -33,38 +34,38 @@ export class Intro {
     return this.#step('Before you take part', go => [
       ...this.wording.paragraphs.map(text => element('p', {}, text)),
       element('p', { class: 'hx-small' }, `Wording ${this.wording.version}. It is kept with each of your answers.`),
-      next('I agree and want to take part', () => {
+      button('I agree and want to take part', () => {
         keep(CONSENT, { version: this.wording.version, given: new Date().toISOString() });
         go();
-      })]);
+      }, { class: 'hx-begin' })]);
   }
 
   // `sample(on)` plays music or stops it.
   volume(sample) {
     return this.#step('Set the volume', go => {
-      const slider = element('input', { type: 'range', min: 0, max: 1, step: 0.01, value: volume(), 'aria-label': 'Volume', oninput: () => setVolume(Number(slider.value)) });
-      const play = element('button', { type: 'button', 'aria-pressed': 'false', class: 'hx-loop', onclick: () => {
-        const on = play.getAttribute('aria-pressed') !== 'true';
-        play.setAttribute('aria-pressed', String(on));
-        play.textContent = on ? 'Stop the music' : 'Play some music';
+      let isOn = false;
+      const play = button('Play some music', () => {
+        isOn = !isOn;
+        play.textContent = isOn ? 'Stop the music' : 'Play some music';
         audioContext();
-        sample(on);
-      } }, 'Play some music');
+        sample(isOn);
+      }, { class: 'hx-loop' });
       return [
-        element('p', {}, 'Play the music and make it comfortable, with quiet notes still easy to hear. Then leave it there: both fills of a pair are equally loud.'),
-        element('div', { class: 'hx-row' }, play, element('label', { class: 'hx-volume' }, element('span', { class: 'hx-small' }, 'Volume'), slider)),
-        next('The volume is right', () => { sample(false); go(); })];
+        element('p', {}, 'Play the music and make it comfortable, with quiet notes still easy to hear. '
+          + 'Then leave it there: both fills of a pair are equally loud.'),
+        element('div', { class: 'hx-row' }, play, volumeSlider()),
+        button('The volume is right', () => { sample(false); go(); }, { class: 'hx-begin' })];
     });
   }
 
   headphones() {
     return this.#step('Headphones, if you have them', go => {
-      const result = element('p', { class: 'hx-verdict', role: 'status' });
       const end = outcome => { keep(HEADPHONES, outcome); go(); };
       return [
-        element('p', {}, 'Small details are easier to hear over headphones. Three short tones tell us whether you wear some; this is only noted beside your answers.'),
-        headphoneCheck({ onEnd: end }), result,
-        next('Go on without headphones', () => end('not_checked'), 'hx-quiet')];
+        element('p', {}, 'Small details are easier to hear over headphones. Three short tones tell us whether you wear some; '
+          + 'this is only noted beside your answers.'),
+        headphoneCheck({ onEnd: end }),
+        button('Go on without headphones', () => end('not_checked'), { class: 'hx-quiet' })];
     });
   }
 
@@ -86,8 +87,4 @@ export function aboutYourData(wording) {
     element('p', {}, 'Your listener key: ', key));
   details.addEventListener('toggle', () => { key.textContent = details.open ? raterKey() : ''; });
   return details;
-}
-
-function next(label, act, more = '') {
-  return element('button', { type: 'button', class: more || 'hx-begin', onclick: act }, label);
 }

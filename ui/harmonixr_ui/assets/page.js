@@ -23,6 +23,16 @@ async function answered(request) {
   throw Object.assign(new Error(detail), { status: response.status });
 }
 
+// A button that presses nothing but itself. `more`: its attributes.
+export const button = (label, act, more = {}) => element('button', { type: 'button', ...more, onclick: act }, label);
+
+// A button that is on or off; `act` says which.
+export const toggle = (label, act, more = {}) => button(label, act, { 'aria-pressed': 'false', ...more });
+
+export function setPressed(pressed, ...buttons) {
+  for (const one of buttons) one.setAttribute('aria-pressed', String(pressed(one)));
+}
+
 export const getSound = async path => (await answered(fetch(address(path)))).arrayBuffer();
 
 export const fetchJson = async path => (await answered(fetch(address(path)))).json();

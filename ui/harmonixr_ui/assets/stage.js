@@ -1,11 +1,11 @@
 // Two versions of one stretch of a song, heard in step and seen in turn, and what was heard of each.
 // Knows nothing of verdicts or of where pairs come from.
 
-import { setVolume, volume } from './audio.js';
 import { Coverage } from './coverage.js';
-import { clock, element, getSound } from './page.js';
+import { button, clock, element, getSound, setPressed, toggle } from './page.js';
 import { Player } from './player.js';
 import { FILL_COLOUR, Roll, trackColour } from './roll.js';
+import { volumeSlider } from './volume.js';
 
 // Around the fill alone one still wants to hear how it joins on.
 const SEAM_S = 1;
@@ -15,21 +15,19 @@ export class Stage {
   // `onHeard()`: more was heard, or a pair was opened or closed.
   constructor({ onHeard = () => {} } = {}) {
     this.onHeard = onHeard;
-    this.playButton = element('button', { type: 'button', class: 'hx-play', onclick: () => this.toggle() }, 'Play');
+    this.playButton = button('Play', () => this.toggle(), { class: 'hx-play' });
     this.time = element('span', { class: 'hx-time' }, '0:00');
-    this.loopButton = element('button', { type: 'button', class: 'hx-loop', 'aria-pressed': 'false', onclick: () => this.loopFill() }, 'Loop the fill alone');
-    this.volume = element('input', { type: 'range', min: 0, max: 1, step: 0.01, value: volume(), 'aria-label': 'Volume', oninput: () => setVolume(Number(this.volume.value)) });
-    document.addEventListener('harmonixr-volume', () => { this.volume.value = volume(); });
-    this.buttons = SIDES.map(side => element('button', { type: 'button', class: 'hx-side', 'data-side': side, 'aria-pressed': 'false', onclick: () => this.hear(side) },
-      element('strong', {}, side.toUpperCase()), element('span', { class: 'hx-heard' })));
+    this.loopButton = toggle('Loop the fill alone', () => this.loopFill(), { class: 'hx-loop' });
+    this.sides = SIDES.map(side => toggle(element('strong', {}, side.toUpperCase()), () => this.hear(side), { class: 'hx-side', 'data-side': side }));
+    for (const one of this.sides) one.append(element('span', { class: 'hx-heard' }));
     this.legend = element('ul', { class: 'hx-legend', 'aria-label': 'What the roll shows' });
     const rollBox = element('div');
     this.element = element('div', { class: 'hx-stage', hidden: true }, this.legend, rollBox,
-      element('div', { class: 'hx-transport' }, this.playButton, this.time, this.loopButton,
-        element('label', { class: 'hx-volume' }, element('span', { class: 'hx-small' }, 'Volume'), this.volume)),
-      element('div', { class: 'hx-sides', role: 'group', 'aria-label': 'Listen to' }, ...this.buttons));
+      element('div', { class: 'hx-transport' }, this.playButton, this.time, this.loopButton, volumeSlider()),
+      element('div', { class: 'hx-sides', role: 'group', 'aria-label': 'Listen to' }, ...this.sides));
     this.roll = new Roll(rollBox, { height: 220 });
-    this.player = new Player({ onFrame: at => this.#frame(at), onState: () => this.#show(), onHeard: (side, from, to) => this.#heard(side, from, to) });
+    this.player = new Player({ onFrame: at => this.#frame(at), onState: () => this.#show(),
+      onHeard: (side, from, to) => this.#heard(side, from, to) });
   }
 
   get side() { return this.player.current; }
@@ -70,6 +68,8 @@ export class Stage {
   }
 
   toggle() { if (this.pair) this.player.toggle(); }
+
+  pause() { this.player.pause(); }
 
   hear(side) {
     if (!this.pair) return;
@@ -121,34 +121,37 @@ export class Stage {
   }
 
   #describe() {
-    const shown = this.pair.song.tracks.map(track => element('li', {}, element('span', { class: 'hx-dot', style: `background:${trackColour(track.number)}` }),
-      track.name || (track.is_drum ? 'Drums' : `Track ${track.number}`)));
-    this.legend.replaceChildren(...shown, element('li', {}, element('span', { class: 'hx-dot', style: `background:${FILL_COLOUR}` }), 'the fill you hear'));
+    const entry = (colour, name) => element('li', {}, element('span', { class: 'hx-dot', style: `background:${colour}` }), name);
+    const nameOf = track => track.name || (track.is_drum ? 'Drums' : `Track ${track.number}`);
+    const tracks = this.pair.song.tracks.map(track => entry(trackColour(track.number), nameOf(track)));
+    this.legend.replaceChildren(...tracks, entry(FILL_COLOUR, 'the fill you hear'));
   }
 
   #show() {
     const playing = Boolean(this.player?.isPlaying);
     this.playButton.textContent = playing ? 'Pause' : 'Play';
     this.playButton.dataset.playing = String(playing);
-    for (const button of this.buttons) button.setAttribute('aria-pressed', String(button.dataset.side === this.side));
+    setPressed(one => one.dataset.side === this.side, ...this.sides);
     if (this.pair) this.#showHeard();
   }
 
   #showHeard() {
-    for (const button of this.buttons) {
-      const share = this.share(button.dataset.side), needed = this.pair.min_heard;
-      button.style.setProperty('--heard', `${share * 100}%`);
-      button.style.setProperty('--needed', `${needed * 100}%`);
-      button.classList.toggle('is-enough', share >= needed);
-      button.querySelector('.hx-heard').textContent = share >= needed ? `heard ${Math.round(share * 100)} % ✓`
-        : `${share ? `heard ${Math.floor(share * 100)} %` : 'not heard yet'} · ${Math.round(needed * 100)} % needed`;
+    const { start_s, end_s, min_heard } = this.pair;
+    for (const one of this.sides) {
+      const share = this.share(one.dataset.side);
+      one.style.setProperty('--heard', `${share * 100}%`);
+      one.classList.toggle('is-enough', share >= min_heard);
+      const sofar = share ? `heard ${Math.floor(share * 100)} %` : 'not heard yet';
+      one.querySelector('.hx-heard').textContent = share >= min_heard ? `${sofar} ✓` : `${sofar} · ${Math.round(min_heard * 100)} % needed`;
     }
-    this.roll.heard = this.trace[this.side].intervals.map(([from, to]) => [Math.max(from, this.pair.start_s), Math.min(to, this.pair.end_s)]).filter(([from, to]) => to > from);
+    const inGap = ([from, to]) => [Math.max(from, start_s), Math.min(to, end_s)];
+    this.roll.heard = this.trace[this.side].intervals.map(inGap).filter(([from, to]) => to > from);
   }
 }
 
 function gapOf({ song, start_s, end_s, region }) {
   const bars = song.bars.filter(bar => bar.start_s >= start_s - 0.01 && bar.start_s < end_s - 0.01);
-  const named = region.tracks?.map(which => typeof which === 'number' ? which : song.tracks.find(track => track.name === which)?.number);
+  const numberOf = which => typeof which === 'number' ? which : song.tracks.find(track => track.name === which)?.number;
+  const named = region.tracks?.map(numberOf);
   return { first: bars[0]?.number, last: bars.at(-1)?.number, tracks: named || song.tracks.map(track => track.number) };
 }

@@ -1,6 +1,6 @@
 // Ten seconds in which what was just saved can be taken back. Knows nothing of how.
 
-import { element } from './page.js';
+import { button, element } from './page.js';
 
 const SECONDS = 10;
 
@@ -8,7 +8,7 @@ export class Undo {
   constructor(onUndo) {
     this.onUndo = onUndo;
     this.text = element('span', { role: 'status' });
-    this.button = element('button', { type: 'button', class: 'hx-chip', onclick: () => this.press() }, 'Undo');
+    this.button = button('Undo', () => this.press(), { class: 'hx-chip' });
     this.left = element('span', { class: 'hx-small', 'aria-hidden': 'true' });
     this.element = element('div', { class: 'hx-undo', hidden: true }, this.text, this.button, this.left);
   }

@@ -1,6 +1,6 @@
 // The form of a verdict: which side, how much better, why. Knows nothing of sound or of where it goes.
 
-import { element } from './page.js';
+import { button, element, setPressed, toggle } from './page.js';
 
 export const CHOICES = { a: 'A is better', b: 'B is better', tie: 'About the same', both_bad: 'Both bad' };
 const STRENGTHS = ['slightly', 'clearly', 'far'];
@@ -13,15 +13,15 @@ export class Verdict {
   constructor({ onSave, onSkip, onRefuse }) {
     Object.assign(this, { onSave, onSkip, onRefuse });
     const hint = `hx-why-${forms += 1}`;
-    const toggle = (text, attributes, act) => element('button', { type: 'button', 'aria-pressed': 'false', ...attributes, onclick: act }, text);
     this.choices = Object.entries(CHOICES).map(([name, label]) =>
-      toggle(label, { class: 'hx-vote', 'data-choice': name, 'aria-describedby': hint }, () => this.choose(name, { again: false })));
-    this.skip = element('button', { type: 'button', class: 'hx-vote hx-quiet', onclick: () => this.onSkip() }, 'Skip');
+      toggle(label, () => this.choose(name, { again: false }), { class: 'hx-vote', 'data-choice': name, 'aria-describedby': hint }));
+    this.skip = button('Skip', () => this.onSkip(), { class: 'hx-vote hx-quiet' });
     this.hint = element('p', { class: 'hx-small hx-hint', id: hint });
-    this.strengths = STRENGTHS.map((label, i) => toggle(label, { class: 'hx-chip', 'data-strength': i + 1 }, () => this.#setStrength(i + 1)));
-    this.tags = Object.entries(TAGS).map(([name, label]) => toggle(label, { class: 'hx-chip', 'data-tag': name }, event => flip(event.currentTarget)));
-    this.comment = element('textarea', { class: 'hx-comment', rows: 2, maxlength: MAX_COMMENT, 'aria-label': 'Comment', placeholder: 'Anything else? (optional)' });
-    this.save = element('button', { type: 'button', class: 'hx-begin hx-save', onclick: () => this.submit() }, 'Save');
+    this.strengths = STRENGTHS.map((label, i) => toggle(label, () => this.#setStrength(i + 1), { class: 'hx-chip', 'data-strength': i + 1 }));
+    this.tags = Object.entries(TAGS).map(([name, label]) => toggle(label, () => this.#flip(name), { class: 'hx-chip', 'data-tag': name }));
+    this.comment = element('textarea', { class: 'hx-comment', rows: 2, maxlength: MAX_COMMENT, 'aria-label': 'Comment',
+      placeholder: 'Anything else? (optional)' });
+    this.save = button('Save', () => this.submit(), { class: 'hx-begin hx-save' });
     this.strengthRow = element('div', { class: 'hx-row', role: 'group', 'aria-label': 'How much better' },
       element('span', { class: 'hx-rowlabel' }, 'Better by how much?'), ...this.strengths);
     this.details = element('div', { class: 'hx-details', hidden: true }, this.strengthRow,
@@ -34,9 +34,8 @@ export class Verdict {
   }
 
   reset() {
-    Object.assign(this, { choice: null, strength: null });
+    Object.assign(this, { choice: null, strength: null, chosenTags: new Set() });
     this.comment.value = '';
-    for (const button of this.tags) button.setAttribute('aria-pressed', 'false');
     this.#show();
   }
 
@@ -48,7 +47,7 @@ export class Verdict {
   }
 
   setBusy(isBusy) {
-    for (const button of [this.save, this.skip]) button.disabled = isBusy;
+    for (const one of [this.save, this.skip]) one.disabled = isBusy;
   }
 
   // The same choice again by key makes it stronger: slightly, clearly, far, and round.
@@ -64,8 +63,8 @@ export class Verdict {
 
   submit() {
     if (!this.choice) return this.onRefuse(this.isOpen ? 'Choose first: A, B, about the same, or both bad.' : this.why);
-    const tags = this.tags.filter(button => button.getAttribute('aria-pressed') === 'true').map(button => button.dataset.tag);
-    this.onSave({ choice: this.choice, strength: this.strength, tags, comment: this.comment.value.trim() });
+    const { choice, strength } = this;
+    this.onSave({ choice, strength, tags: [...this.chosenTags], comment: this.comment.value.trim() });
   }
 
   #setStrength(value) {
@@ -73,20 +72,20 @@ export class Verdict {
     this.#show();
   }
 
+  #flip(tag) {
+    if (!this.chosenTags.delete(tag)) this.chosenTags.add(tag);
+    this.#show();
+  }
+
   #show() {
-    for (const button of this.choices) {
-      button.setAttribute('aria-pressed', String(button.dataset.choice === this.choice));
-      button.setAttribute('aria-disabled', String(!this.isOpen));
-    }
-    for (const button of this.strengths) button.setAttribute('aria-pressed', String(Number(button.dataset.strength) === this.strength));
+    for (const one of this.choices) one.setAttribute('aria-disabled', String(!this.isOpen));
+    setPressed(one => one.dataset.choice === this.choice, ...this.choices);
+    setPressed(one => Number(one.dataset.strength) === this.strength, ...this.strengths);
+    setPressed(one => this.chosenTags.has(one.dataset.tag), ...this.tags);
     this.details.hidden = !this.choice;
     this.strengthRow.hidden = this.choice !== 'a' && this.choice !== 'b';
     this.hint.textContent = this.isOpen ? '' : this.why || '';
   }
-}
-
-function flip(button) {
-  button.setAttribute('aria-pressed', String(button.getAttribute('aria-pressed') !== 'true'));
 }
 
 const SPOKEN = { a: 'A is better', b: 'B is better', tie: 'about the same', both_bad: 'both bad', skip: 'skipped' };
