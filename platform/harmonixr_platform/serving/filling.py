@@ -42,12 +42,10 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A candidate as music, and how long making it took."""
+    """A candidate as it is answered, and how long each stage took for it."""
 
-    draft: Draft
-    filled: Filled
-    excerpt: Excerpt
-    splice_s: float
+    view: CandidateView
+    spent_s: dict[str, float]
 
 
 class Filler:
@@ -73,54 +71,52 @@ class Filler:
         asked = Asked(wish.midi, wish.options, info, wish.owner, wish.ends)
         drawing = Drawing(self._stages, asked, listener=listener)
         if sampling.best_of is None:
-            made, views = await self._finish_each(wish, drawing, seeds, info, tell)
-            return _answer(request_id, wish, info, views, made)
+            return _answer(request_id, wish, info, await self._finish_each(wish, drawing, seeds, info, tell))
         drafts = sorted([draft async for draft in drawing.draw(seeds)], key=lambda draft: draft.candidate)
         scores = await self._stages.rank(wish.midi, wish.options, [draft.tokens for draft in drafts], info)
         order = sorted(range(len(drafts)), key=lambda i: -scores.scores[i])[: sampling.n]
-        made = await self.finish(wish, [drafts[i] for i in order], info)
-        views = tuple(self._view(n, one, scores.scores[i]) for n, (i, one) in enumerate(zip(order, made, strict=True)))
-        for view in views if tell else ():
-            tell(view)  # type: ignore[misc]  # there is one, or there are no views here
-        return _answer(request_id, wish, info, views, made, reward_version=scores.version)
+        best = [replace(drafts[i], candidate=place) for place, i in enumerate(order)]
+        made = await self._finish(wish, best, info, rewards=[scores.scores[i] for i in order])
+        if tell:
+            for one in made:
+                tell(one.view)
+        return _answer(request_id, wish, info, made, reward_version=scores.version)
 
     async def remake(self, wish: Wish, said: SaidAnswer) -> InfillResponse:
         """Return an answer again from what the model said then."""
         drafts = [Draft(i, one.seed, one.tokens, one.log_probability) for i, one in enumerate(said.candidates)]
-        made = await self.finish(wish, drafts, said.info)
-        rewards = [one.reward for one in said.candidates]
-        views = tuple(self._view(i, one, reward) for i, (one, reward) in enumerate(zip(made, rewards, strict=True)))
+        made = await self._finish(wish, drafts, said.info, rewards=[one.reward for one in said.candidates])
         wish = replace(wish, seed=said.seed)
-        return _answer(said.request_id, wish, said.info, views, made, reward_version=said.reward_version)
+        return _answer(said.request_id, wish, said.info, made, reward_version=said.reward_version)
 
-    async def finish(self, wish: Wish, drafts: Sequence[Draft], info: ModelInfo) -> tuple[_Made, ...]:
+    async def _finish(
+        self, wish: Wish, drafts: Sequence[Draft], info: ModelInfo, *, rewards: Sequence[float | None]
+    ) -> list[_Made]:
         """Return drafts as music."""
         tokens = [draft.tokens for draft in drafts]
-        finished: Finished = await self._stages.finish(wish.midi, wish.options, tokens, info)
-        return tuple(
-            _Made(draft, filled, Excerpt(filled.midi, finished.start_s, finished.end_s), finished.took_s)
-            for draft, filled in zip(drafts, finished.candidates, strict=True)
-        )
+        finished = await self._stages.finish(wish.midi, wish.options, tokens, info)
+        return [
+            self._render(draft, filled, finished, reward)
+            for draft, filled, reward in zip(drafts, finished.candidates, rewards, strict=True)
+        ]
 
     async def _finish_each(
         self, wish: Wish, drawing: Drawing, seeds: Sequence[int], info: ModelInfo, tell: Tell | None
-    ) -> tuple[tuple[_Made, ...], tuple[CandidateView, ...]]:
+    ) -> list[_Made]:
         """Put each candidate into the song while others are still being drawn."""
 
-        async def finish(draft: Draft) -> tuple[_Made, CandidateView]:
-            (made,) = await self.finish(wish, [draft], info)
-            view = self._view(draft.candidate, made, None)
+        async def finish(draft: Draft) -> _Made:
+            (made,) = await self._finish(wish, [draft], info, rewards=[None])
             if tell:
-                tell(view)
-            return made, view
+                tell(made.view)
+            return made
 
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(finish(draft)) async for draft in drawing.draw(seeds)]
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        done = sorted((task.result() for task in tasks), key=lambda pair: pair[1].index)
-        return tuple(made for made, _ in done), tuple(view for _, view in done)
+        return sorted((task.result() for task in tasks), key=lambda made: made.view.index)
 
     async def _listener(self, wish: Wish, accepted: InfillAccepted, tell: Tell) -> Listener:
         song = await asyncio.to_thread(read_song, wish.midi, self._args.max_midi_bytes)
@@ -137,28 +133,25 @@ class Filler:
 
         return Listener(taken, decided)
 
-    def _view(self, index: int, made: _Made, reward: float | None) -> CandidateView:
-        token = self._sounds.put(made.excerpt)
-        return CandidateView(
-            index=index,
-            seed=made.draft.seed,
-            midi_base64=base64.b64encode(made.filled.midi).decode(),
-            notes=made.filled.notes,
-            tokens=made.draft.tokens,
-            log_probability=made.draft.log_probability,
+    def _render(self, draft: Draft, filled: Filled, finished: Finished, reward: float | None) -> _Made:
+        started = time.perf_counter()
+        token = self._sounds.put(Excerpt(filled.midi, finished.start_s, finished.end_s))
+        view = CandidateView(
+            index=draft.candidate,
+            seed=draft.seed,
+            midi_base64=base64.b64encode(filled.midi).decode(),
+            notes=filled.notes,
+            tokens=draft.tokens,
+            log_probability=draft.log_probability,
             reward=reward,
             audio_url=f"/v1/audio/{token}",
         )
+        render_s = time.perf_counter() - started
+        return _Made(view, {**draft.spent_s, "splice": finished.took_s, "render": render_s})
 
 
 def _answer(
-    request_id: str,
-    wish: Wish,
-    info: ModelInfo,
-    views: Sequence[CandidateView],
-    made: Sequence[_Made],
-    *,
-    reward_version: str | None = None,
+    request_id: str, wish: Wish, info: ModelInfo, made: Sequence[_Made], *, reward_version: str | None = None
 ) -> InfillResponse:
     return InfillResponse(
         request_id=request_id,
@@ -166,7 +159,7 @@ def _answer(
         checkpoint_sha256=info.sha256,
         reward_version=reward_version,
         seed=wish.seed,
-        candidates=tuple(views),
+        candidates=tuple(one.view for one in made),
         timings_ms=_timings_ms(wish, made),
     )
 
@@ -174,7 +167,7 @@ def _answer(
 def _timings_ms(wish: Wish, made: Sequence[_Made]) -> dict[str, float]:
     """Return how long each stage took for the candidate that took longest; `graph` is what was spent between them."""
     total_s = time.perf_counter() - wish.began + wish.ingress_s
-    slowest = max(made, key=lambda one: sum(one.draft.spent_s.values()))
-    spent = {"ingress": wish.ingress_s, **slowest.draft.spent_s, "splice": slowest.splice_s}
+    slowest = max(made, key=lambda one: sum(one.spent_s.values()))
+    spent = {"ingress": wish.ingress_s, **slowest.spent_s}
     spent |= {"graph": max(0.0, total_s - sum(spent.values())), "total": total_s}
     return {stage: round(1000 * took_s, 2) for stage, took_s in spent.items()}

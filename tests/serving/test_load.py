@@ -1,0 +1,98 @@
+"""Many at once: bounds, deadlines, and one greedy caller who cannot starve the rest."""
+
+import asyncio
+import base64
+
+import httpx
+
+from harmonixr_model import examples
+
+MINUET = base64.b64encode(examples.load("minuet-in-g")).decode()
+SMALL = {"midi_base64": MINUET, "region": {"bars": "5", "tracks": [1]}, "sampling": {"seed": 1}}
+# The longest region and the most candidates: several windows, each full.
+GREEDY = SMALL | {"region": {"bars": "1-16"}, "sampling": {"seed": 1, "n": 16, "temperature": 1.5}}
+
+
+def ask(api, *bodies, headers=()):
+    async def run():
+        transport = httpx.ASGITransport(app=api.app, client=("10.0.0.1", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+            return await asyncio.gather(*(http.post("/v1/infill", json=body, headers=dict(headers)) for body in bodies))
+
+    return asyncio.run(run())
+
+
+def test_one_callers_requests_are_bounded_and_others_still_get_in(make_api):
+    api = make_api(keys=["greedy-key", "modest-key"], caller_waiting=1)
+
+    async def run():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=api.app), base_url="http://service") as http:
+            requests = [http.post("/v1/infill", json=SMALL, headers={"X-API-Key": k}) for k in ("greedy-key",) * 3]
+            return await asyncio.gather(
+                *requests, http.post("/v1/infill", json=SMALL, headers={"X-API-Key": "modest-key"})
+            )
+
+    *own, other = asyncio.run(run())
+    assert sorted(answer.status_code for answer in own) == [200, 429, 429]
+    refused = next(answer for answer in own if answer.status_code == 429)
+    assert refused.headers["retry-after"] == "3"
+    assert "of your requests" in refused.json()["detail"]
+    assert other.status_code == 200
+
+
+def test_a_greedy_request_does_not_hold_up_a_modest_one(make_api, stages):
+    api = make_api()
+    assert api("GET", "/readyz").status_code == 200
+
+    async def run():
+        transports = [httpx.ASGITransport(app=api.app, client=(f"10.0.0.{i}", 1)) for i in range(2)]
+        greedy_http, modest_http = (httpx.AsyncClient(transport=t, base_url="http://service") for t in transports)
+        async with greedy_http, modest_http:
+            greedy = asyncio.create_task(greedy_http.post("/v1/infill", json=GREEDY))
+            (engine,) = [loaded.engine for loaded in stages["Model"]._versions._engines.values()]
+            while engine.stats().running < 2:
+                await asyncio.sleep(0.005)
+            answer = await modest_http.post("/v1/infill", json=SMALL)
+            overtook = not greedy.done()
+            greedy.cancel()
+            await asyncio.gather(greedy, return_exceptions=True)
+            return answer, overtook
+
+    answer, overtook = asyncio.run(run())
+    assert answer.status_code == 200
+    assert overtook
+
+
+def test_a_bad_request_among_many_is_refused_as_alone_and_harms_nobody(make_api):
+    api = make_api()
+    bad = [SMALL | {"region": {"bars": "99"}}, SMALL | {"midi_base64": base64.b64encode(b"no song").decode()}]
+    alone = [ask(api, body)[0].json() for body in (SMALL, *bad)]
+    together = ask(api, SMALL, bad[0], SMALL, bad[1], SMALL)
+    assert [answer.status_code for answer in together] == [200, 422, 200, 422, 200]
+    assert together[1].json() == alone[1]
+    assert together[3].json() == alone[2]
+    for answer in (together[0], together[2], together[4]):
+        assert answer.json()["candidates"][0]["tokens"] == alone[0]["candidates"][0]["tokens"]
+
+
+def test_a_caller_may_ask_for_an_earlier_deadline_and_the_engine_keeps_it(make_api, stages):
+    api = make_api()
+    (late,) = ask(api, GREEDY, headers={"X-Harmonixr-Timeout-S": "0.3"})
+    assert late.status_code == 504, late.text
+    (engine,) = [loaded.engine for loaded in stages["Model"]._versions._engines.values()]
+    assert not engine.stats().waiting
+    (refused,) = ask(api, SMALL, headers={"X-Harmonixr-Timeout-S": "-1"})
+    assert refused.status_code == 422
+
+
+def test_every_answer_says_where_its_time_went(make_api):
+    api = make_api()
+    answer = api("POST", "/v1/infill", json=SMALL).json()
+    timings = answer["timings_ms"]
+    stages = ["ingress", "tokenization", "queue", "prefill", "decode", "splice", "render", "graph"]
+    assert list(timings) == [*stages, "total"]
+    assert sum(timings[stage] for stage in stages) <= timings["total"] + 0.1
+    assert timings["decode"] > 0
+    text = api("GET", "/metrics").text
+    for stage in (*stages, "total"):
+        assert f'harmonixr:stage_seconds_count{{stage="{stage}"}} 1.0' in text
