@@ -132,6 +132,9 @@ class World:
         self.address, self.store, self.faults, self.lab = address, store, faults, lab
         self.name = f"{{crash-{secrets.token_hex(6)}}}:feedback"
         self.stream = RecordStream(address, name=self.name)
+        # Every world begins with a server that has not seen the script, so that each has the same steps.
+        with redis.Redis.from_url(address.url()) as client:
+            client.script_flush()
         self.acknowledged: set[str] = set()
         self.taken_back: set[str] = set()
         self.maybe_taken_back: set[str] = set()

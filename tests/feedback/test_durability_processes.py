@@ -23,7 +23,7 @@ from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
 from harmonixr_platform.stores.objects import open_object_store
-from harmonixr_platform.stores.streams import RecordStream
+from harmonixr_platform.stores.streams import Address, RecordStream
 
 _API = """
 import sys, uvicorn
@@ -122,6 +122,12 @@ class Rater:
                 assert response.status_code in (429, 503, 507), response.text
             time.sleep(0.05)
         raise AssertionError(f"nobody answered {path} for {_PATIENCE_S} s")
+
+
+@pytest.fixture
+def any_address(address: Address) -> Address:
+    """One is enough here: the processes have a Redis of their own."""
+    return address
 
 
 @pytest.fixture(scope="module")
