@@ -178,3 +178,36 @@ def test_following_uncertainty_learns_more_of_a_rare_arm_than_chance_does() -> N
         return Posterior(["x", "y", "z"], wins).deviation("x", "z")
 
     assert deviation(0.1) < 0.93 * deviation(1.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4), st.integers(2, 6))
+def test_the_overlap_floor_holds_however_many_listen_at_once_and_walk_away(seed, floor, raters) -> None:
+    """A pair is opened only for a rater who has heard every pair that still lacks raters; nobody hears one twice."""
+    rng = random.Random(seed)
+    rules = replace(
+        RULES,
+        quotas=Quotas(raters_per_pair=floor, per_rater=12),
+        repeats=Repeats(share=0),
+        scheduling=Scheduling(unanswered_s=600),
+    )
+    pairs = [Entry(f"p{i}", "x", "y") for i in range(8)]
+    tally: dict[str, PairTally] = {}
+    history: dict[int, list[Shown]] = {rater: [] for rater in range(raters)}
+    now = NOW
+    for number in range(60):
+        now += rng.randrange(5 * MINUTE)
+        rater = rng.randrange(raters)
+        heard = {one.pair_id for one in history[rater]}
+        try:
+            pair_id = schedule(Board(pairs, [], tally, history[rater], now), rules, rng=rng).option.pair_id
+        except StudyComplete:
+            assert heard == {entry.pair_id for entry in pairs}
+            continue
+        lacking = {p for p, counts in tally.items() if counts.covered(now, unanswered_ms=10 * MINUTE) < floor}
+        assert pair_id not in heard
+        assert pair_id in lacking or not lacking - heard
+        held = tally.get(pair_id, PairTally())
+        stays = rng.random() < 0.8
+        tally[pair_id] = replace(held, shown=held.shown + 1, first=held.first + int(stays), last_ms=now)
+        history[rater].append(shown(number, pair_id, answered=stays))
