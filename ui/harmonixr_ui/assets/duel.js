@@ -112,7 +112,7 @@ class Duel {
   async next() {
     this.kept.replaceChildren();
     const { source } = this, turn = this.turn = Symbol('turn');
-    if (this.queue.length) return this.open(...this.queue.pop()).catch(error => this.failed(error));
+    if (this.queue.length) return this.reopen(this.queue.pop());
     this.say('One moment: fetching two fills…');
     this.stage.rest();
     this.pair = null;
@@ -131,6 +131,10 @@ class Duel {
       this.say(error.message, 'good');
       this.begin.hidden = true;
     }
+  }
+
+  async reopen(waiting) {
+    await this.open(...waiting).catch(error => { this.queue.push(waiting); this.failed(error); });
   }
 
   async open(pair, { trace = null, isPractice = false, greeting = null } = {}) {

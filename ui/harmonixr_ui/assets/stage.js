@@ -10,6 +10,8 @@ import { volumeSlider } from './volume.js';
 // Around the fill alone one still wants to hear how it joins on.
 const SEAM_S = 1;
 const SIDES = ['a', 'b'];
+// On a phone both sides and the verdict stay in sight below the roll.
+const SMALL_PX = 640;
 
 export class Stage {
   // `onHeard()`: more was heard, or a pair was opened or closed.
@@ -25,7 +27,7 @@ export class Stage {
     this.element = element('div', { class: 'hx-stage', hidden: true }, this.legend, rollBox,
       element('div', { class: 'hx-transport' }, this.playButton, this.time, this.loopButton, volumeSlider()),
       element('div', { class: 'hx-sides', role: 'group', 'aria-label': 'Listen to' }, ...this.sides));
-    this.roll = new Roll(rollBox, { height: 220 });
+    this.roll = new Roll(rollBox, { height: window.innerWidth < SMALL_PX ? 150 : 220 });
     this.player = new Player({ onFrame: at => this.#frame(at), onState: () => this.#show(),
       onHeard: (side, from, to) => this.#heard(side, from, to) });
   }
@@ -141,8 +143,9 @@ export class Stage {
       const share = this.share(one.dataset.side);
       one.style.setProperty('--heard', `${share * 100}%`);
       one.classList.toggle('is-enough', share >= min_heard);
+      one.style.setProperty('--needed', `${min_heard * 100}%`);
       const sofar = share ? `heard ${Math.floor(share * 100)} %` : 'not heard yet';
-      one.querySelector('.hx-heard').textContent = share >= min_heard ? `${sofar} ✓` : `${sofar} · ${Math.round(min_heard * 100)} % needed`;
+      one.querySelector('.hx-heard').textContent = share >= min_heard ? `${sofar} ✓` : sofar;
     }
     const inGap = ([from, to]) => [Math.max(from, start_s), Math.min(to, end_s)];
     this.roll.heard = this.trace[this.side].intervals.map(inGap).filter(([from, to]) => to > from);

@@ -3,7 +3,7 @@
 import { button, element, setPressed, toggle } from './page.js';
 
 export const CHOICES = { a: 'A is better', b: 'B is better', tie: 'About the same', both_bad: 'Both bad' };
-const STRENGTHS = ['slightly', 'clearly', 'far'];
+const STRENGTHS = ['slightly', 'clearly', 'by far'];
 const TAGS = { timing: 'Timing', harmony: 'Harmony', seam: 'Seam', boring: 'Boring', out_of_style: 'Out of style' };
 const MAX_COMMENT = 500;
 
@@ -91,5 +91,5 @@ export class Verdict {
 const SPOKEN = { a: 'A is better', b: 'B is better', tie: 'about the same', both_bad: 'both bad', skip: 'skipped' };
 
 export function spoken({ choice, strength }) {
-  return strength ? `${choice.toUpperCase()} is ${STRENGTHS[strength - 1]} better` : SPOKEN[choice];
+  return strength ? `${choice.toUpperCase()} is ${STRENGTHS[strength - 1].replace('by ', '')} better` : SPOKEN[choice];
 }
