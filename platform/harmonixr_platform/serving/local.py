@@ -60,6 +60,15 @@ class OwnProcess:
         if status is not None:
             raise StartFailed(f"{self.name} ended with status {status}: {self.last_words()}; see {self.log}")
 
+    def wait(self, *, timeout_s: float) -> None:
+        """Wait until the command has ended by itself; raise StartFailed when it failed, or has not by then."""
+        try:
+            status = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise StartFailed(f"{self.name} has not ended after {timeout_s:.0f} s; see {self.log}") from None
+        if status:
+            self.check()
+
     def last_words(self) -> str:
         """Return the last line of the log."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
@@ -68,6 +77,14 @@ class OwnProcess:
     def has_said(self, text: str) -> bool:
         """Return whether the log holds a text."""
         return text in self.log.read_text(errors="replace")
+
+    def finish(self, *, timeout_s: float) -> bool:
+        """Ask the command to end in order, as Ctrl-C does, and wait; return whether it did."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        return self._process.poll() is not None
 
     def stop(self, *, grace_s: float = _GRACE_S) -> None:
         """End the whole session: first asked, then forced."""
@@ -134,9 +151,10 @@ class LocalRay:
             self.process = self._start()
         return self.process.has_said(RAY_IS_UP)
 
-    def serve(self, config: Path, *, log: Path) -> OwnProcess:
-        """Run a serve config on it."""
+    def serve(self, config: Path, *, log: Path, stays: bool = True) -> OwnProcess:
+        """Run a serve config on it, or deploy it on top of what runs; its process stays, or leaves at once."""
         command = [sys.executable, "-c", _SERVE, "run", str(config), "--address", self.address]
+        command += [] if stays else ["--non-blocking"]
         return OwnProcess("the graph", command, log=log, environment=self.environment)
 
     def stop(self) -> None:
