@@ -34,12 +34,11 @@ class Batch:
 
     def leave(self, row: Row) -> None:
         """Take a row out; its place is free at once."""
-        place = self.rows.index(row)
-        last = self.rows.pop()
-        if last is not row:
-            self._runner.move(len(self.rows), place, length=last.position)
-            self._chooser.move(len(self.rows), place)
-            self.rows[place] = last
+        place, last = self.rows.index(row), self.rows[-1]
+        self._runner.leave(place, len(self.rows) - 1, length=last.position)
+        self._chooser.leave(place, len(self.rows) - 1)
+        self.rows[place] = last
+        self.rows.pop()
 
     def step(self) -> list[Row]:
         """Feed every row what it has said since, and draw its next token; return the rows that closed a cell.

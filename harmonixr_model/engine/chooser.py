@@ -27,8 +27,8 @@ class Chooser(Protocol):
         """Take a row at its first choice to `place`, the first free one."""
         ...
 
-    def move(self, source: int, target: int) -> None:
-        """Put the row at `source` in the place of the row at `target`."""
+    def leave(self, place: int, last: int) -> None:
+        """Forget the row at `place`; the one at `last`, the last place, moves there."""
         ...
 
     def choose(self, logits_RV: Tensor, places: Sequence[int]) -> list[tuple[int, float]]:
@@ -46,9 +46,10 @@ class PlainChooser:
         """Take a row at its first choice."""
         self._rows[place:] = [_Chosen(row)]
 
-    def move(self, source: int, target: int) -> None:
-        """Put one row in the place of another."""
-        self._rows[target] = self._rows[source]
+    def leave(self, place: int, last: int) -> None:
+        """Forget a row; the last one moves there."""
+        self._rows[place] = self._rows[last]
+        del self._rows[last:]
 
     @torch.inference_mode()
     def choose(self, logits_RV: Tensor, places: Sequence[int]) -> list[tuple[int, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 
 from harmonixr_model.engine.batch import Batch, check_fits
 from harmonixr_model.engine.engine import Generated, Job, Sampling
@@ -21,6 +21,7 @@ class Decoder:
 
     Eagerly by default: a single command must not wait for a compiler whose work it cannot earn back, and the same seed
     gives the same fill whether or not one was there. `compiled` is for those who make many fills, see `open_batch`.
+    One thread at a time.
     """
 
     def __init__(self, model: InfillTransformer, *, compiled: bool = False) -> None:
@@ -47,13 +48,14 @@ class Decoder:
             return []
         batch, rows = self._open(jobs), [Row(prompt, seed, sampling) for prompt, seed in jobs]
         waiting = _with_prefixes(batch, rows)
-        is_more = True
-        while is_more or batch.rows:
-            while is_more and len(batch.rows) < MAX_ROWS:
-                is_more = (joining := next(waiting, None)) is not None
-                if joining is not None:
-                    batch.join(*joining)
-            batch.step()
+        try:
+            while not all(row.is_finished for row in rows):
+                for row, prefix in islice(waiting, MAX_ROWS - len(batch.rows)):
+                    batch.join(row, prefix)
+                batch.step()
+        finally:
+            for row in list(batch.rows):  # an interrupted fill must not go on in the next one
+                batch.leave(row)
         return [row.generated for row in rows]
 
     def _open(self, jobs: Sequence[Job]) -> Batch:

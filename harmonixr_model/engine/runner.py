@@ -44,8 +44,8 @@ class Runner(Protocol):
         """Let the row at `place`, the first free one, go on from a prefix."""
         ...
 
-    def move(self, source: int, target: int, *, length: int) -> None:
-        """Put the row at `source`, which holds `length` tokens, in the place of the row at `target`."""
+    def leave(self, place: int, last: int, *, length: int) -> None:
+        """Forget the row at `place`; the one at `last`, the last place, which holds `length` tokens, moves there."""
         ...
 
     def feed(self, chunks: Sequence[Sequence[Placed]], positions: Sequence[int]) -> Tensor:
@@ -81,9 +81,10 @@ class EagerRunner:
         self._cache.copy_in(place, prefix, length=len(prompt.prefix))
 
     @torch.inference_mode()
-    def move(self, source: int, target: int, *, length: int) -> None:
-        """Copy one row's tokens to another."""
-        self._cache.copy_row(source, [target], length=length)
+    def leave(self, place: int, last: int, *, length: int) -> None:
+        """Copy the last row's tokens to the place that is free."""
+        if place != last:
+            self._cache.copy_row(last, [place], length=length)
 
     @torch.inference_mode()
     def feed(self, chunks: Sequence[Sequence[Placed]], positions: Sequence[int]) -> Tensor:

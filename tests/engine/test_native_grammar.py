@@ -13,7 +13,7 @@ from harmonixr_model.engine.chooser import PlainChooser
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.native.chooser import NativeChooser, NativeGrammar
 from harmonixr_model.engine.row import Row
-from harmonixr_model.errors import ControlError
+from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.tokens.encoded import GridCell, split_at_bars
 from harmonixr_model.tokens.grammar import FillGrammar
@@ -55,8 +55,8 @@ def random_rules(rng: random.Random):
         )
         try:
             prompt = build_prompt(score, cells, max_prefix_tokens=4000, limits=limits)
-        except ControlError:
-            continue  # the limits leave no room in this music
+        except (ControlError, PromptError):
+            continue  # the limits leave no room in this music, or nothing is left of the gap
         least = sum(len(header) + 1 for header in prompt.headers) + 1
         return replace(prompt.rules, max_tokens=least + rng.choice([0, 9, 30, 31, 32, 33, 34, 35, 200]))
 

@@ -11,6 +11,8 @@ from harmonixr_model.engine.batch import Batch
 from harmonixr_model.engine.chooser import PlainChooser
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.engine.native.chooser import NativeChooser
+from harmonixr_model.engine.opening import open_batch
 from harmonixr_model.engine.runner import EagerRunner
 from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
 from harmonixr_model.engine.ticket import CandidateFinished, CellDecided, Failed, Finished, notes_of
@@ -67,23 +69,25 @@ def test_requests_with_other_prompts_and_settings_answer_as_they_do_alone(open_l
         assert [generated.tokens for generated in ticket.result()] == alone
 
 
-def test_a_thousand_seeds_give_the_same_fill_alone_and_in_a_full_batch(open_loop, prompt_of):
+@pytest.mark.parametrize("is_compiled", [False, True], ids=["fp32", "bf16"])
+def test_a_thousand_seeds_give_the_same_fill_alone_and_in_a_full_batch(tiny_model, prompt_of, library, is_compiled):
     prompt = prompt_of(bars=(4, 4), tracks=(2,))
     prompt = replace(prompt, rules=replace(prompt.rules, max_tokens=16))
-    loop = open_loop(rows=32)
+    length = len(prompt.prefix) + 16
     seeds = range(1000)
-    together = loop.submit(prompt, seeds, PLAIN)
-    run_out(loop, together)
-    narrow = open_loop(rows=3)
-    other = narrow.submit(prompt, seeds, PLAIN)
-    run_out(narrow, other, turns=9000)
-    tokens = [generated.tokens for generated in together.result()]
-    assert tokens == [generated.tokens for generated in other.result()]
-    alone = open_loop(rows=1)
-    some = alone.submit(prompt, seeds[::20], PLAIN)
-    run_out(alone, some)
-    assert [generated.tokens for generated in some.result()] == tokens[::20]
-    assert len(set(tokens)) > 500
+    answers = []
+    for rows, asked in ((32, seeds), (3, seeds[::3]), (1, seeds if is_compiled else seeds[::20])):
+        if is_compiled:
+            batch = open_batch(tiny_model, rows=rows, compiled=True)
+        else:
+            batch = Batch(EagerRunner(tiny_model, rows=rows, length=length), NativeChooser(library))
+        loop = EngineLoop(batch, max_length=tiny_model.config.max_length, limits=LoopLimits(rows=rows))
+        ticket = loop.submit(prompt, asked, PLAIN)
+        run_out(loop, ticket, turns=20_000)
+        answers.append({seed: fill.tokens for seed, fill in zip(asked, ticket.result(), strict=True)})
+    together = answers[0]
+    assert all(others[seed] == together[seed] for others in answers for seed in others)
+    assert len(set(together.values())) > 500
 
 
 def test_every_cell_is_told_as_it_is_decided_and_its_notes_are_those_of_the_fill(open_loop, prompt_of):

@@ -135,10 +135,11 @@ class NativeChooser:
         self._handles[place] = self._grammars[place].handle
         self._settings[place] = 0, row.sampling.temperature, row.sampling.top_p, row.sampling.top_k
 
-    def move(self, source: int, target: int) -> None:
-        """Put one row in the place of another."""
-        self._grammars[target], self._uniforms[target] = self._grammars[source], self._uniforms[source]
-        self._handles[target], self._settings[target] = self._handles[source], self._settings[source]
+    def leave(self, place: int, last: int) -> None:
+        """Forget a row; the last one moves there."""
+        self._grammars[place], self._uniforms[place] = self._grammars[last], self._uniforms[last]
+        del self._grammars[last:], self._uniforms[last:]
+        self._handles[place], self._settings[place] = self._handles[last], self._settings[last]
 
     def choose(self, logits_RV: Tensor, places: Sequence[int]) -> list[tuple[int, float]]:
         """Return (token, its log probability) for the rows at `places`."""

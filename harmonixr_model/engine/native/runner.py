@@ -108,14 +108,14 @@ class NativeRunner:
         """Let the row at `place` go on from a prefix, which it shares."""
         self._rows[place:] = [(prefix, Segment.empty(self._config, prompt.rules.max_tokens))]
 
-    def move(self, source: int, target: int, *, length: int) -> None:
-        """Put one row in the place of another; nothing is copied."""
-        self._rows[target] = self._rows[source]
+    def leave(self, place: int, last: int, *, length: int) -> None:
+        """Forget a row, and with it its memory; the last one moves there, without a copy."""
+        self._rows[place] = self._rows[last]
+        del self._rows[last:]
 
     def feed(self, chunks: Sequence[Sequence[Placed]], positions: Sequence[int]) -> Tensor:
         """Append the chunks; return [R, V]."""
         rows = len(chunks)
-        del self._rows[rows:]
         fed = []
         # Tokens that share a prefix stand together: it is then read once for all of them.
         for place in sorted(range(rows), key=lambda place: self._rows[place][0].address):
