@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
+import threading
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 from harmonixr_platform.client import Client, ServiceError
 from harmonixr_platform.schemas import (
     ComparisonRequest,
     ComparisonView,
+    InfillEvent,
     InfillRequest,
     InfillResponse,
     InspectResponse,
@@ -45,6 +47,40 @@ class Api:
                 midi, request.region, controls=request.controls, sampling=request.sampling, model=request.model
             )
         )
+
+    async def infill_events(self, request: InfillRequest) -> AsyncIterator[InfillEvent]:
+        """Give a fill as it is made, bar by bar; whoever stops listening gives it up."""
+        loop, events = asyncio.get_running_loop(), asyncio.Queue[InfillEvent | ServiceError | None]()
+        is_left = threading.Event()
+
+        def listen() -> None:
+            with self._connect() as client:
+                stream = client.infill_stream(
+                    base64.b64decode(request.midi_base64),
+                    request.region,
+                    controls=request.controls,
+                    sampling=request.sampling,
+                    model=request.model,
+                )
+                last: ServiceError | None = None
+                try:
+                    for event in stream:
+                        if is_left.is_set():
+                            return
+                        loop.call_soon_threadsafe(events.put_nowait, event)
+                except ServiceError as error:
+                    last = error
+                loop.call_soon_threadsafe(events.put_nowait, last)
+
+        listening = asyncio.ensure_future(asyncio.to_thread(listen))
+        try:
+            while (event := await events.get()) is not None:
+                if isinstance(event, ServiceError):
+                    raise event
+                yield event
+            await listening
+        finally:
+            is_left.set()
 
     async def compare(self, request: ComparisonRequest) -> ComparisonView:
         """Return a blind pair."""
