@@ -113,6 +113,7 @@ def test_repeating_one_second_does_not_count_twice_and_a_muted_page_counts_nothi
     page.keyboard.press("1")
     page.wait_for_timeout(1500)
     assert "not heard yet" in page.inner_text(f"{LISTEN} .hx-side[data-side=a]")
+    assert page.inner_text(f"{LISTEN} .hx-hint") == "The volume is at zero, so nothing counts as heard."
 
 
 def test_a_vote_that_finds_no_service_waits_in_the_browser_over_a_reload(open_page, service):

@@ -1,6 +1,7 @@
 // Two blind fills of one gap: asked for, heard in step, judged, sent, and taken back if asked to within ten seconds.
 // Each part knows its own business; this file knows the order.
 
+import { volume } from './audio.js';
 import { aboutYourData, consentTo, headphones, Intro, isIntroduced, setIntroduced } from './intro.js';
 import { keyList, listenForKeys, unfocused } from './keys.js';
 import { outbox } from './outbox.js';
@@ -37,6 +38,7 @@ class Duel {
     unfocused(this.box);
     const isOpen = () => (this.pair || this.undo.isOpen) && this.box.offsetParent !== null;
     listenForKeys(isOpen, (name, argument) => this.act(name, argument));
+    document.addEventListener('harmonixr-volume', () => this.heard());
     for (const event of ['stored', 'refused', 'waiting']) outbox.addEventListener(event, ({ detail }) => this.told(event, detail));
   }
 
@@ -153,7 +155,8 @@ class Duel {
 
   heard() {
     const percent = Math.round((this.stage.pair?.min_heard || 0) * 100);
-    this.verdict.setOpen(this.stage.isHeard, `Listen to ${percent} % of the fill on both sides first.`);
+    const why = volume() ? `Listen to ${percent} % of the fill on both sides first.` : 'The volume is at zero, so nothing counts as heard.';
+    this.verdict.setOpen(this.stage.isHeard, why);
   }
 
   act(name, argument) {
