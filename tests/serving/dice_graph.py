@@ -3,8 +3,10 @@
 As `__main__` its classes travel to the replicas by value, which cannot import a test module.
 """
 
+import os
 import sys
 import time
+from pathlib import Path
 
 import ray
 from ray import serve
@@ -39,6 +41,9 @@ class DiceEngine:
             for cell, said in enumerate(cells):
                 if sampling.temperature == 5:
                     time.sleep(4 / len(cells))
+                if ticket.is_cancelled:
+                    (Path(os.environ["HARMONIXR_STATE_DIR"]) / "cancelled").touch()
+                    return
                 ticket.tell(CellDecided(candidate, cell, said))
             ticket.tell(CandidateFinished(candidate, Generated(tokens, -1.0)))
         ticket.tell(Finished())

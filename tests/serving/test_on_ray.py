@@ -14,7 +14,14 @@ import pytest
 from harmonixr_model import examples
 from harmonixr_platform.client import Client, ServiceError
 from harmonixr_platform.registry import Lineage, open_registry
-from harmonixr_platform.schemas import RegionSpec, SamplingSpec
+from harmonixr_platform.schemas import (
+    CandidateView,
+    InfillAccepted,
+    InfillBar,
+    InfillDone,
+    RegionSpec,
+    SamplingSpec,
+)
 from harmonixr_platform.serving.local import LocalRay, free_port, session_members
 from harmonixr_platform.settings import Settings
 
@@ -63,6 +70,34 @@ def test_a_fill_passes_through_every_stage_and_comes_back_the_same_for_its_seed(
     assert [c.tokens for c in one.candidates] == [c.tokens for c in two.candidates]
     assert client.sound(one.candidates[0].audio_url)[:4] == b"RIFF"
     assert base64.b64decode(one.candidates[0].midi_base64) != MINUET
+
+
+def test_bars_are_streamed_through_every_stage_while_the_rest_is_made(client):
+    started = time.monotonic()
+    heard = [(event, time.monotonic() - started) for event in client.infill_stream(MINUET, GAP, sampling=SLOW)]
+    kinds = [type(event) for event, _ in heard]
+    assert kinds == [InfillAccepted, InfillBar, InfillBar, CandidateView, InfillDone]
+    # The dice take four seconds over a fill of two bars.
+    assert heard[1][1] < heard[4][1] - 1
+    answer = client.infill(MINUET, GAP, sampling=SLOW)
+    assert heard[3][0].tokens == answer.candidates[0].tokens
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_hanging_up_reaches_the_model(cluster, client, is_streamed):
+    mark = Path(cluster.environment["HARMONIXR_STATE_DIR"]) / "cancelled"
+    mark.unlink(missing_ok=True)
+    if is_streamed:
+        stream = client.infill_stream(MINUET, GAP, sampling=SLOW)
+        next(stream)
+        stream.close()
+    else:
+        with Client(cluster.url, timeout_s=1.5, attempts=1) as hasty, pytest.raises(ServiceError, match="too long"):
+            hasty.infill(MINUET, GAP, sampling=SLOW)
+    deadline = time.monotonic() + 20
+    while not mark.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert mark.exists()
 
 
 def test_errors_of_inner_stages_arrive_as_problems_without_traces(client):

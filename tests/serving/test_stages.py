@@ -10,7 +10,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
-from harmonixr_model.errors import CheckpointError, RegionError
+from harmonixr_model.errors import CheckpointError, HarmonixrError, RegionError
 from harmonixr_platform.registry import Lineage, RegistryError, open_registry
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.errors import NoRewardModel, Overloaded, Unavailable
@@ -196,6 +196,10 @@ class Handle:
     def remote(self, *args):
         return Response(self, self.answers.pop(0))
 
+    def options(self, *, stream):
+        assert stream
+        return self
+
 
 class Response:
     def __init__(self, handle, answer):
@@ -210,6 +214,13 @@ class Response:
             raise self.answer
         return self.answer
 
+    async def __aiter__(self):
+        for item in self.answer:
+            await asyncio.sleep(0)
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
 
 def call(*answers):
     handle = Handle(*answers)
@@ -220,6 +231,33 @@ def test_a_stage_whose_replica_died_is_asked_once_more():
     assert call(ActorDiedError(), "answer") == "answer"
     with pytest.raises(Unavailable, match="being restarted"):
         call(ActorDiedError(), ActorDiedError())
+
+
+def test_a_stream_whose_replica_died_is_given_again_from_the_beginning():
+    async def collect(*answers):
+        handle = Handle(*answers)
+        try:
+            return [item async for item in remote_call({"Model": handle}).stream("Model", "stream")], handle.cancelled
+        except HarmonixrError as error:
+            return error, handle.cancelled
+
+    assert asyncio.run(collect("ab")) == (["a", "b"], 0)
+    assert asyncio.run(collect(["a", ActorDiedError()], "ab"))[0] == ["a", "a", "b"]
+    assert isinstance(asyncio.run(collect([ActorDiedError()], [ActorDiedError()]))[0], Unavailable)
+    error = RayTaskError("f", "Traceback: long", RegionError("bars 9 lie outside")).as_instanceof_cause()
+    assert type(asyncio.run(collect(["a", error]))[0]) is RegionError
+
+
+def test_closing_a_stream_cancels_it_where_it_is_made():
+    handle = Handle("abc")
+
+    async def run():
+        stream = remote_call({"Model": handle}).stream("Model", "stream")
+        assert await anext(stream) == "a"
+        await stream.aclose()
+
+    asyncio.run(run())
+    assert handle.cancelled == 1
 
 
 def test_an_error_of_another_stage_arrives_as_itself_without_its_trace():
