@@ -4,8 +4,11 @@ import asyncio
 import base64
 
 import httpx
+import pytest
 
 from harmonixr_model import examples
+from harmonixr_model.errors import DeadlinePassed, EngineBusy, FillCancelled
+from harmonixr_platform.serving.messages import ModelInfo, Route
 
 MINUET = base64.b64encode(examples.load("minuet-in-g")).decode()
 SMALL = {"midi_base64": MINUET, "region": {"bars": "5", "tracks": [1]}, "sampling": {"seed": 1}}
@@ -38,6 +41,35 @@ def test_one_callers_requests_are_bounded_and_others_still_get_in(make_api):
     assert refused.headers["retry-after"] == "3"
     assert "of your requests" in refused.json()["detail"]
     assert other.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retry_after"),
+    [
+        (EngineBusy("requests of 9 tokens wait already"), 429, "3"),
+        (FillCancelled("the engine was closed"), 503, "3"),
+        (DeadlinePassed("the fill was not ready in time"), 504, None),
+    ],
+)
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_what_the_engine_refuses_is_said_with_its_status_and_when_to_come_back(
+    make_api, error, status, retry_after, accept
+):
+    class Busy:
+        async def route(self):
+            return Route(ModelInfo("v", "s", 2048))
+
+        async def generate(self, version, ask):
+            raise error
+
+        async def stream(self, version, ask):
+            raise error
+            yield
+
+    response = make_api({"Model": Busy()})("POST", "/v1/infill", json=SMALL, headers={"Accept": accept})
+    assert response.status_code == status
+    assert response.headers.get("retry-after") == retry_after
+    assert response.json()["detail"] == str(error)
 
 
 def test_a_greedy_request_does_not_hold_up_a_modest_one(make_api, stages):
