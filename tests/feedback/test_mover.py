@@ -16,7 +16,7 @@ import pytest
 from harmonixr_platform.feedback.mover import GROUP, MANIFESTS, SEGMENTS, Mover
 from harmonixr_platform.feedback.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
-from harmonixr_platform.schemas import Flag
+from harmonixr_platform.schemas import Flag, Tombstone
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
 from harmonixr_platform.stores.errors import StoreError, StoreUnavailable
 from harmonixr_platform.stores.files import FileStore
@@ -66,6 +66,15 @@ def test_what_was_taken_back_or_erased_is_not_read_but_counted(lab: Any) -> None
     feedback = read_feedback(lab.store)
     assert [j.judgment.judgment_id for j in feedback.judged] == [kept.judgment_id]
     assert (feedback.counts["retracted"], feedback.counts["erased"], feedback.counts["judgments"]) == (1, 1, 3)
+
+
+def test_a_tombstone_that_holds_the_pseudonym_itself_is_still_obeyed(lab: Any) -> None:
+    lab.fill_pool(1)
+    lab.judge()
+    rater = lab.service._signer.pseudonym(lab.rater)
+    lab.service._log.append(Tombstone(tombstone_id=rater, rater=rater, received=lab.clock()))
+    Mover(lab.stream, lab.store).run_once()
+    assert read_feedback(lab.store).judged == ()
 
 
 def test_flags_are_read_and_what_is_no_record_is_counted_and_stops_nothing(lab: Any) -> None:

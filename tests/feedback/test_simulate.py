@@ -75,11 +75,11 @@ def test_a_pool_that_does_not_exist_ends_it_with_what_the_service_says(lab: Any,
 
 
 def test_raters_of_each_kind_do_what_the_rules_find_and_a_study_ends_when_it_wants_no_more(lab: Any, api: str) -> None:
-    pairs = [lab.service.pairs.put(lab.pair(i)) for i in range(24)]
+    pairs = [lab.service.pairs.put(lab.pair(i)) for i in range(16)]
     values = {
         "name": "mixed",
         "arms": [{"name": "x"}, {"name": "y"}],
-        "quotas": {"per_rater": 22},
+        "quotas": {"per_rater": 14},
         "gold": {"share": 0},
         "repeats": {"share": 0},
     }
@@ -94,7 +94,7 @@ def test_raters_of_each_kind_do_what_the_rules_find_and_a_study_ends_when_it_wan
     )
     mix = read_mix("honest=2,always_a=1,random=1,fast=1")
     answers = list(simulate(api, 500, pool="mixed", mix=mix, seed=5))
-    assert Counter(answer.kind for answer in answers) == {"honest": 44, "always_a": 22, "random": 22, "fast": 22}
+    assert Counter(answer.kind for answer in answers) == {"honest": 28, "always_a": 14, "random": 14, "fast": 14}
     Mover(lab.stream, lab.store).run_once()
     feedback = read_feedback(lab.store)
     kind_of = {lab.service._signer.pseudonym(answer.rater_key): answer.kind for answer in answers}

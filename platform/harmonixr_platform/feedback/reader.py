@@ -78,7 +78,8 @@ def read_feedback(store: ObjectStore) -> Feedback:
             continue
         counts["judgments"] += 1
         comparison = comparisons.get(record.comparison_id)
-        if erased_name(record.rater) in erased:
+        # Tombstones of version 0.1 held the pseudonym itself.
+        if erased & {record.rater, erased_name(record.rater)}:
             counts["erased"] += 1
         elif retracted.get(record.judgment_id) == record.rater:
             counts["retracted"] += 1
