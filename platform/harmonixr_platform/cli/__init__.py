@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "measure a model on held-out music beside baselines",
     "models": "list, register, promote and roll back model versions",
     "feedback": "build pools of pairs, move, export and report judgments",
+    "loop": "close the loop once with a simulated listener, and show what came of it",
     "doctor": "check this machine, its stores and its settings",
 }
 

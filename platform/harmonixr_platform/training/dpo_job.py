@@ -73,14 +73,18 @@ def run(
             "`harmonixr feedback move` those that still wait in the stream"
         )
     say(f"{len(comparisons.pairs)} comparisons of {len(comparisons.fills)} fills; from infill {begun_from.version}")
-    storage = open_storage(job.storage, settings)
-    with ray_session(cpus=job.scaling.workers * job.scaling.cpus_per_worker):
-        result = _trainer(job, values, begun_from, feedback, settings, storage).fit()
-    if result.error is not None:
-        raise result.error
+    if job.scaling.workers:
+        storage = open_storage(job.storage, settings)
+        with ray_session(cpus=job.scaling.workers * job.scaling.cpus_per_worker):
+            result = _trainer(job, values, begun_from, feedback, settings, storage).fit()
+        if result.error is not None:
+            raise result.error
+        with result.checkpoint.as_directory() as where:
+            model, info = load_checkpoint(Path(where) / MODEL)
+    else:
+        model, info = fit(job, registry.fetch(begun_from), feedback, tell=lambda step: _say_step(step, say))
     folder = settings.state_dir / "train" / job.name
-    with result.checkpoint.as_directory() as where:
-        model, info = load_checkpoint(Path(where) / MODEL)
+    info["dpo"]["from"] = {"version": begun_from.version, "sha256": begun_from.sha256}
     save_checkpoint(folder / MODEL, model, info=info)
     say(_sentence(info["dpo"]))
     version = None
@@ -141,7 +145,6 @@ def fit_worker(config: dict[str, Any]) -> None:
             ray.train.report({"epoch": step.epoch, **asdict(step.held_out)})
 
     model, info = fit(job, registry.fetch(begun_from), feedback, rank=rank, world=world, tell=tell)
-    info["dpo"]["from"] = {"version": begun_from.version, "sha256": begun_from.sha256}
     with tempfile.TemporaryDirectory() as folder:
         if rank == 0:
             save_checkpoint(Path(folder) / MODEL, model, info=info)
@@ -225,6 +228,14 @@ def _lineage(learned: dict[str, Any], values: dict[str, Any], begun_from: Versio
         parents=(f"infill/{begun_from.version}",),
         note="DPO on simulated judgments" if not learned["counts"].get("used") else "DPO",
     )
+
+
+def _say_step(step: DpoStep, say: Callable[[str], None]) -> None:
+    if step.held_out is not None:
+        say(
+            f"epoch {step.epoch + 1}: held-out preference loss {step.held_out.preference:.3f}, "
+            f"{step.held_out.accuracy:.3f} of pairs right{', the best so far' if step.best else ''}"
+        )
 
 
 def _sentence(learned: dict[str, Any]) -> str:

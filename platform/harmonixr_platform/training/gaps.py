@@ -1,4 +1,4 @@
-"""Short pieces of our own composer and of the examples, each with a gap and within few tokens. Knows no store."""
+"""Short pieces of our own composer and of the examples, each with a gap in a short context. Knows no store."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from harmonixr_model.session import FillSession
 
 BARS = 8
 GAP_BARS = 2
-# What the context takes; the rest of `max_tokens` is the fill's.
-_CONTEXT_SHARE = 0.8
 # Tracks of the composer's band to keep, most first: fewer where they would take too many tokens.
 _BANDS = ((0, 1, 2), (0, 2), (1, 2), (0, 1))
 
@@ -45,8 +43,10 @@ class Gap:
         return Region.bars(self.song.score, first, last, tracks=[self.track - 1])
 
 
-def gaps(pieces: int, *, seed: int, max_tokens: int, with_examples: bool = False) -> Iterator[Gap]:
-    """Yield one gap in each of `pieces` different pieces whose context and fill take at most `max_tokens`.
+def gaps(pieces: int, *, seed: int, max_context: int, max_length: int, with_examples: bool = False) -> Iterator[Gap]:
+    """Yield one gap in each of `pieces` different pieces, in a context of at most `max_context` tokens.
+
+    `max_length` is that of the model that reads them.
 
     Pieces are those that the composer writes from `seed` on, so seeds far apart share none.
     """
@@ -55,7 +55,9 @@ def gaps(pieces: int, *, seed: int, max_tokens: int, with_examples: bool = False
         rng = Random(f"{seed} {piece_id}")
         if made == pieces:
             return
-        gap = next((gap for score in scores if (gap := _gap(piece_id, score, rng, max_tokens)) is not None), None)
+        gap = next(
+            (gap for score in scores if (gap := _gap(piece_id, score, rng, max_context, max_length)) is not None), None
+        )
         if gap is not None:
             yield gap
             made += 1
@@ -72,7 +74,7 @@ def _pieces(seed: int, *, with_examples: bool) -> Iterator[tuple[str, list[Score
         number += 1
 
 
-def _gap(piece_id: str, score: Score, rng: Random, max_tokens: int) -> Gap | None:
+def _gap(piece_id: str, score: Score, rng: Random, max_context: int, max_length: int) -> Gap | None:
     """Return a gap of a pitched track somewhere within, or None where no gap fits."""
     bars = score.bars
     if len(bars) <= GAP_BARS + 2:
@@ -81,10 +83,10 @@ def _gap(piece_id: str, score: Score, rng: Random, max_tokens: int) -> Gap | Non
     first = rng.randrange(2, len(bars) - GAP_BARS)
     gap = Gap(piece_id, write_midi(score), f"{first + 1}-{first + GAP_BARS}", track)
     try:
-        session = FillSession(gap.song, gap.region, max_length=max_tokens)
+        session = FillSession(gap.song, gap.region, max_length=max_length)
         prompt = session.next_prompt()
     except HarmonixrError:
         return None
-    if prompt is None or len(session.windows) > 1 or len(prompt.prefix) > _CONTEXT_SHARE * max_tokens:
+    if prompt is None or len(session.windows) > 1 or len(prompt.prefix) > max_context:
         return None
     return gap

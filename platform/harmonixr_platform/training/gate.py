@@ -48,7 +48,7 @@ class Gate(Job):
     min_diversity_ratio: float = Field(0.7, ge=0)
     gaps: int = Field(24, ge=4, description="gaps both are measured on, in pieces of our own composer")
     fills: int = Field(4, ge=2, description="fills a gap")
-    max_tokens: int = Field(512, ge=128)
+    max_context: int = Field(512, ge=128, description="tokens of a gap's context")
     seed: int = 2_000_000
 
 
@@ -207,8 +207,8 @@ def _asked(gate: Gate, feedback: Feedback) -> list[Judged]:
 
 def _measured(registry: Registry, version: Version, gate: Gate) -> Measured:
     model, _ = load_checkpoint(registry.fetch(version))
-    asked = list(gaps(gate.gaps, seed=gate.seed, max_tokens=gate.max_tokens))
-    return measure_model(model, asked, fills=gate.fills, seed=gate.seed, max_tokens=gate.max_tokens)
+    asked = gaps(gate.gaps, seed=gate.seed, max_context=gate.max_context, max_length=model.config.max_length)
+    return measure_model(model, list(asked), fills=gate.fills, seed=gate.seed)
 
 
 def _at_most(name: str, measured: float, wanted: float, what: str) -> Check:

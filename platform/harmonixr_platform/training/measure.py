@@ -54,26 +54,25 @@ def measure_model(
     *,
     fills: int,
     seed: int,
-    max_tokens: int,
     sampling: Sampling | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Measured:
     """Return what `model` does on `gaps`, with `fills` fills each; candidates are drawn with seeds from `seed` on."""
-    engine = Decoder(model)
+    engine, max_length = Decoder(model), model.config.max_length
     nats: list[float] = []
     valid: list[bool] = []
     seconds: list[float] = []
     distances: list[float] = []
     repeated: list[bool] = []
     for number, gap in enumerate(gaps):
-        prompt = prompt_of(gap, max_tokens=max_tokens)
+        prompt = prompt_of(gap, max_length=max_length)
         nats.append(_nats(model, gap, prompt))
         started = time.perf_counter()
         made = engine.generate(
             prompt, seeds=[seed + number * fills + i for i in range(fills)], sampling=sampling or Sampling()
         )
         seconds.append((time.perf_counter() - started) / fills)
-        valid += [_is_valid(gap, fill, max_tokens=max_tokens) for fill in made]
+        valid += [_is_valid(gap, fill, max_length=max_length) for fill in made]
         notes = [frozenset((n.onset, n.pitch) for cell in decode_fill(prompt, f.tokens) for n in cell) for f in made]
         distances += [_distance(a, b) for a, b in combinations(notes, 2)]
         repeated += [fill.tokens in {other.tokens for other in made[:i]} for i, fill in enumerate(made)]
@@ -97,9 +96,9 @@ def drift(
         return float((log_probabilities(policy, packed) - log_probabilities(reference, packed)).mean())
 
 
-def prompt_of(gap: Gap, *, max_tokens: int) -> InfillPrompt:
+def prompt_of(gap: Gap, *, max_length: int) -> InfillPrompt:
     """Return the only prompt of a gap; gaps are chosen so that there is one."""
-    prompt = FillSession(gap.song, gap.region, max_length=max_tokens).next_prompt()
+    prompt = FillSession(gap.song, gap.region, max_length=max_length).next_prompt()
     assert prompt is not None
     return prompt
 
@@ -112,8 +111,8 @@ def _nats(model: InfillTransformer, gap: Gap, prompt: InfillPrompt) -> float:
         return -float(log_probabilities(model, packed)[0] / packed.drawn_S[0])
 
 
-def _is_valid(gap: Gap, fill: Generated, *, max_tokens: int) -> bool:
-    session = FillSession(gap.song, gap.region, max_length=max_tokens)
+def _is_valid(gap: Gap, fill: Generated, *, max_length: int) -> bool:
+    session = FillSession(gap.song, gap.region, max_length=max_length)
     session.accept(fill.tokens)
     result = session.result()
     return result.dropped == 0 and any(result.notes.values())

@@ -49,9 +49,9 @@ class FitSpec(Job):
 
 
 class RewardScaling(Job):
-    """Data-parallel workers on CPUs: the trunk is read once a fill, the heads are small."""
+    """Data-parallel workers on CPUs; none: in this process, without Ray."""
 
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=0)
     cpus_per_worker: int = Field(1, ge=1)
 
 

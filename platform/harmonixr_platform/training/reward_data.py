@@ -84,7 +84,8 @@ def windows_of(fill: Fill, *, max_length: int) -> list[FilledWindow]:
     """Return the prompts that a fill answered, with its answers; raises HarmonixrError when they do not fit."""
     if len(fill.candidate.tokens) == 1:
         (tokens,) = fill.candidate.tokens
-        prompt = _only_prompt(fill.pair.context_base64, fill.pair.region, fill.pair.controls, max_length)
+        region, controls = fill.pair.region.model_dump_json(), fill.pair.controls.model_dump_json()
+        prompt = _only_prompt(fill.pair.context_base64, region, controls, max_length)
         check_fill(prompt, tokens)
         return [FilledWindow(prompt, tokens)]
     session = _session(fill.pair.context_base64, fill.pair.region, fill.pair.controls, max_length)
@@ -100,7 +101,8 @@ def windows_of(fill: Fill, *, max_length: int) -> list[FilledWindow]:
 
 # The fills of one gap come one after the other, and share its prompt.
 @lru_cache(maxsize=4)
-def _only_prompt(context_base64: str, region: RegionSpec, controls: ControlSpec, max_length: int) -> InfillPrompt:
+def _only_prompt(context_base64: str, region_json: str, controls_json: str, max_length: int) -> InfillPrompt:
+    region, controls = RegionSpec.model_validate_json(region_json), ControlSpec.model_validate_json(controls_json)
     session = _session(context_base64, region, controls, max_length)
     prompt = session.next_prompt()
     if prompt is None or len(session.windows) > 1:

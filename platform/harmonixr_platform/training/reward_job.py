@@ -82,12 +82,18 @@ def run(
         f"left out: {_counted(comparisons)}; trunk: infill {trunk.version}"
     )
     folder = settings.state_dir / "train" / job.name
-    storage = open_storage(job.storage, settings)
-    with ray_session(cpus=job.scaling.workers * job.scaling.cpus_per_worker):
-        result = _trainer(job, values, trunk, feedback, settings, storage).fit()
-    if result.error is not None:
-        raise result.error
-    model, info, held_out = _collect(result.checkpoint, folder)
+    if job.scaling.workers:
+        storage = open_storage(job.storage, settings)
+        with ray_session(cpus=job.scaling.workers * job.scaling.cpus_per_worker):
+            result = _trainer(job, values, trunk, feedback, settings, storage).fit()
+        if result.error is not None:
+            raise result.error
+        with result.checkpoint.as_directory() as where:
+            ranker = Ranker.load(Path(where) / MODEL)
+    else:
+        ranker = fit(job, trunk, registry.fetch(trunk), feedback)
+    ranker.save(folder / MODEL)
+    model, info, held_out = folder / MODEL, ranker.info, _metrics(ranker.info)
     say(_sentence(held_out, info))
     version = _register(job, registry, model, info, values, trunk) if job.register_version else None
     is_in_service = version is not None and _promote(job, registry, version, held_out, say)
@@ -147,22 +153,65 @@ def fit_worker(config: dict[str, Any]) -> None:
     settings = Settings(state_dir=config["state"])
     registry = open_registry(settings)
     trunk_version = registry.resolve("infill", config["trunk"])
-    trunk, _ = load_checkpoint(registry.fetch(trunk_version))
     feedback = read_feedback(open_object_store(settings))
     if feedback.data_hash != config["data"]:
         raise JobError("judgments were moved while the job was starting; run it again")
+
+    def gather(mine: dict[int, Tensor | None]) -> list[dict[int, Tensor | None]]:
+        shares: list[Any] = [None] * world
+        dist.all_gather_object(shares, mine)
+        return shares
+
+    ranker = fit(
+        job,
+        trunk_version,
+        registry.fetch(trunk_version),
+        feedback,
+        rank=rank,
+        world=world,
+        gather=gather if world > 1 else None,
+        wrap=DistributedDataParallel if world > 1 else _unwrapped,
+        tell=lambda epoch: ray.train.report({"epoch": epoch.epoch, "loss": epoch.loss, **asdict(epoch.held_out)}),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        if rank == 0:
+            ranker.save(Path(folder) / MODEL)
+        checkpoint = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
+        ray.train.report({"epoch": ranker.info["epochs"], **ranker.info["held_out"]}, checkpoint=checkpoint)
+
+
+def fit(
+    job: RewardJob,
+    trunk_version: Version,
+    checkpoint: Path,
+    feedback: Feedback,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    gather: Callable[[dict[int, Tensor | None]], list[dict[int, Tensor | None]]] | None = None,
+    wrap: Callable[[torch.nn.Module], torch.nn.Module] = lambda module: module,
+    tell: Callable[[RewardEpoch], None] = lambda epoch: None,
+) -> Ranker:
+    """Fit a reward model on a trunk's checkpoint to what was judged. One rank of several, or all; no Ray is needed.
+
+    Args:
+        job: what to fit, and how.
+        trunk_version: what the trunk is called.
+        checkpoint: where it is.
+        feedback: the judgments.
+        rank: this worker's place among `world`.
+        gather: gives every rank the features that all ranks made.
+        wrap: makes the heads data-parallel.
+        tell: called after each epoch.
+
+    """
+    trunk, _ = load_checkpoint(checkpoint)
     comparisons = comparisons_of(feedback.judged, use_simulated=job.use_simulated)
     torch.manual_seed(job.seed)
     heads = RewardHeads(job.heads.build(trunk.config.width))
-    mine = {
-        i: features_or_none(trunk, comparisons, i, heads.config) for i in range(rank, len(comparisons.fills), world)
-    }
-    shares: list[Any] = [None] * world
-    if world > 1:
-        dist.all_gather_object(shares, mine)
-    else:
-        shares = [mine]
-    table = {row: features for share in shares for row, features in share.items()}
+    rows = range(rank, len(comparisons.fills), world)
+    mine = {row: features_or_none(trunk, comparisons, row, heads.config) for row in rows}
+    table = {row: features for share in (gather(mine) if gather else [mine]) for row, features in share.items()}
     pairs, features_SF = _usable(comparisons, table)
     split = split_comparisons(
         pairs,
@@ -171,7 +220,6 @@ def fit_worker(config: dict[str, Any]) -> None:
         held_out_raters=job.held_out_raters,
         held_out_version=job.held_out_version,
     )
-    wrap = DistributedDataParallel if world > 1 else _unwrapped
     schedule = RewardTraining(seed=job.seed, **job.fit.model_dump())
     epochs: list[RewardEpoch] = []
     for epoch in fit_rewards(
@@ -186,15 +234,10 @@ def fit_worker(config: dict[str, Any]) -> None:
         wrap=wrap,
     ):
         epochs.append(epoch)
-        ray.train.report({"epoch": epoch.epoch, "loss": epoch.loss, **asdict(epoch.held_out)})
+        tell(epoch)
     held_out = score_pairs(heads, features_SF, pairs=[pairs[i] for i in split.test])
     info = _info(job, trunk_version, feedback, comparisons, epochs, held_out, split)
-    info |= measure(heads, features_SF, pairs=pairs, split=split)
-    with tempfile.TemporaryDirectory() as folder:
-        if rank == 0:
-            Ranker(trunk, heads, info).save(Path(folder) / MODEL)
-        checkpoint = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
-        ray.train.report({"epoch": len(epochs), "loss": epochs[-1].loss, **asdict(held_out)}, checkpoint=checkpoint)
+    return Ranker(trunk, heads, {**info, **measure(heads, features_SF, pairs=pairs, split=split)})
 
 
 @torch.no_grad()
@@ -272,14 +315,10 @@ def _info(
     }
 
 
-def _collect(checkpoint: Any, folder: Path) -> tuple[Path, dict[str, Any], RewardMetrics]:
-    """Bring the finished model to this machine and see that it loads."""
-    with checkpoint.as_directory() as where:
-        ranker = Ranker.load(Path(where) / MODEL)
-    ranker.save(folder / MODEL)
-    numbers = dict(ranker.info["held_out"])
+def _metrics(info: dict[str, Any]) -> RewardMetrics:
+    numbers = dict(info["held_out"])
     numbers["interval"] = tuple(numbers["interval"])
-    return folder / MODEL, ranker.info, RewardMetrics(**numbers)
+    return RewardMetrics(**numbers)
 
 
 def _register(
