@@ -84,6 +84,30 @@ def test_a_key_whose_making_was_given_up_begins_anew():
     asyncio.run(run())
 
 
+def test_only_so_much_is_remembered():
+    async def run():
+        memory = AnswerMemory(3, max_weight=10, weigh=len)
+        made = {}
+        for key in ("four", "fours", "a", "b"):
+
+            async def make(tell, key=key):
+                return key
+
+            made[key] = memory.get_or_begin(key, "d", lambda make=make: Making(make))
+            await made[key].answer()
+            await asyncio.sleep(0.01)
+        assert list(memory._held) == ["fours", "a", "b"]
+
+        async def make(tell):
+            return "much too heavy"
+
+        await memory.get_or_begin("heavy", "d", lambda: Making(make)).answer()
+        await asyncio.sleep(0.01)
+        assert not memory._held
+
+    asyncio.run(run())
+
+
 def test_failures_are_told_to_all_and_not_remembered():
     async def fail(tell):
         raise OutOfTune

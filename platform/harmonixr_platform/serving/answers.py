@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from harmonixr_platform.serving.errors import KeyReused
 from harmonixr_platform.serving.making import Making
@@ -16,6 +17,7 @@ from harmonixr_platform.serving.making import Making
 Value = TypeVar("Value")
 Event = TypeVar("Event")
 Answer = TypeVar("Answer")
+Weigh: TypeAlias = Callable[[Answer], int]
 _SEED_BYTES = 4
 
 
@@ -28,8 +30,12 @@ class _Remembered(Generic[Event, Answer]):
 class AnswerMemory(Generic[Event, Answer]):
     """The same key and request give the same answer, even while the first is still being made."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, *, max_weight: float = float("inf"), weigh: Weigh[Answer] | None = None) -> None:
+        """Keep the latest `capacity` answers, and of these only so many that `weigh` adds up to `max_weight`."""
         self._capacity = capacity
+        self._max_weight = max_weight
+        self._weigh = weigh or (lambda answer: 0)
+        self._weights: dict[str, int] = {}
         self._held: OrderedDict[str, _Remembered[Event, Answer]] = OrderedDict()
 
     def get_or_begin(
@@ -47,11 +53,16 @@ class AnswerMemory(Generic[Event, Answer]):
         self._held.move_to_end(key)
         return held.making
 
-    def _settle(self, key: str, held: _Remembered[Event, Answer], ended: Any) -> None:
-        if (ended.cancelled() or ended.exception() is not None) and self._held.get(key) is held:
+    def _settle(self, key: str, held: _Remembered[Event, Answer], ended: asyncio.Task[Answer]) -> None:
+        if self._held.get(key) is not held:
+            return
+        if ended.cancelled() or ended.exception() is not None:
             del self._held[key]
-        while len(self._held) > self._capacity:
-            self._held.popitem(last=False)
+            return
+        self._weights[key] = self._weigh(ended.result())
+        while len(self._held) > self._capacity or sum(self._weights.values()) > self._max_weight:
+            oldest, _ = self._held.popitem(last=False)
+            self._weights.pop(oldest, None)
 
 
 class SoundMemory(Generic[Value]):

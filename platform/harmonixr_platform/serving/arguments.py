@@ -29,6 +29,7 @@ class ServingArgs(BaseModel):
         compiled: whether the model runs by the compiled step.
         alias_refresh_s: how soon a promotion is noticed.
         remembered_answers: answers that an ingress keeps by their Idempotency-Key.
+        remembered_bytes: the most that these may hold together.
         recalled_answers: answers that Redis keeps by their Idempotency-Key.
         recalled_s: how long it keeps them.
         remembered_sounds: fills of which an ingress can give the sound.
@@ -53,6 +54,7 @@ class ServingArgs(BaseModel):
     compiled: bool = True
     alias_refresh_s: Annotated[float, Field(ge=0)] = 5.0
     remembered_answers: Annotated[int, Field(ge=0)] = 64
+    remembered_bytes: Annotated[int, Field(ge=0)] = 64 * 1024 * 1024
     recalled_answers: Annotated[int, Field(ge=0)] = 4096
     recalled_s: Annotated[int, Field(ge=1, le=86_400)] = 3600
     remembered_sounds: Annotated[int, Field(ge=1)] = 64

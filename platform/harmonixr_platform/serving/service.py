@@ -92,7 +92,9 @@ class Service:
         self._args = args
         self._recall = recall
         self._routing = Routing(stages, args)
-        self._answers: AnswerMemory[Told, InfillResponse] = AnswerMemory(args.remembered_answers)
+        self._answers: AnswerMemory[Told, InfillResponse] = AnswerMemory(
+            args.remembered_answers, max_weight=args.remembered_bytes, weigh=_weigh
+        )
         self._sounds: SoundMemory[Excerpt] = SoundMemory(args.remembered_sounds)
         self._filler = Filler(stages, args, self._sounds)
         self._waiting: Counter[str] = Counter()
@@ -329,6 +331,10 @@ def _candidate(draft: Draft, filled: Filled, info: ModelInfo, sampling: Sampling
 
 def _without_midi(request: InfillRequest) -> dict[str, Any]:
     return {name: getattr(request, name) for name in InfillOptions.model_fields}
+
+
+def _weigh(answer: InfillResponse) -> int:
+    return sum(len(candidate.midi_base64) for candidate in answer.candidates)
 
 
 def _accepted(answer: InfillResponse) -> InfillAccepted:
