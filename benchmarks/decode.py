@@ -35,6 +35,7 @@ from harmonixr_model.session import FillSession
 from harmonixr_model.tokens.infill import InfillPrompt
 
 SAMPLING = Sampling(top_p=0.98)
+PARTS = ["decode", "prefill", "share", "saturation"]
 BARS = {1: 6.0, 8: 3.0, 32: 2.5}
 
 
@@ -76,18 +77,27 @@ def main() -> None:
         print("transformers is not installed (pip install transformers): our own numbers only")
     parameters = sum(weight.numel() for weight in model.parameters())
     print(f"{args.size}, {parameters / 1e6:.1f} M parameters, one thread; tokens/s, medians of {args.rounds} rounds")
+    if "decode" in args.parts:
+        print_decoding(model, peers, args)
+    if "prefill" in args.parts:
+        contest = prefill_contest(model, peers, example_prompt(512, 256), rounds=args.rounds * 3)
+        print(f"prefill of 512: {contest.line('ours')}")
+    if "share" in args.parts:
+        for rows in args.batches:
+            share, step_s = chooser_share(model, example_prompt(128, 128), rows=rows)
+            print(f"batch {rows:2}: grammar and draw {share:.1%} of a step of {1e3 * step_s:.2f} ms  (bar 15%)")
+    if "saturation" in args.parts:
+        print_saturation(model, requests=args.requests)
+
+
+def print_decoding(model: InfillTransformer, peers: list[HuggingFace], args: argparse.Namespace) -> None:
+    """Print a line for each length and batch size."""
     for prefix, fill in ((128, 128), (512, 256)):
         prompt = example_prompt(prefix, fill)
         for rows in args.batches:
             contest = decode_contest(model, peers, prompt, rows=rows, fill=fill, rounds=args.rounds, eager=args.eager)
             bar = f"  (bar {BARS[rows]:g})" if rows in BARS and peers else ""
             print(f"{prefix}+{fill}, batch {rows:2}: {contest.line('ours')}{bar}", flush=True)
-    contest = prefill_contest(model, peers, example_prompt(512, 256), rounds=args.rounds * 3)
-    print(f"prefill of 512: {contest.line('ours')}")
-    for rows in args.batches:
-        share, step_s = chooser_share(model, example_prompt(128, 128), rows=rows)
-        print(f"batch {rows:2}: grammar and draw {share:.1%} of a step of {1e3 * step_s:.2f} ms  (bar 15%)")
-    print_saturation(model, requests=args.requests)
 
 
 def read_arguments() -> argparse.Namespace:
@@ -97,6 +107,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turns")
     parser.add_argument("--requests", type=int, default=60, help="requests of the saturation test")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--eager", action="store_true", help="measure our eager path too")
     return parser.parse_args()
 
@@ -208,10 +219,10 @@ def chooser_share(model: InfillTransformer, prompt: InfillPrompt, *, rows: int) 
 
 
 def print_saturation(model: InfillTransformer, *, requests: int) -> None:
-    """Serve one stream of requests one at a time and continuously, at 2.5 times what one at a time can do."""
+    """Serve one stream of requests one at a time and continuously, at 4 times what one at a time can do."""
     prompts = [example_prompt(128 + 16 * i, 128) for i in range(4)]
     alone = serve(model, prompts, [0.0] * 8, rows=1)
-    times = arrivals(requests, per_s=2.5 * alone.per_minute / 60)
+    times = arrivals(requests, per_s=4 * alone.per_minute / 60)
     one, many = serve(model, prompts, times, rows=1), serve(model, prompts, times, rows=32)
     for name, served in (("one at a time", one), ("continuous", many)):
         print(f"{name}: {served.per_minute:,.0f} requests/min, p50 {served.p50_s:.2f} s, p95 {served.p95_s:.2f} s")
