@@ -59,9 +59,8 @@ class Check:
 class Ranking:
     """Models, strongest first, on equal sides; `at_equal_notes` is the same fit with the note count held equal too.
 
-    The effects: of lying on side a; of twice the notes. `ties` is Davidson's ν: between equals, ties for each win of one
-    side.
-    `unbounded` names models that never lost to the rest: only the pull keeps them finite.
+    The effects: of lying on side a; of twice the notes. `ties` is Davidson's ν: between equals, ties for each
+    win of one side. `unbounded` names models that never lost to the rest: only the pull keeps them finite.
     """
 
     standings: tuple[Standing, ...]
