@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # Ray starts many Python processes: without bytecode each of them compiles its imports anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all lint format bench lock clean
+.PHONY: help demo test test-all lint format loop bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ lint: $(VENV)/.ready ## style, types and the arrows between packages
 format: $(VENV)/.ready ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+loop: $(VENV)/.ready ## judgments of a simulated listener, reward model, best of n, DPO, gate: the whole circle once
+	@$(BIN)/harmonixr loop
 
 bench: $(VENV)/.ready ## print the benchmark tables
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
