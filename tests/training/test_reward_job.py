@@ -190,3 +190,35 @@ def test_the_job_fits_registers_and_explains_itself(settings, workers):
     assert fitted.is_in_service == (fitted.held_out.interval[0] > 0.5)
     assert fitted.version.lineage.parents == (f"infill/{open_registry(settings).resolve('infill').version}",)
     assert any("held out" in line for line in lines)
+
+
+def test_the_job_runs_in_this_process_when_it_is_given_no_workers(settings):
+    from harmonixr_platform.training import reward_job
+
+    overrides = ["scaling.workers=0", "register=true", "name=here", "held_out_raters=0.34"]
+    fitted = reward_job.run(CONFIGS / "train_reward_debug.yaml", overrides, settings=settings, say=lambda line: None)
+    assert fitted.version is not None
+    ranker = Ranker.load(open_registry(settings).fetch(fitted.version))
+    assert ranker.info["quality"]["human_ceiling"]["pairs"] > 0
+    assert ranker.info["held_out_others"]["raters"]["comparisons"] > 0
+    assert 0 <= ranker.info["quality"]["nuisances"]["r_squared"] <= 1
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.ray), pytest.param(2, marks=pytest.mark.ray)])
+def test_dpo_registers_a_model_that_can_fill_and_leaves_the_champion_alone(settings, workers):
+    from harmonixr_platform.training import dpo_job
+
+    registry = open_registry(settings)
+    champion = registry.resolve("infill").version
+    overrides = [f"scaling.workers={workers}", "register=true", f"name=dpo-{workers}", "register_as=challenger"]
+    preferred = dpo_job.run(CONFIGS / "train_dpo_debug.yaml", overrides, settings=settings, say=lambda line: None)
+    learned = preferred.info["dpo"]
+    assert preferred.version is not None
+    assert preferred.version.version != champion
+    assert registry.resolve("infill").version == champion
+    assert registry.resolve("infill", "challenger").version == preferred.version.version
+    assert learned["gaps"] > 0
+    assert learned["counts"]["both_bad"] == 3
+    assert learned["from"]["version"] == champion
+    assert learned["kl_nats_a_fill"] is None or math.isfinite(learned["kl_nats_a_fill"])
+    Infiller.load(registry.fetch(preferred.version))

@@ -92,7 +92,7 @@ class Loop:
         contestant, store = self._contestant(results["base"]), open_object_store(self.settings)
         utilities: dict[str, float] = {}
         pairs = 0
-        for number, gap in enumerate(self._gaps(self.plan.pieces, JUDGED_SEED, with_examples=True)):
+        for number, gap in enumerate(self._gaps(self.plan.pieces, JUDGED_SEED)):
 
             def fill(gap: Gap = gap, number: int = number) -> dict[str, Any]:
                 fills = contestant.fill(gap, self.plan.fills, seed=self.plan.seed + 1000 * number)
@@ -285,15 +285,9 @@ class Loop:
         registry = open_registry(self.settings)
         return Ranker.load(registry.fetch(registry.resolve("reward", results["reward"]["version"])))
 
-    def _gaps(self, count: int, seed: int, *, with_examples: bool = False) -> Iterator[Gap]:
+    def _gaps(self, count: int, seed: int) -> Iterator[Gap]:
         config, _ = read_info(SHIPPED)
-        return gaps(
-            count,
-            seed=seed,
-            max_context=self.plan.max_context,
-            max_length=config.max_length,
-            with_examples=with_examples,
-        )
+        return gaps(count, seed=seed, max_context=self.plan.max_context, max_length=config.max_length)
 
 
 def close_loop(

@@ -1,4 +1,4 @@
-"""Short pieces of our own composer and of the examples, each with a gap in a short context. Knows no store."""
+"""Short pieces of our own composer, each with a gap in a short context. Knows no store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from random import Random
 
-from harmonixr_model import examples
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.region import Region
@@ -51,7 +50,7 @@ def gaps(pieces: int, *, seed: int, max_context: int, max_length: int, with_exam
     Pieces are those that the composer writes from `seed` on, so seeds far apart share none.
     """
     made = 0
-    for piece_id, scores in _pieces(seed, with_examples=with_examples):
+    for piece_id, scores in _pieces(seed):
         rng = Random(f"{seed} {piece_id}")
         if made == pieces:
             return
@@ -63,10 +62,8 @@ def gaps(pieces: int, *, seed: int, max_context: int, max_length: int, with_exam
             made += 1
 
 
-def _pieces(seed: int, *, with_examples: bool) -> Iterator[tuple[str, list[Score]]]:
+def _pieces(seed: int) -> Iterator[tuple[str, list[Score]]]:
     """Yield pieces without end, each in versions from full to sparse."""
-    for name in examples.names() if with_examples else ():
-        yield f"example-{name}", [Song.parse(examples.load(name)).score]
     number = seed
     while True:
         band = compose(number, bars=BARS)

@@ -1,0 +1,171 @@
+"""The parts of the loop: the hidden taste, judging over real HTTP, ranks, resuming, the time left, the report."""
+
+import json
+import math
+from random import Random
+
+import pytest
+
+from harmonixr_model.music.region import Region
+from harmonixr_model.music.score import Note, Score, Track
+from harmonixr_platform.loop.folder import LoopError, LoopFolder
+from harmonixr_platform.loop.listener import Taste, groove_similarity, scale_consistency
+from harmonixr_platform.loop.plan import FULL, QUICK
+from harmonixr_platform.loop.plot import Bar, draw
+from harmonixr_platform.loop.progress import STAGES, LoopProgress
+from harmonixr_platform.loop.ranking import spearman
+from harmonixr_platform.training.gaps import gaps
+
+
+def in_c_major(bars: int = 6) -> Score:
+    """Quarters up and down the scale of C, a bar of four at 480 ticks."""
+    pitches = (60, 62, 64, 65, 67, 69, 71, 72)
+    notes = tuple(Note(480 * i, 480, pitches[i % 8], 80) for i in range(4 * bars))
+    return Score(480, (Track(notes),))
+
+
+def quarters(*pitches: int) -> dict[int, list[Note]]:
+    """A fill of bar 3 in quarters."""
+    return {0: [Note(2 * 1920 + 480 * i, 480, pitch, 80) for i, pitch in enumerate(pitches)]}
+
+
+def test_the_listener_likes_notes_of_the_scale_and_rhythms_of_the_bars_around():
+    score = in_c_major()
+    region = Region.bars(score, 2, 2)
+    context = region.without(score)
+    assert scale_consistency(context, quarters(60, 62, 64, 65)) == 1
+    assert scale_consistency(context, quarters(60, 61, 64, 66)) == 0.5
+    assert groove_similarity(context, region, quarters(60, 62, 64, 65)) == 1
+    # Sixteen positions, two of them in one bar alone.
+    assert groove_similarity(context, region, quarters(60, 62)) == pytest.approx(14 / 16)
+    taste = Taste()
+    good, worse = (taste.utility(score, region, quarters(*p)) for p in ((60, 62, 64, 65), (60, 61)))
+    assert good > worse > taste.utility(score, region, {})
+
+
+def test_what_the_fill_replaces_is_not_listened_to():
+    score = in_c_major()
+    region = Region.bars(score, 2, 2)
+    emptied = region.without(score)
+    fill = quarters(60, 61, 64, 65)
+    assert Taste().utility(score, region, fill) == Taste().utility(emptied, region, fill)
+
+
+def test_answers_follow_the_chance_that_the_noise_gives_them():
+    taste, rng = Taste(noise=0.1, tie_within=0.03), Random(0)
+    answers = [taste.choose(0.1, 0.0, rng) for _ in range(4000)]
+    decided = [answer for answer in answers if answer != "tie"]
+    share = decided.count("first") / len(decided)
+    assert share == pytest.approx(taste.chance_first_is_chosen(0.1, 0.0), abs=0.03)
+    assert taste.chance_first_is_chosen(0.0, 0.0) == pytest.approx(0.5)
+
+
+def test_gaps_are_in_different_pieces_and_short_contexts_and_the_same_when_asked_again():
+    found = list(gaps(6, seed=5, max_context=512, max_length=1024))
+    assert len({gap.piece_id for gap in found}) == 6
+    assert found == list(gaps(6, seed=5, max_context=512, max_length=1024))
+    others = list(gaps(3, seed=1_000_000, max_context=512, max_length=1024))
+    assert not {gap.piece_id for gap in found} & {gap.piece_id for gap in others}
+
+
+def test_spearman_is_of_ranks_and_shares_them_among_equals():
+    assert spearman([1, 2, 3, 4], [10, 100, 1000, 10000]) == pytest.approx(1)
+    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    # 1 - 6 Σd² / n(n² - 1) does not hold with ties; this is the correlation of (1, 2.5, 2.5, 4) with (1, 2, 3, 4).
+    assert spearman([1, 5, 5, 9], [1, 2, 3, 4]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
+    assert spearman([1, 1, 1], [1, 2, 3]) == 0
+
+
+def test_a_stage_is_done_once_and_a_folder_keeps_to_its_plan(tmp_path):
+    folder = LoopFolder(tmp_path, QUICK)
+    made = []
+    for _ in range(2):
+        assert folder.once("fills", lambda: made.append(1) or {"pairs": 3}) == {"pairs": 3}
+    assert made == [1]
+    with pytest.raises(ZeroDivisionError):
+        folder.once("broken", lambda: {"x": 1 / 0})
+    assert folder.once("broken", lambda: {"x": 1}) == {"x": 1}
+    assert LoopFolder(tmp_path, QUICK).once("fills", dict) == {"pairs": 3}
+    with pytest.raises(LoopError, match="another size"):
+        LoopFolder(tmp_path, FULL)
+
+
+def test_the_time_left_falls_with_the_work_and_grows_on_a_slow_machine():
+    def left(slowness: float) -> list[float]:
+        now = 0.0
+        progress = LoopProgress(lambda line: None, clock=lambda: now)
+        said = []
+        for stage, cost in STAGES.items():
+            progress.begin(stage)
+            now += cost * slowness
+            progress.at(1, 1, "done")
+            said.append(progress.seconds_left())
+        return said
+
+    usual, slow = left(1), left(3)
+    assert usual == sorted(usual, reverse=True)
+    assert usual[0] == pytest.approx(sum(STAGES.values()) - STAGES["fills"])
+    assert slow[1] > 2 * usual[1]
+    assert usual[-1] == 0
+
+
+def test_the_plot_says_that_it_is_simulated_and_is_well_formed():
+    from xml.etree import ElementTree
+
+    text = draw(
+        title="SIMULATED <listener>",
+        scatter=[(0.1, 0.5), (-0.2, -0.4)],
+        rho=0.95,
+        bars=[Bar("base\nn = 1", 2.4, 2.3, 2.5), Bar("DPO\nn = 1", 2.6, 2.5, 2.7)],
+        reliability=[(0.6, 0.55, 10), (0.9, 0.95, 40)],
+    )
+    assert "SIMULATED" in "".join(ElementTree.fromstring(text).itertext())
+
+
+def test_simulated_answers_go_over_http_and_are_labelled(tmp_path):
+    import base64
+    import hashlib
+
+    from harmonixr_platform.feedback.mover import Mover
+    from harmonixr_platform.feedback.reader import read_feedback
+    from harmonixr_platform.loop.fills import put_all_pairs
+    from harmonixr_platform.loop.judging import judge_pool
+    from harmonixr_platform.loop.service import one_process_service
+    from harmonixr_platform.schemas import Candidate, SamplingSpec
+    from harmonixr_platform.settings import Settings
+    from harmonixr_platform.stores.objects import open_object_store
+
+    settings = Settings(state_dir=tmp_path)
+    (gap,) = gaps(1, seed=7, max_context=512, max_length=1024)
+    store = open_object_store(settings)
+
+    def side(velocity: int) -> Candidate:
+        """The piece itself, its gap played louder or softer: the taste cannot tell."""
+        from harmonixr_model.music.splice import splice
+
+        notes = [n for n in gap.song.score.tracks[gap.track - 1].notes if gap.region.contains(gap.track - 1, n)]
+        louder = {gap.track - 1: [note._replace(velocity=velocity) for note in notes]}
+        midi = splice(gap.song, gap.region, louder).data
+        return Candidate(
+            model_version=f"v{velocity}",
+            checkpoint_sha256="",
+            sampling=SamplingSpec(),
+            seed=0,
+            tokens=((),),
+            midi_sha256=hashlib.sha256(midi).hexdigest(),
+            midi_base64=base64.b64encode(midi).decode(),
+        )
+
+    assert put_all_pairs(store, gap, [side(60), side(70), side(80), side(60)], pool="loop") == 5
+    with one_process_service(settings) as url:
+        given = judge_pool(url, pool="loop", count=9, raters=3, taste=Taste(noise=0.0, tie_within=0.01), seed=1)
+        mover = Mover.open(settings)
+        while mover.run_once():
+            pass
+        mover.close()
+    judged = read_feedback(store).judged
+    assert dict(given) == {"tie": 9}
+    assert len(judged) == 9
+    assert len({item.judgment.rater for item in judged}) == 3
+    assert all(item.judgment.simulated for item in judged)
+    assert json.dumps([item.outcome for item in judged]).count("tie") == 9
