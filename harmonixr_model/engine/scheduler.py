@@ -250,9 +250,14 @@ class EngineLoop:
                 # One that runs alone may go past the budget by prefixes read ahead; else nothing might ever join.
                 if self._running and is_full:
                     return
-                if not self._has_read(request):
-                    return
-                self._join(request)
+                try:
+                    if not self._has_read(request):
+                        return
+                    self._join(request)
+                except Exception as error:
+                    _log.exception("a candidate could not begin")
+                    self._fail(request, error)
+                    break
                 rows_of[request.owner] += 1
                 held += needed
 
@@ -270,10 +275,6 @@ class EngineLoop:
         except StopIteration as end:
             request.prefix, request.reading = end.value, None
             return True
-        except Exception as error:
-            _log.exception("a prompt could not be read")
-            self._fail(request, error)
-            return False
 
     def _join(self, request: _Request) -> None:
         row = Row(request.prompt, request.seeds[request.next], request.sampling)

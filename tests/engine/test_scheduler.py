@@ -221,6 +221,17 @@ def test_a_step_that_fails_fails_what_ran_and_the_loop_goes_on(open_loop, short,
     assert loop.stats().failures == 1
 
 
+def test_a_candidate_that_cannot_begin_fails_its_request_alone(open_loop, short):
+    loop = open_loop()
+    impossible = loop.submit(short, (1, 1 << 70), PLAIN)
+    other = loop.submit(short, (2,), PLAIN)
+    run_out(loop, impossible, other)
+    with pytest.raises((RuntimeError, ValueError), match="Overflow"):
+        impossible.result()
+    assert len(other.result()) == 1
+    assert loop.stats().held_tokens == 0
+
+
 def test_a_listener_that_raises_is_dropped_and_the_fill_is_made(open_loop, short):
     loop = open_loop()
     ticket = loop.submit(short, (1,), PLAIN)

@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 def load_library(*, may_compile: bool) -> ctypes.CDLL | None:
     """Return the compiled library; None where there is none and it may not, or cannot, be compiled.
 
-    `HARMONIXR_CACHE_DIR`, `XDG_CACHE_HOME` or `~/.cache/harmonixr` is where it is kept: later processes find it there.
+    It is kept in `harmonixr` under `XDG_CACHE_HOME` or `~/.cache`: later processes find it there.
     """
     library = _kept(may_compile)
     if library is None:
