@@ -199,7 +199,7 @@ def test_the_job_runs_in_this_process_when_it_is_given_no_workers(settings):
     fitted = reward_job.run(CONFIGS / "train_reward_debug.yaml", overrides, settings=settings, say=lambda line: None)
     assert fitted.version is not None
     ranker = Ranker.load(open_registry(settings).fetch(fitted.version))
-    assert ranker.info["quality"]["human_ceiling"]["pairs"] > 0
+    assert ranker.info["quality"].keys() >= {"reliability", "accuracy_by_margin", "human_ceiling", "nuisances"}
     assert ranker.info["held_out_others"]["raters"]["comparisons"] > 0
     assert 0 <= ranker.info["quality"]["nuisances"]["r_squared"] <= 1
 
