@@ -46,7 +46,7 @@ class Plan:
     max_context: int = 512
     temperature: float = 1.0
     taste: Taste = field(default_factory=Taste)
-    epochs: int = 6
+    epochs: int = 4
     seed: int = 0
 
 
