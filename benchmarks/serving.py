@@ -1,6 +1,6 @@
 """How long a fill takes over HTTP, stage by stage, and what sixteen callers at once get, against one at a time.
 
-    python benchmarks/serving.py [--midi song.mid --bars 9-12 --track 1] [--haproxy]
+    python benchmarks/serving.py [--midi song.mid --bars 9-12 --track 1] [--env RAY_SERVE_ENABLE_HA_PROXY=1]
 
 Starts a whole service of its own, with the shipped weights. Without a file a song is composed.
 """
@@ -40,11 +40,11 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=40, help="asked one after the other for the latency")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=30.0, help="of load, all at once and again one at a time")
-    parser.add_argument("--haproxy", action="store_true", help="with Serve's HAProxy in front")
+    parser.add_argument("--env", nargs="*", default=[], metavar="NAME=VALUE", help="environment of Ray, to compare")
     args = parser.parse_args()
     midi = args.midi.read_bytes() if args.midi else compose_song(7)
     region = RegionSpec(bars=args.bars, tracks=[args.track])
-    environment = {"RAY_SERVE_ENABLE_HA_PROXY": "1"} if args.haproxy else {}
+    environment = dict(pair.split("=", 1) for pair in args.env)
     with (
         tempfile.TemporaryDirectory(prefix="hx-serving-") as folder,
         LiveService(Path(folder), environment=environment) as service,
@@ -101,6 +101,7 @@ def throughput(service: LiveService, midi: bytes, region: RegionSpec, *, clients
     rates = {}
     print(f"\n{'callers':<10}{'requests/min':>14}{'p50':>9}{'p95':>9}{'failed':>8}")
     for count in (1, clients):
+        before = service.processor_s()
         connections = [Client(service.url) for _ in range(count)]
         with Load([fills(client, midi, region, 10_000 * i) for i, client in enumerate(connections)]) as load:
             time.sleep(seconds)
@@ -108,6 +109,9 @@ def throughput(service: LiveService, midi: bytes, region: RegionSpec, *, clients
         rates[count] = 60 * len(tally.took_s) / load.seconds
         times = f"{tally.percentile(0.5):>7.2f} s{tally.percentile(0.95):>7.2f} s"
         print(f"{count:<10}{rates[count]:>14.0f}{times}{len(tally.failures):>8}", flush=True)
+        spent = {name: seconds - before.get(name, 0.0) for name, seconds in service.processor_s().items()}
+        each = {name: 1000 * seconds / len(tally.took_s) for name, seconds in sorted(spent.items())}
+        print("  processor, ms a request: " + ", ".join(f"{name} {ms:.0f}" for name, ms in each.items() if ms >= 0.5))
         for client in connections:
             client.close()
     print(f"{clients} at once: {rates[clients] / rates[1]:.2f} times one at a time")

@@ -77,6 +77,14 @@ class LiveService:
         pids = [pid for leader in leaders for pid in session_members(leader._process.pid)]
         return sum(_pss_kib(pid) for pid in pids) / 1024
 
+    def processor_s(self) -> dict[str, float]:
+        """Return the seconds of the processor that each part has used since it began."""
+        used: dict[str, float] = {}
+        for pid in session_members(self.ray.process._process.pid):
+            name, seconds = _usage(pid)
+            used[name] = used.get(name, 0.0) + seconds
+        return used
+
     def deploy(self, *, args: dict[str, Any] | None = None, user_config: dict[str, Any] | None = None) -> None:
         """Deploy the graph with other arguments (every replica is replaced), or the Model with another user_config."""
         config = yaml.safe_load(self._config.read_text())
@@ -128,3 +136,15 @@ def _pss_kib(pid: int) -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def _usage(pid: int) -> tuple[str, float]:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "Ray", 0.0
+    seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    if "ServeReplica:" in command:
+        return command.split(":")[-1].strip(), seconds
+    return ("Proxy" if "Proxy" in command or "haproxy" in command else "Ray"), seconds

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from harmonixr_platform.serving.answers import AnswerMemory
-from harmonixr_platform.serving.errors import KeyReused
+from harmonixr_platform.serving.door import Door
+from harmonixr_platform.serving.errors import KeyReused, Unavailable
 from harmonixr_platform.serving.making import Making
 
 
@@ -122,5 +123,27 @@ def test_failures_are_told_to_all_and_not_remembered():
         assert [type(answer) for answer in answers] == [OutOfTune] * 2
         assert memory.get_or_begin("key", "d", lambda: Making(fail)) is not making
         await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_a_door_that_closes_lets_nobody_in_and_waits_for_those_inside():
+    async def run():
+        door, left = Door(), asyncio.Event()
+
+        async def stay():
+            with door.enter():
+                await left.wait()
+
+        inside = asyncio.create_task(stay())
+        await asyncio.sleep(0)
+        draining = asyncio.create_task(door.drain())
+        await asyncio.sleep(0.01)
+        with pytest.raises(Unavailable), door.enter():
+            pass
+        assert not draining.done()
+        left.set()
+        await inside
+        await draining
 
     asyncio.run(run())

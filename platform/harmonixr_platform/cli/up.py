@@ -122,6 +122,7 @@ class Service:
 def _start(
     args: argparse.Namespace, settings: Settings, config: Path, stack: contextlib.ExitStack, progress: Progress
 ) -> Service:
+    from harmonixr_platform.serving.keeper import DRAIN_TIMEOUT_S
     from harmonixr_platform.serving.local import LocalRay, OwnProcess, write_config
     from harmonixr_platform.stores.streams import open_address
 
@@ -152,6 +153,7 @@ def _start(
     write_config(config, resolved, host=host, port=port)
     graph = ray.serve(resolved, log=logs / "graph.log")
     stack.callback(graph.stop)
+    stack.callback(graph.finish, timeout_s=DRAIN_TIMEOUT_S)
     _wait(lambda: _listens(ray, graph, port), progress, "the graph")
     return Service(api_url, page_url, [ray.process, graph, *pages])
 

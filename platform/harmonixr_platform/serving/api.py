@@ -40,6 +40,7 @@ from harmonixr_platform.schemas import (
     RetractionRequest,
 )
 from harmonixr_platform.serving.arguments import ServingArgs
+from harmonixr_platform.serving.door import Door
 from harmonixr_platform.serving.errors import (
     PROBLEM_TYPE,
     BadRequest,
@@ -82,12 +83,14 @@ _INFILL_BODY = {
 }
 
 
-def make_api(service: Service, args: ServingArgs, *, api_keys: Sequence[str] = ()) -> FastAPI:
-    """Return the application that serves `service`."""
+def make_api(service: Service, args: ServingArgs, *, api_keys: Sequence[str] = (), door: Door | None = None) -> FastAPI:
+    """Return the application that serves `service` to whoever comes in by the door."""
     metrics = Metrics()
     # No CDN: FastAPI's own page would fetch its scripts from one.
     api = FastAPI(title="Harmonixr", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
-    api.add_middleware(Gate, metrics=metrics, max_midi_bytes=args.max_midi_bytes, api_keys=list(api_keys))
+    api.add_middleware(
+        Gate, metrics=metrics, door=door or Door(), max_midi_bytes=args.max_midi_bytes, api_keys=list(api_keys)
+    )
     _add_errors(api)
     _add_music(api, service, metrics)
     _add_feedback(api, service, metrics)

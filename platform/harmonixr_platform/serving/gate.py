@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_platform.schemas import CandidateView, InfillDone, InfillEvent, InfillResponse
 from harmonixr_platform.serving.backlog import BacklogGauges
+from harmonixr_platform.serving.door import Door
 from harmonixr_platform.serving.errors import (
     PROBLEM_TYPE,
     TooLarge,
@@ -79,8 +80,9 @@ class Metrics:
 class Gate:
     """Refuses what no route would read, counts the rest."""
 
-    def __init__(self, app: App, *, metrics: Metrics, max_midi_bytes: int, api_keys: Sequence[str]) -> None:
+    def __init__(self, app: App, *, metrics: Metrics, door: Door, max_midi_bytes: int, api_keys: Sequence[str]) -> None:
         self._app = app
+        self._door = door
         self._metrics = metrics
         # JSON carries the file as base64: four characters for three bytes.
         self._max_body = (max_midi_bytes + 2) // 3 * 4 + _OPTIONS_BYTES
@@ -117,7 +119,8 @@ class Gate:
         with self._metrics.running.track_inprogress():
             try:
                 self._check(scope)
-                await self._app(scope, limited, answered)
+                with self._door.enter():
+                    await self._app(scope, limited, answered)
                 if read > self._max_body:
                     raise self._too_large()
             except HarmonixrError as error:

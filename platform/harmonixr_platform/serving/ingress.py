@@ -17,6 +17,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_platform.serving.arguments import ServingArgs
+from harmonixr_platform.serving.door import Door
 from harmonixr_platform.serving.errors import NoRewardModel, Overloaded, Unavailable
 from harmonixr_platform.serving.stages import Call, Stages
 
@@ -35,6 +36,11 @@ class Ingress:
     def __init__(self, args: ServingArgs, stages: Mapping[str, DeploymentHandle[Any]]) -> None:
         self._args = args
         self._stages = stages
+        self._door = Door()
+
+    async def drain(self) -> None:
+        """Let no more requests in, and return when those inside are answered."""
+        await self._door.drain()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the HTTP application; called once by Serve, on the replica's event loop."""
@@ -46,7 +52,7 @@ class Ingress:
         settings = Settings()
         recall = Recall.open(settings, self._args)
         service = Service(Stages(remote_call(self._stages)), self._args, recall=recall)
-        return make_api(service, self._args, api_keys=settings.api_key_list())
+        return make_api(service, self._args, api_keys=settings.api_key_list(), door=self._door)
 
 
 class RemoteCall:

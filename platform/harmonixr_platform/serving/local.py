@@ -28,7 +28,7 @@ from harmonixr_model.errors import HarmonixrError
 _GRACE_S = 3.0
 _OBJECT_STORE_BYTES = 128 * 2**20
 _RAY = "from ray.scripts.scripts import main; main()"
-_SERVE = "from ray.serve.scripts import cli; cli()"
+_SERVE = "from harmonixr_platform.serving.keeper import run; run()"
 RAY_IS_UP = "Ray runtime started"
 
 
