@@ -38,7 +38,8 @@ format: $(VENV)/.ready ## rewrite the code in the project's style
 loop: $(VENV)/.ready ## judgments of a simulated listener, reward model, best of n, DPO, gate: the whole circle once
 	@$(BIN)/harmonixr loop
 
-bench: $(VENV)/.ready ## print the benchmark tables
+bench: $(VENV)/.ready ## print the benchmark tables, beside their peers
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c requirements.lock -e '.[bench]'
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 lock: $(VENV)/.ready ## write the versions installed now to requirements.lock

@@ -94,7 +94,7 @@ def prune(target: ObjectStore, *, keep: int) -> int:
 
 
 def restore(target: ObjectStore, store: ObjectStore, *, name: str | None = None) -> Counter[str]:
-    """Bring a backup (the newest, or by name) back into `store`; return how many keys were written, kept, mended, erased.
+    """Bring a backup (the newest, or by name) back into `store`; count the keys written, kept, mended and erased.
 
     What the store has is kept: missing keys only are written, manifests last, so that readers see whole segments only.
     A segment that an erasure made void, in the store or in the backup, stays gone. Raises FeedbackError where there is
