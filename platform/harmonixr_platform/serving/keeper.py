@@ -28,8 +28,11 @@ def _drain_and_leave(number: int, frame: FrameType | None) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        serve.get_deployment_handle(INGRESS, APPLICATION).drain.remote().result(timeout_s=DRAIN_TIMEOUT_S)
+        # A graph that is not up has nothing to finish, and its handle would wait for it to come up.
+        graph = serve.status().applications.get(APPLICATION)
+        if graph is not None and graph.status == "RUNNING":
+            serve.get_deployment_handle(INGRESS, APPLICATION).drain.remote().result(timeout_s=DRAIN_TIMEOUT_S)
     except Exception as error:
-        # A graph that is not up has nothing to finish; whoever stops us ends the rest.
+        # Whoever stops us ends the rest.
         _log.warning("the graph was not drained: %s", error)
     sys.exit(0)
