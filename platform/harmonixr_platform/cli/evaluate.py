@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SHIPPED = "shipped"
 READINGS = "test_readings.log"
+MANY_FILLS = 100  # from here on the compiled step earns back its compiler
 EPILOG = """
 examples:
   harmonixr evaluate --corpus corpus --out reports/shipped
@@ -138,8 +139,9 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
             bar.update(done - bar.n)
 
         markov = MarkovBaseline.fit(corpus, progress=show)
+    decoder = Decoder(model, compiled=args.items * args.samples >= MANY_FILLS)
     return [
-        model_system(model, Decoder(model), samples=args.samples, sampling=sampling),
+        model_system(model, decoder, samples=args.samples, sampling=sampling),
         blind_system(model),
         *baseline_systems(markov),
     ], name
