@@ -7,7 +7,7 @@ const KEYS = {
   a: 'choose:a', b: 'choose:b', t: 'choose:tie', n: 'choose:both_bad', s: 'skip', enter: 'save', u: 'undo',
 };
 const LISTED = [
-  [['Space'], 'play or pause'], [['1', '2'], ['←', '→'], 'listen to A, B'], [['L'], 'loop the fill alone'],
+  [['Space'], 'play or pause'], [['1', '2'], ['←', '→'], 'listen to A, B'], [['L'], 'loop the fill'],
   [['A', 'B'], 'is better; again: by more'], [['T'], 'about the same'], [['N'], 'both bad'], [['S'], 'skip'],
   [['Enter'], 'save'], [['U'], 'undo'],
 ];

@@ -19,7 +19,7 @@ export class Stage {
     this.onHeard = onHeard;
     this.playButton = button('Play', () => this.toggle(), { class: 'hx-play' });
     this.time = element('span', { class: 'hx-time' }, '0:00');
-    this.loopButton = toggle('Loop the fill alone', () => this.loopFill(), { class: 'hx-loop' });
+    this.loopButton = toggle('Loop the fill', () => this.loopFill(), { class: 'hx-loop' });
     this.sides = SIDES.map(side => toggle(element('strong', {}, side.toUpperCase()), () => this.hear(side), { class: 'hx-side', 'data-side': side }));
     for (const one of this.sides) one.append(element('span', { class: 'hx-heard' }));
     this.legend = element('ul', { class: 'hx-legend', 'aria-label': 'What the roll shows' });
