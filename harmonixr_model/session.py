@@ -212,8 +212,9 @@ def _plan(context: EncodedScore, cells: Sequence[GridCell], max_length: int) -> 
         return []
     windows: list[tuple[GridCell, ...]] = []
     first_bar, room = 0, 0.0
+    expected = _expected_by_track(context, cells)
     for bar, inside in _by_bar(context, cells):
-        cost = _expected_tokens(context, inside) + _kept_tokens(context, bar)
+        cost = sum(expected[cell.track] for cell in inside) + _kept_tokens(context, bar)
         if not windows or cost > room or bar.index - first_bar >= MAX_WINDOW_BARS:
             windows.append(())
             first_bar, room = bar.index, max_length * FILL_SHARE * 1.6
@@ -242,12 +243,19 @@ def _by_bar(context: EncodedScore, cells: Sequence[GridCell]) -> list[tuple[Bar,
 
 def _expected_tokens(context: EncodedScore, cells: Sequence[GridCell]) -> int:
     """Guess the tokens of a fill from what the same tracks say elsewhere in a bar."""
-    return sum(_CELL_TOKENS + _tokens_a_bar(context, track) for track in (cell.track for cell in cells))
+    expected = _expected_by_track(context, cells)
+    return sum(expected[cell.track] for cell in cells)
 
 
-def _tokens_a_bar(context: EncodedScore, track: int) -> int:
+def _expected_by_track(context: EncodedScore, cells: Sequence[GridCell]) -> dict[int, int]:
+    """Return what a cell of each track is expected to take."""
+    bars = context.score.bars
+    return {track: _CELL_TOKENS + _tokens_a_bar(context, track, bars) for track in {cell.track for cell in cells}}
+
+
+def _tokens_a_bar(context: EncodedScore, track: int, bars: Sequence[Bar]) -> int:
     """Return four fifths up the range of what a track says in the bars where it plays."""
-    runs = sorted(len(run) for bar in context.score.bars if (run := context.run(track, bar)))
+    runs = sorted(len(run) for bar in bars if (run := context.run(track, bar)))
     return max(_LEAST_NOTES_TOKENS, runs[len(runs) * 4 // 5] if runs else 0)
 
 
