@@ -27,7 +27,7 @@ class RewardConfig:
 
     trunk_width: int
     trunk_layers: int = 3
-    trunk_components: int = 16
+    trunk_components: int = 8
     trunk_scale: float = 0.3
     music_features: int = len(NAMES)
     heads: int = 8

@@ -24,8 +24,9 @@ from harmonixr_model.preference.pairs import RatedPair
 
 Floats = npt.NDArray[np.floating]
 
-# What may please a listener without being music, and its place among the musical measures.
-NUISANCES = ("log_notes", "density_ratio", "pitch_range", "velocity_shift")
+# What may please a listener without being music. Fills of one gap are equally long, so their density in time is their
+# note count; what differs beside it is how many notes sound together.
+NUISANCES = ("log_notes", "notes_an_onset", "pitch_range", "velocity_shift")
 _MARGINS = (0.25, 0.5, 0.75)
 
 

@@ -26,7 +26,7 @@ class RewardTraining:
     epochs: int = 80
     contexts_per_batch: int = 16
     learning_rate: float = 2e-2
-    penalty: float = 3e-3
+    penalty: float = 1e-2
     patience: int = 15
     seed: int = 0
 

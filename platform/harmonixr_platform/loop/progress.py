@@ -21,6 +21,7 @@ STAGES = {
     "report": 2,
 }
 _MIN_PAUSE_S = 2.0
+_QUICKEST = 0.5
 
 
 class LoopProgress:
@@ -57,7 +58,8 @@ class LoopProgress:
         costs = list(STAGES.values())
         took = self._clock() - self._stage_started
         spent, expected = self._spent + took, self._expected + costs[self._stage] * self._share
-        pace = (spent + 60) / (expected + 60)
+        # What an earlier run had begun goes quicker than what is to come.
+        pace = max(_QUICKEST, (spent + 60) / (expected + 60))
         return pace * (costs[self._stage] * (1 - self._share) + sum(costs[self._stage + 1 :]))
 
     def _finish(self) -> None:

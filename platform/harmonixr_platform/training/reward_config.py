@@ -17,7 +17,7 @@ class HeadsSpec(Job):
     count: int = Field(8, ge=1)
     width: int = Field(0, ge=0, description="of a head's bent part; 0: linear heads")
     trunk_layers: int = Field(3, ge=0)
-    trunk_components: int = Field(16, ge=0)
+    trunk_components: int = Field(8, ge=0)
     music: bool = Field(True, description="read musical measures of fill and context too")
 
     @model_validator(mode="after")
@@ -44,7 +44,7 @@ class FitSpec(Job):
     epochs: int = Field(80, ge=1)
     contexts_per_batch: int = Field(16, ge=1)
     learning_rate: float = Field(2e-2, gt=0)
-    penalty: float = Field(3e-3, ge=0)
+    penalty: float = Field(1e-2, ge=0)
     patience: int = Field(15, ge=1)
 
 
