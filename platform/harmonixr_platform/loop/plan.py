@@ -39,7 +39,7 @@ class Plan:
     asked: int = 32
     drawn: int = 8
     best_of: int = 8
-    gate_gaps: int = 40
+    gate_gaps: int = 60
     gate_pairs: int = 3
     gate_judgments: int = 360
     measured_gaps: int = 16
