@@ -34,7 +34,8 @@ def summary(plan: Plan, results: dict[str, Any]) -> list[tuple[str, bool, str]]:
         (
             "the reward model ranks held-out pairs as the hidden utility does (ρ > 0.9)",
             ranking["spearman"] > 0.9,
-            f"ρ = {ranking['spearman']:.3f} over {ranking['held_out_pairs']} pairs, {ranking['held_out_pieces']} pieces",
+            f"ρ = {ranking['spearman']:.3f} over {ranking['held_out_pairs']} pairs of "
+            f"{ranking['held_out_pieces']} pieces",
         ),
         (f"best-of-{plan.best_of} raises the hidden utility", best_gain[1] > 0, _told(best_gain)),
         ("DPO raises it at n = 1", dpo_gain[1] > 0, _told(dpo_gain)),
