@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from harmonixr_model import examples
 from harmonixr_model.music.region import Region
@@ -88,7 +88,7 @@ class FakeService:
         self.requests, self.judgments, self.problem, self.lose_judgments, self.sounds = [], {}, None, 0, {}
         self.retracted, self.shown, self.progress, self.min_heard, self.headers = [], {}, None, MIN_HEARD, []
         self.pool_song = None
-        self.first_step = 1
+        self.first_step, self.bar_pause_s = 1, 0.0
         for path, call in {
             "/v1/inspect": self.inspect, "/v1/preview": self.preview, "/v1/infill": self.infill,
             "/v1/comparisons": self.comparisons, "/v1/judgments": self.judge,
@@ -129,10 +129,30 @@ class FakeService:
             )
             for i in range(asked.sampling.n)
         )  # fmt: skip
-        return s.InfillResponse(
+        answer = s.InfillResponse(
             request_id=f"request-{len(self.requests)}", model_version="infill-v1", checkpoint_sha256="0" * 64,
             seed=asked.sampling.seed or 7, candidates=candidates, timings_ms={},
-        ).model_dump(mode="json")  # fmt: skip
+        )  # fmt: skip
+        if "text/event-stream" in self.headers[-1]["accept"]:
+            return StreamingResponse(self._events(answer), media_type="text/event-stream")
+        return answer.model_dump(mode="json")
+
+    def _events(self, answer):
+        def block(name, event):
+            return f"event: {name}\ndata: {event.model_dump_json()}\n\n"
+
+        made = {name: getattr(answer, name) for name in s.InfillDone.model_fields}
+        accepted = {name: made[name] for name in ("request_id", "model_version", "seed")}
+        yield block("accepted", s.InfillAccepted(**accepted, candidates=len(answer.candidates)))
+        for candidate in answer.candidates:
+            for track in dict.fromkeys(note.track for note in candidate.notes):
+                notes = tuple(note for note in candidate.notes if note.track == track)
+                time.sleep(self.bar_pause_s)
+                yield block("bar", s.InfillBar(
+                    seed=candidate.seed, candidate=candidate.index, bar=1, track=track, notes=notes,
+                ))  # fmt: skip
+            yield block("candidate", candidate)
+        yield block("done", s.InfillDone(**made))
 
     async def audio(self, token: str):
         return Response(tone(self.sounds[token]), media_type="audio/wav")

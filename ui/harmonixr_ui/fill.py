@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import secrets
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from harmonixr_model import examples
 from harmonixr_platform.client import ServiceError
 from harmonixr_platform.schemas import InfillRequest, InfillResponse
 from harmonixr_ui.api import Api, sentence
+from harmonixr_ui.coming import coming
 from harmonixr_ui.components import duel, song_view
 from harmonixr_ui.consent import wording
 from harmonixr_ui.form import KEYS, Form, FormError, default_gap, infill_request, song_value, track_label
@@ -132,16 +134,21 @@ def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
     def pick(event: gr.EventData) -> tuple[int, int]:
         return int(event.first), int(event.last)
 
-    async def ask(value: dict[str, Any] | None, *fields: Any) -> tuple[Any, Any, Any]:
+    async def ask(value: dict[str, Any] | None, *fields: Any) -> AsyncIterator[tuple[Any, Any, Any]]:
+        marked = _selection(*fields[:3])
         try:
             request = _request(value, fields)
-            answer = await api.infill(request)
+            async for made in coming(request, api.infill_events(request)):
+                if isinstance(made, InfillResponse):
+                    shown = {**(value or {}), "answer": answer_value(request, made)}
+                    yield gr.HTML(value=shown, selection=marked), None, ""
+                else:
+                    yield gr.HTML(value={**(value or {}), "coming": made}, selection=marked), gr.skip(), ""
         except FormError as error:
-            return gr.skip(), gr.skip(), alert(str(error))
+            yield gr.skip(), gr.skip(), alert(str(error))
         except ServiceError as error:
-            return gr.skip(), gr.skip(), alert(sentence(error))
-        shown = {**(value or {}), "answer": answer_value(request, answer)}
-        return gr.HTML(value=shown, selection=_selection(*fields[:3])), None, ""
+            # What was drawn of it goes; the page is as it was.
+            yield (gr.HTML(value=value, selection=marked) if value else gr.skip()), gr.skip(), alert(sentence(error))
 
     def ask_two(value: dict[str, Any] | None, *fields: Any) -> tuple[Any, Any]:
         try:

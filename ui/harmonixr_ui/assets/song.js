@@ -61,15 +61,15 @@ class SongView {
     if (answerChanged && value.answer) this.box.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
   }
 
-  // A fill is drawn as long as the marked gap is the one it fills.
+  // A fill is drawn as long as the marked gap is the one it fills; one that is being made, as far as it has come.
   draw() {
-    const answer = this.value.answer;
-    const fill = answer && this.chosen !== null && this.sameGap() ? answer.fills[this.chosen].notes : null;
+    const { answer, coming } = this.value;
+    const chosen = answer && this.chosen !== null && this.sameGap(answer) ? answer.fills[this.chosen].notes : null;
+    const fill = coming && this.sameGap(coming) ? coming.notes : chosen;
     this.roll.show({ song: this.value.song, gap: this.gap, fill });
   }
 
-  sameGap() {
-    const { bars, tracks } = this.value.answer;
+  sameGap({ bars, tracks }) {
     return bars === `${this.gap?.first}-${this.gap?.last}`
       && JSON.stringify(tracks) === JSON.stringify([...(this.gap?.tracks || [])].sort((a, b) => a - b));
   }
