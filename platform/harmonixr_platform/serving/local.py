@@ -29,6 +29,13 @@ _GRACE_S = 3.0
 _OBJECT_STORE_BYTES = 128 * 2**20
 _RAY = "from ray.scripts.scripts import main; main()"
 _SERVE = "from harmonixr_platform.serving.keeper import run; run()"
+# One event loop a replica instead of three threads handing each request around: a third less work a call. Our code on
+# it never blocks. RAY_SERVE_THROUGHPUT_OPTIMIZED would also open ports that nothing guards.
+_LEAN = {
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+    "RAY_SERVE_FREEZE_GC_ON_STARTUP": "1",
+}
 RAY_IS_UP = "Ray runtime started"
 
 
@@ -109,6 +116,7 @@ class LocalRay:
         self._folder = Path(tempfile.mkdtemp(prefix="hx-ray-"))
         self.port = free_port()
         self.environment = {
+            **_LEAN,
             **environment,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
