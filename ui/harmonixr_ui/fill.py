@@ -13,7 +13,7 @@ import gradio as gr
 
 from harmonixr_model import examples
 from harmonixr_platform.client import ServiceError
-from harmonixr_platform.schemas import InfillRequest, InfillResponse
+from harmonixr_platform.schemas import DEFAULT_TEMPERATURE, InfillRequest, InfillResponse
 from harmonixr_ui.api import Api, sentence
 from harmonixr_ui.coming import coming
 from harmonixr_ui.components import duel, song_view
@@ -84,7 +84,7 @@ def _controls() -> _Controls:
         tracks = gr.CheckboxGroup([], label="Tracks to fill", elem_id="hx-tracks")
     with gr.Group():
         n = gr.Slider(1, 8, value=3, step=1, label="Fills", buttons=[])
-        temperature = gr.Slider(0.2, 1.6, value=1.0, step=0.05, label="Temperature", buttons=[])
+        temperature = gr.Slider(0.2, 1.6, value=DEFAULT_TEMPERATURE, step=0.05, label="Temperature", buttons=[])
         seed = _optional("Seed", "new each time", elem_id="hx-seed")
     with gr.Accordion("Limits every fill keeps", open=False):
         key = gr.Dropdown([("any", ""), *((k, k) for k in KEYS)], value="", label="Key")

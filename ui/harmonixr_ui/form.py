@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harmonixr_platform.schemas import InfillRequest, InspectResponse, TrackView
+from harmonixr_platform.schemas import DEFAULT_TEMPERATURE, InfillRequest, InspectResponse, TrackView
 
 TONICS = "C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"
 KEYS = tuple(f"{tonic} {mode}" for mode in ("major", "minor") for tonic in TONICS)
@@ -26,7 +26,7 @@ class Form:
     last: float | None
     tracks: Sequence[int]
     n: float = 1
-    temperature: float = 1.0
+    temperature: float = DEFAULT_TEMPERATURE
     seed: str = ""
     key: str | None = None
     pitch_min: str = ""

@@ -37,6 +37,8 @@ class EvaluateError(HarmonixrError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE
+
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
     parser.add_argument("--corpus", type=Path, required=True, metavar="DIR", help="made by `harmonixr ingest`")
@@ -53,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sources", nargs="+", default=[], metavar="NAME", help="collections (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the gaps (default: 0)")
     parser.add_argument(
-        "--temperature", type=float, default=1.0, metavar="T", help="of the fills (default: 1; 0: greedy)"
+        "--temperature", type=float, default=DEFAULT_TEMPERATURE, metavar="T", help="0: greedy (default: %(default)s)"
     )
     parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest (default: all)")
     parser.add_argument("--top-p", type=float, default=0.98, metavar="P", help="nucleus (default: 0.98)")

@@ -71,10 +71,18 @@ def _add_region(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE
+
     group = parser.add_argument_group("how to draw")
     group.add_argument("--n", type=int, default=1, metavar="N", help="how many fills (1)")
     group.add_argument("--seed", type=int, help="the same seed gives the same fill; left out: a new one, printed")
-    group.add_argument("--temperature", type=float, default=1.0, metavar="T", help="0 takes the likeliest notes (1)")
+    group.add_argument(
+        "--temperature",
+        type=float,
+        default=DEFAULT_TEMPERATURE,
+        metavar="T",
+        help="0: the likeliest notes (%(default)s)",
+    )
     group.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens (0: all)")
     group.add_argument("--top-p", type=float, default=0.98, metavar="P", help="draw from this share of chance (0.98)")
 

@@ -17,6 +17,7 @@ from harmonixr_platform.schemas.comparing import (
     SideView,
 )
 from harmonixr_platform.schemas.infill import (
+    DEFAULT_TEMPERATURE,
     CandidateView,
     ControlSpec,
     InfillOptions,
@@ -54,6 +55,7 @@ from harmonixr_platform.schemas.streaming import (
 )
 
 __all__ = [
+    "DEFAULT_TEMPERATURE",
     "INFILL_EVENTS",
     "BarView",
     "Candidate",
