@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.data.dedup import fingerprint
+from harmonixr_model.errors import MidiError
 from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
+from harmonixr_model.music.song import Song
 from harmonixr_model.tokens.grid import quantize
 
 MAX_BYTES = 8 << 20
@@ -96,9 +98,33 @@ def notes_hash(score: Score) -> str:
     return hashlib.sha256(np.array(rows, dtype=np.int32).tobytes()).hexdigest()[:32]
 
 
+def _is_whole(data: bytes) -> bool:
+    """Say whether all chunks that the header announces are there and end within the data."""
+    at = data.find(b"MThd", 0, 64)
+    announced, found = int.from_bytes(data[at + 10 : at + 12], "big"), 0
+    while at + 8 <= len(data):
+        found += data[at : at + 4] == b"MTrk"
+        at += 8 + int.from_bytes(data[at + 4 : at + 8], "big")
+    return at <= len(data) and found >= announced
+
+
+def _parse_carefully(data: bytes) -> Score | Rejected:
+    """Read by the lossless reader: slower, and safe whatever the file holds."""
+    try:
+        score = Song.parse(data).score
+    except MidiError as error:
+        return Rejected("unreadable", str(error)[:200])
+    if not any(track.notes for track in score.tracks):
+        return Rejected("unreadable", "it is cut off before its first note")
+    return replace(score, tracks=tuple(track for track in score.tracks if track.notes))
+
+
 def _parse(data: bytes) -> Score | Rejected:
     import symusic
 
+    # The bulk reader reads past the end of what is cut off, and may take the process with it.
+    if not _is_whole(data):
+        return _parse_carefully(data)
     try:
         parsed = symusic.Score.from_midi(data)
     except Exception as error:  # the parser raises bare RuntimeErrors, MemoryErrors and others for damaged files

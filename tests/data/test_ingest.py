@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harmonixr_model.data import ingest as reader
 from harmonixr_model.data.build import (
     Journal,
     fill_shard,
@@ -73,6 +74,25 @@ def test_a_damaged_file_never_raises(changes, length):
     for place, value in changes:
         data[place] = value
     assert isinstance(read_file(bytes(data[:length])), Parsed | Rejected)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_a_file_that_was_cut_off_gives_what_is_left_of_it(share):
+    """Read by the lossless reader: the bulk reader would read past the end."""
+    parsed = read_file(SONG[: int(share * len(SONG))])
+    whole = read_file(SONG)
+    assert isinstance(parsed, Parsed)
+    assert isinstance(whole, Parsed)
+    assert 0 < parsed.notes < whole.notes
+
+
+def test_both_readers_give_the_same_of_a_whole_file(monkeypatch):
+    whole = read_file(SONG)
+    monkeypatch.setattr(reader, "_is_whole", lambda data: False)
+    careful = read_file(SONG)
+    assert isinstance(whole, Parsed)
+    assert isinstance(careful, Parsed)
+    assert careful.notes_hash == whole.notes_hash
 
 
 def test_a_placeholder_metre_and_a_performance_get_pseudo_bars():
