@@ -22,7 +22,7 @@ class Batch:
     """Padded examples: int64 tokens and coordinates, lengths, and which tokens carry loss."""
 
     tokens_BT: Tensor
-    coordinates_BT3: Tensor
+    coordinates_BTK: Tensor
     prefix_length_B: Tensor
     length_B: Tensor
     loss_mask_BT: Tensor
@@ -32,16 +32,16 @@ def collate(examples: Sequence[Example]) -> Batch:
     """Return one batch; padding is PAD with coordinates 0 and carries no loss."""
     longest = max(len(example.tokens) for example in examples)
     tokens_BT = torch.full((len(examples), longest), PAD, dtype=torch.long)
-    coordinates_BT3 = torch.zeros(len(examples), longest, len(COORDINATE_SIZES), dtype=torch.long)
+    coordinates_BTK = torch.zeros(len(examples), longest, len(COORDINATE_SIZES), dtype=torch.long)
     loss_mask_BT = torch.zeros(len(examples), longest, dtype=torch.bool)
     for row, example in enumerate(examples):
         length = len(example.tokens)
         tokens_BT[row, :length] = torch.from_numpy(example.tokens)
-        coordinates_BT3[row, :length] = torch.from_numpy(example.coordinates)
+        coordinates_BTK[row, :length] = torch.from_numpy(example.coordinates)
         loss_mask_BT[row, :length] = torch.from_numpy(example.loss_mask)
     return Batch(
         tokens_BT=tokens_BT,
-        coordinates_BT3=coordinates_BT3,
+        coordinates_BTK=coordinates_BTK,
         prefix_length_B=torch.tensor([example.prefix_length for example in examples]),
         length_B=torch.tensor([len(example.tokens) for example in examples]),
         loss_mask_BT=loss_mask_BT,

@@ -3,7 +3,7 @@
 An example is a function of (seed, step, index) alone: whichever worker builds it, and whenever. Knows nothing of torch.
 """
 
-# T tokens
+# T tokens, K coordinates
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Example:
 
     Attributes:
         tokens: int32 [T].
-        coordinates: int16 [T, 3].
+        coordinates: int16 [T, K].
         prefix_length: tokens of the prefix, SEP included.
         loss_mask: bool [T], the tokens to be predicted: the fill's, its forced headers left out.
     """

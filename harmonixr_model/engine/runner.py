@@ -4,7 +4,7 @@ Rows are kept in places 0, 1, … without holes. Knows nothing of grammars, samp
 PyTorch and runs on any device.
 """
 
-# R rows, T tokens fed at once, P prefix tokens, V vocabulary
+# R rows, T tokens fed at once, K coordinates, P prefix tokens, V vocabulary
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class EagerRunner:
         """Read a prefix, giving way after each layer."""
         cache = self.model.new_cache(1, len(prompt.prefix), self.model.norm.weight.dtype)
         tokens_1P = torch.from_numpy(prompt.prefix)[None].long().to(self.device)
-        coordinates_1P3 = torch.from_numpy(prompt.coordinates)[None].long().to(self.device)
-        yield from self.model.prefill_by_layer(tokens_1P, coordinates_1P3, cache)
+        coordinates_1PK = torch.from_numpy(prompt.coordinates)[None].long().to(self.device)
+        yield from self.model.prefill_by_layer(tokens_1P, coordinates_1PK, cache)
         return cache
 
     @torch.inference_mode()

@@ -62,7 +62,7 @@ def answer_bits(model: InfillTransformer, question: Question) -> float:
     device = next(model.parameters()).device
     moved = Batch(
         tokens_BT=batch.tokens_BT.to(device),
-        coordinates_BT3=batch.coordinates_BT3.to(device),
+        coordinates_BTK=batch.coordinates_BTK.to(device),
         prefix_length_B=batch.prefix_length_B.to(device),
         length_B=batch.length_B.to(device),
         loss_mask_BT=batch.loss_mask_BT.to(device),

@@ -1,6 +1,6 @@
 """Cross entropy of the tokens that carry loss, summed in nats. Knows nothing of optimisers or batching."""
 
-# B batch, T tokens, N tokens that carry loss, M positions asked for logits, V vocabulary
+# B batch, T tokens, K coordinates, N tokens that carry loss, M positions asked for logits, V vocabulary
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def infill_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     asked_BT = predicting_mask(batch.loss_mask_BT)
     chosen_BT = _rounded_up(asked_BT)
     logits_MV = model(
-        batch.tokens_BT, batch.coordinates_BT3, batch.prefix_length_B, batch.length_B, chosen_BT=chosen_BT
+        batch.tokens_BT, batch.coordinates_BTK, batch.prefix_length_B, batch.length_B, chosen_BT=chosen_BT
     )
     next_BT = F.pad(batch.tokens_BT[:, 1:], (0, 1)).long()
     is_asked_M = asked_BT[chosen_BT]

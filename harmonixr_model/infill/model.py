@@ -4,7 +4,8 @@ Tokens of one sequence are prefix then fill. Position t's output predicts token 
 predicts the first of the fill.
 """
 
-# B batch, R rows of a cache, T tokens, P prefix tokens, L tokens attended to, N chosen positions, C width, V vocabulary
+# B batch, R rows of a cache, T tokens, K coordinates, P prefix tokens, L tokens attended to, N chosen positions
+# C width, V vocabulary
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ class InfillTransformer(nn.Module):
     def forward(
         self,
         tokens_BT: Tensor,
-        coordinates_BT3: Tensor,
+        coordinates_BTK: Tensor,
         prefix_length_B: Tensor,
         length_B: Tensor | None = None,
         *,
@@ -57,13 +58,13 @@ class InfillTransformer(nn.Module):
 
         Choosing before the output projection saves most of it: in training only the fill carries loss.
         """
-        hidden_BTC = self.hidden(tokens_BT, coordinates_BT3, prefix_length_B, length_B)
+        hidden_BTC = self.hidden(tokens_BT, coordinates_BTK, prefix_length_B, length_B)
         return self.embedding.logits(hidden_BTC if chosen_BT is None else hidden_BTC[chosen_BT])
 
     def hidden(
         self,
         tokens_BT: Tensor,
-        coordinates_BT3: Tensor,
+        coordinates_BTK: Tensor,
         prefix_length_B: Tensor,
         length_B: Tensor | None = None,
     ) -> Tensor:
@@ -74,7 +75,7 @@ class InfillTransformer(nn.Module):
         tokens = tokens_BT.shape[1]
         mask = prefix_mask(prefix_length_B, tokens, length_B=length_B)
         by = rotation(torch.arange(tokens, device=tokens_BT.device), self.config.head_width)
-        x_BTC = self.dropout(self.embedding(tokens_BT, coordinates_BT3))
+        x_BTC = self.dropout(self.embedding(tokens_BT, coordinates_BTK))
         for block in self.layers():
             x_BTC = block(x_BTC, by, mask)
         normed: Tensor = self.norm(x_BTC)
@@ -93,20 +94,20 @@ class InfillTransformer(nn.Module):
         )
 
     @torch.inference_mode()
-    def prefill(self, tokens_1P: Tensor, coordinates_1P3: Tensor, cache: Cache, row: int = 0) -> Tensor:
+    def prefill(self, tokens_1P: Tensor, coordinates_1PK: Tensor, cache: Cache, row: int = 0) -> Tensor:
         """Read a whole prefix in both directions into one row of the cache; return [V], the first fill token's logits.
 
         `cache.copy_row` then gives the same prefix to further candidates.
         """
-        *_, last_1PC = self._prefill_layers(self.embedding(tokens_1P, coordinates_1P3), cache, row)
+        *_, last_1PC = self._prefill_layers(self.embedding(tokens_1P, coordinates_1PK), cache, row)
         return self.embedding.logits(self.norm(last_1PC[0, -1]))
 
     @torch.inference_mode()
     def prefill_by_layer(
-        self, tokens_1P: Tensor, coordinates_1P3: Tensor, cache: Cache, row: int = 0
+        self, tokens_1P: Tensor, coordinates_1PK: Tensor, cache: Cache, row: int = 0
     ) -> Iterator[None]:
         """Read a prefix as `prefill` does and give way after each layer, so that others need not wait for all."""
-        for _ in self._prefill_layers(self.embedding(tokens_1P, coordinates_1P3), cache, row):
+        for _ in self._prefill_layers(self.embedding(tokens_1P, coordinates_1PK), cache, row):
             yield
 
     def _prefill_layers(self, x_1PC: Tensor, cache: Cache, row: int) -> Iterator[Tensor]:
@@ -116,7 +117,7 @@ class InfillTransformer(nn.Module):
             yield x_1PC
 
     @torch.inference_mode()
-    def extend(self, tokens_RT: Tensor, coordinates_RT3: Tensor, positions_R: Tensor, cache: Cache) -> Tensor:
+    def extend(self, tokens_RT: Tensor, coordinates_RTK: Tensor, positions_R: Tensor, cache: Cache) -> Tensor:
         """Append T tokens to each of the cache's first R rows, starting at that row's own position; return [R, T, V].
 
         A chunk of forced tokens costs one call instead of T.
@@ -126,14 +127,14 @@ class InfillTransformer(nn.Module):
         held = int(positions_RT.max()) + 1
         mask_R1TL = (torch.arange(held, device=positions_R.device) <= positions_RT[:, :, None]).unsqueeze(1)
         by = rotation(positions_RT, self.config.head_width)
-        x_RTC = self.embedding(tokens_RT, coordinates_RT3)
+        x_RTC = self.embedding(tokens_RT, coordinates_RTK)
         for block, layer in zip(self.layers(), cache.layers, strict=True):
             x_RTC = block.extend(x_RTC, by, layer, positions_RT=positions_RT, mask=mask_R1TL)
         return self.embedding.logits(self.norm(x_RTC))
 
-    def step(self, tokens_R: Tensor, coordinates_R3: Tensor, positions_R: Tensor, cache: Cache) -> Tensor:
+    def step(self, tokens_R: Tensor, coordinates_RK: Tensor, positions_R: Tensor, cache: Cache) -> Tensor:
         """Append one token to each of the cache's first R rows, each at its own position; return [R, V]."""
-        return self.extend(tokens_R[:, None], coordinates_R3[:, None], positions_R, cache)[:, -1]
+        return self.extend(tokens_R[:, None], coordinates_RK[:, None], positions_R, cache)[:, -1]
 
 
 def _initialise(module: nn.Module) -> None:

@@ -3,7 +3,7 @@
 Coordinates are (bar, step, slot, token before); the first three count from 0, which says that it is not known here.
 """
 
-# B batch, T tokens, C width, V vocabulary
+# B batch, T tokens, K coordinates, C width, V vocabulary
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class MusicEmbedding(nn.Module):
         self.slot = nn.Embedding(slots, width)
         self.previous = nn.Linear(width, width, bias=False)
 
-    def forward(self, tokens_BT: Tensor, coordinates_BT3: Tensor) -> Tensor:
-        """Embed tokens with their coordinates: [B, T] and [B, T, 4] give [B, T, C]."""
-        bar, step, slot, previous = coordinates_BT3.int().unbind(-1)
+    def forward(self, tokens_BT: Tensor, coordinates_BTK: Tensor) -> Tensor:
+        """Embed tokens with their coordinates: [B, T] and [B, T, K] give [B, T, C]."""
+        bar, step, slot, previous = coordinates_BTK.int().unbind(-1)
         place: Tensor = self.bar(bar) + self.step(step) + self.slot(slot)
         said: Tensor = self.token(tokens_BT) + self.previous(self.token(previous))
         return said + place

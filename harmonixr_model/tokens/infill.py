@@ -4,7 +4,7 @@ Knows nothing of models, files or randomness. Bars are said outer, tracks inner;
 gap that fit, the gap's own bars always; before them stand passages of the same song in surroundings like the gap's.
 """
 
-# P prefix tokens, F fill tokens, C cells in fill order
+# P prefix tokens, F fill tokens, K coordinates, C cells in fill order
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class InfillLayout:
 
     Attributes:
         prefix: int32 [P], BOS … SEP.
-        coordinates: int16 [P, 3] of the prefix, see `coordinates`.
+        coordinates: int16 [P, K] of the prefix, see `coordinates`.
         cells: the cells in fill order: bars outer, tracks inner.
         headers: for each cell its forced tokens FILL BARIDX TRACK [controls] [HOLD PITCH DUR]*.
         bar_starts: for each cell the absolute step at which its bar begins.
@@ -240,7 +240,7 @@ def decode_fill(prompt: InfillPrompt, tokens: Sequence[int] | npt.NDArray[np.int
 
 
 def coordinates_of(layout: InfillLayout, fill_tokens: npt.ArrayLike) -> npt.NDArray[np.int16]:
-    """Return the coordinates int16 [F, 3] of a fill; SEP, which comes before it, forgets all earlier ones."""
+    """Return the coordinates int16 [F, K] of a fill; SEP, which comes before it, forgets all earlier ones."""
     return coordinates_of_tokens(fill_tokens, gap_bar=layout.gap_bar)
 
 

@@ -3,7 +3,7 @@
 Knows where examples come from only by their protocol.
 """
 
-# B batch, T tokens
+# B batch, T tokens, K coordinates
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class InfillTask:
         return replace(
             batch,
             tokens_BT=batch.tokens_BT.to(device, non_blocking=True),
-            coordinates_BT3=batch.coordinates_BT3.to(device, non_blocking=True),
+            coordinates_BTK=batch.coordinates_BTK.to(device, non_blocking=True),
             prefix_length_B=batch.prefix_length_B.to(device, non_blocking=True),
             length_B=batch.length_B.to(device, non_blocking=True),
             loss_mask_BT=batch.loss_mask_BT.to(device, non_blocking=True),
@@ -155,7 +155,7 @@ def padded(batch: Batch, *, multiple: int) -> Batch:
     return replace(
         batch,
         tokens_BT=F.pad(batch.tokens_BT, (0, extra)),
-        coordinates_BT3=F.pad(batch.coordinates_BT3, (0, 0, 0, extra)),
+        coordinates_BTK=F.pad(batch.coordinates_BTK, (0, 0, 0, extra)),
         loss_mask_BT=F.pad(batch.loss_mask_BT, (0, extra)),
     )
 

@@ -180,7 +180,7 @@ def test_a_batch_pads_without_loss(dataset):
         assert batch.tokens_BT[row, :length].tolist() == example.tokens.tolist()
         assert (batch.tokens_BT[row, length:] == PAD).all()
         assert not batch.loss_mask_BT[row, length:].any()
-        assert not batch.coordinates_BT3[row, length:].any()
+        assert not batch.coordinates_BTK[row, length:].any()
         assert int(batch.loss_mask_BT[row].sum()) == example.loss_mask.sum()
     assert torch.equal(batch.length_B, torch.tensor([len(e.tokens) for e in examples]))
 

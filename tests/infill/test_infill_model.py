@@ -19,7 +19,7 @@ PREFIX, LENGTH = 6, 14
 @dataclass
 class TinyBatch:
     tokens_BT: Tensor
-    coordinates_BT3: Tensor
+    coordinates_BTK: Tensor
     prefix_length_B: Tensor
     length_B: Tensor
     loss_mask_BT: Tensor
@@ -45,7 +45,7 @@ def tiny_batch(rows: int = 3, *, seed: int = 0) -> TinyBatch:
 
 def logits(model: InfillTransformer, batch: TinyBatch) -> Tensor:
     with torch.no_grad():
-        return model(batch.tokens_BT, batch.coordinates_BT3, batch.prefix_length_B, batch.length_B)
+        return model(batch.tokens_BT, batch.coordinates_BTK, batch.prefix_length_B, batch.length_B)
 
 
 @pytest.mark.parametrize("what", ["token", "coordinate"])
@@ -55,7 +55,7 @@ def test_the_fill_cannot_see_its_future(what):
     if what == "token":
         batch.tokens_BT[:, changed] = (batch.tokens_BT[:, changed] + 1) % TINY.vocabulary
     else:
-        batch.coordinates_BT3[:, changed] += 1
+        batch.coordinates_BTK[:, changed] += 1
     after = logits(model, batch)
     assert torch.equal(before[:, :changed], after[:, :changed])
     assert not torch.isclose(before[:, changed:], after[:, changed:]).all(dim=-1).any()
@@ -82,7 +82,7 @@ def test_padding_changes_nothing():
     batch.length_B[1] = short
     padded = logits(model, batch)[1, :short]
     with torch.no_grad():
-        alone = model(batch.tokens_BT[1:2, :short], batch.coordinates_BT3[1:2, :short], batch.prefix_length_B[1:2])
+        alone = model(batch.tokens_BT[1:2, :short], batch.coordinates_BTK[1:2, :short], batch.prefix_length_B[1:2])
     torch.testing.assert_close(padded, alone[0], rtol=1e-5, atol=1e-5)
 
 
@@ -91,7 +91,7 @@ def test_chosen_positions_get_the_logits_of_the_whole():
     chosen = torch.zeros_like(batch.loss_mask_BT)
     chosen[0, 3] = chosen[2, 9] = True
     with torch.no_grad():
-        some = model(batch.tokens_BT, batch.coordinates_BT3, batch.prefix_length_B, batch.length_B, chosen_BT=chosen)
+        some = model(batch.tokens_BT, batch.coordinates_BTK, batch.prefix_length_B, batch.length_B, chosen_BT=chosen)
     torch.testing.assert_close(some, logits(model, batch)[chosen])
 
 
@@ -104,22 +104,22 @@ def test_step_by_step_with_the_cache_equals_the_whole_sequence():
     cache = model.new_cache(3, LENGTH)
     for row, prefix in enumerate(prefixes):
         first = model.prefill(
-            batch.tokens_BT[row : row + 1, :prefix], batch.coordinates_BT3[row : row + 1, :prefix], cache, row
+            batch.tokens_BT[row : row + 1, :prefix], batch.coordinates_BTK[row : row + 1, :prefix], cache, row
         )
         torch.testing.assert_close(first, whole[row, prefix - 1], rtol=1e-5, atol=1e-5)
     positions = torch.tensor(prefixes)
     rows = torch.arange(3)
     while positions.max() < LENGTH:
-        out = model.step(batch.tokens_BT[rows, positions], batch.coordinates_BT3[rows, positions], positions, cache)
+        out = model.step(batch.tokens_BT[rows, positions], batch.coordinates_BTK[rows, positions], positions, cache)
         torch.testing.assert_close(out, whole[rows, positions], rtol=1e-5, atol=1e-5)
         positions = positions + 1
 
 
 def test_one_prefilled_context_serves_many_candidates():
     model, batch = tiny_model(), tiny_batch()
-    tokens, coordinates = batch.tokens_BT, batch.coordinates_BT3.clone()
+    tokens, coordinates = batch.tokens_BT, batch.coordinates_BTK.clone()
     tokens[:, :PREFIX], coordinates[:, :PREFIX] = tokens[0, :PREFIX].clone(), coordinates[0, :PREFIX].clone()
-    batch.coordinates_BT3 = coordinates
+    batch.coordinates_BTK = coordinates
     whole = logits(model, batch)
     cache = model.new_cache(4, LENGTH)
     model.prefill(tokens[:1, :PREFIX], coordinates[:1, :PREFIX], cache, 0)
@@ -136,8 +136,8 @@ def test_a_finished_row_leaves_nothing_behind_for_the_next_one():
     for layer in cache.layers:
         layer.keys.fill_(100.0)
         layer.values.fill_(100.0)
-    model.prefill(batch.tokens_BT[:1, :PREFIX], batch.coordinates_BT3[:1, :PREFIX], cache)
-    out = model.step(batch.tokens_BT[:1, PREFIX], batch.coordinates_BT3[:1, PREFIX], torch.tensor([PREFIX]), cache)
+    model.prefill(batch.tokens_BT[:1, :PREFIX], batch.coordinates_BTK[:1, :PREFIX], cache)
+    out = model.step(batch.tokens_BT[:1, PREFIX], batch.coordinates_BTK[:1, PREFIX], torch.tensor([PREFIX]), cache)
     torch.testing.assert_close(out, logits(model, batch)[:1, PREFIX], rtol=1e-5, atol=1e-5)
 
 
@@ -159,7 +159,7 @@ def test_a_condition_in_the_context_changes_what_a_trained_model_writes():
     """Two kinds of songs differ in one context token alone; the model must read it to know which fill belongs."""
     torch.manual_seed(0)
     batch = tiny_batch(2)
-    for field in (batch.tokens_BT, batch.coordinates_BT3):
+    for field in (batch.tokens_BT, batch.coordinates_BTK):
         field[1, :PREFIX] = field[0, :PREFIX].clone()
         field[1, PREFIX] = field[0, PREFIX].clone()
     batch.tokens_BT[:, 2] = torch.tensor([7, 8])

@@ -3,6 +3,7 @@
 Bars, beats and tracks are counted from 1 here, as musicians count, and ranges include both ends.
 """
 
+from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE
 from harmonixr_platform.schemas.base import Problem, Strict
 from harmonixr_platform.schemas.comparing import (
     ComparisonRequest,
@@ -17,7 +18,6 @@ from harmonixr_platform.schemas.comparing import (
     SideView,
 )
 from harmonixr_platform.schemas.infill import (
-    DEFAULT_TEMPERATURE,
     CandidateView,
     ControlSpec,
     InfillOptions,
