@@ -262,9 +262,12 @@ def browser():
 
 
 # A listener who has agreed, set the volume and practised.
+# The script also runs in the report's sandboxed frame, which has no storage.
 INTRODUCED = f"""
-localStorage.setItem('harmonixr.consent', '{{"version": "{VERSION}", "given": "2026-01-02T03:04:05Z"}}');
-localStorage.setItem('harmonixr.introduced', 'true');
+if (window === window.top) {{
+  localStorage.setItem('harmonixr.consent', '{{"version": "{VERSION}", "given": "2026-01-02T03:04:05Z"}}');
+  localStorage.setItem('harmonixr.introduced', 'true');
+}}
 """
 
 
