@@ -72,7 +72,7 @@ def quality(
     decided_C = outcome_C != TIE
     towards_winner = np.where(outcome_C == LOSS, -margin_C, margin_C)[decided_C]
     content = {
-        "reliability": [asdict(row) for row in reliability(1 / (1 + np.exp(-towards_winner)))],
+        "reliability": [asdict(row) for row in reliability(_sigmoid(towards_winner))],
         "accuracy_by_margin": _by_margin(towards_winner),
         "human_ceiling": asdict(human_ceiling(pairs)),
     }
@@ -135,11 +135,16 @@ def _logistic(pairs: Sequence[RatedPair], values_SN: Floats, *, steps: int = 50)
     difference_CN = _differences(decided, values_SN)
     won_C = np.array([pair.outcome == WIN for pair in decided], dtype=float)
     for _ in range(steps):
-        p_C = 1 / (1 + np.exp(-difference_CN @ weight_N))
+        p_C = _sigmoid(difference_CN @ weight_N)
         slope_N = difference_CN.T @ (won_C - p_C) - weight_N
         curve_NN = difference_CN.T @ (difference_CN * (p_C * (1 - p_C))[:, None]) + np.eye(len(weight_N))
         weight_N = weight_N + np.linalg.solve(curve_NN, slope_N)
     return weight_N
+
+
+def _sigmoid(margin: Floats) -> Floats:
+    """Return the logistic function; by tanh, which overflows nowhere."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * margin)))
 
 
 def _by_margin(towards_winner: Floats) -> list[dict[str, float]]:

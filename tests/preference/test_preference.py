@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from harmonixr_model.preference.loss import TIE, WIN, bootstrap_weights, outcome
 from harmonixr_model.preference.metrics import evaluate_rewards
 from harmonixr_model.preference.model import RewardHeads, lower_bound, pool
 from harmonixr_model.preference.pairs import RatedPair, context_batches, split_by_piece
+from harmonixr_model.preference.report import _sigmoid
 from harmonixr_model.training.reward_loop import RewardTraining, fit_rewards, score_pairs
 
 # One layer of a trunk, all of it, and no musical measures.
@@ -153,3 +155,9 @@ def test_a_confident_right_model_has_little_calibration_error_and_a_wrong_one_mu
     wrong = evaluate_rewards(-sure, sure, outcome, log_tie=torch.tensor(-3.0), piece_ids=pieces)
     assert right.calibration_error < 0.01 < 0.9 < wrong.calibration_error
     assert (right.accuracy, wrong.accuracy) == (1.0, 0.0)
+
+
+def test_a_margin_however_large_is_a_chance_and_no_overflow():
+    """A model fitted to a handful of pairs may be as sure as that."""
+    chances = _sigmoid(np.array([-5000.0, -1.0, 0.0, 1.0, 5000.0]))
+    assert chances.tolist() == pytest.approx([0, 1 / (1 + math.e), 0.5, math.e / (1 + math.e), 1])
