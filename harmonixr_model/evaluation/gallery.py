@@ -17,7 +17,6 @@ from harmonixr_model.music.synth import render, wav_bytes
 
 KINDS = ("best", "middling", "worst")
 BARS_BESIDE = 2
-SAMPLE_RATE = 22_050
 _WIDTH, _ROW, _LEAST_PITCHES = 900, 5, 24
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -89,10 +88,9 @@ def _song(shown: Shown, notes_by_cell: Iterable[Sequence[Note]]) -> Score:
 
 
 def _sound(score: Score, bars: Sequence[Bar]) -> str:
-    audio = render(
-        score, start_s=score.seconds(bars[0].start), end_s=score.seconds(bars[-1].end), sample_rate=SAMPLE_RATE
-    )
-    data = base64.b64encode(wav_bytes(audio, SAMPLE_RATE)).decode()
+    audio_CN = render(score, start_s=score.seconds(bars[0].start), end_s=score.seconds(bars[-1].end))
+    # One channel: the page holds the sound of every fill in itself.
+    data = base64.b64encode(wav_bytes(audio_CN.mean(axis=0, keepdims=True))).decode()
     return f"data:audio/wav;base64,{data}"
 
 

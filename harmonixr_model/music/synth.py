@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import wave
+from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,12 +25,13 @@ SAMPLE_RATE = 44_100
 # Time for the last notes to ring out when the end is left open.
 TAIL_S = 1.5
 MAX_SECONDS = 1800.0
+# symusic 0.5.8 never returns from some notes above this pitch (101-108, in 42 of the soundfont's programs, at 44.1 kHz;
+# at lower rates lower ones too) and is silent above 108. Such notes are sounded octaves lower. Drum kits have neither fault.
+HIGHEST_SOUNDED = 100
 
 
-def render(
-    score: Score, *, start_s: float = 0.0, end_s: float | None = None, sample_rate: int = SAMPLE_RATE
-) -> NDArray[np.float32]:
-    """Return float32 [2, N] of the stretch [start_s, end_s) of the score, its peak at 0.9; silence stays silence.
+def render(score: Score, *, start_s: float = 0.0, end_s: float | None = None) -> NDArray[np.float32]:
+    """Return float32 [2, N] at 44.1 kHz of the stretch [start_s, end_s), its peak at 0.9; silence stays silence.
 
     Only that stretch is synthesised: a note that sounds into it is struck at its beginning. With `end_s` given, N is
     exactly the stretch's length, so that two renderings of one stretch stay in sync; left out, the end rings out.
@@ -43,25 +46,25 @@ def render(
         )
     start, stop = tick_at(score, start_s), tick_at(score, stop_s) + 1
     clipped = clip(score, start, stop)
-    audio_CN = np.zeros((2, round((stop_s - start_s) * sample_rate)), dtype=np.float32)
+    audio_CN = np.zeros((2, round((stop_s - start_s) * SAMPLE_RATE)), dtype=np.float32)
     if clipped.end:
         # The tick grid is coarser than a sample: what lies between the asked second and its tick is cut off.
-        skip = round((start_s - score.seconds(start)) * sample_rate)
-        sound_CN = np.asarray(_synthesizer(sample_rate).render(to_symusic(clipped), True))[:, max(0, skip) :]
+        skip = round((start_s - score.seconds(start)) * SAMPLE_RATE)
+        sound_CN = np.asarray(_synthesizer().render(to_symusic(_playable(clipped)), True))[:, max(0, skip) :]
         length = min(sound_CN.shape[1], audio_CN.shape[1])
         audio_CN[:, :length] = sound_CN[:, :length]
     peak = float(np.abs(audio_CN).max(initial=0.0))
     return audio_CN * np.float32(PEAK / peak) if peak > 0 else audio_CN
 
 
-def wav_bytes(audio_CN: NDArray[np.float32], sample_rate: int = SAMPLE_RATE) -> bytes:
-    """Return a 16-bit WAV file of float audio [C, N] in -1..1."""
+def wav_bytes(audio_CN: NDArray[np.float32]) -> bytes:
+    """Return a 16-bit WAV file, 44.1 kHz, of float audio [C, N] in -1..1."""
     samples_NC = np.round(np.clip(audio_CN.T, -1, 1) * 32_767).astype("<i2")
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(audio_CN.shape[0])
         file.setsampwidth(2)
-        file.setframerate(sample_rate)
+        file.setframerate(SAMPLE_RATE)
         file.writeframes(samples_NC.tobytes())
     return buffer.getvalue()
 
@@ -105,8 +108,22 @@ def soundfont() -> Path:
     return Path(spec.origin).parent / "TimGM6mb.sf2"
 
 
-@lru_cache(maxsize=4)
-def _synthesizer(sample_rate: int) -> Any:
+def _playable(score: Score) -> Score:
+    """Return the score with every pitch that the synthesizer cannot sound octaves lower."""
+    tracks = []
+    for track in score.tracks:
+        if not track.is_drum and any(note.pitch > HIGHEST_SOUNDED for note in track.notes):
+            track = track.with_notes(note._replace(pitch=_sounded(note.pitch)) for note in track.notes)
+        tracks.append(track)
+    return replace(score, tracks=tuple(tracks))
+
+
+def _sounded(pitch: int) -> int:
+    return pitch - 12 * math.ceil(max(0, pitch - HIGHEST_SOUNDED) / 12)
+
+
+@lru_cache(maxsize=1)
+def _synthesizer() -> Any:
     import symusic
 
-    return symusic.Synthesizer(str(soundfont()), sample_rate, 0)
+    return symusic.Synthesizer(str(soundfont()), SAMPLE_RATE, 0)

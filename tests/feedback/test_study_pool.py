@@ -157,7 +157,7 @@ def test_a_broken_fill_is_heard_and_everything_around_it_is_untouched(lab: Any, 
         assert outside == splice(song, region, {}).data
     start, end = song.score.seconds(region.start), song.score.seconds(region.end)
     sounds = [
-        synth.render(Song.parse(base64.b64decode(side.midi_base64)).score, start_s=start, end_s=end, sample_rate=22050)
+        synth.render(Song.parse(base64.b64decode(side.midi_base64)).score, start_s=start, end_s=end)
         for side in (good, bad)
     ]
     difference = np.sqrt(np.mean((sounds[0] - sounds[1]) ** 2)) / np.sqrt(np.mean(sounds[0] ** 2))

@@ -110,25 +110,33 @@ def test_a_score_becomes_the_same_symusic_score(song):
 
 
 def test_a_stretch_is_rendered_alone_and_exactly_as_long_as_asked(song):
-    audio = render(song.score, start_s=2.0, end_s=5.5, sample_rate=22_050)
+    audio = render(song.score, start_s=2.0, end_s=5.5)
     assert audio.dtype == np.float32
-    assert audio.shape == (2, round(3.5 * 22_050))
+    assert audio.shape == (2, round(3.5 * 44_100))
     assert float(np.abs(audio).max()) == pytest.approx(PEAK, abs=1e-4)
-    assert np.array_equal(audio, render(song.score, start_s=2.0, end_s=5.5, sample_rate=22_050))
+    assert np.array_equal(audio, render(song.score, start_s=2.0, end_s=5.5))
 
 
 def test_sound_begins_when_the_note_does():
     score = Score(480, (Track((Note(960, 480, 60, 100),)),), (Tempo(0, 500_000),))
-    audio = render(score, start_s=0.5, end_s=2.0, sample_rate=22_050)
+    audio = render(score, start_s=0.5, end_s=2.0)
     first = int(np.nonzero(np.abs(audio[0]) > 0.01)[0][0])
     # The note falls at 1.0 s, half a second into the stretch.
-    assert 0.49 < first / 22_050 < 0.53
+    assert 0.49 < first / 44_100 < 0.53
 
 
 def test_silence_is_rendered_as_silence():
     score = Score(480, (Track((Note(0, 480, 60, 100),)),))
-    assert not render(score, start_s=30.0, end_s=31.0, sample_rate=8000).any()
-    assert render(Score(480), sample_rate=8000).shape == (2, 12_000)
+    assert not render(score, start_s=30.0, end_s=31.0).any()
+    assert render(Score(480)).shape == (2, round(1.5 * 44_100))
+
+
+@pytest.mark.parametrize(("program", "pitch"), [(38, 104), (29, 102), (70, 101), (0, 108), (73, 127)])
+def test_a_pitch_that_the_synthesizer_cannot_sound_is_heard_octaves_lower(program, pitch):
+    high = Score(480, (Track((Note(0, 480, pitch, 100),), program=program),))
+    low = pitch - 12 * -(-(pitch - 100) // 12)
+    assert np.array_equal(render(high), render(Score(480, (Track((Note(0, 480, low, 100),), program=program),))))
+    assert render(high).any()
 
 
 @pytest.mark.parametrize(("start", "end"), [(2, 1), (1, 1), (-1, 1), (0, 10_000)])
@@ -139,8 +147,8 @@ def test_an_impossible_stretch_is_refused(song, start, end):
 
 def test_wav_bytes_hold_the_samples():
     audio = np.array([[0.0, 1.0, -1.0, 2.0], [0.5, -0.5, 0.0, 0.0]], dtype=np.float32)
-    with wave.open(io.BytesIO(wav_bytes(audio, 8000))) as file:
-        assert (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes()) == (2, 2, 8000, 4)
+    with wave.open(io.BytesIO(wav_bytes(audio))) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate(), file.getnframes()) == (2, 2, 44_100, 4)
         samples = np.frombuffer(file.readframes(4), dtype="<i2").reshape(-1, 2)
     assert samples[:, 0].tolist() == [0, 32767, -32767, 32767]
 
