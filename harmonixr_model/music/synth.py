@@ -26,7 +26,7 @@ SAMPLE_RATE = 44_100
 TAIL_S = 1.5
 MAX_SECONDS = 1800.0
 # symusic 0.5.8 never returns from some notes above this pitch (101-108, in 42 of the soundfont's programs, at 44.1 kHz;
-# at lower rates lower ones too) and is silent above 108. Such notes are sounded octaves lower. Drum kits have neither fault.
+# at lower rates lower ones too) and is silent above 108. Such notes are sounded octaves lower. Drum kits are exempt.
 HIGHEST_SOUNDED = 100
 
 
