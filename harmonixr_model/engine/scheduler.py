@@ -17,6 +17,7 @@ from itertools import groupby
 from harmonixr_model.engine.batch import Batch, check_fits
 from harmonixr_model.engine.engine import Generated, Job, Sampling
 from harmonixr_model.engine.opening import open_batch
+from harmonixr_model.engine.prefixes import PrefixMemory
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import Prefix
 from harmonixr_model.engine.ticket import CandidateFinished, CellDecided, Failed, Finished, Ticket
@@ -37,6 +38,7 @@ class LoopLimits:
         waiting_tokens: tokens of requests that wait; one more request is refused with EngineBusy.
         owner_rows: candidates of one owner decoded at once.
         owner_waiting_tokens: tokens of one owner's requests that wait.
+        kept_tokens: tokens of prompts read lately that are kept beside, for whoever asks the same again.
 
     """
 
@@ -45,6 +47,7 @@ class LoopLimits:
     waiting_tokens: int = 1 << 18
     owner_rows: int = 16
     owner_waiting_tokens: int = 1 << 17
+    kept_tokens: int = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class LoopStats:
     tokens: int
     candidates: int
     failures: int
+    read_tokens: int
 
 
 @dataclass(slots=True, eq=False)
@@ -109,7 +113,8 @@ class EngineLoop:
         self._wake = threading.Condition()
         self._is_closing = False
         self._drains = True
-        self._steps = self._tokens = self._candidates = self._failures = 0
+        self._steps = self._tokens = self._candidates = self._failures = self._read_tokens = 0
+        self._prefixes = PrefixMemory(self.limits.kept_tokens)
 
     @classmethod
     def open(cls, model: InfillTransformer, *, limits: LoopLimits | None = None, compiled: bool = True) -> EngineLoop:
@@ -201,6 +206,7 @@ class EngineLoop:
                 tokens=self._tokens,
                 candidates=self._candidates,
                 failures=self._failures,
+                read_tokens=self._read_tokens,
             )
 
     def turn(self) -> None:
@@ -267,13 +273,19 @@ class EngineLoop:
             return True
         try:
             request.has_begun = True
-            request.reading = request.reading or self._batch.read(request.prompt)
+            if request.reading is None:
+                request.prefix = self._prefixes.get(request.prompt)
+                if request.prefix is not None:
+                    return True
+                request.reading = self._batch.read(request.prompt)
             while True:
                 next(request.reading)
                 if self._running:
                     return False
         except StopIteration as end:
             request.prefix, request.reading = end.value, None
+            self._prefixes.put(request.prompt, request.prefix)
+            self._read_tokens += request.prefix_tokens
             return True
 
     def _join(self, request: _Request) -> None:

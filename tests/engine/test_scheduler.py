@@ -304,3 +304,35 @@ def test_failure_is_an_event_too(open_loop, short):
     loop.turn()
     [failed] = events_of(ticket)
     assert isinstance(failed, Failed)
+
+
+def test_a_gap_that_is_asked_for_again_is_not_read_again_and_answers_the_same(open_loop, prompt_of):
+    loop = open_loop(rows=4)
+    first = loop.submit(prompt_of(), (1,), PLAIN)
+    run_out(loop, first)
+    read = loop.stats().read_tokens
+    again = loop.submit(prompt_of(), (1, 2), Sampling(temperature=0.5))
+    same = loop.submit(prompt_of(), (1,), PLAIN)
+    run_out(loop, again, same)
+    assert read == len(prompt_of().prefix) == loop.stats().read_tokens
+    assert same.result()[0].tokens == first.result()[0].tokens
+
+
+def test_prefixes_are_kept_up_to_a_bound_and_those_used_last_stay(open_loop, prompt_of):
+    ours, other, third = prompt_of(), prompt_of(bars=(9, 9), tracks=(2, 3)), prompt_of(bars=(0, 1))
+    loop = open_loop(kept_tokens=len(ours.prefix) + max(len(other.prefix), len(third.prefix)))
+    for prompt in (ours, other, ours, third):
+        run_out(loop, loop.submit(prompt, (0,), PLAIN))
+    read = loop.stats().read_tokens
+    assert read == sum(len(prompt.prefix) for prompt in (ours, other, third))
+    run_out(loop, loop.submit(ours, (1,), PLAIN))
+    assert loop.stats().read_tokens == read
+    run_out(loop, loop.submit(other, (1,), PLAIN))
+    assert loop.stats().read_tokens == read + len(other.prefix)
+
+
+def test_without_room_for_them_prefixes_are_read_each_time(open_loop, short):
+    loop = open_loop(kept_tokens=0)
+    for seed in (1, 2):
+        run_out(loop, loop.submit(short, (seed,), PLAIN))
+    assert loop.stats().read_tokens == 2 * len(short.prefix)
