@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.tokens.coordinates import COORDINATE_SIZES
 from harmonixr_model.tokens.vocab import VOCAB
+
+Attending = Literal["prefix", "causal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,9 @@ class InfillConfig:
 
     `max_length` is how many tokens a prompt and its fill may take together: the longest the model was trained for.
     `bars`, `steps` and `slots` are how many values each coordinate has (see MusicEmbedding).
+
+    The last two are what docs/experiments/architectures.md compares: `attending` lets the prefix see all of itself, or
+    (`causal`) only what came before; without `coordinates` a token says nothing but itself.
     """
 
     width: int
@@ -27,10 +32,14 @@ class InfillConfig:
     steps: int = COORDINATE_SIZES[1]
     slots: int = COORDINATE_SIZES[2]
     vocabulary: int = VOCAB.size
+    attending: Attending = "prefix"
+    coordinates: bool = True
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.heads) != 0:
             raise CheckpointError(f"width {self.width} does not split into {self.heads} heads of an even width")
+        if self.attending not in get_args(Attending):
+            raise CheckpointError(f"nothing attends {self.attending!r}; choose {' or '.join(get_args(Attending))}")
 
     @property
     def head_width(self) -> int:
@@ -38,8 +47,8 @@ class InfillConfig:
         return self.width // self.heads
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values."""
-        return asdict(self)
+        """Return the fields as plain JSON values; switches at their default are not said, as before there were any."""
+        return {name: value for name, value in asdict(self).items() if _SWITCHES.get(name) != value}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> InfillConfig:
@@ -53,6 +62,7 @@ class InfillConfig:
             raise CheckpointError(f"incomplete model settings: {error}") from error
 
 
+_SWITCHES: dict[str, Any] = {field.name: field.default for field in fields(InfillConfig)[-2:]}
 # Parameters with this vocabulary, roughly: 3.6 M, 7 M, 15 M, 39 M, 115 M.
 SIZES = {
     "nano": InfillConfig(width=256, layers=4, heads=4),

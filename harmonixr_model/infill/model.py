@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.nn.attention import Cache, new_cache, prefix_mask, rotation
 from harmonixr_model.nn.block import Block
-from harmonixr_model.nn.embedding import MusicEmbedding
+from harmonixr_model.nn.embedding import MusicEmbedding, PlainEmbedding
 
 
 class InfillTransformer(nn.Module):
@@ -26,16 +26,15 @@ class InfillTransformer(nn.Module):
     def __init__(self, config: InfillConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = MusicEmbedding(
-            config.vocabulary, config.width, bars=config.bars, steps=config.steps, slots=config.slots
-        )
+        self.embedding = _embedding(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, dropout=config.dropout) for _ in range(config.layers)
         )
         self.norm = nn.RMSNorm(config.width, eps=1e-6)
         self.apply(_initialise)
-        nn.init.orthogonal_(self.embedding.previous.weight)
+        if isinstance(self.embedding, MusicEmbedding):
+            nn.init.orthogonal_(self.embedding.previous.weight)
         for block in self.layers():
             # Each block starts as the identity (Zhang et al. 2019, Fixup): deeper models take the same learning rate.
             nn.init.zeros_(block.attention.out.weight)
@@ -73,13 +72,17 @@ class InfillTransformer(nn.Module):
         Positions past `length_B` hold padding; what comes out there means nothing.
         """
         tokens = tokens_BT.shape[1]
-        mask = prefix_mask(prefix_length_B, tokens, length_B=length_B)
+        mask = prefix_mask(self._seen_whole(prefix_length_B), tokens, length_B=length_B)
         by = rotation(torch.arange(tokens, device=tokens_BT.device), self.config.head_width)
         x_BTC = self.dropout(self.embedding(tokens_BT, coordinates_BTK))
         for block in self.layers():
             x_BTC = block(x_BTC, by, mask)
         normed: Tensor = self.norm(x_BTC)
         return normed
+
+    def _seen_whole(self, prefix_length_B: Tensor) -> Tensor:
+        """Return how many tokens of each row see each other in both directions."""
+        return prefix_length_B if self.config.attending == "prefix" else torch.zeros_like(prefix_length_B)
 
     def new_cache(self, rows: int, max_length: int, dtype: torch.dtype = torch.float32) -> Cache:
         """Allocate keys and values for `rows` sequences of at most `max_length` tokens, on the model's device."""
@@ -95,7 +98,7 @@ class InfillTransformer(nn.Module):
 
     @torch.inference_mode()
     def prefill(self, tokens_1P: Tensor, coordinates_1PK: Tensor, cache: Cache, row: int = 0) -> Tensor:
-        """Read a whole prefix in both directions into one row of the cache; return [V], the first fill token's logits.
+        """Read a whole prefix into one row of the cache; return [V], the first fill token's logits.
 
         `cache.copy_row` then gives the same prefix to further candidates.
         """
@@ -111,9 +114,12 @@ class InfillTransformer(nn.Module):
             yield
 
     def _prefill_layers(self, x_1PC: Tensor, cache: Cache, row: int) -> Iterator[Tensor]:
-        by = rotation(torch.arange(x_1PC.shape[1], device=x_1PC.device), self.config.head_width)
+        tokens = x_1PC.shape[1]
+        by = rotation(torch.arange(tokens, device=x_1PC.device), self.config.head_width)
+        is_causal = self.config.attending == "causal"
+        mask = prefix_mask(torch.zeros(1, dtype=torch.long, device=x_1PC.device), tokens) if is_causal else None
         for block, layer in zip(self.layers(), cache.layers, strict=True):
-            x_1PC = block.prefill(x_1PC, by, layer, row=row)
+            x_1PC = block.prefill(x_1PC, by, layer, row=row, mask=mask)
             yield x_1PC
 
     @torch.inference_mode()
@@ -135,6 +141,12 @@ class InfillTransformer(nn.Module):
     def step(self, tokens_R: Tensor, coordinates_RK: Tensor, positions_R: Tensor, cache: Cache) -> Tensor:
         """Append one token to each of the cache's first R rows, each at its own position; return [R, V]."""
         return self.extend(tokens_R[:, None], coordinates_RK[:, None], positions_R, cache)[:, -1]
+
+
+def _embedding(config: InfillConfig) -> PlainEmbedding:
+    if not config.coordinates:
+        return PlainEmbedding(config.vocabulary, config.width)
+    return MusicEmbedding(config.vocabulary, config.width, bars=config.bars, steps=config.steps, slots=config.slots)
 
 
 def _initialise(module: nn.Module) -> None:

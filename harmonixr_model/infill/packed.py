@@ -97,7 +97,7 @@ def pack(prompt: InfillPrompt, fills: Sequence[Sequence[int]]) -> PackedFills:
 def log_probabilities(model: InfillTransformer, packed: PackedFills) -> Tensor:
     """Return the log probability of each fill in nats, [S], under the grammar's mask at temperature 1."""
     by = rotation(packed.positions_T, model.config.head_width)
-    mask_TT = _sees(packed.owner_T)
+    mask_TT = _sees(packed.owner_T, is_causal=model.config.attending == "causal")
     x_1TC = model.embedding(packed.tokens_T[None], packed.coordinates_TK[None])
     for block in model.layers():
         x_1TC = block(x_1TC, by, mask_TT)
@@ -108,8 +108,12 @@ def log_probabilities(model: InfillTransformer, packed: PackedFills) -> Tensor:
     return torch.zeros(packed.fills).index_add(0, packed.fill_N, chosen_N)
 
 
-def _sees(owner_T: Tensor) -> Tensor:
-    """Return who attends to whom, bool [T, T]: the prefix to itself, a fill to the prefix and to its own past."""
+def _sees(owner_T: Tensor, *, is_causal: bool) -> Tensor:
+    """Return who attends to whom, bool [T, T]: the prefix to itself, a fill to the prefix and to its own past.
+
+    Where all is causal, the prefix too sees only its past.
+    """
     place_T = torch.arange(len(owner_T))
-    is_own_past_TT = (owner_T[:, None] == owner_T) & (place_T[:, None] >= place_T)
-    return (owner_T == -1) | is_own_past_TT
+    is_past_TT = place_T[:, None] >= place_T
+    is_prefix_TT = (owner_T == -1) & is_past_TT if is_causal else (owner_T == -1)
+    return is_prefix_TT | ((owner_T[:, None] == owner_T) & is_past_TT)

@@ -124,11 +124,13 @@ class Attention(nn.Module):
         queries, keys, values = self._project(x_BTC, by)
         return self._attend(queries, keys, values, mask)
 
-    def prefill(self, x_1TC: Tensor, by: Rotation, cache: LayerCache, *, row: int) -> Tensor:
-        """Attend within one bidirectional prefix and keep its keys and values in a row of the cache."""
+    def prefill(
+        self, x_1TC: Tensor, by: Rotation, cache: LayerCache, *, row: int, mask: Tensor | None = None
+    ) -> Tensor:
+        """Attend within one prefix, in both directions where `mask` is None; keep keys and values in a cache's row."""
         queries, keys, values = self._project(x_1TC, by)
         cache.put_prefix(row, keys, values)
-        return self._attend(queries, keys, values, None)
+        return self._attend(queries, keys, values, mask)
 
     def extend(self, x_RTC: Tensor, by: Rotation, cache: LayerCache, *, positions_RT: Tensor, mask: Tensor) -> Tensor:
         """Append T tokens to the first R rows and attend over what those rows hold; mask is bool [R, 1, T, L]."""

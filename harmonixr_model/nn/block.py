@@ -18,10 +18,11 @@ def gated_width(width: int) -> int:
 class SwiGLU(nn.Module):
     """The gated feed-forward layer of Shazeer (2020), both inner projections in one matrix."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, inner: int = 0) -> None:
         super().__init__()
-        self.into = nn.Linear(width, 2 * gated_width(width), bias=False)
-        self.out = nn.Linear(gated_width(width), width, bias=False)
+        inner = inner or gated_width(width)
+        self.into = nn.Linear(width, 2 * inner, bias=False)
+        self.out = nn.Linear(inner, width, bias=False)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
         """Map each token on its own."""
@@ -45,9 +46,11 @@ class Block(nn.Module):
         """Run whole sequences; see Attention.forward."""
         return self._finish(x_BTC, self.attention(self.attention_norm(x_BTC), by, mask))
 
-    def prefill(self, x_1TC: Tensor, by: Rotation, cache: LayerCache, *, row: int) -> Tensor:
-        """Run one bidirectional prefix and remember it; see Attention.prefill."""
-        return self._finish(x_1TC, self.attention.prefill(self.attention_norm(x_1TC), by, cache, row=row))
+    def prefill(
+        self, x_1TC: Tensor, by: Rotation, cache: LayerCache, *, row: int, mask: Tensor | None = None
+    ) -> Tensor:
+        """Run one prefix and remember it; see Attention.prefill."""
+        return self._finish(x_1TC, self.attention.prefill(self.attention_norm(x_1TC), by, cache, row=row, mask=mask))
 
     def extend(self, x_RTC: Tensor, by: Rotation, cache: LayerCache, *, positions_RT: Tensor, mask: Tensor) -> Tensor:
         """Run tokens appended to cached rows; see Attention.extend."""

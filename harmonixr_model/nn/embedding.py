@@ -11,7 +11,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class MusicEmbedding(nn.Module):
+class PlainEmbedding(nn.Module):
+    """One learned vector a token, wherever it stands: what MusicEmbedding is measured against."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocabulary, width)
+
+    def forward(self, tokens_BT: Tensor, coordinates_BTK: Tensor) -> Tensor:
+        """Embed tokens [B, T] as [B, T, C]; coordinates are not looked at."""
+        said: Tensor = self.token(tokens_BT)
+        return said
+
+    def logits(self, hidden_NC: Tensor) -> Tensor:
+        """Project back onto the vocabulary by the same matrix (tied weights): [..., C] gives [..., V]."""
+        return F.linear(hidden_NC, self.token.weight)
+
+
+class MusicEmbedding(PlainEmbedding):
     """Sum of five learned vectors a token: itself, its bar, its step, its track slot, and the token before it, turned.
 
     With the token before, one layer of attention finds what followed the same token elsewhere: copying a passage needs
@@ -19,8 +36,7 @@ class MusicEmbedding(nn.Module):
     """
 
     def __init__(self, vocabulary: int, width: int, *, bars: int, steps: int, slots: int) -> None:
-        super().__init__()
-        self.token = nn.Embedding(vocabulary, width)
+        super().__init__(vocabulary, width)
         self.bar = nn.Embedding(bars, width)
         self.step = nn.Embedding(steps, width)
         self.slot = nn.Embedding(slots, width)
@@ -32,7 +48,3 @@ class MusicEmbedding(nn.Module):
         place: Tensor = self.bar(bar) + self.step(step) + self.slot(slot)
         said: Tensor = self.token(tokens_BT) + self.previous(self.token(previous))
         return said + place
-
-    def logits(self, hidden_NC: Tensor) -> Tensor:
-        """Project back onto the vocabulary by the same matrix (tied weights): [..., C] gives [..., V]."""
-        return F.linear(hidden_NC, self.token.weight)

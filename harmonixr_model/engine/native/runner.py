@@ -25,6 +25,7 @@ from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.nn.attention import rotation
 from harmonixr_model.nn.block import gated_width
+from harmonixr_model.nn.embedding import MusicEmbedding
 from harmonixr_model.tokens.infill import InfillPrompt
 
 PANEL, CACHE_LINE, HUGE_PAGE = 64, 64, 1 << 21
@@ -141,7 +142,8 @@ class NativeRunner:
 
 def is_supported(config: InfillConfig) -> bool:
     """Whether the compiled step can run a model of this shape."""
-    return config.width % 16 == 0 and config.head_width % 2 == 0 and config.head_width <= 256
+    is_laid_out = config.width % 16 == 0 and config.head_width % 2 == 0 and config.head_width <= 256
+    return is_laid_out and config.attending == "prefix" and config.coordinates
 
 
 class _Weights:
@@ -161,6 +163,7 @@ class _Weights:
         self._layers = layers
         cosine, sine = rotation(torch.arange(config.max_length + MAX_CHUNK), config.head_width)
         embedding = model.embedding
+        assert isinstance(embedding, MusicEmbedding)  # is_supported
         self.model = _Model(
             width=config.width,
             layers=config.layers,
