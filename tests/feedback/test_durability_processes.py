@@ -22,6 +22,7 @@ from harmonixr_platform.feedback.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
+from harmonixr_platform.stores.errors import StoreUnavailable
 from harmonixr_platform.stores.objects import open_object_store
 from harmonixr_platform.stores.streams import Address, RecordStream
 
@@ -65,13 +66,24 @@ class Plant:
 
     def kill(self, name: str) -> None:
         if name in ("redis", "redis's keeper"):
-            server = self.redis.process_id
+            server = self._redis_process()
             parent = int(re.search(r"PPid:\s+(\d+)", Path(f"/proc/{server}/status").read_text())[1])  # type: ignore[index]
             os.kill(server if name == "redis" else parent, signal.SIGKILL)
             return
         self._running[name].kill()
         self._running[name].wait()
         self._running[name] = self._start(name)
+
+    def _redis_process(self) -> int:
+        # Killed a moment ago, it may not answer yet.
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return self.redis.process_id
+            except StoreUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def died(self) -> list[str]:
         """Return which processes ended though nobody killed them."""

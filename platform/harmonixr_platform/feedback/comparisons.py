@@ -54,6 +54,17 @@ def sides(pair: Pair, comparison: Comparison) -> tuple[Candidate, Candidate]:
     return (pair.second, pair.first) if comparison.swapped else (pair.first, pair.second)
 
 
+def told_after(pair: Pair, comparison: Comparison) -> tuple[str, str]:
+    """Return the models that a receipt names for a and b.
+
+    None in a study, where a vote may be taken back, the pair come again, or have been gold.
+    """
+    if comparison.study is not None:
+        return "", ""
+    a, b = sides(pair, comparison)
+    return a.model_version, b.model_version
+
+
 def could_be_comparison_id(text: str) -> bool:
     """Return whether this could be an id that `make_comparison` gave."""
     return _ID.fullmatch(text) is not None

@@ -80,16 +80,22 @@ class JudgmentLog:
         self._remember_ms = remember_s * 1000
         self._script = files("harmonixr_platform.feedback").joinpath("record.lua").read_text()
 
-    def show(self, comparison: Comparison, *, model_a: str, model_b: str) -> None:
-        """Record that a pair is shown to a rater; a judgment needs it. Raises RaterErased."""
+    def show(self, comparison: Comparison, *, model_a: str, model_b: str, heard: int | None = None) -> bool:
+        """Record that a pair is shown to a rater; a judgment needs it, and its receipt names these models.
+
+        With `heard`, nothing is recorded and False returned unless the rater has been shown exactly so many of the pool
+        by now: whoever chose the pair by an older history must choose again. Raises RaterErased.
+        """
         expires_ms = str(_milliseconds(comparison.expires))
         swapped = "1" if comparison.swapped else "0"
+        known = "" if heard is None else str(heard)
         arguments = (comparison.comparison_id, comparison.pair_id, comparison.rater, swapped, comparison.role)
         status, _, _ = self._record(
-            "comparison", comparison, comparison, comparison.created, (*arguments, expires_ms, model_a, model_b)
+            "comparison", comparison, comparison, comparison.created, (*arguments, expires_ms, model_a, model_b, known)
         )
         if status == "erased":
             raise _erased()
+        return status != "stale"
 
     def judge(self, judgment: Judgment, comparison: Comparison) -> Recorded:
         """Record the answer; the same answer again is a duplicate, another one raises AlreadyJudged.

@@ -33,9 +33,13 @@ _BARE = Rules(
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What to show, under which version of which study, and how far the rater is; a bare pool has neither."""
+    """What to show, under which version of which study, and how far the rater is; a bare pool has neither.
+
+    `heard` is how many presentations of the pool the rater had before; a gap of their own has no such history.
+    """
 
     chosen: Chosen
+    heard: int | None = None
     study: str | None = None
     arms: tuple[str, str] | None = None
     progress: Progress | None = None
@@ -75,7 +79,7 @@ class Presenter:
             now_ms=round(now.timestamp() * 1000),
         )
         if listed.begun is None:
-            return Next(schedule(board, _BARE, rng=rng))
+            return Next(schedule(board, _BARE, rng=rng), len(history))
         study = listed.begun.study
         rules = Rules(
             quotas=study.quotas,
@@ -86,7 +90,7 @@ class Presenter:
         )
         progress = Progress(done=len(history), total=max(study.quotas.per_rater, len(history)))
         chosen = schedule(board, rules, rng=rng)
-        return Next(chosen, study.version, listed.arms.get(chosen.option.pair_id), progress)
+        return Next(chosen, len(history), study.version, listed.arms.get(chosen.option.pair_id), progress)
 
     def consent_of(self, pool: str) -> str | None:
         """Return the version of the wording that a study asks people to agree to; None where any will do."""

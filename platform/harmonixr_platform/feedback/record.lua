@@ -30,16 +30,18 @@ local function note_answer(comparison_id, answered)
   if shown then redis.call('HSET', history, comparison_id, string.sub(shown, 1, -2) .. answered) end
 end
 
-local function show(comparison_id, pair, rater, swapped, role, expires, model_a, model_b)
+-- `heard` is how many presentations the choice of this one knew of; the rater may have been shown another meanwhile.
+local function show(comparison_id, pair, rater, swapped, role, expires, model_a, model_b, heard)
   if redis.call('EXISTS', erased) == 1 then return {'erased', '', ''} end
   if redis.call('EXISTS', comparison) == 1 then return {'duplicate', model_a, model_b} end
+  local number = redis.call('HLEN', history)
+  if heard ~= '' and number ~= tonumber(heard) then return {'stale', '', ''} end
   add()
   redis.call('HSET', comparison, 'pair', pair, 'rater', rater, 'swapped', swapped, 'expires', expires,
     'model_a', model_a, 'model_b', model_b, 'record', record)
   redis.call('PEXPIREAT', comparison, expires + keep)
   redis.call('HINCRBY', tally, pair .. ':shown', 1)
   redis.call('HSET', tally, pair .. ':last_ms', now)
-  local number = redis.call('HLEN', history)
   redis.call('HSET', history, comparison_id, table.concat({number, pair, role, swapped, '0'}, '|'))
   redis.call('PEXPIREAT', history, expires + keep)
   return {'stored', model_a, model_b}

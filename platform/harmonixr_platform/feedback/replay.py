@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime, timedelta
 
-from harmonixr_platform.feedback.comparisons import sides
+from harmonixr_platform.feedback.comparisons import told_after
 from harmonixr_platform.feedback.errors import FeedbackError, UnknownPair
 from harmonixr_platform.feedback.judgments import REMEMBER_S, JudgmentLog
 from harmonixr_platform.feedback.pairs import PairStore
@@ -47,8 +47,8 @@ def replay(stream: RecordStream, store: ObjectStore, *, now: datetime) -> Counte
 
 def _write(log: JudgmentLog, record: Record, comparisons: dict[str, Comparison], pairs: PairStore) -> None:
     if isinstance(record, Comparison):
-        a, b = sides(pairs.get(record.pair_id), record)
-        log.show(record, model_a=a.model_version, model_b=b.model_version)
+        a, b = told_after(pairs.get(record.pair_id), record)
+        log.show(record, model_a=a, model_b=b)
     elif isinstance(record, Judgment):
         if record.comparison_id not in comparisons:
             raise UnknownPair(f"comparison {record.comparison_id} is not in the store")

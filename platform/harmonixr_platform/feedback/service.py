@@ -15,10 +15,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from harmonixr_platform.feedback.comparisons import could_be_comparison_id, make_comparison, sides
-from harmonixr_platform.feedback.errors import FeedbackError, NoConsent, UnknownComparison
+from harmonixr_platform.feedback.comparisons import could_be_comparison_id, make_comparison, sides, told_after
+from harmonixr_platform.feedback.errors import FeedbackError, NoConsent, TooMany, UnknownComparison
 from harmonixr_platform.feedback.evidence import MIN_HEARD, check_listening
-from harmonixr_platform.feedback.gold import BROKEN
 from harmonixr_platform.feedback.judgments import JudgmentLog
 from harmonixr_platform.feedback.limits import RaterLimit
 from harmonixr_platform.feedback.mover import GROUP
@@ -51,6 +50,8 @@ if TYPE_CHECKING:
 
 AUDIO_URL = "/v1/audio/{token}"
 _SHOWN_PAIRS = 256
+# How often a pair is chosen anew when the same rater was shown another meanwhile.
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,22 +106,32 @@ class FeedbackService:
 
     def create_comparison(self, request: ComparisonRequest, *, own: Pair | None = None) -> ComparisonView:
         """Show a pair of the request's pool, or `own`: two fills just made of the rater's own gap."""
-        rater, now = self._signer.pseudonym(request.rater_key), self._now()
+        rater = self._signer.pseudonym(request.rater_key)
         if request.pool is not None:
-            self._limit.spend("comparison", rater, now=now)
-            shown = self._presenter.next(request.pool, rater, now=now, rng=self._rng)
-            pair = self.pairs.get(shown.chosen.option.pair_id)
-        elif own is not None:
-            pair = self.pairs.put(own)
-            shown = Next(Chosen(Option(pair.pair_id), 1.0))
-        else:
+            self._limit.spend("comparison", rater, now=self._now())
+            for _ in range(_TRIES):
+                shown = self._presenter.next(request.pool, rater, now=self._now(), rng=self._rng)
+                pair = self.pairs.get(shown.chosen.option.pair_id)
+                view = self._present(pair, shown, rater, pool=request.pool)
+                if view is not None:
+                    return view
+            raise TooMany("this listener asks for many comparisons at once; ask for one after another")
+        if own is None:
             raise FeedbackError("two fills of the caller's gap must be made before they can be compared")
+        pair = self.pairs.put(own)
+        view = self._present(pair, Next(Chosen(Option(pair.pair_id), 1.0)), rater, pool=None)
+        # Only a pool's history can have grown meanwhile.
+        assert view is not None
+        return view
+
+    def _present(self, pair: Pair, shown: Next, rater: str, *, pool: str | None) -> ComparisonView | None:
+        """Record that the rater is shown the pair; None when they have been shown another since it was chosen."""
         comparison = make_comparison(
             pair,
             rater=rater,
-            pool=request.pool,
+            pool=pool,
             propensity=shown.chosen.propensity,
-            now=now,
+            now=self._now(),
             ttl=self._ttl,
             rng=self._rng,
             study=shown.study,
@@ -128,9 +139,8 @@ class FeedbackService:
             option=shown.chosen.option,
         )
         view = self._view(pair, comparison, shown.progress)
-        a, b = _models(pair, comparison)
-        self._log.show(comparison, model_a=a, model_b=b)
-        return view
+        a, b = told_after(pair, comparison)
+        return view if self._log.show(comparison, model_a=a, model_b=b, heard=shown.heard) else None
 
     def admit(self, rater_key: str) -> None:
         """Count a request for two fills of the rater's own gap, before they are made; raises TooMany."""
@@ -162,8 +172,8 @@ class FeedbackService:
             judgment_id=judgment.judgment_id,
             stored=True,
             duplicate=recorded.duplicate,
-            model_a=recorded.model_a,
-            model_b=recorded.model_b,
+            model_a=recorded.model_a or None,
+            model_b=recorded.model_b or None,
         )
 
     def retract(self, judgment_id: str, *, rater_key: str, retraction_id: str | None = None) -> bool:
@@ -273,12 +283,3 @@ class FeedbackService:
 
     def _audio_url(self, comparison: Comparison, side: AudioSide) -> str:
         return AUDIO_URL.format(token=self._signer.audio_token(comparison.comparison_id, side))
-
-
-def _models(pair: Pair, comparison: Comparison) -> tuple[str, str]:
-    """Return what a receipt says of the two sides. That a pair was gold is never told: its fill's model made both."""
-    a, b = (candidate.model_version for candidate in sides(pair, comparison))
-    if comparison.role != "gold":
-        return a, b
-    model = next(version for version in (a, b) if version != BROKEN)
-    return model, model

@@ -92,13 +92,13 @@ class JudgmentRequest(Strict):
 
 
 class JudgmentReceipt(Strict):
-    """Sent only after the judgment is on disk. Now that the vote is cast, it names what was heard."""
+    """Sent only after the judgment is on disk. Now that the vote is cast, it names what was heard, but in a study."""
 
     judgment_id: str
     stored: bool
     duplicate: bool
-    model_a: str
-    model_b: str
+    model_a: str | None
+    model_b: str | None
 
 
 class RetractionRequest(Strict):
