@@ -7,6 +7,7 @@ An example is a function of (seed, step, index) alone: whichever worker builds i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -14,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.data.augment import augment
+from harmonixr_model.data.controls import Tags, draw_said, with_controls
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.masking import Mask, Scene, draw_mask
+from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.data.window import choose_window
 from harmonixr_model.errors import CorpusError, PromptError
 from harmonixr_model.music.score import Note, Score
@@ -42,7 +45,7 @@ class DatasetConfig:
 
     Pieces are drawn in proportion to their notes to the power of `length_power`: 1 would let long pieces dominate, 0
     would show a drum loop as often as a song. A prompt remembers up to `passages` passages of the song, or in
-    `forgets` of the examples none.
+    `forgets` of the examples none. A share `controlled` of them says soft controls, drawn by `data.controls`.
     """
 
     split: str = "train"
@@ -51,6 +54,7 @@ class DatasetConfig:
     length_power: float = 0.6
     passages: int = PASSAGES
     forgets: float = 0.1
+    controlled: float = 0.0
     sources: tuple[str, ...] = field(default=())
 
 
@@ -98,7 +102,7 @@ class InfillDataset:
         for attempt in range(_ATTEMPTS):
             piece = self.pieces[min(int(np.searchsorted(self._cumulative, rng.random())), len(self.pieces) - 1)]
             # A window whose answer came out too long is tried again, a little smaller each time.
-            example = self._draw(self._encoded(piece), rng, budget=round(self.config.max_tokens * 0.9**attempt))
+            example = self._draw(piece, rng, budget=round(self.config.max_tokens * 0.9**attempt))
             if example is not None:
                 return example
         raise CorpusError(
@@ -109,18 +113,30 @@ class InfillDataset:
     def _encode(self, piece: int) -> EncodedScore:
         return EncodedScore(self.corpus.score(piece))
 
-    def _draw(self, encoded: EncodedScore, rng: np.random.Generator, *, budget: int) -> Example | None:
+    def _draw(self, piece: int, rng: np.random.Generator, *, budget: int) -> Example | None:
+        encoded = self._encoded(piece)
         bars = choose_window(encoded, rng, budget=round(budget * WINDOW_SHARE))
         full = EncodedScore(augment(encoded.score, rng)) if self.config.augments else encoded
         passages = 0 if rng.random() < self.config.forgets else self.config.passages
         mask = draw_mask(Scene(full, bars), rng)
-        return example_of(full, mask, max_tokens=self.config.max_tokens, passages=passages)
+        controls: tuple[int, ...] = ()
+        if self.config.controlled:
+            said = draw_said(rng, share=self.config.controlled)
+            mask, controls = with_controls(full, mask, said, tags=self._tags(piece))
+        return example_of(full, mask, max_tokens=self.config.max_tokens, passages=passages, controls=controls)
+
+    def _tags(self, piece: int) -> Tags:
+        known = self.corpus.piece(piece)
+        return Tags(style_of(known), composer_of(known))
 
 
-def example_of(full: EncodedScore, mask: Mask, *, max_tokens: int, passages: int = PASSAGES) -> Example | None:
+def example_of(
+    full: EncodedScore, mask: Mask, *, max_tokens: int, passages: int = PASSAGES, controls: Sequence[int] = ()
+) -> Example | None:
     """Return the example that hides `mask` in a score, or None when nothing is hidden or it takes too many tokens.
 
-    What the answer does not take of `max_tokens` is the prompt's: as much around the gap as fits.
+    What the answer does not take of `max_tokens` is the prompt's: as much around the gap as fits. `controls` are
+    tokens said in its header.
     """
     if not mask.cells:
         return None
@@ -129,7 +145,7 @@ def example_of(full: EncodedScore, mask: Mask, *, max_tokens: int, passages: int
     room = max_tokens - fill_length(full, mask.cells, mask.locks)
     context = full.without(mask.cells, mask.locks)
     try:
-        layout = build_layout(context, mask.cells, max_prefix_tokens=room, passages=passages)
+        layout = build_layout(context, mask.cells, max_prefix_tokens=room, passages=passages, controls=controls)
     except PromptError:
         return None
     notes = answer_notes(layout, full, mask.locks)

@@ -12,6 +12,30 @@ _STEPS = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 _SHARPS = 0, -5, 2, -3, 4, -1, 6, 1, -4, 3, -2, 5
 
 
+# Semitones from the root, by the names the vocabulary uses, in its order.
+QUALITIES: dict[str, tuple[int, ...]] = {
+    "maj": (0, 4, 7),
+    "min": (0, 3, 7),
+    "dim": (0, 3, 6),
+    "aug": (0, 4, 8),
+    "sus2": (0, 2, 7),
+    "sus4": (0, 5, 7),
+    "7": (0, 4, 7, 10),
+    "maj7": (0, 4, 7, 11),
+    "min7": (0, 3, 7, 10),
+    "hdim7": (0, 3, 6, 10),
+    "dim7": (0, 3, 6, 9),
+    "5": (0, 7),
+}
+# How people write them; what stands here is read without regard to spaces alone.
+_SUFFIXES = {
+    "": "maj", "M": "maj", "maj": "maj", "major": "maj", "m": "min", "min": "min", "-": "min", "minor": "min",
+    "dim": "dim", "o": "dim", "°": "dim", "aug": "aug", "+": "aug", "sus2": "sus2", "sus4": "sus4", "sus": "sus4",
+    "7": "7", "maj7": "maj7", "M7": "maj7", "m7": "min7", "min7": "min7", "-7": "min7",
+    "m7b5": "hdim7", "ø": "hdim7", "ø7": "hdim7", "hdim7": "hdim7", "dim7": "dim7", "°7": "dim7", "o7": "dim7",
+    "5": "5",
+}
+_CHORD = re.compile(r"\s*([A-Ga-g])([#♯b♭]?)(\S*)\s*")
 _LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _KEY = re.compile(r"\s*([A-Ga-g])\s*([#♯b♭]?)\s*(major|minor|maj|min|m|)\s*", re.IGNORECASE)
 
@@ -72,6 +96,34 @@ def read_key(text: str) -> Key:
     shift = 1 if sign in {"#", "♯"} else -1 if sign else 0
     # A lone m is minor, whatever its case says in some notations: 'CM' is rare and ambiguous.
     return Key((_LETTERS[letter.upper()] + shift) % 12, "minor" if mode.lower() in {"minor", "min", "m"} else "major")
+
+
+def chord_named(root: int, quality: str) -> Chord:
+    """Return the chord of a quality of QUALITIES on a root pitch class."""
+    return Chord(tuple((root + interval) % 12 for interval in QUALITIES[quality]))
+
+
+def quality_of(chord: Chord) -> str | None:
+    """Return the name in QUALITIES of a chord's tones above its root, None where it has none."""
+    intervals = tuple((tone - chord.pitch_classes[0]) % 12 for tone in chord.pitch_classes)
+    return next((name for name, known in QUALITIES.items() if known == intervals), None)
+
+
+def read_chord(text: str) -> Chord:
+    """Return the chord that a text like 'C', 'Am', 'F#m7', 'Bbmaj7' or 'Gsus4' names.
+
+    Raises:
+        ControlError: the text is not of that form.
+    """
+    match = _CHORD.fullmatch(text)
+    quality = _SUFFIXES.get(match[3]) if match else None
+    if match is None or quality is None:
+        known = ", ".join(suffix for suffix in _SUFFIXES if suffix and suffix.isascii())
+        raise ControlError(
+            f"cannot read the chord {text!r}; write a root and nothing or one of {known}, such as 'C', 'Am' or 'F#m7'"
+        )
+    shift = 1 if match[2] in {"#", "♯"} else -1 if match[2] else 0
+    return chord_named((_LETTERS[match[1].upper()] + shift) % 12, quality)
 
 
 def scale_of(key: Key) -> frozenset[int]:

@@ -21,12 +21,15 @@ from torch import Tensor, nn
 from harmonixr_model.data.collate import Batch, collate
 from harmonixr_model.data.corpus import SPLITS, Corpus
 from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
+from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.tokens.vocab import VOCAB
 from harmonixr_model.training.schedule import context_length
 
 # Few different shapes, for the reason given at infill.loss.CHOSEN_MULTIPLE.
 LENGTH_MULTIPLE = 64
+# The share of examples that say soft controls. The others keep fills without any as good as they were.
+CONTROLLED = 0.5
 
 
 class ExampleSource(Protocol):
@@ -124,10 +127,17 @@ class InfillTask:
 def corpus_task(
     corpus: Path, config: BatchConfig, *, context: Sequence[int], steps: int, rank: int = 0, world_size: int = 1
 ) -> InfillTask:
-    """Open a corpus as a task: one stage a context length, validated unaltered at the longest; raises CorpusError."""
+    """Open a corpus as a task: one stage a context length, validated unaltered at the longest; raises CorpusError.
+
+    What is validated says no soft control, as when nothing is asked for.
+    """
     opened = Corpus.open(corpus)
+
+    def source(tokens: int) -> InfillDataset:
+        return InfillDataset(opened, DatasetConfig(split="train", max_tokens=tokens, controlled=CONTROLLED))
+
     return InfillTask(
-        {tokens: InfillDataset(opened, DatasetConfig(split="train", max_tokens=tokens)) for tokens in context},
+        {tokens: source(tokens) for tokens in context},
         InfillDataset(opened, DatasetConfig(split="valid", max_tokens=max(context), augments=False)),
         config,
         steps=steps,
@@ -137,15 +147,18 @@ def corpus_task(
 
 
 def describe_corpus(corpus: Path) -> dict[str, Any]:
-    """Return what a model should remember of its data: pieces and notes a split, sources, licences, manifest's hash."""
+    """Return what a model should remember of its data: pieces, notes, sources, licences, tags, manifest's hash."""
     opened = Corpus.open(corpus)
     pieces = [opened.piece(index) for index in range(len(opened))]
+    learnt = [piece for piece in pieces if piece.split == "train"]
     return {
         "manifest_sha256": hashlib.sha256((corpus / "manifest.jsonl").read_bytes()).hexdigest(),
         "pieces": {split: sum(piece.split == split for piece in pieces) for split in SPLITS},
         "notes": {split: sum(piece.notes for piece in pieces if piece.split == split) for split in SPLITS},
         "sources": dict(sorted(Counter(piece.source for piece in pieces).items())),
         "licences": dict(sorted(Counter(piece.licence for piece in pieces).items())),
+        "styles": dict(sorted(Counter(style for piece in learnt if (style := style_of(piece))).items())),
+        "composers": dict(sorted(Counter(name for piece in learnt if (name := composer_of(piece))).items())),
     }
 
 

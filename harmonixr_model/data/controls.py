@@ -1,0 +1,110 @@
+"""Say in an example what its answer is like: soft controls computed from the truth, each said or left out by chance.
+
+A model so trained follows controls where they are given and needs none. Knows nothing of torch or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from harmonixr_model.data.masking import Mask
+from harmonixr_model.music.estimate import ChordSpan, estimate_chords, estimate_key
+from harmonixr_model.music.score import Bar, Note
+from harmonixr_model.tokens.controls import CELL_CONTROLS, SoftControls, cell_tokens, measure, request_tokens
+from harmonixr_model.tokens.encoded import EncodedScore, GridCell
+
+# How often each is said in an example that says any.
+SAID_CHANCES = {
+    "density": 0.6, "polyphony": 0.45, "velocity": 0.4, "chords": 0.5,
+    "key": 0.3, "style": 0.5, "composer": 0.4,
+}
+KEY_BARS = 8  # the key is that of so many bars around the gap
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """What a piece is called; None where nothing is known."""
+
+    style: str | None = None
+    composer: str | None = None
+
+
+def draw_said(rng: np.random.Generator, *, share: float) -> frozenset[str]:
+    """Draw the controls an example says: none at all but in `share` of the examples."""
+    says_any = rng.random() < share
+    draws = rng.random(len(SAID_CHANCES))
+    return frozenset(
+        name for draw, (name, chance) in zip(draws, SAID_CHANCES.items(), strict=True) if says_any and draw < chance
+    )
+
+
+def with_controls(
+    full: EncodedScore, mask: Mask, said: Collection[str], *, tags: Tags | None = None
+) -> tuple[Mask, tuple[int, ...]]:
+    """Return the mask with controls in its cells, and the tokens of the whole request.
+
+    `full` holds the answer: cells say what their hidden notes amount to, chords and key what all tracks play there.
+    """
+    if not said or not mask.cells:
+        return mask, ()
+    bars = full.score.bars_until(max(cell.end for cell in mask.cells))
+    chords = _chords(full, mask.cells, bars) if "chords" in said else []
+    cells = tuple(_said_cell(full, cell, mask, said, chords=chords, bars=bars) for cell in mask.cells)
+    tags = tags or Tags()
+    controls = SoftControls(
+        key=estimate_key(_pitched(full, *_around(mask.cells, bars))) if "key" in said else None,
+        style=tags.style if "style" in said else None,
+        composer=tags.composer if "composer" in said else None,
+    )
+    return replace(mask, cells=cells), request_tokens(controls)
+
+
+def _said_cell(
+    full: EncodedScore,
+    cell: GridCell,
+    mask: Mask,
+    said: Collection[str],
+    *,
+    chords: Sequence[ChordSpan],
+    bars: Sequence[Bar],
+) -> GridCell:
+    if not any(name in said for name in CELL_CONTROLS):
+        return cell
+    truth = measure(full.hidden(cell, mask.locks), cell)
+    is_drum = full.tracks[cell.track].is_drum
+    tokens = cell_tokens(
+        cell,
+        density=truth.density if "density" in said else None,
+        polyphony=truth.polyphony if "polyphony" in said else None,
+        velocity=truth.velocity if "velocity" in said else None,
+        chords=() if is_drum else chords,
+        bar_start=next(bar.start for bar in bars if bar.start <= cell.start < bar.end),
+    )
+    return replace(cell, controls=tokens)
+
+
+def _chords(full: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar]) -> list[ChordSpan]:
+    """Return the chords of the bars from the first cell's to the last one's."""
+    first, last = min(cell.start for cell in cells), max(cell.end for cell in cells)
+    inside = [bar for bar in bars if bar.end > first and bar.start < last]
+    notes = _pitched(full, inside[0].start, inside[-1].end)
+    return estimate_chords(notes, inside, ticks_per_quarter=full.score.ticks_per_quarter)
+
+
+def _around(cells: Sequence[GridCell], bars: Sequence[Bar]) -> tuple[int, int]:
+    first = min(cell.start for cell in cells)
+    index = next(bar.index for bar in bars if bar.start <= first < bar.end)
+    longest = max(bar.end - bar.start for bar in bars)
+    return bars[max(0, index - KEY_BARS)].start, max(cell.end for cell in cells) + KEY_BARS * longest
+
+
+def _pitched(full: EncodedScore, start: int, end: int) -> list[Note]:
+    return [
+        note
+        for track, content in enumerate(full.tracks)
+        if not content.is_drum
+        for note in full.notes(track, start, end)
+    ]

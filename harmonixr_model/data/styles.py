@@ -1,0 +1,28 @@
+"""What a piece is called: style and composer tags, from what a corpus knows of it. Knows nothing of tokens or notes."""
+
+from __future__ import annotations
+
+import re
+
+from harmonixr_model.data.corpus import Piece
+from harmonixr_model.tokens.tags import COMPOSERS, STYLES
+
+_OF_SOURCE = {
+    "pop909": "pop", "lieder": "lied", "freedoom": "game", "nottingham": "folk", "jsb": "chorale",
+    **dict.fromkeys(("asap", "maestro", "giantmidi", "crnngan", "pianoecomp", "cheriell"), "classical"),
+}
+# Groove names its files NUMBER_STYLE[-SUBSTYLE]_TEMPO_KIND_METRE.
+_GROOVE = re.compile(r"(?:.*[/_])?\d+_([a-z]+)(?:-[a-z]+)?_\d+_(?:beat|fill)_\d+-\d+\.midi?")
+
+
+def style_of(piece: Piece) -> str | None:
+    """Return the style a piece's source or file name tells, None where neither does."""
+    if piece.source == "groove":
+        match = _GROOVE.fullmatch(piece.path)
+        return match[1] if match and match[1] in STYLES else None
+    return _OF_SOURCE.get(piece.source)
+
+
+def composer_of(piece: Piece) -> str | None:
+    """Return the piece's composer where there is a tag for one."""
+    return piece.composer if piece.composer in COMPOSERS else None

@@ -1,0 +1,177 @@
+"""Estimate the key and the chords of a stretch of music from its notes. Knows nothing of tokens, models or files.
+
+Chords are templates over beats, joined by dynamic programming in which a change costs something, less where a bar or
+half of it begins. `benchmarks/controls.py` measures both against labels.
+"""
+
+# B beats, S states: a root and a quality each
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.music.harmony import QUALITIES, Chord, Key, chord_named
+from harmonixr_model.music.score import Bar, Note
+
+# Shares of the pitch classes in a key, from the tonic up: D. Temperley, Music and Probability (2007), table 6.1.
+_PROFILES = {
+    "major": (0.748, 0.060, 0.488, 0.082, 0.670, 0.460, 0.096, 0.715, 0.104, 0.366, 0.057, 0.400),
+    "minor": (0.712, 0.084, 0.474, 0.618, 0.049, 0.460, 0.105, 0.747, 0.404, 0.067, 0.133, 0.330),
+}
+# Of what sounds in a beat, chord tones are expected to make up so much; the root a little more than the others.
+_CHORD_SHARE, _ROOT_WEIGHT = 0.88, 1.3
+_EVIDENCE = 6.0  # how many independent tones a beat's sound is worth
+_BASS_ROOT, _BASS_TONE, _BASS_OTHER = 0.7, 0.25, 0.05
+_CHANGE = {"bar": 1.5, "half": 2.5, "beat": 4.5}
+# Rarer qualities must explain more: log odds against a triad.
+_RARITY = {"5": 1.0, "sus2": 2.0, "sus4": 1.2, "aug": 2.5, "dim": 1.0, "dim7": 1.5, "hdim7": 0.8, "maj7": 0.6}
+
+
+@dataclass(frozen=True, slots=True)
+class ChordSpan:
+    """A chord that lasts over [start, end), in the unit of the notes."""
+
+    start: int
+    end: int
+    chord: Chord
+
+
+def estimate_key(notes: Iterable[Note]) -> Key | None:
+    """Return the key whose profile best matches how long each pitch class sounds; None without notes.
+
+    Drums must be left out by the caller. The method is Krumhansl and Schmuckler's with Temperley's profiles.
+    """
+    weights = np.zeros(12)
+    for note in notes:
+        weights[note.pitch % 12] += note.duration
+    if not weights.any():
+        return None
+    fits = _key_profiles() @ (weights - weights.mean())
+    best = int(fits.argmax())
+    return Key(best % 12, "major" if best < 12 else "minor")
+
+
+def estimate_chords(notes: Iterable[Note], bars: Sequence[Bar], *, ticks_per_quarter: int) -> list[ChordSpan]:
+    """Return the chords over consecutive bars, a span for each stretch without a change.
+
+    Silence keeps the chord before it; without any notes there are no chords. Drums must be left out by the caller.
+    """
+    beats = [edge for bar in bars for edge in _beats(bar, ticks_per_quarter)]
+    if not beats:
+        return []
+    starts_B = np.array([start for start, _, _ in beats])
+    end = bars[-1].end
+    sound, bass = _sound(notes, starts_B, end)
+    if not sound.any():
+        return []
+    change_B = np.array([_CHANGE[kind] for _, _, kind in beats])
+    path = _cheapest_path(_fit(sound, bass), change_B)
+    states = _states()
+    spans: list[ChordSpan] = []
+    for (start, stop, _), state in zip(beats, path, strict=True):
+        chord = states[state]
+        if spans and spans[-1].chord == chord:
+            spans[-1] = ChordSpan(spans[-1].start, stop, chord)
+        else:
+            spans.append(ChordSpan(start, stop, chord))
+    return spans
+
+
+def _beats(bar: Bar, ticks_per_quarter: int) -> list[tuple[int, int, str]]:
+    """Return (start, end, kind) of the beats of a bar as felt: dotted in 6/8, 9/8 and 12/8."""
+    step = max(1, ticks_per_quarter * 4 // bar.denominator)
+    if bar.denominator >= 8 and bar.numerator % 3 == 0:
+        step *= 3
+    elif bar.denominator >= 8:
+        step = max(step, ticks_per_quarter)
+    edges = [*range(bar.start, bar.end, step), bar.end]
+    beats = len(edges) - 1
+    return [
+        (start, edges[i + 1], "bar" if i == 0 else "half" if beats % 2 == 0 and i == beats // 2 else "beat")
+        for i, start in enumerate(edges[:-1])
+    ]
+
+
+def _sound(
+    notes: Iterable[Note], starts_B: npt.NDArray[np.int64], end: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return how long each pitch class sounds in each beat [B, 12], and the lowest one's class [B] (-1: silence)."""
+    ends_B = np.append(starts_B[1:], end)
+    sound = np.zeros((len(starts_B), 12))
+    lowest = np.full(len(starts_B), 128)
+    for onset, duration, pitch, _ in notes:
+        stop = onset + duration
+        if stop <= starts_B[0] or onset >= end:
+            continue
+        first = max(0, int(np.searchsorted(starts_B, onset, side="right")) - 1)
+        last = int(np.searchsorted(starts_B, stop, side="left"))
+        for beat in range(first, last):
+            overlap = min(stop, int(ends_B[beat])) - max(onset, int(starts_B[beat]))
+            sound[beat, pitch % 12] += overlap
+            # A tone that only just reaches into a beat is not its bass.
+            if overlap * 4 >= ends_B[beat] - starts_B[beat]:
+                lowest[beat] = min(lowest[beat], pitch)
+    return sound, np.where(lowest < 128, lowest % 12, -1)
+
+
+def _fit(sound: npt.NDArray[np.float64], bass: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return log probabilities [B, S] of what sounds in each beat, up to a constant a beat."""
+    totals = sound.sum(axis=1, keepdims=True)
+    shares = np.divide(sound, totals, out=np.zeros_like(sound), where=totals > 0)
+    tones, basses, rarity = _templates()
+    fit = _EVIDENCE * shares @ tones.T - rarity * (totals > 0)
+    heard = bass >= 0
+    fit[heard] += basses[:, bass[heard]].T
+    return np.asarray(fit)
+
+
+def _cheapest_path(fit: npt.NDArray[np.float64], change_B: npt.NDArray[np.float64]) -> list[int]:
+    """Return the likeliest state of each beat (Viterbi): staying is free, any change costs the beat's price."""
+    score = fit[0].copy()
+    came_from: list[npt.NDArray[np.int64]] = []
+    here = np.arange(fit.shape[1])
+    for beat in range(1, len(fit)):
+        best = int(score.argmax())
+        changed = score[best] - change_B[beat]
+        stays = score >= changed
+        came_from.append(np.where(stays, here, best))
+        score = np.where(stays, score, changed) + fit[beat]
+    path = [int(score.argmax())]
+    for back in reversed(came_from):
+        path.append(int(back[path[-1]]))
+    return path[::-1]
+
+
+@lru_cache(1)
+def _key_profiles() -> npt.NDArray[np.float64]:
+    """Return the 24 profiles [24, 12], majors first, centred and of one length."""
+    rows = np.array([np.roll(_PROFILES[mode], tonic) for mode in ("major", "minor") for tonic in range(12)])
+    rows -= rows.mean(axis=1, keepdims=True)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+@lru_cache(1)
+def _states() -> tuple[Chord, ...]:
+    return tuple(chord_named(root, quality) for root in range(12) for quality in QUALITIES)
+
+
+@lru_cache(1)
+def _templates() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return log shares of tones [S, 12], log chances of the bass [S, 12] and the price of rarity [S]."""
+    states = _states()
+    tones = np.zeros((len(states), 12))
+    basses = np.full((len(states), 12), _BASS_OTHER / 9)
+    for state, chord in enumerate(states):
+        classes = list(chord.pitch_classes)
+        weights = np.array([_ROOT_WEIGHT, *[1.0] * (len(classes) - 1)])
+        tones[state] = (1 - _CHORD_SHARE) / (12 - len(classes))
+        tones[state, classes] = _CHORD_SHARE * weights / weights.sum()
+        basses[state, classes] = _BASS_TONE / (len(classes) - 1)
+        basses[state, classes[0]] = _BASS_ROOT
+    rarity = np.array([_RARITY.get(quality, 0.0) for _ in range(12) for quality in QUALITIES])
+    return np.log(tones), np.log(basses), rarity

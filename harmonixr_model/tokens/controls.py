@@ -1,0 +1,208 @@
+"""What a musician asks for softly, as tokens: said in the header of the request and of each cell, never enforced.
+
+In training the same tokens are computed from the true answer, so that what is asked and what is measured mean the
+same. Knows nothing of models, randomness or files; what must hold whatever the model thinks is `HardLimits`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from harmonixr_model.errors import ControlError
+from harmonixr_model.music.estimate import ChordSpan
+from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of
+from harmonixr_model.music.score import Note
+from harmonixr_model.tokens.encoded import GridCell
+from harmonixr_model.tokens.grid import GRID
+from harmonixr_model.tokens.tags import COMPOSERS, STYLES
+from harmonixr_model.tokens.vocab import PITCH_CLASSES, VOCAB, Block
+
+CELL_CONTROLS = ("density", "polyphony", "velocity", "chords")
+REQUEST_CONTROLS = ("key", "style", "composer")
+CONTROLS = (*CELL_CONTROLS, *REQUEST_CONTROLS)
+# The notes of four quarters that stand for each bin; finer where a note more or less is heard.
+_NOTES_A_WHOLE = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 56)
+_DENSITY_EDGES = tuple((one + two) / 2 for one, two in pairwise(_NOTES_A_WHOLE))
+_MOST_POLYPHONY = 1 + (VOCAB.polyphony.size - 1) / 2
+_MODES = ("major", "minor")
+_QUALITY_NAMES = tuple(QUALITIES)
+
+
+@dataclass(frozen=True, slots=True)
+class SoftControls:
+    """What is asked for; None and an empty tuple ask for nothing. Raises ControlError where a value cannot be said.
+
+    Attributes:
+        density: notes a quarter that begin in each cell.
+        polyphony: notes sounding at once, on average over the time in which any sounds.
+        velocity: mean MIDI velocity.
+        chords: for each bar of the region its chords, evenly spread over the bar; fewer bars are said over and over.
+        key: of the whole request.
+        style: a name of STYLES.
+        composer: a name of COMPOSERS.
+    """
+
+    density: float | None = None
+    polyphony: float | None = None
+    velocity: float | None = None
+    chords: tuple[tuple[Chord, ...], ...] = ()
+    key: Key | None = None
+    style: str | None = None
+    composer: str | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.density, "density", 0, _NOTES_A_WHOLE[-1] / 4, "notes a quarter")
+        _check(self.polyphony, "polyphony", 1, _MOST_POLYPHONY, "notes at once")
+        _check(self.velocity, "velocity", 1, 127, "")
+        if any(quality_of(chord) is None for bar in self.chords for chord in bar):
+            raise ControlError(f"there is no token for such a chord; use one of {', '.join(QUALITIES)}")
+        if any(not bar for bar in self.chords):
+            raise ControlError("a bar of the chords is empty; write at least one chord in each, such as 'C | Am F'")
+        _check_tag(self.style, "style", STYLES)
+        _check_tag(self.composer, "composer", COMPOSERS)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The names of the controls that ask for something."""
+        return tuple(name for name in CONTROLS if getattr(self, name) not in (None, ()))
+
+
+def _check(value: float | None, name: str, low: float, high: float, unit: str) -> None:
+    if value is not None and not low <= value <= high:
+        raise ControlError(f"a {name} of {value:g} is out of range; give {low:g} to {high:g}{' ' * bool(unit)}{unit}")
+
+
+def _check_tag(value: str | None, name: str, known: Sequence[str]) -> None:
+    if value is not None and value not in known:
+        raise ControlError(f"there is no {name} {value!r}; choose from {', '.join(known)}")
+
+
+def density_token(notes_a_quarter: float) -> int:
+    """Return the token of a density."""
+    return VOCAB.density[bisect_right(_DENSITY_EDGES, notes_a_quarter * 4)]
+
+
+def density_of(token: int) -> float:
+    """Return the notes a quarter that stand for a density token."""
+    return _NOTES_A_WHOLE[VOCAB.density.index(token)] / 4
+
+
+def polyphony_token(notes_at_once: float) -> int:
+    """Return the token of a mean polyphony: half notes at once from 1 on."""
+    return _nearest(VOCAB.polyphony, 2 * (notes_at_once - 1))
+
+
+def polyphony_of(token: int) -> float:
+    """Return the mean polyphony that stands for a token."""
+    return 1 + VOCAB.polyphony.index(token) / 2
+
+
+def velocity_token(velocity: float) -> int:
+    """Return the token of a mean velocity, in bins of eight."""
+    return _nearest(VOCAB.velocity_range, (velocity - 4) / 8)
+
+
+def velocity_range_of(token: int) -> int:
+    """Return the mean velocity that stands for a token."""
+    return 8 * VOCAB.velocity_range.index(token) + 4
+
+
+def _nearest(block: Block, value: float) -> int:
+    return block[min(max(0, int(value + 0.5)), block.size - 1)]
+
+
+def chord_token(chord: Chord) -> int:
+    """Return the token of a chord whose quality is one of QUALITIES."""
+    quality = quality_of(chord)
+    assert quality is not None
+    return VOCAB.chord[chord.pitch_classes[0] * len(QUALITIES) + _QUALITY_NAMES.index(quality)]
+
+
+def key_token(key: Key) -> int:
+    """Return the token of a key."""
+    return VOCAB.key[_MODES.index(key.mode) * len(PITCH_CLASSES) + key.tonic]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What the notes of a cell amount to, in the units of SoftControls; None where there is no note to tell."""
+
+    density: float
+    polyphony: float | None
+    velocity: float | None
+
+
+def measure(notes: Sequence[Note], cell: GridCell) -> Measure:
+    """Return density, mean polyphony and mean velocity of a cell's notes; what sounds past the cell is not counted."""
+    density = len(notes) * GRID / (cell.end - cell.start)
+    if not notes:
+        return Measure(density, None, None)
+    steps = cell.end - cell.start
+    change = [0] * (steps + 1)
+    for note in notes:
+        change[note.onset - cell.start] += 1
+        change[min(note.end - cell.start, steps)] -= 1
+    sounding = [count for count in accumulate(change[:-1]) if count]
+    velocity = sum(note.velocity for note in notes) / len(notes)
+    return Measure(density, sum(sounding) / len(sounding), velocity)
+
+
+def request_tokens(controls: SoftControls) -> tuple[int, ...]:
+    """Return what the header says of the whole request."""
+    tokens: list[int] = []
+    if controls.key is not None:
+        tokens.append(key_token(controls.key))
+    if controls.style is not None:
+        tokens.append(VOCAB.style[STYLES.index(controls.style)])
+    if controls.composer is not None:
+        tokens.append(VOCAB.composer[COMPOSERS.index(controls.composer)])
+    return tuple(tokens)
+
+
+def cell_tokens(
+    cell: GridCell,
+    *,
+    density: float | None = None,
+    polyphony: float | None = None,
+    velocity: float | None = None,
+    chords: Iterable[ChordSpan] = (),
+    bar_start: int = 0,
+) -> tuple[int, ...]:
+    """Return what a cell's header says: DENSITY, POLYPHONY, VELRANGE, then CHORD and, at each change, POS CHORD."""
+    tokens: list[int] = []
+    if density is not None:
+        tokens.append(density_token(density))
+    if polyphony is not None:
+        tokens.append(polyphony_token(polyphony))
+    if velocity is not None:
+        tokens.append(velocity_token(velocity))
+    said = -1
+    for span in chords:
+        if span.start >= cell.end or span.end <= cell.start or (token := chord_token(span.chord)) == said:
+            continue
+        if said >= 0:
+            tokens.append(VOCAB.position.start + span.start - bar_start)
+        tokens.append(token)
+        said = token
+    return tuple(tokens)
+
+
+def check_known(controls: SoftControls, info: dict[str, object]) -> None:
+    """Raise ControlError where a checkpoint's info does not say that it learnt what is asked for."""
+    learnt = info.get("controls", ())
+    known: Collection[object] = learnt if isinstance(learnt, Collection) else ()
+    missing = [name for name in controls.asked if name not in known]
+    if missing:
+        raise ControlError(
+            f"this model was not trained to follow {', '.join(missing)}; "
+            + (f"it follows {', '.join(map(str, known))}" if known else "it keeps hard limits only")
+        )
+    data = info.get("data")
+    for name, plural in (("style", "styles"), ("composer", "composers")):
+        asked = getattr(controls, name)
+        met = data.get(plural) if isinstance(data, dict) else None
+        if asked is not None and met is not None and asked not in met:
+            raise ControlError(f"this model was trained on no {name} {asked!r}; it knows {', '.join(met)}")

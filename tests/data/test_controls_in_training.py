@@ -1,0 +1,95 @@
+"""What training says of its answers: the truth, by chance, and nothing where nothing is to be said."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from harmonixr_model.data.controls import SAID_CHANCES, Tags, draw_said, with_controls
+from harmonixr_model.data.corpus import Corpus, Piece
+from harmonixr_model.data.dataset import DatasetConfig, InfillDataset, example_of
+from harmonixr_model.data.masking import Mask
+from harmonixr_model.data.styles import composer_of, style_of
+from harmonixr_model.music.compose import compose
+from harmonixr_model.tokens.controls import CONTROLS, density_token, measure, polyphony_token, velocity_token
+from harmonixr_model.tokens.grid import quantize
+from harmonixr_model.tokens.infill import EncodedScore, GridCell, build_prompt, decode_fill
+from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.training.composed import write_composed_corpus
+
+CONTROL_BLOCKS = {"density", "polyphony", "velocity_range", "chord", "key", "style", "composer"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return Corpus.open(write_composed_corpus(tmp_path_factory.mktemp("corpus"), pieces=8, bars=24))
+
+
+def blocks_of(example) -> set[str]:
+    return {VOCAB.block_of(int(token)) for token in example.tokens} & CONTROL_BLOCKS
+
+
+def gap(full, bar, tracks=(0, 1, 3)):
+    start, end = full.score.bars[bar].start, full.score.bars[bar].end
+    return Mask(tuple(GridCell(track, start, end) for track in tracks), frozenset(), None)
+
+
+def test_about_half_of_the_examples_say_nothing_and_each_control_is_said_in_its_share():
+    rng = np.random.default_rng(0)
+    drawn = [draw_said(rng, share=0.5) for _ in range(4000)]
+    silent = sum(not said for said in drawn) / len(drawn)
+    assert 0.48 < silent < 0.56
+    said = Counter(name for names in drawn for name in names)
+    for name, chance in SAID_CHANCES.items():
+        assert abs(said[name] / len(drawn) - chance / 2) < 0.03
+    assert set(said) == set(CONTROLS)
+
+
+def test_an_uncontrolled_dataset_says_none_and_a_controlled_one_the_same_twice(corpus):
+    bare = InfillDataset(corpus, DatasetConfig(max_tokens=512))
+    assert not any(blocks_of(bare.example(i, step=0, seed=0)) for i in range(20))
+    said = InfillDataset(corpus, DatasetConfig(max_tokens=512, controlled=0.5))
+    again = InfillDataset(corpus, DatasetConfig(max_tokens=512, controlled=0.5))
+    again.example(7, step=7, seed=7)  # what was drawn before changes nothing
+    examples = [said.example(i, step=0, seed=0) for i in range(40)]
+    assert 8 < sum(bool(blocks_of(example)) for example in examples) < 32
+    for i, example in enumerate(examples):
+        np.testing.assert_array_equal(example.tokens, again.example(i, step=0, seed=0).tokens)
+        assert len(example.tokens) <= 512
+
+
+def test_each_cell_says_what_its_answer_amounts_to_and_carries_no_loss_for_it():
+    full = EncodedScore(quantize(compose(2, bars=16)))
+    mask, request = with_controls(full, gap(full, 5), CONTROLS, tags=Tags("pop", "Bach"))
+    assert [VOCAB.block_of(token) for token in request] == ["key", "style", "composer"]
+    for cell in mask.cells:
+        truth = measure(full.hidden(cell), cell)
+        expected = (density_token(truth.density), polyphony_token(truth.polyphony), velocity_token(truth.velocity))
+        assert cell.controls[:3] == expected
+        has_chord = any(token in VOCAB.chord for token in cell.controls)
+        assert has_chord == (not full.tracks[cell.track].is_drum)
+    example = example_of(full, mask, max_tokens=4096, controls=request)
+    prompt = build_prompt(full.without(mask.cells), mask.cells, max_prefix_tokens=4096, controls=request)
+    np.testing.assert_array_equal(example.tokens[: example.prefix_length], prompt.prefix)
+    fills = decode_fill(prompt, example.tokens[example.prefix_length :])
+    assert [list(fill) for fill in fills] == [list(full.hidden(cell)) for cell in prompt.cells]
+    assert not any(VOCAB.block_of(int(t)) in CONTROL_BLOCKS for t in example.tokens[example.loss_mask])
+
+
+def test_a_silent_cell_asks_for_no_notes():
+    full = EncodedScore(quantize(compose(2, bars=16)))
+    bar = full.score.bars[5]
+    silent = EncodedScore(
+        full.score.replace_notes({0: [n for n in full.tracks[0].notes if not bar.start <= n.onset < bar.end]})
+    )
+    mask, _ = with_controls(silent, gap(silent, 5, tracks=(0,)), ("density", "polyphony", "velocity"))
+    assert mask.cells[0].controls == (density_token(0),)
+
+
+def test_tags_come_from_the_source_the_file_name_and_the_manifest():
+    assert style_of(Piece("a.mid", source="pop909")) == "pop"
+    assert style_of(Piece("groove/groove__drummer9__session1__9_rock_100_beat_4-4.mid", source="groove")) == "rock"
+    assert style_of(Piece("drummer1/session2/3_jazz-fusion_96_fill_4-4.mid", source="groove")) == "jazz"
+    assert style_of(Piece("x.mid", source="mine")) is None
+    assert composer_of(Piece("x.mid", composer="Hensel")) == "Hensel"
+    assert composer_of(Piece("x.mid", composer="Nobody")) is None
