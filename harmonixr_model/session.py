@@ -7,6 +7,7 @@ engine answers `next_prompt`), finish (`result`). Knows no model and draws nothi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 from harmonixr_model.errors import PromptError, RegionError
@@ -87,6 +88,13 @@ class FillSession:
         if not self.windows and not region.is_empty:
             raise RegionError("the region is shorter than a step of the grid, a 24th of a quarter; make it longer")
         self._prompt: InfillPrompt | None = None
+
+    def fork(self) -> FillSession:
+        """Return a session at the same place that goes on by itself, as another candidate does."""
+        other = copy(self)
+        other.tokens, other.windows = list(self.tokens), list(self.windows)
+        other._notes = {track: list(notes) for track, notes in self._notes.items()}
+        return other
 
     def next_prompt(self) -> InfillPrompt | None:
         """Return the prompt of the next window, None when all are answered."""

@@ -31,10 +31,12 @@ class Decoding:
     def finish(self, midi: bytes, options: InfillOptions, tokens: Sequence[FillTokens], max_length: int) -> Finished:
         """Return a whole file for each candidate's tokens; raises TokenError where they do not answer the request."""
         started = time.perf_counter()
-        song = read_song(midi, self._args.max_midi_bytes)
+        limit = self._args.max_midi_bytes
+        song = read_song(midi, limit)
         filled = []
         for windows in tokens:
-            made = open_session(song, options, max_length=max_length, done=windows).result()
+            session = open_session(midi, options, max_midi_bytes=limit, max_length=max_length, done=windows)
+            made = session.result()
             notes = tuple(placed_note(song.score, track, note) for track in made.notes for note in made.notes[track])
             filled.append(Filled(made.midi, notes))
         stretch = stretch_of(song, region_of(song, options))

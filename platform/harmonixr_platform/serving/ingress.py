@@ -45,13 +45,18 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the HTTP application; called once by Serve, on the replica's event loop."""
         from harmonixr_platform.serving.api import make_api
+        from harmonixr_platform.serving.decoding import Decoding
+        from harmonixr_platform.serving.near import NearCall
         from harmonixr_platform.serving.recall import Recall
         from harmonixr_platform.serving.service import Service
+        from harmonixr_platform.serving.tokenization import Tokenization
         from harmonixr_platform.settings import Settings
 
         settings = Settings()
         recall = Recall.open(settings, self._args)
-        service = Service(Stages(remote_call(self._stages)), self._args, recall=recall)
+        near = {"Tokenization": Tokenization(self._args), "Decoding": Decoding(self._args)}
+        call = NearCall(remote_call(self._stages), near, max_midi_bytes=self._args.near_midi_bytes)
+        service = Service(Stages(call), self._args, recall=recall)
         return make_api(service, self._args, api_keys=settings.api_key_list(), door=self._door)
 
 

@@ -10,13 +10,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from harmonixr_model.music.song import Song
+from harmonixr_model.session import FillSession
 from harmonixr_platform.registry import Registry, RegistryError, Version, open_registry
 from harmonixr_platform.schemas import InfillOptions
 from harmonixr_platform.serving.arguments import RewardConfig, ServingArgs
 from harmonixr_platform.serving.errors import NoRewardModel
 from harmonixr_platform.serving.messages import FillTokens, RewardScores
-from harmonixr_platform.serving.sessions import open_session, read_song
+from harmonixr_platform.serving.sessions import open_session
 from harmonixr_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ class Reward:
     ) -> RewardScores:
         version = self._version()
         ranker = self._ranker(version)
-        song = read_song(midi, self._args.max_midi_bytes)
-        fills = [_windows(song, options, windows, max_length) for windows in tokens]
+        limit = self._args.max_midi_bytes
+        sessions = [open_session(midi, options, max_midi_bytes=limit, max_length=max_length) for _ in tokens]
+        fills = [_windows(session, windows) for session, windows in zip(sessions, tokens, strict=True)]
         return RewardScores(version.version, tuple(reward.lower for reward in ranker.score(fills)))
 
     def _version(self) -> Version:
@@ -78,11 +79,10 @@ class Reward:
         return self._loaded[1]
 
 
-def _windows(song: Song, options: InfillOptions, tokens: FillTokens, max_length: int) -> list[FilledWindow]:
+def _windows(session: FillSession, tokens: FillTokens) -> list[FilledWindow]:
     """Return the prompts that these tokens answered, with the answers."""
     from harmonixr_model.ranker import FilledWindow
 
-    session = open_session(song, options, max_length=max_length)
     filled = []
     for window in tokens:
         prompt = session.next_prompt()

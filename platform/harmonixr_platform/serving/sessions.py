@@ -15,6 +15,8 @@ from harmonixr_platform.schemas import InfillOptions, PlacedNote
 
 # A song is read by several stages, and once more for every window.
 _CACHED_SONGS = 16
+# Who asks for a gap asks for it again: with the tokens that fill it, and with other seeds.
+_CACHED_SESSIONS = 32
 
 
 @lru_cache(_CACHED_SONGS)
@@ -29,13 +31,23 @@ def region_of(song: Song, options: InfillOptions) -> Region:
 
 
 def open_session(
-    song: Song, options: InfillOptions, *, max_length: int, done: Sequence[Sequence[int]] = ()
+    midi: bytes, options: InfillOptions, *, max_midi_bytes: int, max_length: int, done: Sequence[Sequence[int]] = ()
 ) -> FillSession:
     """Return the session of a request, its first windows answered by `done`."""
-    limits = limits_of(options.controls)
-    session = FillSession(song, region_of(song, options), max_length=max_length, limits=limits)
+    # Everything but how to draw and by whom: other seeds and models ask the same of the song.
+    asked = options.model_dump_json(exclude={"sampling", "model"})
+    session = _begun(midi, asked, max_midi_bytes, max_length).fork()
     for tokens in done:
         session.accept(tokens)
+    return session
+
+
+@lru_cache(_CACHED_SESSIONS)
+def _begun(midi: bytes, asked: str, max_midi_bytes: int, max_length: int) -> FillSession:
+    """Return a session whose first prompt is built; for forking alone, since others fork it too."""
+    song, options = read_song(midi, max_midi_bytes), InfillOptions.model_validate_json(asked)
+    session = FillSession(song, region_of(song, options), max_length=max_length, limits=limits_of(options.controls))
+    session.next_prompt()
     return session
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from harmonixr_model.errors import RegionError
 from harmonixr_platform.schemas import InfillOptions
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.messages import FillTokens, Window
-from harmonixr_platform.serving.sessions import open_session, read_song
+from harmonixr_platform.serving.sessions import open_session
 
 
 class Tokenization:
@@ -23,9 +24,10 @@ class Tokenization:
         Raises MidiError, RegionError, ControlError, PromptError: what is asked for cannot be done.
         """
         started = time.perf_counter()
-        song = read_song(midi, self._args.max_midi_bytes)
-        session = open_session(song, options, max_length=max_length, done=done)
+        limit = self._args.max_midi_bytes
+        session = open_session(midi, options, max_midi_bytes=limit, max_length=max_length, done=done)
         prompt = session.next_prompt()
         if prompt is None:
             raise RegionError("the region holds nothing to fill; choose bars or beats of the song")
-        return Window(prompt, len(done) + 1 == len(session.windows), time.perf_counter() - started)
+        # A copy: the clock of the Model stage tells requests apart by their prompt, and this one may be remembered.
+        return Window(replace(prompt), len(done) + 1 == len(session.windows), time.perf_counter() - started)
