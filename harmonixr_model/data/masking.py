@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harmonixr_model.data.phrases import phrases
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar
+from harmonixr_model.tokens.attributes import ONLY, asking
 from harmonixr_model.tokens.infill import EncodedScore, GridCell
 
 # How often a window holds one gap alone, as when the model is used; otherwise gaps are added up to a drawn share.
@@ -17,6 +19,11 @@ MIN_SHARE, MAX_SHARE = 0.3, 0.7
 MAX_DRAWS = 24
 CONTINUATION_CHANCE = 0.1
 LOCK_CHANCE = 0.08
+# How often one field of the notes is asked for alone, and which.
+ONLY_CHANCE = 0.133  # of what is no continuation: 12 % of all
+ONLY_CHANCES = (0.35, 0.25, 0.2, 0.2)  # of ONLY: pitch, rhythm, velocity, duration
+# Such a note is said twice, in the prefix and in the answer: with more of them the example would not fit.
+ONLY_MIN_SHARE, ONLY_MAX_SHARE = 0.25, 0.45
 
 Shape = Callable[["Scene", np.random.Generator], list[GridCell]]
 
@@ -58,23 +65,31 @@ def draw_mask(scene: Scene, rng: np.random.Generator) -> Mask:
 
     A quarter of the windows hold one gap; the others hold gaps of one or several shapes until a share of the notes
     between MIN_SHARE and MAX_SHARE is hidden, so that enough tokens carry loss. Some windows end with their gap
-    (continuation), some keep a third of the hidden notes (locks).
+    (continuation), some keep a third of the hidden notes (locks), in some one field alone is hidden of each note.
     """
     if rng.random() < CONTINUATION_CHANCE:
         return _continuation(scene, rng)
     is_single = rng.random() < SINGLE_CHANCE
-    share = float(rng.uniform(MIN_SHARE, MAX_SHARE))
+    only = ONLY[int(rng.choice(len(ONLY), p=ONLY_CHANCES))] if rng.random() < ONLY_CHANCE else None
+    share = float(rng.uniform(ONLY_MIN_SHARE, ONLY_MAX_SHARE) if only else rng.uniform(MIN_SHARE, MAX_SHARE))
     notes = scene.notes
     cells: list[GridCell] = []
     hidden = 0
     for _ in range(MAX_DRAWS):
-        for cell in _draw_shape(rng)(scene, rng):
+        drawn = _draw_shape(rng)(scene, rng)
+        if only and sum(len(scene.encoded.hidden(cell)) for cell in drawn) > ONLY_MAX_SHARE * notes:
+            continue
+        for cell in drawn:
             if not _overlaps(cell, cells):
                 cells.append(cell)
                 hidden += len(scene.encoded.hidden(cell))
         if hidden and (is_single or hidden >= share * notes):
             break
-    return Mask(tuple(cells), _draw_locks(scene, cells, rng), None)
+    locks = _draw_locks(scene, cells, rng)
+    if only:
+        asked = [asking(cell, only, scene.encoded.hidden(cell, locks)) for cell in cells]
+        cells = [cell for cell in asked if cell.known]
+    return Mask(tuple(cells), locks, None)
 
 
 def _continuation(scene: Scene, rng: np.random.Generator) -> Mask:
@@ -134,8 +149,18 @@ def _pitch_band(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
     return [replace(cell, low=low, high=high) for cell in scene.cells([track], first, count)]
 
 
-SHAPES: tuple[Shape, ...] = (_one_track, _all_tracks, _whole_track, _scattered, _beats, _pitch_band)
-SHAPE_CHANCES = (0.45, 0.2, 0.08, 0.12, 0.08, 0.07)
+def _phrase(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
+    """A stretch of bars that comes again, or that others do not resemble, of all tracks or of one."""
+    found = phrases(scene.encoded, scene.bars)
+    if not found:
+        return []
+    first, count = found[int(rng.integers(len(found)))]
+    tracks = range(scene.tracks) if rng.random() < 0.5 else [_busy_track(scene, rng)]
+    return scene.cells(tracks, first, count)
+
+
+SHAPES: tuple[Shape, ...] = (_one_track, _all_tracks, _whole_track, _scattered, _beats, _pitch_band, _phrase)
+SHAPE_CHANCES = (0.42, 0.18, 0.08, 0.12, 0.08, 0.07, 0.05)
 
 
 def _busy_track(scene: Scene, rng: np.random.Generator) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,8 @@ _DURATION_ID = tuple(VOCAB.duration.start + duration_bin(d) for d in range(MAX_D
 _VELOCITY_ID = tuple(VOCAB.velocity.start + velocity_bin(v) for v in range(128))
 
 
+# What an attribute-only cell asks for, all else of its notes being kept; a rhythm is onsets and durations.
+Only: TypeAlias = Literal["pitch", "rhythm", "velocity", "duration"]
 Places: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
@@ -39,7 +41,8 @@ Places: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 class GridCell:
     """What one FILL of the answer replaces: onsets in [start, end) of one track, pitches in [low, high].
 
-    Steps are absolute and lie within one bar. `controls` are token ids said in the cell's header.
+    Steps are absolute and lie within one bar. `controls` are token ids said in the cell's header. With `only`, one
+    field of the notes `known` is asked, in their order, and nothing else (`attributes.asking` makes such a cell).
     """
 
     track: int
@@ -48,6 +51,8 @@ class GridCell:
     low: int = 0
     high: int = 127
     controls: tuple[int, ...] = ()
+    only: Only | None = None
+    known: tuple[Note, ...] = ()
 
     def holds(self, note: Note) -> bool:
         """Return whether a note of this cell's track lies in the cell."""

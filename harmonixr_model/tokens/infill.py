@@ -19,6 +19,7 @@ import numpy.typing as npt
 from harmonixr_model.errors import PromptError, TokenError
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar, Note, Score
+from harmonixr_model.tokens.attributes import HIDDEN, answer_length, answer_tokens, read_answer, shown_tokens
 from harmonixr_model.tokens.coordinates import PASSAGES, CoordinateState, coordinates_of_tokens
 from harmonixr_model.tokens.encoded import (
     EncodedScore,
@@ -66,7 +67,7 @@ class InfillLayout:
         prefix: int32 [P], BOS … SEP.
         coordinates: int16 [P, K] of the prefix, see `coordinates`.
         cells: the cells in fill order: bars outer, tracks inner.
-        headers: for each cell its forced tokens FILL BARIDX TRACK [controls] [HOLD PITCH DUR]*.
+        headers: for each cell its forced tokens FILL BARIDX TRACK [HIDDEN_…] [controls] [HOLD PITCH DUR]*.
         bar_starts: for each cell the absolute step at which its bar begins.
         gap_bar: bars of the prefix before the gap's first bar.
         slots: score track of each TRACK_j, in order.
@@ -164,6 +165,7 @@ def build_layout(
             FILL,
             VOCAB.bar_index.start + bar.index - gap[0].index,
             VOCAB.track.start + slot_of[cell.track],
+            *((HIDDEN[cell.only],) if cell.only else ()),
             *cell.controls,
             *hold_tokens(context.held(cell.track, cell.start), cell.start),
         )
@@ -184,8 +186,9 @@ def fill_length(full: EncodedScore, cells: Iterable[GridCell], locks: Collection
     """Return how many tokens say the true answer of these cells, EOS included."""
     tokens = 1
     for cell in cells:
-        said = encode_notes(full.hidden(cell, locks), 0)
-        tokens += 3 + len(cell.controls) + 3 * len(full.held(cell.track, cell.start)) + len(said) + 1
+        hidden = full.hidden(cell, locks)
+        said = answer_length(cell, notes=len(hidden)) + 1 if cell.only else len(encode_notes(hidden, 0)) + 1
+        tokens += 3 + len(cell.controls) + 3 * len(full.held(cell.track, cell.start)) + said
     return tokens
 
 
@@ -206,13 +209,18 @@ def encode_answer(
     for cell, header, bar_start, notes in zip(
         layout.cells, layout.headers, layout.bar_starts, notes_by_cell, strict=True
     ):
-        ordered = sorted(notes, key=_by_onset_and_pitch)
+        # The notes of an attribute-only cell are told apart by their order.
+        ordered = list(notes) if cell.only else sorted(notes, key=_by_onset_and_pitch)
         for note in ordered:
             if not cell.holds(note):
                 raise TokenError(f"{note} lies outside its cell, {cell}")
-        said = encode_notes(ordered, bar_start)
-        tokens += (*header, *said, END)
-        is_forced += (True,) * len(header) + (False,) * (len(said) + 1)
+        if cell.only:
+            said, is_known = answer_tokens(cell, ordered, bar_start)
+        else:
+            said = [*encode_notes(ordered, bar_start), END]
+            is_known = [False] * len(said)
+        tokens += (*header, *said)
+        is_forced += (*(True,) * len(header), *is_known)
     return np.array([*tokens, EOS], dtype=np.int32), np.array([*is_forced, True], dtype=bool)
 
 
@@ -224,7 +232,7 @@ def decode_fill(prompt: InfillPrompt, tokens: Sequence[int] | npt.NDArray[np.int
     ids = [int(token) for token in tokens]
     fills: list[tuple[Note, ...]] = []
     at = 0
-    for header, bar_start in zip(prompt.headers, prompt.bar_starts, strict=True):
+    for cell, header, bar_start in zip(prompt.cells, prompt.headers, prompt.bar_starts, strict=True):
         if tuple(ids[at : at + len(header)]) != header:
             raise TokenError(f"token {at + 1} of the fill does not begin the header of cell {len(fills) + 1}")
         at += len(header)
@@ -232,7 +240,9 @@ def decode_fill(prompt: InfillPrompt, tokens: Sequence[int] | npt.NDArray[np.int
             end = ids.index(END, at)
         except ValueError:
             raise TokenError(f"cell {len(fills) + 1} of the fill has no END") from None
-        fills.append(tuple(_clamped(note, prompt.rules) for note in decode_notes(ids[at:end], bar_start)))
+        notes = read_answer(cell, ids[at:end], bar_start) if cell.only else decode_notes(ids[at:end], bar_start)
+        is_kept = cell.only not in (None, "velocity")
+        fills.append(tuple(notes if is_kept else (_clamped(note, prompt.rules) for note in notes)))
         at = end + 1
     if ids[at:] != [EOS]:
         raise TokenError("the fill does not close with EOS after its last cell")
@@ -374,4 +384,4 @@ def _mask_tokens(cell: GridCell, bar: Bar) -> list[int]:
         tokens += (FROM, position + cell.start - bar.start, UNTIL, position + cell.end - bar.start)
     if (cell.low, cell.high) != (0, 127):
         tokens += (LOW, pitch + cell.low, HIGH, pitch + cell.high)
-    return tokens
+    return tokens + shown_tokens(cell, bar.start)

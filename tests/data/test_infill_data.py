@@ -15,6 +15,7 @@ from harmonixr_model.data.masking import SHAPES, Mask, Scene, draw_mask
 from harmonixr_model.data.window import choose_window
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.compose import compose
+from harmonixr_model.tokens.attributes import HIDDEN
 from harmonixr_model.tokens.coordinates import coordinates_of_tokens
 from harmonixr_model.tokens.grid import quantize
 from harmonixr_model.tokens.infill import EncodedScore, GridCell, build_prompt, decode_fill
@@ -57,12 +58,17 @@ def test_examples_stay_within_the_budget_and_say_prefix_then_fill(dataset):
         assert example.tokens[example.prefix_length - 1] == SEP
         assert example.tokens[-1] == EOS
         assert not example.loss_mask[: example.prefix_length].any()
-        assert example.loss_mask[example.tokens == END].all()
+        # In an attribute-only cell the number of notes is known, and so is where it ends.
+        if not set(HIDDEN.values()) & set(example.tokens.tolist()):
+            assert example.loss_mask[example.tokens == END].all()
         assert not example.loss_mask[-1]
 
 
 def test_at_least_three_tenths_of_the_tokens_carry_loss(dataset):
-    examples = [dataset.example(index, step=0, seed=0) for index in range(150)]
+    """Where whole notes are hidden; of an attribute-only answer most is known beforehand."""
+    drawn = [dataset.example(index, step=0, seed=0) for index in range(170)]
+    examples = [e for e in drawn if not set(HIDDEN.values()) & set(e.tokens.tolist())]
+    assert len(examples) > 130
     share = sum(e.loss_mask.sum() for e in examples) / sum(len(e.tokens) for e in examples)
     assert share >= 0.3
 
