@@ -12,6 +12,7 @@ from typing import Literal
 
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.splits import hashed_share
+from harmonixr_model.evaluation.likelihood import by_field
 from harmonixr_model.evaluation.protocol import Question
 from harmonixr_model.music.score import Bar, Note
 from harmonixr_model.tokens.encoded import EncodedScore
@@ -113,9 +114,9 @@ class Markov:
             chance = (seen.get(token, 0) + len(seen) * chance) / (total + len(seen))
         return chance
 
-    def nats(self, run: Sequence[int]) -> float:
-        """Return the negative log likelihood of one cell, END included."""
-        return -sum(math.log(self.probability(tuple(run[:at]), token)) for at, token in enumerate(run))
+    def bits(self, run: Sequence[int]) -> list[float]:
+        """Return the bits of each token of one cell, END included."""
+        return [-math.log2(self.probability(tuple(run[:at]), token)) for at, token in enumerate(run)]
 
 
 class MarkovBaseline:
@@ -149,12 +150,13 @@ class MarkovBaseline:
             progress(done, len(chosen))
         return fitted
 
-    def bits(self, question: Question) -> float:
-        """Return the bits this gives to the answer."""
-        nats = sum(self._chain(question, track).nats(run) for track, run in question.asked_runs())
-        return nats / math.log(2)
+    def bits(self, question: Question) -> dict[str, float]:
+        """Return the bits this gives to the answer, in all and by field."""
+        runs = question.asked_runs()
+        bits = [said for track, run in runs for said in self._chain(question, track).bits(run)]
+        return by_field((token for _, run in runs for token in run), bits)
 
-    def bits_of_primed_ppm(self, question: Question, *, order: int = 6) -> float:
+    def bits_of_primed_ppm(self, question: Question, *, order: int = 6) -> dict[str, float]:
         """The same by an adaptive PPM, primed on all of the song that is not hidden, track by track.
 
         Prediction by partial matching (Cleary and Witten 1984) with escape method C, all orders interpolated (Bunton
@@ -162,18 +164,19 @@ class MarkovBaseline:
         Near-copies of bars become cheap: what a copying baseline amounts to when it must give probabilities. It reads
         the whole song, a model only its prompt.
         """
-        nats = 0.0
+        runs = question.asked_runs()
+        bits: list[float] = []
         chains: dict[int, Markov] = {}
-        for track, run in question.asked_runs():
+        for track, run in runs:
             if track not in chains:
                 chains[track] = Markov(order, base=self._chain(question, track))
                 cells = [cell for cell in question.prompt.cells if cell.track == track]
                 whole = [b for b in question.bars if not any(c.start < b.end and b.start < c.end for c in cells)]
                 for visible in bar_runs(question.context, track, whole):
                     chains[track].add(visible)
-            nats += chains[track].nats(run)
+            bits += chains[track].bits(run)
             chains[track].add(run)
-        return nats / math.log(2)
+        return by_field((token for _, run in runs for token in run), bits)
 
     def _chain(self, question: Question, track: int) -> Markov:
         return self.drums if question.context.tracks[track].is_drum else self.pitched

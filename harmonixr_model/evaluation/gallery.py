@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import html
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
+from harmonixr_model.evaluation.keeping import with_notes
 from harmonixr_model.evaluation.report import Report, Shown
 from harmonixr_model.music.score import Bar, Note, Score
 from harmonixr_model.music.synth import render, wav_bytes
@@ -62,7 +62,7 @@ def choose(shown: Sequence[Shown], *, each: int) -> list[tuple[str, Shown]]:
 def _figure(kind: str, shown: Shown) -> str:
     question = shown.question
     bars = _bars_around(question.bars, [cell.start for cell in question.prompt.cells])
-    songs = {name: _song(shown, notes) for name, notes in (("fill", shown.fill), ("original", question.answer))}
+    songs = {name: with_notes(question, notes) for name, notes in (("fill", shown.fill), ("original", question.answer))}
     players = "".join(
         f"{name} <audio controls preload='none' src='{_sound(score, bars)}'></audio>" for name, score in songs.items()
     )
@@ -73,18 +73,6 @@ def _figure(kind: str, shown: Shown) -> str:
 def _bars_around(bars: Sequence[Bar], starts: Sequence[int]) -> Sequence[Bar]:
     inside = [bar.index for bar in bars if any(bar.start <= start < bar.end for start in starts)]
     return bars[max(0, inside[0] - BARS_BESIDE) : inside[-1] + 1 + BARS_BESIDE]
-
-
-def _song(shown: Shown, notes_by_cell: Iterable[Sequence[Note]]) -> Score:
-    """Return the context with these notes in the gap."""
-    score = shown.question.context.score
-    added: dict[int, list[Note]] = {}
-    for cell, notes in zip(shown.question.prompt.cells, notes_by_cell, strict=True):
-        added.setdefault(cell.track, []).extend(notes)
-    tracks = list(score.tracks)
-    for track, notes in added.items():
-        tracks[track] = replace(tracks[track], notes=tuple(sorted((*tracks[track].notes, *notes))))
-    return replace(score, tracks=tuple(tracks))
 
 
 def _sound(score: Score, bars: Sequence[Bar]) -> str:

@@ -9,6 +9,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -114,6 +115,13 @@ def groove_similarity(cells: Sequence[GridCell], answer: Fills, fill: Fills) -> 
         agreeing += places - len(one ^ two)
         total += places
     return Ratio(agreeing, total)
+
+
+def diversity(cells: Sequence[GridCell], fills: Sequence[Fills]) -> Ratio:
+    """How different several fills of one gap are: 1 less their mean note F1 with each other; two silences are alike."""
+    sides = [_by_track(cells, fill) for fill in fills]
+    shared = [note_f1(one, two) for one, two in combinations(sides, 2)]
+    return Ratio(sum(1 - ratio.value for ratio in shared if ratio.whole), len(shared))
 
 
 def _by_track(cells: Sequence[GridCell], fills: Fills) -> dict[int, list[Note]]:

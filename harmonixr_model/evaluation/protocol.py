@@ -19,6 +19,7 @@ from harmonixr_model.data.dataset import Example
 from harmonixr_model.errors import CorpusError, HarmonixrError, PromptError
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar, Note, Score
+from harmonixr_model.music.song import DRUM_CHANNEL
 from harmonixr_model.tokens.coordinates import PASSAGES
 from harmonixr_model.tokens.infill import (
     EncodedScore,
@@ -30,7 +31,9 @@ from harmonixr_model.tokens.infill import (
     encode_answer,
 )
 
-VERSION = 2  # 2: prompts remember passages and take six tenths of the context; gaps are told apart by repetition
+# 2: prompts remember passages and take six tenths of the context; gaps are told apart by repetition.
+# 3: tracks have channels of their own; whole tracks and scattered cells are asked for.
+VERSION = 3
 CONTEXT_TOKENS = 1024
 PREFIX_SHARE = 0.6
 LEAST_NOTES = 3  # a gap that hides less says little about a model
@@ -44,11 +47,15 @@ class ProtocolError(HarmonixrError):
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """What is hidden: cells, notes within them that stay, and whether the music after them is shown."""
+    """What is hidden: cells, and notes within them that stay.
+
+    `has_future` says whether the music after the cells is shown, `has_rest` whether their tracks are shown elsewhere.
+    """
 
     cells: tuple[GridCell, ...]
     locks: frozenset[NoteKey] = frozenset()
     has_future: bool = True
+    has_rest: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class Question:
         fill: the answer's tokens.
         is_forced: which of them no model has to predict.
         is_repeated: whether the piece plays the very same notes (onset and pitch) at another place as well.
+        source: the collection the piece is from.
     """
 
     number: int
@@ -78,6 +86,7 @@ class Question:
     fill: npt.NDArray[np.int32]
     is_forced: npt.NDArray[np.bool_]
     is_repeated: bool
+    source: str = ""
 
     @property
     def notes(self) -> int:
@@ -128,10 +137,12 @@ def questions(
     sources: Sequence[str] = (),
     passages: int = PASSAGES,
     context_tokens: int = CONTEXT_TOKENS,
+    least_tracks: int = 1,
 ) -> Iterator[Question]:
     """Yield `count` questions, shape after shape in turn, over the pieces of a split in an order of chance.
 
-    `sources` limits them to pieces of those collections; `passages` is how many a prompt remembers.
+    `sources` limits them to pieces of those collections, `least_tracks` to pieces with so many tracks that play;
+    `passages` is how many a prompt remembers.
 
     A shape that fits no piece is left out and its questions are missing. Raises ProtocolError for a shape there is
     none of, CorpusError where the split is empty or no shape fits.
@@ -141,8 +152,11 @@ def questions(
     if unknown:
         raise ProtocolError(f"there is no shape {', '.join(unknown)}; choose from {', '.join(SHAPES)}")
     pieces = [piece for piece in corpus.split(split) if not sources or corpus.piece(piece).source in sources]
+    if least_tracks > 1:
+        pieces = [piece for piece in pieces if sum(bool(t.notes) for t in corpus.score(piece).tracks) >= least_tracks]
     if not pieces:
         of = f" of {' or '.join(sources)}" if sources else ""
+        of += f" with {least_tracks} tracks or more" if least_tracks > 1 else ""
         raise CorpusError(f"{corpus.folder} has no {split} pieces{of}; ingest more music, or evaluate on another split")
     hopeless: set[str] = set()
     for number in range(count):
@@ -178,12 +192,13 @@ def _ask(
 ) -> Question | None:
     for attempt in range(_ATTEMPTS):
         piece = int(order[attempt // 4 % len(order)])
-        full = EncodedScore(corpus.score(piece))
+        full = EncodedScore(apart(corpus.score(piece)))
         question = ask(
             full,
             SHAPES[shape](full, rng),
             shape=shape,
             piece_id=corpus.piece(piece).piece_id,
+            source=corpus.piece(piece).source,
             number=number,
             passages=passages,
             context_tokens=context_tokens,
@@ -200,6 +215,7 @@ def ask(
     shape: str,
     piece_id: str,
     number: int,
+    source: str = "",
     passages: int = PASSAGES,
     context_tokens: int = CONTEXT_TOKENS,
 ) -> Question | None:
@@ -208,6 +224,8 @@ def ask(
         return None
     if not gap.has_future:
         full = EncodedScore(_until(full, max(cell.end for cell in gap.cells)))
+    if not gap.has_rest:
+        full = EncodedScore(_only_within(full, gap.cells))
     context = full.without(gap.cells, gap.locks)
     prefix_tokens = round(context_tokens * PREFIX_SHARE)
     try:
@@ -226,7 +244,7 @@ def ask(
         return None
     bars = full.score.bars_until(max(full.end, *(cell.end for cell in gap.cells)))
     is_repeated = _is_repeated(context, prompt.cells, answer, bars)
-    return Question(number, piece_id, shape, bars, context, prompt, answer, fill, is_forced, is_repeated)
+    return Question(number, piece_id, shape, bars, context, prompt, answer, fill, is_forced, is_repeated, source)
 
 
 def _is_repeated(
@@ -257,6 +275,33 @@ def _played(context: EncodedScore, cell: GridCell, shift: int) -> set[tuple[int,
 
 def _until(full: EncodedScore, end: int) -> Score:
     return full.score.replace_notes({t: full.notes(t, 0, end) for t in range(len(full.tracks))})
+
+
+def _only_within(full: EncodedScore, cells: Sequence[GridCell]) -> Score:
+    """Return the score with the cells' tracks silent outside the cells."""
+    return full.score.replace_notes(
+        {
+            track: [note for cell in cells if cell.track == track for note in full.notes(track, cell.start, cell.end)]
+            for track in {cell.track for cell in cells}
+        }
+    )
+
+
+PITCHED_CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHANNEL)
+
+
+def apart(score: Score) -> Score:
+    """Return the score with a channel of its own for each track, as far as there are any.
+
+    A collection may keep all its tracks on one channel, where MIDI cannot hold two notes of one pitch at a time: more
+    than half of POP909's own gaps could not be said then.
+    """
+    tracks, used = [], 0
+    for track in score.tracks:
+        channel = DRUM_CHANNEL if track.is_drum else PITCHED_CHANNELS[used % len(PITCHED_CHANNELS)]
+        used += bool(track.notes) and not track.is_drum
+        tracks.append(replace(track, channel=channel))
+    return replace(score, tracks=tuple(tracks))
 
 
 # ---- shapes ---------------------------------------------------------------------------------------------------------
@@ -327,6 +372,18 @@ def _half_locked(full: EncodedScore, rng: np.random.Generator) -> Gap:
     return Gap(cells, frozenset(key for key in keys if rng.random() < 0.5))
 
 
+def _whole_track(full: EncodedScore, rng: np.random.Generator) -> Gap:
+    """Eight bars of a track that is shown nowhere else; the other tracks are."""
+    bars = _stretch(full, rng, 8)
+    return Gap(_cells(_track(full, rng, bars), bars), has_rest=False) if len(full.tracks) > 1 else Gap(())
+
+
+def _scattered(full: EncodedScore, rng: np.random.Generator) -> Gap:
+    """Some of the cells of all tracks in four bars, each with a chance of four in ten."""
+    cells = _cells(range(len(full.tracks)), _stretch(full, rng, 4))
+    return Gap(tuple(cell for cell in cells if rng.random() < 0.4))
+
+
 def _continuation(full: EncodedScore, rng: np.random.Generator) -> Gap:
     """Two bars of all tracks with nothing after them."""
     return Gap(_cells(range(len(full.tracks)), _stretch(full, rng, 2)), has_future=False)
@@ -344,4 +401,6 @@ SHAPES: dict[str, Shape] = {
     "band": _pitch_band,
     "half-locked": _half_locked,
     "continuation": _continuation,
+    "whole-track": _whole_track,
+    "scattered": _scattered,
 }

@@ -10,18 +10,23 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio, compare, estimate, margin
+from harmonixr_model.evaluation.keeping import PERCENT, keeping
+from harmonixr_model.evaluation.kinds import ALL, is_of, is_shape, kinds_of
+from harmonixr_model.evaluation.likelihood import BITS, FIELDS, WITH_GRAMMAR
+from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio, compare, diversity, estimate, margin
 from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.seams import LEAP_OFF, WAIT_OFF, seam_measures
 from harmonixr_model.evaluation.systems import System
 from harmonixr_model.music.score import Note
 
-BITS = "bits per note"
 NOTE_F1 = "note F1"
-ALL = "all shapes"
-REPEATED, NOVEL = "repeated elsewhere", "novel"
-_LESS_IS_BETTER = {BITS, "pitch-class entropy difference"}
+DIVERSITY = "diversity among fills"
+PAIRED = (BITS, NOTE_F1, "onset F1", "chroma F1", "groove similarity")
+_BY_FIELD = {f"{total}, {field}": (total, field) for total in (BITS, WITH_GRAMMAR) for field in FIELDS}
+_LESS_IS_BETTER = {BITS, WITH_GRAMMAR, *_BY_FIELD, LEAP_OFF, WAIT_OFF, "pitch-class entropy difference"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +42,8 @@ class Shown:
 class Report:
     """Estimates by system, measure and kind of gap, and what was evaluated.
 
-    Kinds are the shapes, REPEATED (the piece plays the very same elsewhere) and NOVEL, and ALL. `margins` say by
-    measure how far the first system is above each other one over all gaps; `shown` are its first fills.
+    Kinds are those of `kinds`. `margins` say by measure how far the first system is above each other one over all
+    gaps; `shown` are its first fills.
     """
 
     made: dict[str, Any]
@@ -65,18 +70,28 @@ class Report:
         }
         return json.dumps({"made": self.made, "results": results, "margins": margins}, indent=1)
 
-    def to_markdown(self) -> str:
-        """Return tables: all measures over all shapes, then bits per note and note F1 by shape."""
+    def to_markdown(self, *, by: Sequence[str] = ()) -> str:
+        """Return tables: all measures over all shapes, bits by field, then bits per note and note F1 by shape.
+
+        `by` names GROUPS of kinds that get tables of their own.
+        """
         parts = ["# Evaluation", "", *(f"- {key}: {value}" for key, value in self.made.items()), ""]
         parts += ["Intervals hold 95 % of a bootstrap over pieces. ↓: less is better.", ""]
         measures = list(dict.fromkeys(m for measured in self.results.values() for m in measured))
-        rows = {_titled(m): {system: self._cell(system, m, ALL) for system in self.results} for m in measures}
+        rows = {
+            _titled(m): {system: self._cell(system, m, ALL) for system in self.results}
+            for m in measures
+            if m not in _BY_FIELD
+        }
         parts += ["## Over all gaps", "", *_table(rows, list(self.results)), ""]
+        able = [system for system, measured in self.results.items() if BITS in measured]
+        rows = {m: {system: self._cell(system, m, ALL) for system in able} for m in measures if m in _BY_FIELD}
+        parts += ["## Bits per note by field ↓", "", *_table(rows, able), ""] if rows else []
         for measure in (BITS, NOTE_F1):
-            able = [system for system, measured in self.results.items() if measure in measured]
-            shapes = list(dict.fromkeys(s for system in able for s in self.results[system][measure]))
-            rows = {shape: {system: self._cell(system, measure, shape) for system in able} for shape in shapes}
-            parts += [f"## {_titled(measure)} by shape", "", *_table(rows, able), ""] if able else []
+            parts += self._by_kind(measure, "shape", is_shape)
+        for group in by:
+            for measure in (BITS, NOTE_F1):
+                parts += self._by_kind(measure, group, partial(is_of, group))
         first = next(iter(self.results))
         rows = {
             _titled(m): {name: _said(found) for name, found in beside.items()} for m, beside in self.margins.items()
@@ -87,8 +102,22 @@ class Report:
             parts += [f"## {first} less each other, paired over the same gaps", "", *_table(rows, others), ""]
         return "\n".join(parts)
 
+    def _by_kind(self, measure: str, group: str, belongs: Callable[[str], bool]) -> list[str]:
+        able = [system for system, measured in self.results.items() if measure in measured]
+        kinds = dict.fromkeys(kind for system in able for kind in self.results[system][measure] if belongs(kind))
+        if not kinds:
+            return []
+        rows = {}
+        for kind in kinds:
+            cells = {system: self._cell(system, measure, kind) for system in able}
+            gaps = min(
+                self.results[system][measure][kind].gaps for system in able if kind in self.results[system][measure]
+            )
+            rows[f"{kind} ({gaps})"] = cells
+        return [f"## {_titled(measure)} by {group}", "", *_table(rows, able), ""]
+
     def _cell(self, system: str, measure: str, shape: str) -> str:
-        return _said(self.results[system].get(measure, {}).get(shape))
+        return _said(self.results[system].get(measure, {}).get(shape), is_share=measure in PERCENT)
 
 
 def evaluate(
@@ -117,10 +146,15 @@ def evaluate(
 
 def _measure(question: Question, system: System, fills: Sequence[Fills]) -> Iterable[tuple[str, Ratio]]:
     if system.bits is not None:
-        yield BITS, Ratio(system.bits(question), question.notes)
+        for measure, bits in system.bits(question).items():
+            yield measure, Ratio(bits, question.notes)
     drums = [number for number, track in enumerate(question.context.tracks) if track.is_drum]
     for fill in fills:
         yield from compare(question.prompt.cells, question.answer, fill, drums=drums).items()
+        yield from seam_measures(question, fill).items()
+        yield from keeping(question, fill).items()
+    if len(fills) > 1:
+        yield DIVERSITY, diversity(question.prompt.cells, fills)
 
 
 def _shown(question: Question, fill: Fills) -> Shown:
@@ -129,33 +163,45 @@ def _shown(question: Question, fill: Fills) -> Shown:
 
 
 def _margins(found: Mapping[str, Mapping[str, Sequence[tuple[Question, Ratio]]]]) -> dict[str, dict[str, Estimate]]:
-    """Compare the first system with each other one where both were measured equally often on every gap."""
+    """Compare the first system with each other one, gap by gap, over the gaps that both were measured on."""
     first, *others = found
     margins: dict[str, dict[str, Estimate]] = {}
-    for measure in (BITS, NOTE_F1):
-        mine = [(question.piece_id, ratio) for question, ratio in found[first].get(measure, ())]
+    for measure in PAIRED:
+        mine = _by_gap(found[first].get(measure, ()))
         for other in others:
-            theirs = [(question.piece_id, ratio) for question, ratio in found[other].get(measure, ())]
-            if mine and len(mine) == len(theirs):
-                margins.setdefault(measure, {})[other] = margin(mine, theirs)
+            theirs = _by_gap(found[other].get(measure, ()))
+            shared = [number for number in mine if number in theirs]
+            if shared:
+                margins.setdefault(measure, {})[other] = margin([mine[n] for n in shared], [theirs[n] for n in shared])
     return margins
 
 
-def _said(found: Estimate | None) -> str:
+def _by_gap(rows: Sequence[tuple[Question, Ratio]]) -> dict[int, tuple[str, Ratio]]:
+    """Return (piece_id, ratio) by the gap's number, several fills of a gap summed."""
+    gaps: dict[int, tuple[str, Ratio]] = {}
+    for question, ratio in rows:
+        _, before = gaps.get(question.number, ("", Ratio()))
+        gaps[question.number] = question.piece_id, before + ratio
+    return gaps
+
+
+def _said(found: Estimate | None, *, is_share: bool = False) -> str:
     if found is None or math.isnan(found.value):
         return "–"
+    if is_share:
+        # A share that is not quite whole must not read as if it were.
+        return f"{math.floor(1000 * found.value) / 10:g} %"
     # One piece gives no interval: what it would be drawn from is that piece alone.
     interval = f" [{found.low:.2f}, {found.high:.2f}]" if found.pieces > 1 else ""
     return f"{found.value:.2f}{interval}"
 
 
 def _estimates(rows: Sequence[tuple[Question, Ratio]]) -> dict[str, Estimate]:
-    kinds: dict[str, list[tuple[str, Ratio]]] = {ALL: [], REPEATED: [], NOVEL: []}
+    kinds: dict[str, list[tuple[str, Ratio]]] = defaultdict(list)
     for question, ratio in rows:
-        repetition = REPEATED if question.is_repeated else NOVEL
-        for kind in (ALL, repetition, question.shape):
-            kinds.setdefault(kind, []).append((question.piece_id, ratio))
-    return {kind: estimate(measured) for kind, measured in kinds.items() if measured}
+        for kind in kinds_of(question):
+            kinds[kind].append((question.piece_id, ratio))
+    return {kind: estimate(measured) for kind, measured in kinds.items()}
 
 
 def _titled(measure: str) -> str:

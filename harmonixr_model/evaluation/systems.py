@@ -2,46 +2,97 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
-import torch
-
-from harmonixr_model.data.collate import Batch, collate
-from harmonixr_model.engine.engine import Engine, Sampling
+from harmonixr_model.engine.engine import Engine, Generated, Sampling
 from harmonixr_model.evaluation.baselines import MarkovBaseline, copy_bar, copy_passage
+from harmonixr_model.evaluation.likelihood import measured_bits
+from harmonixr_model.evaluation.metrics import Fills
 from harmonixr_model.evaluation.protocol import Question, hide_future
-from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.music.score import Note
+from harmonixr_model.ranker import FilledWindow, Ranker
 from harmonixr_model.tokens.infill import decode_fill
+
+HUMAN = "what was there"
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A name and what it can do: say how many bits an answer takes, or fill a gap (one list of notes a cell)."""
+    """A name and what it can do: say how many bits an answer takes, by measure, or fill a gap, maybe several times."""
 
     name: str
-    bits: Callable[[Question], float] | None = None
-    fills: Callable[[Question], Sequence[Sequence[Sequence[Note]]]] | None = None
+    bits: Callable[[Question], Mapping[str, float]] | None = None
+    fills: Callable[[Question], Sequence[Fills]] | None = None
 
 
-def model_system(
-    model: InfillTransformer, engine: Engine, *, samples: int, sampling: Sampling, name: str = "model"
-) -> System:
-    """Return a trained model as a system; with `samples` 0 it only says bits."""
-    return System(
-        name,
-        bits=partial(answer_bits, model),
-        fills=partial(_sampled, engine, samples=samples, sampling=sampling) if samples else None,
-    )
+@dataclass(slots=True)
+class Sampler:
+    """Draws the same fills for a question however often it is asked, and keeps those of the last question.
+
+    Every sample of every question has a stream of its own.
+    """
+
+    engine: Engine
+    samples: int
+    sampling: Sampling
+    _number: int = field(default=-1, init=False)
+    _made: list[Generated] = field(default_factory=list, init=False)
+
+    def generated(self, question: Question) -> list[Generated]:
+        """Return the question's fills with their likelihoods."""
+        if question.number != self._number:
+            seeds = [question.number * self.samples + i for i in range(self.samples)]
+            self._made = self.engine.generate(question.prompt, seeds=seeds, sampling=self.sampling)
+            self._number = question.number
+        return self._made
+
+    def fills(self, question: Question) -> list[Fills]:
+        """Return the question's fills as notes, cell by cell."""
+        return [decode_fill(question.prompt, made.tokens) for made in self.generated(question)]
+
+    def likeliest(self, question: Question) -> list[Fills]:
+        """Return the fill that the model itself thinks likeliest, per token drawn: in all, silence would win."""
+        forced = sum(map(len, question.prompt.headers)) + 1
+        best = max(self.generated(question), key=lambda made: made.log_probability / (len(made.tokens) - forced))
+        return [decode_fill(question.prompt, best.tokens)]
+
+    def best_rewarded(self, question: Question, *, ranker: Ranker) -> list[Fills]:
+        """Return the fill that a reward model likes best."""
+        made = self.generated(question)
+        rewards = ranker.score([[FilledWindow(question.prompt, fill.tokens)] for fill in made])
+        best = max(range(len(made)), key=lambda i: rewards[i].mean)
+        return [decode_fill(question.prompt, made[best].tokens)]
+
+
+def model_system(model: InfillTransformer, sampler: Sampler | None = None, *, name: str = "model") -> System:
+    """Return a trained model as a system; without a sampler it only says bits."""
+    return System(name, bits=partial(measured_bits, model), fills=sampler.fills if sampler is not None else None)
+
+
+def best_of_systems(sampler: Sampler, *, ranker: Ranker | None = None, name: str = "model") -> list[System]:
+    """Return the best of the sampler's fills by the model's likelihood, and by a reward model where there is one."""
+    best = f"{name}, best of {sampler.samples} by"
+    systems = [System(f"{best} likelihood", fills=sampler.likeliest)]
+    if ranker is not None:
+        systems.append(System(f"{best} reward", fills=partial(sampler.best_rewarded, ranker=ranker)))
+    return systems
+
+
+def greedy_system(engine: Engine, *, name: str = "model, greedy") -> System:
+    """Return the model as it fills when it always takes the likeliest token."""
+    return System(name, fills=Sampler(engine, 1, Sampling(temperature=0)).fills)
 
 
 def blind_system(model: InfillTransformer, *, name: str = "model, future hidden") -> System:
     """Return the same model shown nothing after the gap; it only says bits. What it lacks is what infilling gains."""
-    return System(name, bits=lambda question: answer_bits(model, hide_future(question)))
+    return System(name, bits=lambda question: measured_bits(model, hide_future(question)))
+
+
+def human_system() -> System:
+    """Return the hidden music as a system: the ceiling of what is compared with it, and how its own seams are."""
+    return System(HUMAN, fills=lambda question: [question.answer])
 
 
 def baseline_systems(markov: MarkovBaseline) -> list[System]:
@@ -53,28 +104,3 @@ def baseline_systems(markov: MarkovBaseline) -> list[System]:
         System("Markov chain of order 2", bits=markov.bits),
         System("PPM primed on the song", bits=markov.bits_of_primed_ppm),
     ]
-
-
-@torch.inference_mode()
-def answer_bits(model: InfillTransformer, question: Question) -> float:
-    """Return the bits the model gives to the true answer, END included, without the grammar's help."""
-    batch = collate([question.example()])
-    device = next(model.parameters()).device
-    moved = Batch(
-        tokens_BT=batch.tokens_BT.to(device),
-        coordinates_BTK=batch.coordinates_BTK.to(device),
-        prefix_length_B=batch.prefix_length_B.to(device),
-        length_B=batch.length_B.to(device),
-        loss_mask_BT=batch.loss_mask_BT.to(device),
-    )
-    nats_N, _ = infill_loss(model, moved)
-    return float(nats_N.sum()) / math.log(2)
-
-
-def _sampled(
-    engine: Engine, question: Question, *, samples: int, sampling: Sampling
-) -> Sequence[Sequence[Sequence[Note]]]:
-    # A stream of its own for every sample of every question.
-    seeds = [question.number * samples + i for i in range(samples)]
-    made = engine.generate(question.prompt, seeds=seeds, sampling=sampling)
-    return [decode_fill(question.prompt, generated.tokens) for generated in made]

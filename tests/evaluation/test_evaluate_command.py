@@ -12,9 +12,17 @@ from harmonixr_model.data.collate import collate
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.evaluation.gallery import choose, to_html
+from harmonixr_model.evaluation.likelihood import BITS, answer_bits
 from harmonixr_model.evaluation.protocol import hide_future, questions
-from harmonixr_model.evaluation.report import BITS, Shown, evaluate
-from harmonixr_model.evaluation.systems import System, answer_bits, blind_system, model_system
+from harmonixr_model.evaluation.report import Shown, evaluate
+from harmonixr_model.evaluation.systems import (
+    Sampler,
+    System,
+    best_of_systems,
+    blind_system,
+    greedy_system,
+    model_system,
+)
 from harmonixr_model.infill.checkpoint import save_checkpoint
 from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.loss import infill_loss
@@ -66,10 +74,33 @@ def test_a_model_that_studied_the_answers_needs_fewer_bits(corpus, model):
 
 def test_the_same_questions_give_the_same_report(corpus, model):
     asked = ask(corpus, 2, "track-1", "sub-bar")
-    system = model_system(model, Decoder(model), samples=2, sampling=Sampling())
+    system = model_system(model, Sampler(Decoder(model), 2, Sampling()))
     one, two = (evaluate(asked, [system], made={}) for _ in range(2))
     assert one.to_json() == two.to_json()
     assert one.value("model", "note F1").gaps == 4  # two fills of two gaps
+
+
+def test_the_best_of_several_is_one_of_them_and_greedy_is_the_likeliest_at_each_step(corpus, model):
+    [question] = ask(corpus, 1, "track-1")
+    sampler = Sampler(Decoder(model), 4, Sampling())
+    [best] = best_of_systems(sampler)
+    assert best.name == "model, best of 4 by likelihood"
+    assert best.fills(question)[0] in sampler.fills(question)
+    each = [made.log_probability / len(made.tokens) for made in sampler.generated(question)]
+    assert len(set(each)) == 4
+    [greedy], [again] = (greedy_system(Decoder(model)).fills(question) for _ in range(2))
+    assert greedy == again
+
+
+def test_margins_pair_gaps_however_many_fills_each_has(corpus, model):
+    asked = ask(corpus, 2, "track-1")
+    twice = System("twice", fills=lambda question: [question.answer, question.answer])
+    once = System("once", fills=lambda question: [question.answer])
+    report = evaluate(asked, [twice, once], made={})
+    assert report.margins["note F1"]["once"].value == 0
+    assert report.value("twice", "diversity among fills").value == 0
+    assert "100 %" in report.to_markdown(by=["role"])
+    assert "## Note F1 by role" in report.to_markdown(by=["role"])
 
 
 def test_the_future_can_be_hidden_and_the_answer_stays_the_same(corpus, model):
@@ -79,7 +110,7 @@ def test_the_future_can_be_hidden_and_the_answer_stays_the_same(corpus, model):
         assert all(note.onset < end for track in blind.context.tracks for note in track.notes)
         assert blind.answer == question.answer
         assert decode_fill(blind.prompt, blind.fill) == decode_fill(question.prompt, question.fill)
-        assert blind_system(model).bits(question) == answer_bits(model, blind)
+        assert blind_system(model).bits(question)[BITS] == answer_bits(model, blind)
 
 
 def test_margins_are_paired_and_the_page_shows_and_sounds_its_fills(corpus, model):
@@ -145,6 +176,7 @@ def test_each_reading_of_the_test_split_is_noted(checkpoint, corpus, tmp_path, c
     [
         (["--shapes", "whole-song"], "there is no shape whole-song"),
         (["--items", "0"], "give at least 1 item"),
+        (["--reward", "r.safetensors", "--samples", "1"], "chooses among samples; give --samples 2 or more"),
         (["--model", "nowhere.safetensors"], "nowhere.safetensors: no such file"),
         (["--corpus", "nowhere"], "nowhere holds no finished corpus"),
         (["--split", "test"], "has no test pieces"),

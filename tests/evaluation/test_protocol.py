@@ -9,15 +9,22 @@ from harmonixr_model.evaluation.protocol import (
     LEAST_NOTES,
     PREFIX_SHARE,
     SHAPES,
+    Gap,
     ProtocolError,
+    apart,
     questions,
 )
+from harmonixr_model.evaluation.protocol import ask as ask_gap
+from harmonixr_model.music.score import Note, Score, Track
+from harmonixr_model.tokens.encoded import EncodedScore, GridCell
 from harmonixr_model.tokens.grammar import check_fill
 from harmonixr_model.tokens.infill import build_layout, decode_fill
 from harmonixr_model.tokens.vocab import VOCAB
 from harmonixr_model.training.composed import write_composed_corpus
 
 END = VOCAB.id("END")
+DOUBLED = tuple(Note(onset, 24, 60 + onset // 24, 80) for onset in range(0, 288, 24))
+UNISON = Score(24, (Track(DOUBLED), Track(DOUBLED)))
 
 
 def ask(corpus, count, **how):
@@ -78,8 +85,32 @@ def test_the_context_shows_everything_but_the_answer(corpus):
         everything = {(i, note) for i, track in enumerate(score.tracks) for note in track.notes}
         if question.shape == "continuation":
             everything = {(i, note) for i, note in everything if note.onset < question.bars[-1].end}
+        if question.shape == "whole-track":
+            everything = {(i, n) for i, n in everything if i != cells[0].track or any(c.holds(n) for c in cells)}
         assert not hidden & shown
         assert hidden | shown == everything
+
+
+def test_a_whole_track_is_shown_nowhere(corpus):
+    for question in ask(corpus, 3, shapes=["whole-track"]):
+        assert len({cell.track for cell in question.prompt.cells}) == 1
+        assert not question.context.tracks[question.prompt.cells[0].track].notes
+        assert any(track.notes for track in question.context.tracks)
+
+
+def test_tracks_of_one_channel_are_told_apart():
+    both = (Note(0, 48, 60, 80),)
+    score = Score(24, tuple(Track(both, channel=0, is_drum=drums) for drums in (False, True, False)))
+    assert [track.channel for track in apart(score).tracks] == [0, 9, 1]
+    question = ask_gap(EncodedScore(apart(UNISON)), Gap((GridCell(1, 96, 192),)), shape="x", piece_id="p", number=0)
+    check_fill(question.prompt, question.fill)  # the other track plays the very same notes
+
+
+def test_only_pieces_with_enough_tracks_are_asked(corpus):
+    most = max(len(corpus.score(i).tracks) for i in corpus.split("valid"))
+    assert all(len(q.context.tracks) == most for q in ask(corpus, 3, shapes=["track-1"], least_tracks=most))
+    with pytest.raises(CorpusError, match="has no valid pieces with 99 tracks or more"):
+        ask(corpus, 1, least_tracks=99)
 
 
 def test_the_prompt_is_that_of_a_user_and_does_not_depend_on_the_answer(corpus):

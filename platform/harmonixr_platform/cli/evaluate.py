@@ -25,7 +25,11 @@ examples:
   harmonixr evaluate --corpus corpus --out reports/shipped
   harmonixr evaluate --corpus corpus --model champion --items 110 --out reports/champion
   harmonixr evaluate --corpus corpus --model runs/nano/model.safetensors --shapes track-4 all-1 --out reports/nano
-Shapes: track-1, -2, -4, -8 and all-1, -2, -4 (bars of one track or of all), sub-bar, band, half-locked, continuation.
+  harmonixr evaluate --corpus corpus --shapes track-4 --least-tracks 4 --by source role --out reports/bands
+  harmonixr evaluate --corpus corpus --samples 4 --greedy --reward reward.safetensors --out reports/decoding
+Shapes: track-1, -2, -4, -8 and all-1, -2, -4 (bars of one track or of all), sub-bar, band, half-locked, continuation,
+whole-track (eight bars of a track shown nowhere else), scattered (cells here and there in four bars).
+With several samples the report also has their diversity, and the best of them by the model's likelihood and by reward.
 The same corpus, split, shapes, items and seed give the same gaps, whichever the model. Each reading of the test split
 is noted in OUT/test_readings.log: what is looked at often is no longer held out.
 """
@@ -53,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--samples", type=int, default=1, metavar="N", help="fills a gap; 0: bits alone (default: 1)")
     parser.add_argument("--shapes", nargs="+", default=[], metavar="SHAPE", help="kinds of gap (default: all)")
     parser.add_argument("--sources", nargs="+", default=[], metavar="NAME", help="collections (default: all)")
+    parser.add_argument(
+        "--least-tracks", type=int, default=1, metavar="N", help="only pieces in which so many tracks play (default: 1)"
+    )
+    parser.add_argument("--by", nargs="+", default=[], choices=("source", "role"), help="further tables")
+    parser.add_argument("--greedy", action="store_true", help="fill once more with the likeliest tokens")
+    parser.add_argument("--reward", type=Path, metavar="FILE", help="a reward model, to choose the best sample by")
     parser.add_argument("--seed", type=int, default=0, help="of the gaps (default: 0)")
     parser.add_argument(
         "--temperature", type=float, default=DEFAULT_TEMPERATURE, metavar="T", help="0: greedy (default: %(default)s)"
@@ -67,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate; print the tables; return 0."""
     if args.items < 1 or args.samples < 0 or args.seed < 0:
         raise EvaluateError("give at least 1 item, and samples and a seed from 0 on")
+    if args.reward is not None and args.samples < 2:
+        raise EvaluateError("a reward model chooses among samples; give --samples 2 or more")
     if args.out.exists() and not args.out.is_dir():
         raise EvaluateError(f"{args.out} is a file; give a folder for the report")
     from harmonixr_model.evaluation.gallery import to_html
@@ -74,9 +86,10 @@ def run(args: argparse.Namespace) -> int:
     report = _measure(args)
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "report.json").write_text(report.to_json() + "\n", encoding="utf-8")
-    (args.out / "report.md").write_text(report.to_markdown() + "\n", encoding="utf-8")
+    markdown = report.to_markdown(by=args.by)
+    (args.out / "report.md").write_text(markdown + "\n", encoding="utf-8")
     (args.out / "report.html").write_text(to_html(report), encoding="utf-8")
-    print(report.to_markdown())
+    print(markdown)
     print(f"report: {args.out}/report.md, report.json, and report.html to look at and listen to")
     return 0
 
@@ -100,8 +113,9 @@ def _measure(args: argparse.Namespace) -> Report:
         "pieces": len({question.piece_id for question in asked}),
         "hidden notes": sum(question.notes for question in asked),
         "sources": " ".join(args.sources) or "all",
+        "least tracks": args.least_tracks,
         "fills a gap": args.samples,
-        "decoding": f"temperature {args.temperature:g}, top-k {args.top_k}, top-p {args.top_p:g}",
+        "decoding": _decoding(args),
         "passages a prompt": args.passages,
         "seed": args.seed,
         "protocol": VERSION,
@@ -123,9 +137,19 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
     from harmonixr_model.engine.engine import Sampling
     from harmonixr_model.evaluation.baselines import MarkovBaseline
     from harmonixr_model.evaluation.protocol import CONTEXT_TOKENS
-    from harmonixr_model.evaluation.systems import baseline_systems, blind_system, model_system
+    from harmonixr_model.evaluation.systems import (
+        Sampler,
+        baseline_systems,
+        best_of_systems,
+        blind_system,
+        greedy_system,
+        human_system,
+        model_system,
+    )
     from harmonixr_model.infill.checkpoint import load_checkpoint
+    from harmonixr_model.ranker import Ranker
 
+    ranker = Ranker.load(args.reward) if args.reward is not None else None
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     path, name = find_model(args.model)
     model, _ = load_checkpoint(path)
@@ -142,11 +166,24 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
 
         markov = MarkovBaseline.fit(corpus, progress=show)
     decoder = Decoder(model, compiled=args.items * args.samples >= MANY_FILLS)
+    sampler = Sampler(decoder, args.samples, sampling) if args.samples else None
     return [
-        model_system(model, decoder, samples=args.samples, sampling=sampling),
+        model_system(model, sampler),
+        *(best_of_systems(sampler, ranker=ranker) if sampler is not None and args.samples > 1 else ()),
+        *([greedy_system(decoder)] if args.greedy else ()),
         blind_system(model),
         *baseline_systems(markov),
+        human_system(),
     ], name
+
+
+def _decoding(args: argparse.Namespace) -> str:
+    """Name how the fills of the report are chosen."""
+    said = [f"sampled (temperature {args.temperature:g}, top-k {args.top_k}, top-p {args.top_p:g})"]
+    said += ["greedy"] if args.greedy else []
+    said += [f"best of {args.samples} by likelihood per token"] if args.samples > 1 else []
+    said += [f"best of {args.samples} by the reward model {args.reward.name}"] if args.reward else []
+    return "; ".join(said)
 
 
 def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[Question]:
@@ -162,6 +199,7 @@ def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[Question]:
             shapes=args.shapes,
             sources=args.sources,
             passages=args.passages,
+            least_tracks=args.least_tracks,
         )
         for question in found:
             asked.append(question)

@@ -122,14 +122,12 @@ def _compare(args: argparse.Namespace, corpus: Path, before: Path, after: Path) 
     from harmonixr_model.engine.engine import Sampling
     from harmonixr_model.evaluation.protocol import questions
     from harmonixr_model.evaluation.report import evaluate
-    from harmonixr_model.evaluation.systems import model_system
+    from harmonixr_model.evaluation.systems import Sampler, model_system
     from harmonixr_model.infill.checkpoint import load_checkpoint
     from harmonixr_platform.cli.evaluate import progress_bar
 
     models = {name: load_checkpoint(path)[0] for name, path in ((BEFORE, before), (AFTER, after))}
-    systems = [
-        model_system(model, Decoder(model), samples=1, sampling=Sampling(), name=name) for name, model in models.items()
-    ]
+    systems = [model_system(model, Sampler(Decoder(model), 1, Sampling()), name=name) for name, model in models.items()]
     asked = list(questions(Corpus.open(corpus), split="valid", count=args.items, seed=args.seed))
     made: dict[str, Any] = {"gaps": len(asked), "held-out pieces": len({question.piece_id for question in asked})}
     with progress_bar(len(asked), "before and after", unit="gap") as bar:
@@ -137,7 +135,7 @@ def _compare(args: argparse.Namespace, corpus: Path, before: Path, after: Path) 
 
 
 def _verdict(report: Report, tuned: Path, *, name: str) -> int:
-    from harmonixr_model.evaluation.report import BITS
+    from harmonixr_model.evaluation.likelihood import BITS
 
     before, after = report.value(BEFORE, BITS), report.value(AFTER, BITS)
     print(f"bits a note on held-out pieces: {before.value:.2f} before, {after.value:.2f} after")
