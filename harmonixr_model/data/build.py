@@ -23,8 +23,9 @@ from harmonixr_model.data.corpus import (
     write_manifest,
     write_shard,
 )
-from harmonixr_model.data.dedup import near_duplicates
+from harmonixr_model.data.dedup import joined, near_duplicates
 from harmonixr_model.data.ingest import Parsed, Rejected, read_file
+from harmonixr_model.data.loaders.listing import Entry, Listing
 from harmonixr_model.data.splits import split_of, split_of_given
 from harmonixr_model.errors import CorpusError
 
@@ -36,10 +37,11 @@ FORGIVEN_DEATHS = 1
 
 @dataclass(frozen=True, slots=True)
 class ShardPlan:
-    """The files of one shard: (path relative to its folder, where it is)."""
+    """The files of one shard: (path relative to its folder, where it is), and whether all are performances."""
 
     name: str
     files: tuple[tuple[str, str], ...]
+    is_performance: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +104,14 @@ def find_files(folders: Sequence[Path]) -> list[tuple[str, str]]:
     return sorted(set(found))
 
 
-def plan_shards(files: Sequence[tuple[str, str]], out: Path) -> list[ShardPlan]:
+def plan_shards(files: Sequence[tuple[str, str]], out: Path, *, is_performance: bool = False) -> list[ShardPlan]:
     """Return the shards to fill, and write the plan down; raises CorpusError when `out` holds another one."""
     plans = [
-        ShardPlan(f"{i // FILES_PER_SHARD:05d}", tuple(files[i : i + FILES_PER_SHARD]))
+        ShardPlan(f"{i // FILES_PER_SHARD:05d}", tuple(files[i : i + FILES_PER_SHARD]), is_performance)
         for i in range(0, len(files), FILES_PER_SHARD)
     ]
-    plan = json.dumps(
-        {"format": FORMAT, "files_per_shard": FILES_PER_SHARD, "files": [list(file) for file in files]}
-    ).encode()
+    said = {"format": FORMAT, "files_per_shard": FILES_PER_SHARD, "files": [list(file) for file in files]}
+    plan = json.dumps(said | ({"is_performance": True} if is_performance else {})).encode()
     path = out / "plan.json"
     if path.exists() and path.read_bytes() != plan:
         raise CorpusError(f"{out} holds an ingest of other files; give another --out, or remove that folder")
@@ -131,7 +132,7 @@ def fill_shard(plan: ShardPlan, out: Path) -> ShardResult:
     rejects: list[dict[str, str]] = []
     pieces = []
     for relative, path in plan.files:
-        parsed = journal.read(path)
+        parsed = journal.read(path, is_performance=plan.is_performance)
         if isinstance(parsed, Rejected):
             rejects.append({"path": relative, **asdict(parsed)})
             continue
@@ -164,25 +165,25 @@ class Journal:
             self._deaths.update(said.get("deaths", {}))
             self._deaths.update([said["reading"]] if "reading" in said else [])
 
-    def read(self, path: str) -> Parsed | Rejected:
+    def read(self, path: str, *, is_performance: bool = False) -> Parsed | Rejected:
         """Read one file, or reject it when it has ended its reader too often."""
         if self._deaths[path] >= FORGIVEN_DEATHS + 1:
             return Rejected("kills_the_parser", "reading it ended the process")
         write_atomically(self._path, json.dumps({"reading": path, "deaths": self._deaths}).encode(), syncs=False)
-        return read_path(path)
+        return read_path(path, is_performance=is_performance)
 
     def close(self) -> None:
         """Forget: the shard is whole."""
         self._path.unlink(missing_ok=True)
 
 
-def read_path(path: str) -> Parsed | Rejected:
+def read_path(path: str, *, is_performance: bool = False) -> Parsed | Rejected:
     """Read one file from disk: what `read_file` says, or Rejected when the file itself cannot be read."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         return Rejected("unreadable", error.strerror or "cannot be read")
-    return read_file(data)
+    return read_file(data, is_performance=is_performance)
 
 
 def read_given_manifest(path: Path) -> dict[str, dict[str, str]]:
@@ -202,11 +203,14 @@ def read_given_manifest(path: Path) -> dict[str, dict[str, str]]:
     return {row["path"]: row for row in rows}
 
 
-def finish(out: Path, *, given: Mapping[str, Mapping[str, str]] | None = None) -> Summary:
+def finish(
+    out: Path, *, given: Mapping[str, Mapping[str, str]] | None = None, listing: Listing | None = None
+) -> Summary:
     """Leave out exact duplicates, give near-duplicates one piece_id, split by piece, and write the manifest.
 
     With `given` rows (see `read_given_manifest`) their piece_id, split, source, composer, title and licence hold, and
-    pieces they do not name are left out.
+    pieces they do not name are left out. With a `listing` files that share a key of the collection's are one piece
+    with all near-duplicates of theirs, and the collection's own split holds where it has one.
     """
     records = [record | {"shard": shard} for shard, record in shard_records(out)]
     files = len(records)
@@ -214,9 +218,16 @@ def finish(out: Path, *, given: Mapping[str, Mapping[str, str]] | None = None) -
         records = [record for record in records if record["path"] in given]
     unique = list(_first_of_each_hash(records))
     first_of = near_duplicates([record["fingerprint"] for record in unique])
-    kept = []
-    for record, first in zip(unique, first_of, strict=True):
-        kept.append(record | _identity(record, unique[first], given))
+    near = sum(first != i for i, first in enumerate(first_of))
+    if listing is None:
+        kept = [r | _identity(r, unique[first], given) for r, first in zip(unique, first_of, strict=True)]
+    else:
+        entries = {entry.path: entry for entry in listing.entries}
+        first_of = joined(first_of, _keys(records, unique, entries))
+        kept = [
+            r | _listed(entries[r["path"]], entries[unique[first]["path"]], listing)
+            for r, first in zip(unique, first_of, strict=True)
+        ]
     kept = _one_split_a_cluster(kept, first_of)
     split_conflicts = len(unique) - len(kept)
     rejected = _rejects(out)
@@ -225,7 +236,7 @@ def finish(out: Path, *, given: Mapping[str, Mapping[str, str]] | None = None) -
         pieces=len(kept),
         notes=sum(record["notes"] for record in kept),
         exact_duplicates=len(records) - len(unique),
-        near_duplicates=sum(first != i for i, first in enumerate(first_of)),
+        near_duplicates=near,
         split_conflicts=split_conflicts,
         pseudo_bars=sum(record["has_pseudo_bars"] for record in kept),
         rejected=rejected,
@@ -252,6 +263,29 @@ def _identity(
     row = given[record["path"]]
     known = {name: row.get(name, "") or "" for name in ("piece_id", "source", "composer", "title", "licence")}
     return known | {"split": split_of_given(row["split"], row["piece_id"])}
+
+
+def _keys(
+    records: Sequence[dict[str, Any]], unique: Sequence[dict[str, Any]], entries: Mapping[str, Entry]
+) -> list[tuple[str, ...]]:
+    """Return what each unique record is called; the names of its exact duplicates, which are left out, are its own."""
+    called: dict[str, tuple[str, ...]] = {}
+    for record in records:
+        called[record["notes_hash"]] = (*called.get(record["notes_hash"], ()), *entries[record["path"]].keys)
+    return [called[record["notes_hash"]] for record in unique]
+
+
+def _listed(entry: Entry, first: Entry, listing: Listing) -> dict[str, Any]:
+    piece_id = first.keys[0]
+    return {
+        "piece_id": piece_id,
+        "split": entry.split or split_of(piece_id),
+        "source": listing.name,
+        "licence": listing.licence,
+        "composer": entry.composer,
+        "title": entry.title,
+        "styles": list(entry.styles),
+    }
 
 
 def _one_split_a_cluster(records: list[dict[str, Any]], first_of: Sequence[int]) -> list[dict[str, Any]]:

@@ -44,6 +44,7 @@ class Piece:
         has_pseudo_bars: its file had no usable metre, so its 4/4 bars mean nothing.
         fingerprint: a min-hash signature, the same in every key.
         notes_hash: the same for files with the same notes.
+        styles: tags of the collection it comes from, for instance `classical`.
     """
 
     path: str
@@ -57,6 +58,7 @@ class Piece:
     notes: int = 0
     notes_hash: str = ""
     fingerprint: tuple[int, ...] = field(default=(), repr=False)
+    styles: tuple[str, ...] = ()
 
 
 def write_atomically(path: Path, data: bytes, *, syncs: bool = True) -> None:
@@ -168,7 +170,8 @@ class Corpus:
         """Return what is known of a piece."""
         record = self._records[index]
         known = {name: record[name] for name in Piece.__dataclass_fields__ if name in record}
-        return Piece(**known | {"fingerprint": tuple(record["fingerprint"])})
+        listed = {"fingerprint": tuple(record["fingerprint"]), "styles": tuple(record.get("styles", ()))}
+        return Piece(**known | listed)
 
     def score(self, index: int) -> Score:
         """Return a piece as a grid score."""

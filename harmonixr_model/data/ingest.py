@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,8 @@ MIN_NOTES, MAX_NOTES = 24, 60_000
 MAX_QUARTERS = 8_000
 # Below this, onsets are spread over the beat as if there were none (see `metre_strength`).
 MIN_METRE_STRENGTH = 0.15
+# Of n onsets without any beat, one set in twenty exceeds sqrt(3 / n) (Rayleigh's test; Mardia & Jupp 2000, 6.3.1).
+RAYLEIGH = 3.0
 COMMON_TIME = TimeSignature(0, 4, 4)
 
 
@@ -42,11 +45,11 @@ class Parsed:
     fingerprint: tuple[int, ...]
 
 
-def read_file(data: bytes) -> Parsed | Rejected:
+def read_file(data: bytes, *, is_performance: bool = False) -> Parsed | Rejected:
     """Read one file. Never raises for what a file may hold.
 
     A file whose metre is a placeholder (1/4 throughout) or whose onsets know no beat gets 4/4 bars that mean nothing,
-    and says so.
+    and says so; so does every file that is known to be a performance recorded without a beat.
     """
     if len(data) > MAX_BYTES:
         return Rejected("too_large", f"{len(data)} bytes, the limit is {MAX_BYTES}")
@@ -60,7 +63,7 @@ def read_file(data: bytes) -> Parsed | Rejected:
         return Rejected("too_short" if notes else "empty", f"{notes} notes, at least {MIN_NOTES} are needed")
     if notes > MAX_NOTES or score.end > MAX_QUARTERS * score.ticks_per_quarter:
         return Rejected("too_long", f"{notes} notes, {score.end // score.ticks_per_quarter} quarters")
-    has_pseudo_bars = not has_usable_metre(score)
+    has_pseudo_bars = is_performance or not has_usable_metre(score)
     if has_pseudo_bars:
         score = replace(score, time_signatures=(COMMON_TIME,))
     grid = quantize(score)
@@ -73,7 +76,8 @@ def has_usable_metre(score: Score) -> bool:
     metres = score.time_signatures
     if metres and all((m.numerator, m.denominator) == (1, 4) for m in metres):
         return False
-    return metre_strength(score) >= MIN_METRE_STRENGTH
+    onsets = len({note.onset for track in score.tracks for note in track.notes})
+    return metre_strength(score) >= max(MIN_METRE_STRENGTH, math.sqrt(RAYLEIGH / max(onsets, 1)))
 
 
 def metre_strength(score: Score) -> float:

@@ -17,7 +17,10 @@ EPILOG = """
 Folders are searched to the bottom for .mid, .midi, .kar and .rmi. A damaged file is counted and listed in
 OUT/rejects.jsonl, it never stops the run. An interrupted run goes on where it was when it is started again.
 Near-duplicates, also in another key, share a piece_id; a split (train 90 %, valid 5 %, test 5 %) never parts them.
+With --dataset FOLDER is a download as it was unpacked, and pieces are what the collection itself says they are.
 """
+# Named here, so that --help imports no music.
+DATASETS = ("giantmidi", "lakh", "maestro", "pop909")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M.csv",
         help="take only the files named here, with their piece_id and split; columns path, piece_id, split, "
         "and if known source, composer, title, licence; its valid is halved into valid and test",
+    )
+    parser.add_argument("--dataset", choices=DATASETS, help="FOLDER is this collection, as it was unpacked")
+    parser.add_argument(
+        "--official-split", action="store_true", help="keep the dataset's own split (MAESTRO), not one by piece"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="shards filled at once (default: all cores)")
     parser.add_argument("--no-ray", action="store_true", help="one shard after another in this process")
@@ -47,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
                 args.folders,
                 args.out,
                 manifest=args.manifest,
+                dataset=args.dataset or "",
+                uses_official_split=args.official_split,
                 workers=args.workers,
                 uses_ray=not args.no_ray,
                 begin=bar.begin,

@@ -25,6 +25,7 @@ from harmonixr_model.data.build import (
     plan_shards,
     read_given_manifest,
 )
+from harmonixr_model.data.loaders import load_listing
 from harmonixr_model.errors import CorpusError
 from harmonixr_platform.training.session import ray_session
 
@@ -34,6 +35,8 @@ def run(
     out: Path,
     *,
     manifest: Path | None = None,
+    dataset: str = "",
+    uses_official_split: bool = False,
     workers: int | None = None,
     uses_ray: bool = True,
     begin: Callable[[int], None] = lambda files: None,
@@ -45,13 +48,16 @@ def run(
         folders: searched with all folders under them; single files are taken too.
         out: the corpus; shards that are whole there are kept.
         manifest: a table that names the files to take, their piece_id and split, see `read_given_manifest`.
+        dataset: a collection that loaders know, its folder as it was unpacked; its own names decide what a piece is.
+        uses_official_split: the collection's split holds, instead of one by piece.
         workers: how many shards are filled at once; all cores when left out.
         uses_ray: otherwise shards are filled one after another in this process.
         begin: told how many files there are.
         listen: told of each shard when it is whole.
 
     Raises:
-        CorpusError: no MIDI file was found, `out` is no folder or holds an ingest of other files, the manifest is none.
+        CorpusError: no MIDI file was found, `out` is no folder or holds an ingest of other files, the manifest is none,
+            the folder is not that dataset.
         FileNotFoundError: a folder or the manifest does not exist.
 
     """
@@ -60,7 +66,14 @@ def run(
     if out.exists() and not out.is_dir():
         raise CorpusError(f"{out} is a file; give a folder for the corpus")
     given = None if manifest is None else read_given_manifest(manifest)
-    files = find_files(folders)
+    listing = None
+    if dataset:
+        if len(folders) != 1 or manifest is not None:
+            raise CorpusError(f"--dataset {dataset} takes one folder and no manifest: it knows what its files are")
+        listing = load_listing(dataset, folders[0], uses_official_split=uses_official_split)
+    elif uses_official_split:
+        raise CorpusError("an official split is a dataset's; say which one with --dataset")
+    files = find_files(folders) if listing is None else listing.files()
     if given is not None:
         files = [file for file in files if file[0] in given]
         if not files:
@@ -68,12 +81,12 @@ def run(
                 f"{manifest} names none of the files found; its paths must be relative to the folder that is ingested"
             )
     out = out.resolve()
-    plans = plan_shards(files, out)
+    plans = plan_shards(files, out, is_performance=listing is not None and listing.is_performance)
     begin(len(files))
     results = _on_ray(plans, out, workers) if uses_ray else (fill_shard(plan, out) for plan in plans)
     for result in results:
         listen(result)
-    return finish(out, given=given)
+    return finish(out, given=given, listing=listing)
 
 
 def _on_ray(
@@ -103,4 +116,5 @@ def _on_ray(
 def _fill(fill: Callable[[ShardPlan, Path], ShardResult], row: dict[str, Any], *, out: str) -> dict[str, Any]:
     plan = json.loads(row["plan"])
     files = tuple((relative, path) for relative, path in plan["files"])
-    return {"result": json.dumps(asdict(fill(ShardPlan(plan["name"], files), Path(out))))}
+    shard = ShardPlan(plan["name"], files, plan["is_performance"])
+    return {"result": json.dumps(asdict(fill(shard, Path(out))))}

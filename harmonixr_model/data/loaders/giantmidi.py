@@ -1,0 +1,46 @@
+"""GiantMIDI-Piano (Kong et al. 2020): recordings of the piano repertoire, transcribed by a network.
+
+    midis/                    Surname, First names, Title, video id.mid
+    surname_checked_midis/    the same names: the subset whose video title names the composer
+
+A piece is a composer and a title, and a video: two titles that led to one video are one recording.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from harmonixr_model.data.loaders.listing import Entry, Listing, not_that, plain
+
+# Titles have commas of their own; a video's id is eleven characters, which may begin with a dash.
+_NAME = re.compile(
+    r"(?P<surname>[^,]+), (?P<first>[^,]*), (?P<title>.*), (?P<video>[\w-]{11})\.midi?", re.ASCII | re.IGNORECASE
+)
+_NAME_SHAPE = "files named `Surname, First name, Title, video id.mid`"
+
+
+def load(folder: Path) -> Listing:
+    """Read every file of that name under the folder; one in both of its folders is taken once; raises CorpusError."""
+    entries: dict[str, Entry] = {}
+    for where, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()  # midis before surname_checked_midis
+        for name in sorted(names):
+            match = _NAME.fullmatch(name)
+            if match is not None and name not in entries:
+                entries[name] = _entry(match, str((Path(where) / name).relative_to(folder)))
+    if not entries:
+        raise not_that(folder, "GiantMIDI-Piano", _NAME_SHAPE)
+    return Listing("giantmidi", folder, "CC BY 4.0", True, tuple(entries.values()))
+
+
+def _entry(match: re.Match[str], path: str) -> Entry:
+    composer = f"{match['first']} {match['surname']}".strip()
+    return Entry(
+        path=path,
+        keys=(f"giantmidi {plain(composer)} {plain(match['title'])}", f"giantmidi video {match['video']}"),
+        composer=composer,
+        title=match["title"],
+        styles=("classical", "piano", "performance"),
+    )

@@ -1,0 +1,76 @@
+"""What a collection says of its files: the value every loader returns."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harmonixr_model.errors import CorpusError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file of a collection.
+
+    Attributes:
+        path: relative to the folder that was given.
+        keys: names of the piece in the collection's own terms; files that share any are one piece, the first names it.
+        split: the collection's own, or empty.
+        styles: tags in lower case, for instance `classical`.
+    """
+
+    path: str
+    keys: tuple[str, ...]
+    split: str = ""
+    composer: str = ""
+    title: str = ""
+    styles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A collection: its files and what holds for all of them.
+
+    With `is_performance` the files are recordings of hands without a beat, so their bars mean nothing.
+    """
+
+    name: str
+    folder: Path
+    licence: str
+    is_performance: bool
+    entries: tuple[Entry, ...]
+
+    def without_split(self) -> Listing:
+        """Return the same files, to be split by piece."""
+        return replace(self, entries=tuple(replace(entry, split="") for entry in self.entries))
+
+    def files(self) -> list[tuple[str, str]]:
+        """Return (relative path, path) of every file, sorted."""
+        return sorted((entry.path, str((self.folder / entry.path).resolve())) for entry in self.entries)
+
+
+def not_that(folder: Path, collection: str, looked_for: str) -> CorpusError:
+    """Return the error for a folder that is not the collection; it says so when the archive is there still packed."""
+    packed = sorted(path.name for path in folder.iterdir() if path.name.endswith((".zip", ".tar.gz")))
+    hint = f"; unpack {packed[0]} first" if packed else "; give the folder it was unpacked into"
+    return CorpusError(f"{folder} is not {collection}: looked for {looked_for}{hint}")
+
+
+def read_table(path: Path, needed: set[str], *, delimiter: str = ",") -> list[dict[str, str]]:
+    """Return the rows of a collection's table; raises CorpusError when it lacks a column."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter=delimiter)
+            missing = needed - set(reader.fieldnames or ())
+            rows = [{name: value or "" for name, value in row.items() if name is not None} for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CorpusError(f"{path} cannot be read as a table ({error}); unpack it again") from None
+    if missing:
+        raise CorpusError(f"{path} lacks the columns {', '.join(sorted(missing))}; unpack it again")
+    return rows
+
+
+def plain(text: str) -> str:
+    """Return text as a key: lower case, runs of anything but letters and digits as one space."""
+    return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())

@@ -1,0 +1,53 @@
+"""POP909 (Wang et al. 2020): piano arrangements of Chinese pop songs, with the versions they were revised from.
+
+    POP909/index.xlsx                 song_id, name, artist …
+    POP909/001/001.mid                tracks MELODY, BRIDGE, PIANO
+    POP909/001/versions/001-v1.mid    earlier arrangements
+    POP909/001/                       beat_audio.txt, beat_midi.txt, chord_audio.txt, chord_midi.txt, key_audio.txt
+
+A piece is a song's folder: its versions are near-duplicates of each other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harmonixr_model.data.loaders.listing import Entry, Listing, not_that
+from harmonixr_model.data.loaders.sheet import read_sheet
+
+
+def load(folder: Path) -> Listing:
+    """Read the folder of songs, or one or two above it; raises CorpusError."""
+    candidates = (folder, folder / "POP909", *sorted(folder.glob("POP909*/POP909")))
+    for root in candidates:
+        songs = [path for path in sorted(root.glob("[0-9][0-9][0-9]")) if (path / f"{path.name}.mid").is_file()]
+        if songs:
+            names = _names(root / "index.xlsx")
+            entries = tuple(entry for song in songs for entry in _entries(song, folder, names.get(song.name, ("", ""))))
+            return Listing("pop909", folder, "MIT", False, entries)
+    raise not_that(folder, "POP909", "folders 001 … 909 that hold 001.mid … 909.mid")
+
+
+def _entries(song: Path, folder: Path, name: tuple[str, str]) -> list[Entry]:
+    title, artist = name
+    return [
+        Entry(
+            path=str(path.relative_to(folder)),
+            keys=(f"pop909 {song.name}",),
+            composer=artist,
+            title=title,
+            styles=("pop", "piano"),
+        )
+        for path in (song / f"{song.name}.mid", *sorted(song.glob(f"versions/{song.name}-v*.mid")))
+    ]
+
+
+def _names(path: Path) -> dict[str, tuple[str, str]]:
+    """Return (title, artist) by song; nothing without the index."""
+    if not path.is_file():
+        return {}
+    return {
+        row["song_id"].partition(".")[0].zfill(3): (row.get("name", ""), row.get("artist", ""))
+        for row in read_sheet(path)
+        if row.get("song_id")
+    }
