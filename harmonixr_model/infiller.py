@@ -20,6 +20,7 @@ from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Track
 from harmonixr_model.music.song import Song
 from harmonixr_model.session import FillSession
+from harmonixr_model.tokens.controls import SoftControls, check_known
 from harmonixr_model.tokens.grammar import HardLimits
 from harmonixr_model.weights import SHIPPED
 
@@ -80,6 +81,7 @@ class Infiller:
         region: Region,
         *,
         limits: HardLimits | None = None,
+        controls: SoftControls | None = None,
         n: int = 1,
         seed: int = 0,
         sampling: Sampling | None = None,
@@ -92,9 +94,10 @@ class Infiller:
             song: a parsed song, the bytes of a MIDI file, or a PrettyMIDI.
             region: what may change, in the song's ticks.
             limits: what every fill must keep to.
+            controls: what the model is asked for, and follows as well as it learnt to.
             n: how many candidates.
             seed: the same seed, model and arguments give the same fills.
-            sampling: temperature, top-k, top-p.
+            sampling: temperature, top-k, top-p, guidance.
             new_track: a track to add; the region's cells then name the track after the song's last one.
             progress: called with (windows done, windows in all) of all candidates; the second may grow.
 
@@ -106,11 +109,13 @@ class Infiller:
             raise ControlError(
                 f"{n} candidates of seed {seed}: give at least 1 candidate and a seed from 0 to 2^63 - 1"
             )
+        check_known(controls or SoftControls(), self.info)
         song = as_song(song)
         seeds = [(seed + i) % MAX_SEED for i in range(n)]
         sampling = sampling or Sampling()
         sessions = [
-            FillSession(song, region, max_length=self.max_length, limits=limits, new_track=new_track) for _ in seeds
+            FillSession(song, region, max_length=self.max_length, limits=limits, controls=controls, new_track=new_track)
+            for _ in seeds
         ]
         likely = [0.0] * n
         while waiting := [i for i in range(n) if sessions[i].next_prompt() is not None]:
@@ -132,13 +137,21 @@ class Infiller:
         tokens: Sequence[Sequence[int]],
         *,
         limits: HardLimits | None = None,
+        controls: SoftControls | None = None,
         new_track: Track | None = None,
     ) -> Fill:
         """Return the fill that stored token ids say, exactly as it was; no model is asked.
 
         Raises TokenError when the tokens do not answer this song and region.
         """
-        session = FillSession(as_song(song), region, max_length=self.max_length, limits=limits, new_track=new_track)
+        session = FillSession(
+            as_song(song),
+            region,
+            max_length=self.max_length,
+            limits=limits,
+            controls=controls,
+            new_track=new_track,
+        )
         for window in tokens:
             session.accept(window)
         return _finished(session, 0, 0.0)

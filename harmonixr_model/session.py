@@ -10,11 +10,19 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
-from harmonixr_model.errors import PromptError, RegionError
+from harmonixr_model.errors import ControlError, PromptError, RegionError
+from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Bar, Note, Score, Track
 from harmonixr_model.music.song import DRUM_CHANNEL, Song
 from harmonixr_model.music.splice import keep_original, splice
+from harmonixr_model.tokens.controls import (
+    SoftControls,
+    cell_tokens,
+    chord_spans,
+    request_tokens,
+    split_at_chords,
+)
 from harmonixr_model.tokens.grammar import HardLimits, check_fill
 from harmonixr_model.tokens.grid import GRID, quantize, to_tick
 from harmonixr_model.tokens.infill import EncodedScore, GridCell, InfillPrompt, build_prompt, decode_fill, split_at_bars
@@ -58,6 +66,7 @@ class FillSession:
         *,
         max_length: int,
         limits: HardLimits | None = None,
+        controls: SoftControls | None = None,
         new_track: Track | None = None,
     ) -> None:
         """Plan the windows.
@@ -67,6 +76,7 @@ class FillSession:
             region: what may change; with `new_track`, its cells may name the track after the song's last one.
             max_length: the most tokens a prompt and its fill may take together.
             limits: what every fill must keep to.
+            controls: what is asked for softly, of every cell alike.
             new_track: an empty track to add, with its program, drum flag and name.
 
         Raises:
@@ -77,6 +87,7 @@ class FillSession:
         self.song = song
         self.region = region
         self.limits = limits or HardLimits()
+        self.controls = controls or SoftControls()
         self.max_length = max_length
         self.new_track = new_track
         self.tokens: list[tuple[int, ...]] = []
@@ -84,7 +95,12 @@ class FillSession:
         context = _with_track(region_context(song.score, region), new_track)
         region.check(context)
         self._context = EncodedScore(quantize(context))
-        self.windows = _plan(self._context, _grid_cells(self._context.score, region, song.score), max_length)
+        cells = _grid_cells(self._context.score, region, song.score)
+        self._chords = self._asked_chords(cells)
+        if self.controls.chord_tones_only:
+            cells = [part for cell in cells for part in split_at_chords(cell, self._chords_of(cell))]
+            self.limits = replace(self.limits, chords=self._chords)
+        self.windows = _plan(self._context, cells, max_length)
         if not self.windows and not region.is_empty:
             raise RegionError("the region is shorter than a step of the grid, a 24th of a quarter; make it longer")
         self._prompt: InfillPrompt | None = None
@@ -104,12 +120,16 @@ class FillSession:
             self._prompt = self._fitting_prompt(len(self.tokens))
         return self._prompt
 
-    def accept(self, tokens: Sequence[int]) -> None:
-        """Take the answer to the current prompt; raises TokenError when it breaks the prompt's grammar."""
+    def accept(self, tokens: Sequence[int], *, is_drawn: bool = False) -> None:
+        """Take the answer to the current prompt; raises TokenError when it breaks the prompt's grammar.
+
+        Of what an engine has drawn under that grammar (`is_drawn`) only the frame is looked at, and not each token.
+        """
         prompt = self.next_prompt()
         if prompt is None:
             raise PromptError("every window of the region is filled already")
-        check_fill(prompt, tokens)
+        if not is_drawn:
+            check_fill(prompt, tokens)
         fills = decode_fill(prompt, tokens)
         grown: dict[int, list[Note]] = {}
         for cell, notes in zip(prompt.cells, fills, strict=True):
@@ -157,13 +177,41 @@ class FillSession:
             reserve = min(self.max_length // 2, max(round(1.5 * expected), self.max_length // 4))
         prompt = build_prompt(
             self._context,
-            cells,
+            [self._said(cell) for cell in cells] if self.controls.asked else cells,
             max_prefix_tokens=self.max_length - reserve,
+            controls=request_tokens(self.controls),
             limits=self.limits,
             max_fill_tokens=reserve,
         )
         # What the context leaves over is the fill's.
         return replace(prompt, rules=replace(prompt.rules, max_tokens=self.max_length - len(prompt.prefix)))
+
+    def _asked_chords(self, cells: Sequence[GridCell]) -> tuple[ChordSpan, ...]:
+        """Return the chords asked for, in steps, from the region's first bar on; raises ControlError."""
+        if not self.controls.chords or not cells:
+            return ()
+        if all(self._context.tracks[cell.track].is_drum for cell in cells):
+            raise ControlError("chords say nothing about drums, and only drums are to be filled; leave them out")
+        first, last = min(cell.start for cell in cells), max(cell.end for cell in cells)
+        bars = [bar for bar in self._context.score.bars_until(last) if bar.end > first and bar.start < last]
+        return chord_spans(self.controls.chords, bars)
+
+    def _chords_of(self, cell: GridCell) -> tuple[ChordSpan, ...]:
+        return () if self._context.tracks[cell.track].is_drum else self._chords
+
+    def _said(self, cell: GridCell) -> GridCell:
+        """Return the cell with what is asked of it."""
+        bars = self._context.score.bars_until(cell.end)
+        controls = self.controls
+        said = cell_tokens(
+            cell,
+            density=controls.density,
+            polyphony=controls.polyphony,
+            velocity=controls.velocity,
+            chords=self._chords_of(cell),
+            bar_start=next(bar.start for bar in bars if bar.start <= cell.start < bar.end),
+        )
+        return replace(cell, controls=said)
 
     def _in_ticks(self, track: int, notes: Sequence[Note]) -> list[Note]:
         """Return grid notes in the song's ticks, each inside the cell it was made for."""

@@ -18,8 +18,13 @@ from harmonixr_model.tokens.encoded import EncodedScore, GridCell
 
 # How often each is said in an example that says any.
 SAID_CHANCES = {
-    "density": 0.6, "polyphony": 0.45, "velocity": 0.4, "chords": 0.5,
-    "key": 0.3, "style": 0.5, "composer": 0.4,
+    "density": 0.6,
+    "polyphony": 0.45,
+    "velocity": 0.4,
+    "chords": 0.5,
+    "key": 0.3,
+    "style": 0.5,
+    "composer": 0.4,
 }
 KEY_BARS = 8  # the key is that of so many bars around the gap
 

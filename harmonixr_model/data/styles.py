@@ -8,11 +8,15 @@ from harmonixr_model.data.corpus import Piece
 from harmonixr_model.tokens.tags import COMPOSERS, STYLES
 
 _OF_SOURCE = {
-    "pop909": "pop", "lieder": "lied", "freedoom": "game", "nottingham": "folk", "jsb": "chorale",
+    "pop909": "pop",
+    "lieder": "lied",
+    "freedoom": "game",
+    "nottingham": "folk",
+    "jsb": "chorale",
     **dict.fromkeys(("asap", "maestro", "giantmidi", "crnngan", "pianoecomp", "cheriell"), "classical"),
 }
 # Groove names its files NUMBER_STYLE[-SUBSTYLE]_TEMPO_KIND_METRE.
-_GROOVE = re.compile(r"(?:.*[/_])?\d+_([a-z]+)(?:-[a-z]+)?_\d+_(?:beat|fill)_\d+-\d+\.midi?")
+_GROOVE = re.compile(r"(?:.*[/_])?\d+_([a-z]+)(?:-[a-z]+)*_\d+_(?:beat|fill)_\d+-\d+\.midi?")
 
 
 def style_of(piece: Piece) -> str | None:

@@ -7,6 +7,7 @@ from itertools import groupby, islice
 
 from harmonixr_model.engine.batch import Batch, check_fits
 from harmonixr_model.engine.engine import Generated, Job, Sampling
+from harmonixr_model.engine.guided import generate_guided
 from harmonixr_model.engine.opening import open_batch
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import Prefix
@@ -46,6 +47,8 @@ class Decoder:
             check_fits(prompt, self.max_length)
         if not jobs:
             return []
+        if sampling.guidance != 1:
+            return generate_guided(self.model, jobs, sampling=sampling, rows=MAX_ROWS // 2)
         batch, rows = self._open(jobs), [Row(prompt, seed, sampling) for prompt, seed in jobs]
         waiting = _with_prefixes(batch, rows)
         try:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 from harmonixr_model.errors import ControlError
 from harmonixr_model.music.estimate import ChordSpan
-from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of
-from harmonixr_model.music.score import Note
+from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of, read_chord
+from harmonixr_model.music.score import Bar, Note
 from harmonixr_model.tokens.encoded import GridCell
 from harmonixr_model.tokens.grid import GRID
 from harmonixr_model.tokens.tags import COMPOSERS, STYLES
@@ -40,6 +40,7 @@ class SoftControls:
         polyphony: notes sounding at once, on average over the time in which any sounds.
         velocity: mean MIDI velocity.
         chords: for each bar of the region its chords, evenly spread over the bar; fewer bars are said over and over.
+        chord_tones_only: forbid all other pitches as well; that is enforced.
         key: of the whole request.
         style: a name of STYLES.
         composer: a name of COMPOSERS.
@@ -52,6 +53,7 @@ class SoftControls:
     key: Key | None = None
     style: str | None = None
     composer: str | None = None
+    chord_tones_only: bool = False
 
     def __post_init__(self) -> None:
         _check(self.density, "density", 0, _NOTES_A_WHOLE[-1] / 4, "notes a quarter")
@@ -61,6 +63,8 @@ class SoftControls:
             raise ControlError(f"there is no token for such a chord; use one of {', '.join(QUALITIES)}")
         if any(not bar for bar in self.chords):
             raise ControlError("a bar of the chords is empty; write at least one chord in each, such as 'C | Am F'")
+        if self.chord_tones_only and not self.chords:
+            raise ControlError("chord tones alone are asked for, but no chords are given; give both, or neither")
         _check_tag(self.style, "style", STYLES)
         _check_tag(self.composer, "composer", COMPOSERS)
 
@@ -188,6 +192,35 @@ def cell_tokens(
         tokens.append(token)
         said = token
     return tuple(tokens)
+
+
+def read_chords(text: str) -> tuple[tuple[Chord, ...], ...]:
+    """Return the chords of each bar that a text like 'C | Am F | G7' names; raises ControlError."""
+    bars = tuple(tuple(read_chord(name) for name in bar.split()) for bar in text.strip().strip("|").split("|"))
+    if not all(bars):
+        raise ControlError(f"a bar of the chords {text!r} is empty; write chords in each, such as 'C | Am F | G7'")
+    return bars
+
+
+def chord_spans(chords: Sequence[Sequence[Chord]], bars: Sequence[Bar]) -> tuple[ChordSpan, ...]:
+    """Return where the chords sound: each bar's evenly spread over it, over and over until the bars end.
+
+    Raises ControlError where there are chords for more bars than there are.
+    """
+    if len(chords) > len(bars):
+        raise ControlError(f"there are chords for {len(chords)} bars, the region has {len(bars)}; leave some out")
+    spans: list[ChordSpan] = []
+    for number, bar in enumerate(bars):
+        here = chords[number % len(chords)]
+        edges = [bar.start + (bar.end - bar.start) * i // len(here) for i in range(len(here) + 1)]
+        spans += [ChordSpan(edges[i], edges[i + 1], chord) for i, chord in enumerate(here)]
+    return tuple(spans)
+
+
+def split_at_chords(cell: GridCell, chords: Iterable[ChordSpan]) -> list[GridCell]:
+    """Return the cell cut where a chord begins."""
+    edges = sorted({cell.start, cell.end, *(span.start for span in chords if cell.start < span.start < cell.end)})
+    return [replace(cell, start=start, end=end) for start, end in pairwise(edges)]
 
 
 def check_known(controls: SoftControls, info: dict[str, object]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.errors import ControlError, PromptError
+from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.score import Bar
 from harmonixr_model.tokens.encoded import EncodedScore, GridCell
 from harmonixr_model.tokens.vocab import MAX_DURATION, VELOCITY_BINS, velocity_bin
@@ -26,9 +27,10 @@ UNLIMITED = 1 << 14  # more notes, voices or steps than any prompt can hold; fit
 class HardLimits:
     """What every fill must keep to. Raises ControlError where the limits contradict each other.
 
-    Pitch limits and scale bind pitched tracks, not drums. Notes per bar count a track's notes in one bar, kept notes
-    included. `scale` holds pitch classes, 0 = C. `max_polyphony` counts a track's notes sounding at once, kept
-    notes included.
+    Pitch limits, scale and chords bind pitched tracks, not drums. Notes per bar count a track's notes in one bar, kept
+    notes included. `scale` holds pitch classes, 0 = C. `max_polyphony` counts a track's notes sounding at once, kept
+    notes included. `chords`, in absolute steps, allow their tones alone, and a cell those of every chord it meets: cut
+    cells where chords change.
     """
 
     pitch_min: int = 0
@@ -39,6 +41,7 @@ class HardLimits:
     max_notes_per_bar: int | None = None
     velocity_min: int = 1
     velocity_max: int = 127
+    chords: tuple[ChordSpan, ...] = ()
 
     def __post_init__(self) -> None:
         _check_range("pitch", self.pitch_min, self.pitch_max, lowest=0)
@@ -64,8 +67,15 @@ class HardLimits:
 
     @property
     def binds_pitch(self) -> bool:
-        """Whether a pitch range or a scale is given."""
-        return (self.pitch_min, self.pitch_max) != (0, 127) or self.scale is not None
+        """Whether a pitch range, a scale or chords are given."""
+        return (self.pitch_min, self.pitch_max) != (0, 127) or self.scale is not None or bool(self.chords)
+
+    def chord_tones(self, start: int, end: int) -> npt.NDArray[np.bool_]:
+        """Return which of the 128 pitches the chords allow over [start, end): all where none is given."""
+        met = [span.chord for span in self.chords if span.start < end and start < span.end]
+        if not met:
+            return np.ones(128, dtype=bool)
+        return np.isin(np.arange(128) % 12, [tone for chord in met for tone in chord.pitch_classes])
 
     @property
     def velocity_bins(self) -> npt.NDArray[np.bool_]:
@@ -279,14 +289,16 @@ def _pitches_allowed(context: EncodedScore, cells: Sequence[GridCell], limits: H
     for row, cell in zip(allowed, cells, strict=True):
         row[cell.low : cell.high + 1] = True
         if not context.tracks[cell.track].is_drum:
-            row &= limits.pitches
+            row &= limits.pitches & limits.chord_tones(cell.start, cell.end)
         if not row.any():
             raise ControlError(
                 f"no pitch of the band {cell.low}-{cell.high} is within the pitch range {limits.pitch_min}-"
-                f"{limits.pitch_max} and the scale; widen one of them"
+                f"{limits.pitch_max}, the scale and the chords; widen one of them"
             )
     if limits.binds_pitch and all(context.tracks[cell.track].is_drum for cell in cells):
-        raise ControlError("a pitch range or scale says nothing about drums, and only drums are to be filled; omit it")
+        raise ControlError(
+            "a pitch range, scale or chords say nothing about drums, and only drums are to be filled; omit it"
+        )
     return allowed
 
 
