@@ -15,12 +15,14 @@ DROP_CHANCE, DROP_SHARE = 0.25, 0.3
 PERMUTE_CHANCE = 0.5
 
 
-def augment(score: Score, rng: np.random.Generator) -> Score:
+def augment(score: Score, rng: np.random.Generator, *, transposes: bool = True) -> Score:
     """Return a variant of a score: transposed (not drums), louder or softer, quicker or slower, some tracks gone.
 
-    At least one track stays. Draws are made in the same number and order always, so one seed gives one variant.
+    At least one track stays. Draws are made in the same number and order always, so one seed gives one variant;
+    without `transposes` all else of it is the same.
     """
-    semitones = _transposition(score, rng)
+    drawn = _transposition(score, rng)
+    semitones = drawn if transposes else 0
     louder = int(rng.integers(-MAX_LOUDER, MAX_LOUDER + 1))
     pace = float(np.exp(rng.uniform(-TEMPO_SPREAD, TEMPO_SPREAD)))
     tracks = [_varied(track, 0 if track.is_drum else semitones, louder) for track in score.tracks]

@@ -43,8 +43,8 @@ WINDOW_SHARE = 0.75
 class DatasetConfig:
     """Which split and sources, the most tokens of an example, and whether to vary the music.
 
-    Pieces are drawn in proportion to their notes to the power of `length_power`: 1 would let long pieces dominate, 0
-    would show a drum loop as often as a song. A prompt remembers up to `passages` passages of the song, or in
+    Varying means another key as well, unless `transposes` is off. Pieces are drawn in proportion to their notes to
+    the power of `length_power`: 1 would let long pieces dominate, 0 would show a drum loop as often as a song. A prompt remembers up to `passages` passages of the song, or in
     `forgets` of the examples none. A share `controlled` of them says soft controls, drawn by `data.controls`.
     """
 
@@ -54,6 +54,7 @@ class DatasetConfig:
     length_power: float = 0.6
     passages: int = PASSAGES
     forgets: float = 0.1
+    transposes: bool = True
     controlled: float = 0.0
     sources: tuple[str, ...] = field(default=())
 
@@ -100,7 +101,7 @@ class InfillDataset:
         """Return example `index` of training step `step`; the same arguments give the same one."""
         rng = np.random.default_rng((seed, step, index))
         for attempt in range(_ATTEMPTS):
-            piece = self.pieces[min(int(np.searchsorted(self._cumulative, rng.random())), len(self.pieces) - 1)]
+            piece = self.draw_piece(rng)
             # A window whose answer came out too long is tried again, a little smaller each time.
             example = self._draw(piece, rng, budget=round(self.config.max_tokens * 0.9**attempt))
             if example is not None:
@@ -110,13 +111,23 @@ class InfillDataset:
             "give a longer context, or leave out music with thousands of notes a bar"
         )
 
+    def draw_piece(self, rng: np.random.Generator) -> int:
+        """Draw the number of a piece."""
+        return self.pieces[min(int(np.searchsorted(self._cumulative, rng.random())), len(self.pieces) - 1)]
+
+    def encoded(self, piece: int) -> EncodedScore:
+        """Return a piece, encoded once."""
+        return self._encoded(piece)
+
     def _encode(self, piece: int) -> EncodedScore:
         return EncodedScore(self.corpus.score(piece))
 
     def _draw(self, piece: int, rng: np.random.Generator, *, budget: int) -> Example | None:
         encoded = self._encoded(piece)
         bars = choose_window(encoded, rng, budget=round(budget * WINDOW_SHARE))
-        full = EncodedScore(augment(encoded.score, rng)) if self.config.augments else encoded
+        full = encoded
+        if self.config.augments:
+            full = EncodedScore(augment(encoded.score, rng, transposes=self.config.transposes))
         passages = 0 if rng.random() < self.config.forgets else self.config.passages
         mask = draw_mask(Scene(full, bars), rng)
         controls: tuple[int, ...] = ()
