@@ -1,0 +1,99 @@
+"""Architectures compared at equal training tokens: bits a note on the same held-out gaps, paired with the default.
+
+    python benchmarks/architectures.py --corpus CORPUS --out RUNS --report docs/experiments/architectures
+
+Arms run one after another on one thread; an interrupted comparison goes on where it was, finished arms are kept, and
+`--report-only` reports those there are. Without `--corpus` it tries itself on composed songs, too briefly to mean much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from parts.arm_report import write_report
+from parts.arm_runs import Plan, run_arm
+from parts.arms import ARMS, DEFAULT, find_arm
+
+from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.infill.config import sized
+from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.training.infill import BatchConfig
+from harmonixr_model.training.loop import LoopConfig
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("--corpus", type=Path, help="a folder written by `harmonixr ingest`")
+    add("--out", type=Path, help="where runs are kept; without it they are thrown away")
+    add("--arms", nargs="+", choices=[arm.name for arm in ARMS], help="default: all, in their order")
+    add("--width", type=int, default=128)
+    add("--layers", type=int, default=4)
+    add("--heads", type=int, default=2)
+    add("--tokens", type=int, default=614_400, help="tokens that each arm reads")
+    add("--batch-tokens", type=int, default=2048)
+    add("--context", type=int, default=512)
+    add("--lr", type=float, default=2e-3)
+    add("--questions", type=int, default=220)
+    add("--report", type=Path, help="write REPORT.md and REPORT.svg")
+    add("--report-only", action="store_true", help="train nothing")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run the arms and print the table."""
+    args = parse()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        out = args.out or Path(scratch) / "runs"
+        if args.corpus is None:
+            # Enough to see that every arm learns something, in a minute.
+            args.corpus = write_composed_corpus(Path(scratch) / "corpus", pieces=16)
+            args.tokens, args.width, args.layers, args.questions = min(args.tokens, 16_384), 32, 2, 22
+        results = compare(args, out)
+    print(write_report(results, args.report))
+    return 0
+
+
+def compare(args: argparse.Namespace, out: Path) -> list[dict[str, object]]:
+    """Run every arm asked for; return the results there are, the default's first."""
+    plan = plan_of(args)
+    corpus = Corpus.open(args.corpus)
+    names = args.arms or [arm.name for arm in ARMS]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "plan.json").write_text(json.dumps(plan.identity()))
+    results = []
+    for name in dict.fromkeys([DEFAULT, *names]):
+        made = run_arm(find_arm(name), plan, corpus=corpus, out=out, say=_say, trains=not args.report_only)
+        results += [made] if made else []
+    return results
+
+
+def plan_of(args: argparse.Namespace) -> Plan:
+    """Return what all arms share."""
+    steps = args.tokens // args.batch_tokens
+    return Plan(
+        model=sized(
+            "nano", width=args.width, layers=args.layers, heads=args.heads, dropout=0.0, max_length=args.context
+        ),
+        # What validates is the questions at the end.
+        loop=LoopConfig(steps=steps, learning_rate=args.lr, warmup=max(1, steps // 15), validate_every=steps),
+        batch=BatchConfig(batch_tokens=args.batch_tokens, micro_tokens=args.batch_tokens, validation_examples=16),
+        context=args.context,
+        questions=args.questions,
+    )
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,147 @@
+"""Train one arm and ask it the held-out questions: a JSON a finished arm, a state to go on from for the others."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from parts.arms import Arm
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from harmonixr_model.data.collate import collate
+from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.data.dataset import Example
+from harmonixr_model.evaluation.protocol import Question, questions
+from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.loss import infill_loss
+from harmonixr_model.training.infill import BatchConfig, InfillTask
+from harmonixr_model.training.loop import LoopConfig, new_run, train
+from harmonixr_model.training.state import Run, load_state, save_state
+
+SAVE_EVERY_S = 60.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What all arms have in common: the model, the tokens they read, and what they are asked afterwards."""
+
+    model: InfillConfig
+    loop: LoopConfig
+    batch: BatchConfig
+    context: int
+    questions: int
+
+    def identity(self) -> dict[str, Any]:
+        """Return the plan as JSON: results of another plan are not compared with this one's."""
+        made = {"model": self.model.to_dict(), "loop": asdict(self.loop), "batch": asdict(self.batch)}
+        return {**made, "context": self.context, "questions": self.questions}
+
+
+def run_arm(arm: Arm, plan: Plan, *, corpus: Corpus, out: Path, say: Say, trains: bool = True) -> dict[str, Any] | None:
+    """Train an arm or what is left of it, ask it, and return its result; one that is there already is read.
+
+    Without `trains`, None where there is no result yet.
+    """
+    folder = out / "".join(letter if letter.isalnum() else "-" for letter in arm.name)
+    result = folder / "result.json"
+    if result.is_file():
+        made: dict[str, Any] = json.loads(result.read_text())
+        if made["plan"] == plan.identity():
+            return made
+    if not trains:
+        return None
+    torch.manual_seed(arm.seed)
+    model = arm.build(plan.model)
+    loop = arm.schedule(plan.loop)
+    run = new_run(model, loop)
+    task = arm.task(corpus, plan.batch, context=plan.context, steps=loop.steps)
+    flops = flops_per_token(model, task)
+    seconds = _train(arm, plan, run, task, loop, folder=folder, say=say)
+    asked = ask_all(arm, plan, corpus)
+    bits = [answer_bits(model, question.example()) for question in asked]
+    made = {
+        "plan": plan.identity(),
+        "name": arm.name,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "tokens": run.tokens,
+        "flops_per_token": flops,
+        "seconds": seconds,
+        "asked": [
+            {
+                "number": question.number,
+                "piece": question.piece_id,
+                "shape": question.shape,
+                "repeated": question.is_repeated,
+                "notes": question.notes,
+                "bits": bit,
+            }
+            for question, bit in zip(asked, bits, strict=True)
+        ],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(model.state_dict(), folder / "model.pt")
+    result.write_text(json.dumps(made))
+    (folder / "state.pt").unlink(missing_ok=True)
+    say(f"{arm.name}: {sum(bits) / sum(question.notes for question in asked):.3f} bits a note, {seconds:.0f} s")
+    return made
+
+
+def _train(arm: Arm, plan: Plan, run: Run, task: InfillTask, loop: LoopConfig, *, folder: Path, say: Say) -> float:
+    """Train to the end and return the seconds of the processor it took, those before an interruption left out."""
+    state, job = folder / "state.pt", {"arm": arm.name, **plan.identity()}
+    if state.is_file():
+        load_state(state, run, job=job)
+    began, saved_at = time.process_time(), time.monotonic()
+    for progress in train(run, task, loop, device=torch.device("cpu")):
+        if progress.step % 25 == 0:
+            speed, left = progress.tokens_per_s, progress.eta_s
+            say(
+                f"{arm.name}: step {progress.step}, {progress.bits_per_note:.2f} bits, {speed:.0f}/s, {left:.0f} s left"
+            )
+        if time.monotonic() - saved_at > SAVE_EVERY_S:
+            save_state(state, run, job=job)
+            saved_at = time.monotonic()
+    run.model.eval()
+    return time.process_time() - began
+
+
+def flops_per_token(model: nn.Module, task: InfillTask) -> float:
+    """Count the products of one step's batches, forward and back, for each token read, padding left out."""
+    read, counted = 0, 0
+    for batch in task.batches(task.steps - 1):
+        with FlopCounterMode(display=False) as counter:
+            nats, _ = infill_loss(model, batch)
+            nats.sum().backward()
+        counted += counter.get_total_flops()
+        read += int(batch.length_B.sum())
+    model.zero_grad(set_to_none=True)
+    return counted / read
+
+
+def ask_all(arm: Arm, plan: Plan, corpus: Corpus, *, shapes: Sequence[str] = ()) -> list[Question]:
+    """Return the questions as this arm is shown them: the same gaps for all, what stands around them may differ."""
+    return list(
+        questions(
+            arm.open(corpus),
+            split="valid",
+            count=plan.questions,
+            shapes=shapes,
+            passages=arm.passages,
+            context_tokens=plan.context,
+        )
+    )
+
+
+@torch.inference_mode()
+def answer_bits(model: nn.Module, example: Example) -> float:
+    """Return the bits the model gives to the true answer, END included, without the grammar's help."""
+    nats, _ = infill_loss(model, collate([example]))
+    return float(nats.sum()) / math.log(2)

@@ -1,0 +1,95 @@
+"""What the comparison of architectures varies: each arm is the default with one thing changed. Knows no training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.data.dataset import DatasetConfig, InfillDataset
+from harmonixr_model.data.one_key import OneKeyCorpus
+from harmonixr_model.data.songs import SongDataset, WarmUp
+from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.encoder_decoder import EncoderDecoder
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.tokens.coordinates import PASSAGES
+from harmonixr_model.training.infill import BatchConfig, InfillTask
+from harmonixr_model.training.loop import LoopConfig
+
+DEFAULT = "prefix-LM (default)"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One thing changed: in the model, in how it learns, or in what it is shown.
+
+    `warm_up` is the share of the steps that read whole songs causally first; `seed` moves weights and data.
+    """
+
+    name: str
+    says: str
+    model: Mapping[str, Any] = field(default_factory=dict)
+    loop: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    is_encoder_decoder: bool = False
+    is_in_one_key: bool = False
+    warm_up: float = 0.0
+    seed: int = 0
+
+    @property
+    def passages(self) -> int:
+        """How many passages of the song its prompts remember."""
+        return int(self.data.get("passages", PASSAGES))
+
+    def build(self, config: InfillConfig) -> InfillTransformer | EncoderDecoder:
+        """Return the arm's model, `config` being the default's."""
+        changed = replace(config, **self.model)
+        return EncoderDecoder(changed) if self.is_encoder_decoder else InfillTransformer(changed)
+
+    def schedule(self, loop: LoopConfig) -> LoopConfig:
+        """Return how the arm optimises, `loop` being the default's."""
+        return replace(loop, seed=self.seed, **self.loop)
+
+    def open(self, corpus: Corpus) -> Corpus:
+        """Return the corpus as this arm hears it."""
+        return OneKeyCorpus.open(corpus.folder) if self.is_in_one_key else corpus
+
+    def task(self, corpus: Corpus, batch: BatchConfig, *, context: int, steps: int) -> InfillTask:
+        """Return what the arm learns from."""
+        heard = self.open(corpus)
+        config = DatasetConfig(max_tokens=context, **self.data)
+        source: InfillDataset | WarmUp = InfillDataset(heard, config)
+        if self.warm_up:
+            source = WarmUp(SongDataset(heard, config), source, until=round(self.warm_up * steps))
+        held_out = InfillDataset(heard, replace(config, split="valid", augments=False))
+        return InfillTask({context: source}, held_out, replace(batch, seed=self.seed), steps=steps)
+
+
+# In the order they are run: where time ends, the last ones are missing.
+ARMS = (
+    Arm(DEFAULT, "context read both ways, four coordinates, two passages of the song, any key"),
+    Arm("causal decoder", "the context too is read from left to right only", model={"attending": "causal"}),
+    Arm("no coordinates", "a token says nothing but itself; rotary positions alone", model={"coordinates": False}),
+    Arm("no song memory", "no passages: all the room is for the bars around the gap", data={"passages": 0}),
+    Arm("encoder-decoder", "half of the layers read, half write and look back", is_encoder_decoder=True),
+    Arm("causal warm-up", "the first third of the tokens are whole songs, read causally", warm_up=1 / 3),
+    Arm("one key", "all in C major or A minor, learnt and asked", data={"transposes": False}, is_in_one_key=True),
+    Arm("keys as written", "no transposition in training", data={"transposes": False}),
+    Arm("another seed", "the default again: what chance alone does", seed=1),
+    Arm("dropout 0.1", "", model={"dropout": 0.1}),
+    Arm("learning rate 1e-3", "", loop={"learning_rate": 1e-3}),
+    Arm("learning rate 4e-3", "", loop={"learning_rate": 4e-3}),
+    Arm("no weight decay", "", loop={"weight_decay": 0.0}),
+    Arm("weight decay 0.3", "", loop={"weight_decay": 0.3}),
+    Arm(
+        "causal, no coordinates",
+        "both at once: a plain decoder on our tokens",
+        model={"attending": "causal", "coordinates": False},
+    ),
+)
+
+
+def find_arm(name: str) -> Arm:
+    """Return the arm of that name; raises KeyError."""
+    return {arm.name: arm for arm in ARMS}[name]
