@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harmonixr_model.music.region import Region
     from harmonixr_model.music.score import Track
     from harmonixr_model.music.song import Song
+    from harmonixr_model.tokens.controls import SoftControls
     from harmonixr_model.tokens.rules import HardLimits
 
 EPILOG = """
@@ -26,6 +27,7 @@ Bars, beats and tracks are counted from 1 and ranges include both ends. Everythi
   harmonixr infill song.mid --list
   harmonixr infill song.mid --bars 9-12 --tracks 2 -o out.mid
   harmonixr infill song.mid --beats 33-36 --tracks Piano,Bass --key "G major" --n 4 -o out.mid
+  harmonixr infill song.mid --bars 9-12 --tracks 1 --chords "C | Am | F G" --density 2 -o out.mid
   harmonixr infill song.mid --continue 4 -o longer.mid
   harmonixr infill song.mid --bars 1-8 --new-track "Acoustic Bass" --max-polyphony 1 -o with-bass.mid
 """
@@ -47,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_region(parser)
     _add_sampling(parser)
     _add_limits(parser)
+    _add_controls(parser)
 
 
 def _add_region(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +102,21 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--velocity-max", type=int, default=127, metavar="V", help="loudest velocity, 1-127")
 
 
+def _add_controls(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what the model leans towards; asked, not enforced")
+    group.add_argument("--density", type=float, metavar="N", help="about N notes a quarter in every track")
+    group.add_argument("--polyphony", type=float, metavar="N", help="about N notes of a track at once while any sounds")
+    group.add_argument("--velocity", type=float, metavar="V", help="a mean velocity of about V, 1-127")
+    group.add_argument("--chords", metavar="'C | Am F | G7'", help="the chords of each bar, repeated over the region")
+    group.add_argument("--chord-tones-only", action="store_true", help="no other notes than the chords': enforced")
+    group.add_argument("--key-hint", metavar="'G major'", help="a key; --key enforces its scale")
+    group.add_argument("--style", metavar="NAME", help="a style that the model was trained on, such as pop")
+    group.add_argument("--composer", metavar="NAME", help="a composer that the model was trained on, such as Schubert")
+    group.add_argument(
+        "--guidance", type=float, default=1.0, metavar="G", help="above 1: follow these more closely, in twice the time"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Fill and write; return 0."""
     started = time.perf_counter()
@@ -109,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     # Everything that can be wrong with the request is found before torch is imported.
     targets = _targets(args)
     region, new_track = _region(args, song)
-    limits = _limits(args)
+    limits, controls = _limits(args), _controls(args)
     sampling = _sampling(args)
     seed = secrets.randbelow(SEEDS) if args.seed is None else args.seed
     with _Progress() as progress:
@@ -120,6 +138,7 @@ def run(args: argparse.Namespace) -> int:
             song,
             region,
             limits=limits,
+            controls=controls,
             n=args.n,
             seed=seed,
             sampling=sampling,
@@ -253,10 +272,29 @@ def _limits(args: argparse.Namespace) -> HardLimits:
     )
 
 
+def _controls(args: argparse.Namespace) -> SoftControls:
+    from harmonixr_model.music.harmony import read_key
+    from harmonixr_model.tokens.controls import SoftControls, read_chords
+
+    controls = SoftControls(
+        density=args.density,
+        polyphony=args.polyphony,
+        velocity=args.velocity,
+        chords=() if args.chords is None else read_chords(args.chords),
+        chord_tones_only=args.chord_tones_only,
+        key=None if args.key_hint is None else read_key(args.key_hint),
+        style=args.style,
+        composer=args.composer,
+    )
+    if args.guidance != 1 and not controls.asked:
+        raise ControlError("--guidance leans towards what is asked for; ask for something, such as --density 2")
+    return controls
+
+
 def _sampling(args: argparse.Namespace) -> Sampling:
     from harmonixr_model.engine.engine import Sampling
 
-    return Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
+    return Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, guidance=args.guidance)
 
 
 def _load(path: Path | None) -> Infiller:
