@@ -44,8 +44,9 @@ class DatasetConfig:
     """Which split and sources, the most tokens of an example, and whether to vary the music.
 
     Varying means another key as well, unless `transposes` is off. Pieces are drawn in proportion to their notes to
-    the power of `length_power`: 1 would let long pieces dominate, 0 would show a drum loop as often as a song. A prompt remembers up to `passages` passages of the song, or in
-    `forgets` of the examples none. A share `controlled` of them says soft controls, drawn by `data.controls`.
+    the power of `length_power`: 1 would let long pieces dominate, 0 would show a drum loop as often as a song. A prompt
+    remembers up to `passages` passages of the song, or in `forgets` of the examples none. A share `controlled` of them
+    says soft controls, drawn by `data.controls`.
     """
 
     split: str = "train"
