@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from harmonixr_model.data.build import (
     plan_shards,
     read_given_manifest,
 )
-from harmonixr_model.data.corpus import Corpus, write_shard
+from harmonixr_model.data.corpus import Corpus, Piece, shard_records, write_manifest, write_shard
 from harmonixr_model.data.dedup import fingerprint, near_duplicates, similarity
 from harmonixr_model.data.ingest import Parsed, Rejected, read_file
 from harmonixr_model.data.splits import split_of, split_of_given
@@ -253,3 +254,30 @@ def test_mistakes_are_told_in_one_sentence(tmp_path):
     write_shard(tmp_path / "half", "00000", [])
     with pytest.raises(CorpusError, match="harmonixr ingest"):
         Corpus.open(tmp_path / "half")
+
+
+def test_reading_a_whole_corpus_keeps_no_more_memory_than_reading_one_piece(tmp_path):
+    notes = tuple(Note(6 * i, 6, 60, 80) for i in range(1500))
+    pieces, shards = 1, 20
+    records = []
+    for shard in range(shards):
+        write_shard(
+            tmp_path, f"{shard:05}", [(Piece(f"{shard} {i}"), Score(24, (Track(notes),))) for i in range(pieces)]
+        )
+    for name, record in shard_records(tmp_path):
+        records.append(record | {"shard": name, "piece_id": record["path"], "split": "train"})
+    write_manifest(tmp_path, records, made={})
+    corpus = Corpus.open(tmp_path)
+    assert isinstance(corpus._shard("00000"), np.memmap)
+    tracemalloc.start()
+    try:
+        corpus.score(0)
+        one = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        for i in range(len(corpus)):
+            assert len(corpus.score(i).tracks[0].notes) == 1500
+        whole = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Open maps cost a little each; the notes of one piece are freed before the next is read.
+    assert whole < 2.2 * one < 2.2 * 1500 * 300

@@ -71,10 +71,10 @@ def test_a_file_that_kills_the_process_reading_it_is_left_out_and_the_rest_is_ke
 
         read = build.read_path
 
-        def read_or_die(path):
+        def read_or_die(path, **options):
             if Path(path).name == "killer.mid":
                 os._exit(1)
-            return read(path)
+            return read(path, **options)
 
         build.read_path = read_or_die
         try:

@@ -1,0 +1,176 @@
+"""How fast folders of MIDI become a corpus with one and with more workers, what is lost on the way, what reading costs.
+
+    python benchmarks/ingest.py FOLDER … [--manifest M.csv] [--workers 1 2] --out EMPTY_FOLDER
+
+Each number of workers ingests all files anew, as `harmonixr ingest --workers N` does on a Ray of its own; 0 is this
+process without Ray. Files a second are counted from the first shard begun to the last one whole, Ray's start apart.
+Then every note of the corpus is read in a fresh process, and its memory is printed as it goes. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harmonixr_model.data.build import ShardResult, Summary
+from harmonixr_model.data.corpus import Corpus
+
+STOPS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of one ingest: until Ray was up and the first shard was whole, for the rest of the shards, in all."""
+
+    workers: int
+    files: int
+    first_files: int
+    first_s: float
+    filling_s: float
+    whole_s: float
+
+    @property
+    def files_per_s(self) -> float:
+        """Pace between the first shard's end and the last one's."""
+        return (self.files - self.first_files) / max(self.filling_s, 1e-9)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Ingest with each number of workers, then read; print tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
+    parser.add_argument("--manifest", type=Path, help="as for `harmonixr ingest`")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--out", type=Path, help="an empty folder; the last corpus stays there")
+    parser.add_argument(
+        "--read", type=Path, metavar="CORPUS", help="only read this corpus and print its memory as JSON"
+    )
+    args = parser.parse_args(argv)
+    if args.read is not None:
+        sys.stdout.write(json.dumps(read_all(args.read)) + "\n")
+        return 0
+    if not args.folders or args.out is None or (args.out.exists() and any(args.out.iterdir())):
+        parser.error("give at least one FOLDER and an empty --out")
+    timings, out = [], args.out
+    for workers in args.workers:
+        out = args.out / f"workers{workers}"
+        timing, summary = ingest(args.folders, out, manifest=args.manifest, workers=workers)
+        timings.append(timing)
+        sys.stderr.write(f"{workers} workers: {timing.files_per_s:.1f} files/s, {asdict(summary)}\n")
+    said = subprocess.run(
+        [sys.executable, __file__, "--read", str(out)], check=True, capture_output=True, text=True
+    ).stdout
+    sys.stdout.write("\n\n".join([pace_table(timings), found_table(summary), memory_table(json.loads(said))]) + "\n")
+    return 0
+
+
+def ingest(folders: Sequence[Path], out: Path, *, manifest: Path | None, workers: int) -> tuple[Timing, Summary]:
+    """Run one ingest and time it."""
+    from harmonixr_platform.training import ingest_job
+
+    ends: list[tuple[float, int]] = []
+
+    def listen(result: ShardResult) -> None:
+        ends.append((time.monotonic(), result.files))
+        sys.stderr.write(f"\r{sum(files for _, files in ends)} files, {time.monotonic() - began:.0f} s ")
+
+    began = time.monotonic()
+    summary = ingest_job.run(
+        folders, out, manifest=manifest, workers=workers or None, uses_ray=workers > 0, listen=listen
+    )
+    whole_s = time.monotonic() - began
+    return (
+        Timing(
+            workers=workers,
+            files=sum(files for _, files in ends),
+            first_files=ends[0][1],
+            first_s=ends[0][0] - began,
+            filling_s=ends[-1][0] - ends[0][0],
+            whole_s=whole_s,
+        ),
+        summary,
+    )
+
+
+def read_all(folder: Path) -> dict[str, object]:
+    """Read every piece's notes by memory map in this process; return pace, and memory in MiB along the way."""
+    before = memory_mib()
+    corpus = Corpus.open(folder)
+    stops = [round(share * (len(corpus) - 1)) for share in STOPS]
+    rows, notes, longest = [], 0, 0
+    began = time.monotonic()
+    for index in range(len(corpus)):
+        count = sum(len(track.notes) for track in corpus.score(index).tracks)
+        notes, longest = notes + count, max(longest, count)
+        if index in stops:
+            rows.append({"pieces": index + 1, "notes": notes, **memory_mib()})
+    taken_s = time.monotonic() - began
+    stored = sum(path.stat().st_size for path in folder.glob("shards/*.npy")) / 2**20
+    manifest = (folder / "manifest.jsonl").stat().st_size / 2**20
+    return {
+        "rows": rows,
+        "before": before,
+        "notes_per_s": notes / taken_s,
+        "longest": longest,
+        "stored_mib": stored,
+        "manifest_mib": manifest,
+    }
+
+
+def memory_mib() -> dict[str, float]:
+    """Return what this process holds of its own, of mapped files, and its highest resident memory so far (Linux)."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    names = {"own": "RssAnon", "mapped": "RssFile", "peak": "VmHWM"}
+    return {name: int(lines[field].split()[0]) / 1024 for name, field in names.items()}
+
+
+def pace_table(timings: Sequence[Timing]) -> str:
+    """Lay out pace by number of workers."""
+    rows = ["| workers | files/s | against the first row | Ray up and the first shard | all, to the manifest |"]
+    rows += ["|---|---|---|---|---|"]
+    for timing in timings:
+        name = timing.workers or "no Ray"
+        gain = timing.files_per_s / timings[0].files_per_s
+        rows.append(
+            f"| {name} | {timing.files_per_s:.1f} | {gain:.2f} | {timing.first_s:.1f} s | {timing.whole_s:.0f} s |"
+        )
+    return "\n".join(rows)
+
+
+def found_table(summary: Summary) -> str:
+    """Lay out what became of every file."""
+    rows = [("files", summary.files), ("pieces kept", summary.pieces), ("notes", summary.notes)]
+    rows += [("exact duplicates left out", summary.exact_duplicates)]
+    rows += [("near-duplicates of another piece", summary.near_duplicates)]
+    rows += [("near-duplicates held out elsewhere, left out", summary.split_conflicts)]
+    rows += [("pieces with pseudo-bars", summary.pseudo_bars)]
+    rows += [(f"rejected: {reason.replace('_', ' ')}", count) for reason, count in summary.rejected.items()]
+    lines = [f"| {name} | {count:,} | {100 * count / summary.files:.1f} % |" for name, count in rows]
+    lines = [line if not line.startswith("| notes") else f"| notes | {summary.notes:,} | |" for line in lines]
+    return "\n".join(["| | | of all files |", "|---|---|---|", *lines])
+
+
+def memory_table(said: dict[str, object]) -> str:
+    """Lay out memory while every note was read."""
+    rows = said["rows"]
+    assert isinstance(rows, list)
+    lines = [
+        f"| {row['pieces']:,} | {row['notes']:,} | {row['own']:.0f} | {row['mapped']:.0f} | {row['peak']:.0f} |"
+        for row in rows
+    ]
+    head = (
+        f"{said['notes_per_s']:,.0f} notes/s as Python values; notes on disk {said['stored_mib']:.0f} MiB, "
+        f"manifest {said['manifest_mib']:.0f} MiB, longest piece {said['longest']:,} notes."
+    )
+    table = ["| pieces read | notes | own memory, MiB | mapped, MiB | peak resident, MiB |", "|---|---|---|---|---|"]
+    return "\n".join([head, "", *table, *lines])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
