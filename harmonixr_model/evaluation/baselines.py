@@ -119,6 +119,12 @@ class Markov:
         return [-math.log2(self.probability(tuple(run[:at]), token)) for at, token in enumerate(run)]
 
 
+def training_pieces(corpus: Corpus, count: int) -> list[int]:
+    """Return up to `count` training pieces, chosen by a hash of their piece_id."""
+    pieces = sorted(corpus.split("train"), key=lambda i: hashed_share(f"markov {corpus.piece(i).piece_id}"))
+    return pieces[:count]
+
+
 class MarkovBaseline:
     """Chains over the tokens of one bar of one track, one for drums and one for the rest, fitted on training pieces."""
 
@@ -139,8 +145,7 @@ class MarkovBaseline:
         `progress` is told (pieces done, pieces in all).
         """
         fitted = cls(order=order)
-        pieces = sorted(corpus.split("train"), key=lambda i: hashed_share(f"markov {corpus.piece(i).piece_id}"))
-        chosen = pieces[:max_pieces]
+        chosen = training_pieces(corpus, max_pieces)
         for done, index in enumerate(chosen, 1):
             score = EncodedScore(corpus.score(index))
             for number, track in enumerate(score.tracks):

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
+from harmonixr_model.evaluation.copied import COPIED, LONGEST, CopyFinder
 from harmonixr_model.evaluation.keeping import PERCENT, keeping
 from harmonixr_model.evaluation.kinds import ALL, is_of, is_shape, kinds_of
 from harmonixr_model.evaluation.likelihood import BITS, FIELDS, WITH_GRAMMAR
@@ -20,13 +22,14 @@ from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio, compare, 
 from harmonixr_model.evaluation.protocol import Question
 from harmonixr_model.evaluation.seams import LEAP_OFF, WAIT_OFF, seam_measures
 from harmonixr_model.evaluation.systems import System
-from harmonixr_model.music.score import Note
+from harmonixr_model.music.score import Note, Score
 
 NOTE_F1 = "note F1"
 DIVERSITY = "diversity among fills"
 PAIRED = (BITS, NOTE_F1, "onset F1", "chroma F1", "groove similarity")
 _BY_FIELD = {f"{total}, {field}": (total, field) for total in (BITS, WITH_GRAMMAR) for field in FIELDS}
 _LESS_IS_BETTER = {BITS, WITH_GRAMMAR, *_BY_FIELD, LEAP_OFF, WAIT_OFF, "pitch-class entropy difference"}
+_LESS_IS_BETTER |= {COPIED, LONGEST}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +129,10 @@ def evaluate(
     *,
     made: Mapping[str, Any],
     progress: Callable[[Question], None] = lambda question: None,
+    training: Iterable[Score] = (),
 ) -> Report:
-    """Ask every question of every system."""
+    """Ask every question of every system; with `training` music, also say how much of the fills is copied from it."""
+    filled: list[tuple[System, Question, Fills]] = []
     found: dict[str, dict[str, list[tuple[Question, Ratio]]]] = {s.name: defaultdict(list) for s in systems}
     shown = []
     for question in asked:
@@ -137,7 +142,10 @@ def evaluate(
                 found[system.name][measure].append((question, ratio))
             if fills and system is systems[0]:
                 shown.append(_shown(question, fills[0]))
+            filled += ((system, question, fill) for fill in fills)
         progress(question)
+    for system, question, measure, ratio in _copied(filled, training):
+        found[system.name][measure].append((question, ratio))
     results = {
         system: {measure: _estimates(rows) for measure, rows in measures.items()} for system, measures in found.items()
     }
@@ -155,6 +163,22 @@ def _measure(question: Question, system: System, fills: Sequence[Fills]) -> Iter
         yield from keeping(question, fill).items()
     if len(fills) > 1:
         yield DIVERSITY, diversity(question.prompt.cells, fills)
+
+
+def _copied(
+    filled: Sequence[tuple[System, Question, Fills]], training: Iterable[Score]
+) -> Iterator[tuple[System, Question, str, Ratio]]:
+    music = iter(training)
+    first = next(music, None)
+    if first is None:
+        return
+    copies = CopyFinder()
+    for _, question, fill in filled:
+        copies.add(question, fill)
+    copies.read(chain([first], music))
+    for system, question, fill in filled:
+        for measure, ratio in copies.measure(question, fill).items():
+            yield system, question, measure, ratio
 
 
 def _shown(question: Question, fill: Fills) -> Shown:

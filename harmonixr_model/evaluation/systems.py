@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,7 +11,9 @@ from harmonixr_model.evaluation.baselines import MarkovBaseline, copy_bar, copy_
 from harmonixr_model.evaluation.likelihood import measured_bits
 from harmonixr_model.evaluation.metrics import Fills
 from harmonixr_model.evaluation.protocol import Question, hide_future
+from harmonixr_model.evaluation.retrieval import retrieve
 from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.music.score import Score
 from harmonixr_model.ranker import FilledWindow, Ranker
 from harmonixr_model.tokens.infill import decode_fill
 
@@ -93,6 +95,12 @@ def blind_system(model: InfillTransformer, *, name: str = "model, future hidden"
 def human_system() -> System:
     """Return the hidden music as a system: the ceiling of what is compared with it, and how its own seams are."""
     return System(HUMAN, fills=lambda question: [question.answer])
+
+
+def retrieval_system(asked: Sequence[Question], training: Iterable[Score]) -> System:
+    """Return what the training music plays in surroundings like each gap's; it is read once, here."""
+    found = retrieve(asked, training)
+    return System("retrieve from training", fills=lambda question: [found[question.number]])
 
 
 def baseline_systems(markov: MarkovBaseline) -> list[System]:

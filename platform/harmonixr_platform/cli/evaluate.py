@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from harmonixr_model.evaluation.protocol import Question
     from harmonixr_model.evaluation.report import Report
     from harmonixr_model.evaluation.systems import System
+    from harmonixr_model.music.score import Score
 
 SHIPPED = "shipped"
 READINGS = "test_readings.log"
@@ -69,14 +71,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest (default: all)")
     parser.add_argument("--top-p", type=float, default=0.98, metavar="P", help="nucleus (default: 0.98)")
+    parser.add_argument(
+        "--training",
+        type=int,
+        default=800,
+        metavar="N",
+        help="training pieces to retrieve from and to look for copies in; 0: neither (default: %(default)s)",
+    )
     parser.add_argument("--passages", type=int, default=2, choices=range(3), help="a prompt remembers (default: 2)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="receives report.html, .md and .json")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; print the tables; return 0."""
-    if args.items < 1 or args.samples < 0 or args.seed < 0:
-        raise EvaluateError("give at least 1 item, and samples and a seed from 0 on")
+    if args.items < 1 or min(args.samples, args.seed, args.training) < 0:
+        raise EvaluateError("give at least 1 item, and samples, training pieces and a seed from 0 on")
     if args.reward is not None and args.samples < 2:
         raise EvaluateError("a reward model chooses among samples; give --samples 2 or more")
     if args.out.exists() and not args.out.is_dir():
@@ -96,13 +105,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _measure(args: argparse.Namespace) -> Report:
     from harmonixr_model.data.corpus import Corpus
+    from harmonixr_model.evaluation.baselines import training_pieces
     from harmonixr_model.evaluation.protocol import VERSION
     from harmonixr_model.evaluation.report import evaluate
+    from harmonixr_model.evaluation.systems import retrieval_system
 
     begun = time.monotonic()
     corpus = Corpus.open(args.corpus)
     systems, model = _systems(args, corpus)
     asked = _chosen(args, corpus)
+    if args.training:
+        systems.insert(-1, retrieval_system(asked, _training(args, corpus, "retrieving from training")))
     if args.split == "test":
         note_reading(args.out, model, corpus=args.corpus, gaps=len(asked), now=datetime.now(UTC))
     made: dict[str, Any] = {
@@ -117,6 +130,7 @@ def _measure(args: argparse.Namespace) -> Report:
         "fills a gap": args.samples,
         "decoding": _decoding(args),
         "passages a prompt": args.passages,
+        "training pieces looked at": len(training_pieces(corpus, args.training)),
         "seed": args.seed,
         "protocol": VERSION,
     }
@@ -126,7 +140,8 @@ def _measure(args: argparse.Namespace) -> Report:
             bar.set_postfix(shape=question.shape, refresh=False)
             bar.update()
 
-        report = evaluate(asked, systems, made=made, progress=show)
+        training = _training(args, corpus, "looking for copies")
+        report = evaluate(asked, systems, made=made, progress=show, training=training)
     report.made["seconds"] = round(time.monotonic() - begun)
     return report
 
@@ -175,6 +190,19 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
         *baseline_systems(markov),
         human_system(),
     ], name
+
+
+def _training(args: argparse.Namespace, corpus: Corpus, says: str) -> Iterator[Score]:
+    """Yield training pieces one by one, nothing kept."""
+    from harmonixr_model.evaluation.baselines import training_pieces
+
+    chosen = training_pieces(corpus, args.training)
+    if not chosen:
+        return
+    with progress_bar(len(chosen), says, unit="piece") as bar:
+        for piece in chosen:
+            yield corpus.score(piece)
+            bar.update()
 
 
 def _decoding(args: argparse.Namespace) -> str:

@@ -1,0 +1,86 @@
+"""What is taken from training music is found, in any key, without keeping it; a baseline takes all from there."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from harmonixr_model.evaluation.copied import COPIED, LENGTHS, LONGEST, CopyFinder, ngrams
+from harmonixr_model.evaluation.metrics import compare
+from harmonixr_model.evaluation.protocol import Gap, ask, questions
+from harmonixr_model.evaluation.report import evaluate
+from harmonixr_model.evaluation.retrieval import retrieve
+from harmonixr_model.evaluation.systems import System, retrieval_system
+from harmonixr_model.music.score import Note, Score, Track
+from harmonixr_model.tokens.encoded import EncodedScore, GridCell
+
+
+def melody(seed, *, count=64, shift=0):
+    rng = np.random.default_rng(seed)
+    steps = np.cumsum(rng.choice((12, 24, 36), size=count))
+    return tuple(Note(int(t), 12, int(p) + shift, 82) for t, p in zip(steps, rng.integers(48, 72, count), strict=True))
+
+
+def piece(seed, **how):
+    return Score(24, (Track(melody(seed, **how)),))
+
+
+def hidden(score, first=4, bars=4):
+    cells = tuple(GridCell(0, 96 * bar, 96 * bar + 96) for bar in range(first, first + bars))
+    question = ask(EncodedScore(score), Gap(cells), shape="x", piece_id="p", number=0)
+    assert question is not None
+    return question
+
+
+@pytest.mark.parametrize("length", LENGTHS[:5])
+def test_a_hash_stands_for_the_steps_between_notes_and_nothing_else(length):
+    notes = melody(0)[:40] + melody(1)[:3]
+    notes = tuple(sorted((*notes, *(note._replace(onset=note.onset + 2400) for note in notes))))
+    grams = ngrams(notes, [length])[length]
+    assert len(grams) == len(notes) - length + 1
+    steps = [(b.pitch - a.pitch, min(round((b.onset - a.onset) / 6), 16)) for a, b in pairwise(notes)]
+    told = [tuple(steps[at : at + length - 1]) for at in range(len(grams))]
+    same = {(i, j) for i in range(len(told)) for j in range(i) if told[i] == told[j]}
+    assert {(i, j) for i in range(len(grams)) for j in range(i) if grams[i] == grams[j]} == same
+    assert len(same) > 5
+
+
+def test_copies_are_found_in_another_key_and_what_is_new_is_not():
+    question = hidden(piece(0))
+    finder = CopyFinder()
+    finder.add(question, question.answer)
+    finder.read([piece(5)])
+    assert {name: ratio.value for name, ratio in finder.measure(question, question.answer).items()} == {
+        COPIED: 0,
+        LONGEST: 0,
+    }
+    finder.read([piece(5), piece(0, shift=7)])
+    measured = finder.measure(question, question.answer)
+    assert measured[COPIED].value == 1
+    assert measured[LONGEST].value == max(length for length in LENGTHS if length <= question.notes)
+
+
+def test_retrieval_answers_with_the_passage_that_stood_in_the_same_surroundings_in_any_key_and_octave():
+    question = hidden(piece(0))
+    for shift in (0, 5, -10):
+        found = retrieve([question], [piece(3), piece(0, shift=shift), piece(4)])[0]
+        assert compare(question.prompt.cells, question.answer, found)["note F1"].value == 1
+
+
+def test_retrieval_knows_nothing_of_the_answer():
+    question, other = hidden(piece(0)), hidden(piece(0, shift=0))
+    others = [piece(3), piece(4)]
+    emptied = tuple(() for _ in other.answer)
+    blank = type(other)(**{name: getattr(other, name) for name in other.__dataclass_fields__} | {"answer": emptied})
+    assert retrieve([question], others) == retrieve([blank], others)
+
+
+def test_what_is_retrieved_is_all_copied_and_the_report_says_so(corpus):
+    asked = list(questions(corpus, split="valid", count=3, shapes=["track-4"]))
+    training = [corpus.score(i) for i in corpus.split("train")]
+    silence = System("silence", fills=lambda question: [[() for _ in question.answer]])
+    report = evaluate(asked, [retrieval_system(asked, training), silence], made={}, training=iter(training))
+    assert report.value("retrieve from training", COPIED).value > 0.9
+    assert report.value("retrieve from training", LONGEST).value >= 8
+    assert report.value("silence", COPIED).gaps == 0
+    assert COPIED not in evaluate(asked, [silence], made={}).results["silence"]
