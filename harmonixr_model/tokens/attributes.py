@@ -80,6 +80,13 @@ def answer_tokens(cell: GridCell, notes: Sequence[Note], bar_start: int) -> tupl
     return [*tokens, END], [*is_forced, True]
 
 
+def template_of(cell: GridCell, bar_start: int, choice: int) -> list[int]:
+    """Return the answer's tokens with `choice` in place of those that are not forced."""
+    notes = [note._replace(onset=bar_start) if cell.only == "rhythm" else note for note in cell.known]
+    tokens, is_forced = answer_tokens(cell, notes, bar_start)
+    return [token if forced else choice for token, forced in zip(tokens, is_forced, strict=True)]
+
+
 def read_answer(cell: GridCell, tokens: Sequence[int], bar_start: int) -> list[Note]:
     """Return the cell's notes with the field that an answer (END left out) says. Raises TokenError at a slip."""
     said = iter(tokens)

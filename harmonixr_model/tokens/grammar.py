@@ -14,13 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.errors import TokenError
+from harmonixr_model.tokens.asked_grammar import AskedGrammar, would_work
 from harmonixr_model.tokens.rules import GrammarRules, HardLimits, room
 from harmonixr_model.tokens.vocab import DURATIONS, MAX_DURATION, VOCAB
 
 if TYPE_CHECKING:
     from harmonixr_model.tokens.infill import InfillPrompt
 
-__all__ = ["FillGrammar", "GrammarRules", "HardLimits", "check_fill"]
+__all__ = ["AskedGrammar", "FillGrammar", "GrammarRules", "HardLimits", "check_fill", "open_grammar"]
 
 END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
 _DURATIONS = np.array(DURATIONS)
@@ -81,7 +82,7 @@ class FillGrammar:
         """Take one token. Raises TokenError, changing nothing, where the token is not allowed."""
         if not (0 <= token < VOCAB.size and self.allowed()[token]):
             raise TokenError(
-                f"{VOCAB.name(token)} is not allowed as token {self.used + 1} of the fill; {self._would_work()}"
+                f"{VOCAB.name(token)} is not allowed as token {self.used + 1} of the fill; {would_work(self.allowed())}"
             )
         self.used += 1
         if self._expects is _Expects.FORCED:
@@ -203,17 +204,16 @@ class FillGrammar:
         after: npt.NDArray[np.int64] = here + free.sum() - lost[np.minimum(durations - 1, len(free))]
         return after
 
-    def _would_work(self) -> str:
-        names = [VOCAB.name(int(token)) for token in np.flatnonzero(self.allowed())]
-        if not names:
-            return "the fill is finished"
-        return "allowed are " + ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+def open_grammar(rules: GrammarRules) -> FillGrammar | AskedGrammar:
+    """Return the grammar of a fill that keeps these rules, at its beginning."""
+    return AskedGrammar(rules, rules.asked) if rules.asked else FillGrammar(rules)
 
 
 def check_fill(prompt: InfillPrompt, tokens: Sequence[int] | npt.NDArray[np.integer]) -> None:
     """Raise TokenError where a whole fill, forced tokens and EOS included, breaks the grammar of its prompt."""
-    grammar = FillGrammar(prompt.rules)
+    grammar = open_grammar(prompt.rules)
     for token in tokens:
         grammar.advance(int(token))
     if not grammar.finished:
-        raise TokenError(f"the fill breaks off after {len(tokens)} tokens; {grammar._would_work()}")
+        raise TokenError(f"the fill breaks off after {len(tokens)} tokens; {would_work(grammar.allowed())}")

@@ -284,6 +284,8 @@ def _ordered(context: EncodedScore, cells: Sequence[GridCell]) -> tuple[tuple[Gr
             raise PromptError(f"a cell names track {cell.track + 1}; the score has {len(context.tracks)} tracks")
         if not 0 <= cell.start < cell.end or not 0 <= cell.low <= cell.high <= 127:
             raise PromptError(f"{cell} is empty or out of range; give 0 <= start < end and 0 <= low <= high <= 127")
+        if cell.only and not cell.known:
+            raise PromptError(f"{cell} asks for the {cell.only} of no note; leave it out")
     bars = _bars(context, cells)
     ordered = tuple(sorted(cells, key=lambda c: (_bar_at(bars, c.start).index, c.track, c.start)))
     for cell in ordered:

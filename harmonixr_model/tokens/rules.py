@@ -8,7 +8,7 @@ Knows nothing of prefixes, models or sampling.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ import numpy.typing as npt
 from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.score import Bar
-from harmonixr_model.tokens.encoded import EncodedScore, GridCell
+from harmonixr_model.tokens.asked_rules import AskedRules, build_asked
+from harmonixr_model.tokens.encoded import EncodedScore, GridCell, Only
 from harmonixr_model.tokens.vocab import MAX_DURATION, VELOCITY_BINS, velocity_bin
 
 FEW_PITCHES = 24
@@ -76,6 +77,18 @@ class HardLimits:
         if not met:
             return np.ones(128, dtype=bool)
         return np.isin(np.arange(128) % 12, [tone for chord in met for tone in chord.pitch_classes])
+
+    def check_only(self, only: Only) -> None:
+        """Raise ControlError where a limit says nothing about what an attribute-only fill may change."""
+        binds = {
+            "the velocity range": only != "velocity" and (self.velocity_min, self.velocity_max) != (1, 127),
+            "the pitch range, scale or chords": only != "pitch" and self.binds_pitch,
+            "the cap on polyphony": self.max_polyphony is not None,
+            "the count of notes per bar": bool(self.min_notes_per_bar) or self.max_notes_per_bar is not None,
+        }
+        for limit, is_idle in binds.items():
+            if is_idle:
+                raise ControlError(f"{limit} cannot be kept where only the {only} of notes may change; leave it out")
 
     @property
     def velocity_bins(self) -> npt.NDArray[np.bool_]:
@@ -146,6 +159,7 @@ class GrammarRules:
         headers: C arrays int32, the forced tokens before each cell.
         velocity_min: int, decoded velocities are clamped up to it.
         velocity_max: int, decoded velocities are clamped down to it.
+        asked: of an attribute-only fill; what is said above of how a fill runs then gives way to `asked_rules`.
     """
 
     origin: int
@@ -170,6 +184,7 @@ class GrammarRules:
     headers: tuple[npt.NDArray[np.int32], ...]
     velocity_min: int
     velocity_max: int
+    asked: AskedRules | None = None
 
     @property
     def cells(self) -> int:
@@ -240,7 +255,30 @@ def build_rules(
         velocity_max=limits.velocity_max,
     )
     _check_minimum(rules, context, cells, cell_bars)
-    return rules
+    return _asking(rules, cells, limits) if any(cell.only for cell in cells) else rules
+
+
+def _asking(rules: GrammarRules, cells: Sequence[GridCell], limits: HardLimits) -> GrammarRules:
+    """Return the rules of an attribute-only prompt."""
+    only = cells[0].only
+    if only is None or any(cell.only != only for cell in cells):
+        raise PromptError("some cells ask for one field of their notes, others for something else; ask one by one")
+    limits.check_only(only)
+    asked = build_asked(
+        cells,
+        only=only,
+        origin=rules.origin,
+        bar_starts=[rules.origin + int(start) for start in rules.bar_start],
+        groups=rules.cell_group.tolist(),
+        max_duration=rules.max_duration,
+        pitch_allowed=rules.pitch_allowed,
+    )
+    size = sum(len(header) + len(said) for header, said in zip(rules.headers, asked.templates, strict=True)) + 1
+    if size > rules.max_tokens:
+        raise PromptError(
+            f"the answer takes {size} tokens, {rules.max_tokens} are allowed; choose fewer bars or tracks"
+        )
+    return replace(rules, asked=asked)
 
 
 def room(
