@@ -7,9 +7,10 @@ same. Knows nothing of models, randomness or files; what must hold whatever the 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from typing import Any
 
 from harmonixr_model.errors import ControlError
 from harmonixr_model.music.estimate import ChordSpan
@@ -223,19 +224,27 @@ def split_at_chords(cell: GridCell, chords: Iterable[ChordSpan]) -> list[GridCel
     return [replace(cell, start=start, end=end) for start, end in pairwise(edges)]
 
 
-def check_known(controls: SoftControls, info: dict[str, object]) -> None:
+def learnt(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a checkpoint's info that `check_known` looks at: its controls, and the tags it has met."""
+    data = info.get("data", {})
+    return {
+        "controls": list(info.get("controls", ())),
+        "data": {tags: dict(data[tags]) for tags in ("styles", "composers") if tags in data},
+    }
+
+
+def check_known(controls: SoftControls, info: Mapping[str, Any]) -> None:
     """Raise ControlError where a checkpoint's info does not say that it learnt what is asked for."""
-    learnt = info.get("controls", ())
-    known: Collection[object] = learnt if isinstance(learnt, Collection) else ()
-    missing = [name for name in controls.asked if name not in known]
+    said = learnt(info)
+    missing = [name for name in controls.asked if name not in said["controls"]]
     if missing:
         raise ControlError(
             f"this model was not trained to follow {', '.join(missing)}; "
-            + (f"it follows {', '.join(map(str, known))}" if known else "it keeps hard limits only")
+            + (f"it follows {', '.join(said['controls'])}" if said["controls"] else "it keeps hard limits only")
         )
-    data = info.get("data")
-    for name, plural in (("style", "styles"), ("composer", "composers")):
-        asked = getattr(controls, name)
-        met = data.get(plural) if isinstance(data, dict) else None
+    for name, asked, met in (
+        ("style", controls.style, said["data"].get("styles")),
+        ("composer", controls.composer, said["data"].get("composers")),
+    ):
         if asked is not None and met is not None and asked not in met:
             raise ControlError(f"this model was trained on no {name} {asked!r}; it knows {', '.join(met)}")

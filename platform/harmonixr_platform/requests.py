@@ -6,8 +6,14 @@ from harmonixr_model.music.harmony import read_key, scale_of
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.regions_text import read_region
 from harmonixr_model.music.song import Song
+from harmonixr_model.tokens.controls import SoftControls, read_chords
 from harmonixr_model.tokens.rules import HardLimits
 from harmonixr_platform.schemas import ControlSpec, RegionSpec
+
+_LIMITS = {
+    *("pitch_min", "pitch_max", "max_polyphony", "min_notes_per_bar", "max_notes_per_bar"),
+    *("velocity_min", "velocity_max"),
+}
 
 
 def resolve_region(spec: RegionSpec, song: Song) -> Region:
@@ -27,7 +33,21 @@ def resolve_region(spec: RegionSpec, song: Song) -> Region:
 
 def limits_of(controls: ControlSpec) -> HardLimits:
     """Return a request's controls as limits; raises ControlError where they contradict each other."""
-    given = controls.model_dump(exclude={"key"}, exclude_none=True)
+    given = controls.model_dump(include=_LIMITS, exclude_none=True)
     if controls.key is not None:
         given["scale"] = tuple(sorted(scale_of(read_key(controls.key))))
     return HardLimits(**given)
+
+
+def soft_of(controls: ControlSpec) -> SoftControls:
+    """Return what a request asks of the model softly; raises ControlError where it cannot be said."""
+    return SoftControls(
+        density=controls.density,
+        polyphony=controls.polyphony,
+        velocity=controls.velocity,
+        chords=() if controls.chords is None else read_chords(controls.chords),
+        chord_tones_only=controls.chord_tones_only,
+        key=None if controls.key_hint is None else read_key(controls.key_hint),
+        style=controls.style,
+        composer=controls.composer,
+    )

@@ -35,7 +35,17 @@ class Scales:
         self.asked = 0
         self._kinds = kinds
 
-    def fill(self, song: Song, region: Any, *, limits: Any = None, n: int, seed: int, sampling: Any) -> list[Fill]:
+    def fill(
+        self,
+        song: Song,
+        region: Any,
+        *,
+        limits: Any = None,
+        controls: Any = None,
+        n: int,
+        seed: int,
+        sampling: Any,
+    ) -> list[Fill]:
         self.asked += 1
         return [self._one(song, region, seed + i) for i in range(n)]
 

@@ -14,6 +14,7 @@ from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Score
 from harmonixr_model.music.song import Song
+from harmonixr_model.tokens.controls import SoftControls
 from harmonixr_model.tokens.rules import HardLimits
 from harmonixr_platform.feedback.errors import FeedbackError
 from harmonixr_platform.feedback.pairs import PairStore, make_pair
@@ -43,6 +44,7 @@ class Fills(Protocol):
         region: Region,
         *,
         limits: HardLimits | None = None,
+        controls: SoftControls | None = None,
         n: int = 1,
         seed: int = 0,
         sampling: Sampling | None = None,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
-import json
 from functools import lru_cache
 from typing import Any
 
 from harmonixr_model.tokens.vocab import VOCAB
 from harmonixr_platform.feedback.errors import UnknownPair
 from harmonixr_platform.schemas import Candidate, ControlSpec, Pair, RegionSpec
+from harmonixr_platform.schemas.base import content_json
 from harmonixr_platform.stores.errors import ConditionFailed, NotFound
 from harmonixr_platform.stores.objects import ObjectStore
 
@@ -44,7 +44,7 @@ def make_pair(
 
 def pair_hash(pair: Pair) -> str:
     """Return the name that the pair's content gives it."""
-    content = json.dumps(pair.model_dump(mode="json", exclude={"pair_id"}), sort_keys=True, separators=(",", ":"))
+    content = content_json(pair, without=frozenset({"pair_id"}))
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

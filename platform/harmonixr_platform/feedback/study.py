@@ -6,7 +6,6 @@ A study that has begun never changes: its version is the hash of its definition 
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from harmonixr_platform.feedback.errors import BadStudy
 from harmonixr_platform.schemas import ControlSpec, SamplingSpec, Strict
+from harmonixr_platform.schemas.base import content_json
 
 Share = Annotated[float, Field(ge=0, le=0.5)]
 Positive = Annotated[int, Field(ge=1)]
@@ -161,8 +161,7 @@ class Study(Strict):
     @property
     def version(self) -> str:
         """Name and hash of the definition: what a comparison says it was made under."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return f"{self.name}@{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+        return f"{self.name}@{hashlib.sha256(content_json(self).encode()).hexdigest()[:12]}"
 
 
 def read_study(path: Path) -> Study:

@@ -25,7 +25,7 @@ from harmonixr_platform.feedback.gold import broken_pair, identical_pair
 from harmonixr_platform.feedback.pairs import PairStore, make_pair
 from harmonixr_platform.feedback.studies import Begun, GoldPair, StudyPair, StudyStore
 from harmonixr_platform.feedback.study import Arm, Study
-from harmonixr_platform.requests import limits_of, resolve_region
+from harmonixr_platform.requests import limits_of, resolve_region, soft_of
 from harmonixr_platform.schemas import Candidate, RegionSpec, Strict
 from harmonixr_platform.stores.errors import ConditionFailed, NotFound
 from harmonixr_platform.stores.objects import ObjectStore
@@ -101,7 +101,7 @@ def fills_of_gap(
 ) -> list[tuple[Arm, Candidate]]:
     """Return the fills that the arms make of a gap, all different; a fill that came out like another is drawn anew."""
     found: list[tuple[Arm, Candidate]] = []
-    region, limits = resolve_region(spec, song), limits_of(study.controls)
+    region, limits, soft = resolve_region(spec, song), limits_of(study.controls), soft_of(study.controls)
     for arm in study.arms:
         sampling = Sampling(arm.sampling.temperature, arm.sampling.top_k, arm.sampling.top_p)
         wanted, tries = study.fills.per_arm, 0
@@ -109,7 +109,7 @@ def fills_of_gap(
             # Seeds of an arm run on over its attempts and never meet those of another arm's.
             first_seed = _seed(seed, arm.name) + tries * study.fills.per_arm
             fills = contestants[arm.name].infiller.fill(
-                song, region, limits=limits, n=wanted, seed=first_seed, sampling=sampling
+                song, region, limits=limits, controls=soft, n=wanted, seed=first_seed, sampling=sampling
             )
             for fill in fills:
                 spec_of_fill = arm.sampling.model_copy(update={"seed": fill.seed})

@@ -1,6 +1,6 @@
 """A gap, what may fill it and what did: requests and answers of infilling."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -44,7 +44,15 @@ class RegionSpec(Strict):
 
 
 class ControlSpec(Strict):
-    """Hard limits on what a fill may contain; every limit given is kept by every fill."""
+    """Hard limits, which every fill keeps, and soft controls, which the model follows as well as it learnt to.
+
+    Soft are density, polyphony, velocity, chords, key_hint, style and composer; a model that did not learn one that is
+    asked for refuses the request (422).
+    """
+
+    later_fields: ClassVar[frozenset[str]] = frozenset(
+        {"density", "polyphony", "velocity", "chords", "chord_tones_only", "key_hint", "style", "composer"}
+    )
 
     pitch_min: Pitch | None = None
     pitch_max: Pitch | None = None
@@ -56,6 +64,24 @@ class ControlSpec(Strict):
     max_notes_per_bar: Annotated[int, Field(ge=0, le=256)] | None = None
     velocity_min: Annotated[int, Field(ge=1, le=127)] | None = None
     velocity_max: Annotated[int, Field(ge=1, le=127)] | None = None
+    density: Annotated[float, Field(ge=0, le=14)] | None = Field(
+        default=None, description="soft: about so many notes a quarter in every track"
+    )
+    polyphony: Annotated[float, Field(ge=1, le=8.5)] | None = Field(
+        default=None, description="soft: about so many notes of a track at once while any sounds"
+    )
+    velocity: Annotated[float, Field(ge=1, le=127)] | None = Field(
+        default=None, description="soft: a mean velocity of about this"
+    )
+    chords: Annotated[str, Field(max_length=2000)] | None = Field(
+        default=None,
+        description="soft: the chords of each bar, bars parted by |, repeated over the region",
+        examples=["C | Am F | G7"],
+    )
+    chord_tones_only: bool = Field(default=False, description="hard: no other notes than those of `chords`")
+    key_hint: str | None = Field(default=None, description="soft: a tonic and mode; `key` enforces its scale")
+    style: str | None = Field(default=None, description="soft: a style the model was trained on, such as pop")
+    composer: str | None = Field(default=None, description="soft: a composer the model was trained on")
 
 
 class SamplingSpec(Strict):

@@ -10,7 +10,9 @@ from typing import Any
 
 from harmonixr_model.engine.ticket import CellDecided
 from harmonixr_model.infiller import window_seed
+from harmonixr_model.tokens.controls import check_known
 from harmonixr_model.tokens.infill import InfillPrompt
+from harmonixr_platform.requests import soft_of
 from harmonixr_platform.schemas import InfillOptions
 from harmonixr_platform.serving.messages import Ask, Drawn, FillTokens, ModelInfo, Taken, Window
 from harmonixr_platform.serving.stages import Stages
@@ -88,6 +90,7 @@ class Drawing:
 
     async def _draw_all(self, seeds: Sequence[int], ready: Callable[[Draft], None]) -> None:
         drafts = [Draft(i, seed) for i, seed in enumerate(seeds)]
+        check_known(soft_of(self._asked.options.controls), self._asked.info.learnt)
         # The first window is the same for all candidates: they share one prompt, which is read once.
         first = await self._window(())
         try:

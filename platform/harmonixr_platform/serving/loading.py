@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harmonixr_platform.serving.stopwatch import Stopwatch
 
@@ -38,11 +38,15 @@ class ServingEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
-    """A running engine on a checkpoint's weights, the most tokens it takes, prompt and fill together, and its clock."""
+    """A running engine on a checkpoint's weights, the most tokens it takes, prompt and fill together, and its clock.
+
+    `learnt` says which soft controls and tags the weights were trained on (`tokens.controls.learnt`).
+    """
 
     engine: ServingEngine
     max_length: int
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    learnt: dict[str, Any] = field(default_factory=dict)
 
 
 # Makes a running engine of a checkpoint file.
@@ -56,9 +60,10 @@ def load_engine(path: Path, args: ServingArgs) -> LoadedEngine:
     from harmonixr_model.engine.opening import open_batch
     from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
     from harmonixr_model.infill.checkpoint import load_checkpoint
+    from harmonixr_model.tokens.controls import learnt
 
     torch.set_num_threads(args.threads)
-    model, _ = load_checkpoint(path)
+    model, info = load_checkpoint(path)
     limits = LoopLimits(
         rows=args.rows,
         tokens=max(args.cache_tokens, model.config.max_length),
@@ -70,4 +75,4 @@ def load_engine(path: Path, args: ServingArgs) -> LoadedEngine:
     batch = stopwatch.watch(open_batch(model.eval(), rows=args.rows, compiled=args.compiled))
     loop = EngineLoop(batch, max_length=model.config.max_length, limits=limits)
     loop.start()
-    return LoadedEngine(loop, model.config.max_length, stopwatch)
+    return LoadedEngine(loop, model.config.max_length, stopwatch, learnt(info))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from harmonixr_model.engine.ticket import CellDecided
 from harmonixr_model.tokens.infill import InfillPrompt
@@ -16,11 +16,15 @@ FillTokens = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """The version that answers a reference, and the most tokens it reads and writes together."""
+    """The version that answers a reference, the most tokens it reads and writes together, and what it knows of itself.
+
+    `learnt` is the part of its checkpoint's info that says which soft controls and tags it was trained on.
+    """
 
     version: str
     sha256: str
     max_length: int
+    learnt: dict[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Score
 from harmonixr_model.music.song import Song
 from harmonixr_model.session import FillSession
-from harmonixr_platform.requests import limits_of, resolve_region
+from harmonixr_platform.requests import limits_of, resolve_region, soft_of
 from harmonixr_platform.schemas import InfillOptions, PlacedNote
 
 # A song is read by several stages, and once more for every window.
@@ -33,12 +33,12 @@ def region_of(song: Song, options: InfillOptions) -> Region:
 def open_session(
     midi: bytes, options: InfillOptions, *, max_midi_bytes: int, max_length: int, done: Sequence[Sequence[int]] = ()
 ) -> FillSession:
-    """Return the session of a request, its first windows answered by `done`."""
+    """Return the session of a request, its first windows answered by `done`, which a Model stage has drawn."""
     # Everything but how to draw and by whom: other seeds and models ask the same of the song.
     asked = options.model_dump_json(exclude={"sampling", "model"})
     session = _begun(midi, asked, max_midi_bytes, max_length).fork()
     for tokens in done:
-        session.accept(tokens)
+        session.accept(tokens, is_drawn=True)
     return session
 
 
@@ -46,7 +46,13 @@ def open_session(
 def _begun(midi: bytes, asked: str, max_midi_bytes: int, max_length: int) -> FillSession:
     """Return a session whose first prompt is built; for forking alone, since others fork it too."""
     song, options = read_song(midi, max_midi_bytes), InfillOptions.model_validate_json(asked)
-    session = FillSession(song, region_of(song, options), max_length=max_length, limits=limits_of(options.controls))
+    session = FillSession(
+        song,
+        region_of(song, options),
+        max_length=max_length,
+        limits=limits_of(options.controls),
+        controls=soft_of(options.controls),
+    )
     session.next_prompt()
     return session
 

@@ -20,7 +20,7 @@ from harmonixr_model.session import FillSession
 from harmonixr_model.tokens.grammar import check_fill
 from harmonixr_model.tokens.infill import InfillPrompt
 from harmonixr_platform.feedback.reader import Judged
-from harmonixr_platform.requests import limits_of, resolve_region
+from harmonixr_platform.requests import limits_of, resolve_region, soft_of
 from harmonixr_platform.schemas import Candidate, ControlSpec, Pair, RegionSpec
 
 # "Both bad" says nothing of which is better, and a skip says nothing at all.
@@ -112,7 +112,8 @@ def _only_prompt(context_base64: str, region_json: str, controls_json: str, max_
 
 def _session(context_base64: str, region: RegionSpec, controls: ControlSpec, max_length: int) -> FillSession:
     song = Song.parse(base64.b64decode(context_base64))
-    return FillSession(song, resolve_region(region, song), max_length=max_length, limits=limits_of(controls))
+    limits, soft = limits_of(controls), soft_of(controls)
+    return FillSession(song, resolve_region(region, song), max_length=max_length, limits=limits, controls=soft)
 
 
 def _row(found: Comparisons, rows: dict[tuple[str, ...], int], pair: Pair, candidate: Candidate) -> int:
