@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,7 +76,8 @@ def splice(
     deleted = _deleted(song, region)
     wanted = {**fill, **{first_new + i: track.notes for i, track in enumerate(new_tracks)}}
     candidates = sorted(_Candidate(note.onset, track, note) for track, notes in wanted.items() for note in notes)
-    accepted = _fit(candidates, places, _Sounding(song, deleted))
+    wanted_lanes = {(places[candidate.track].channel, candidate.note.pitch) for candidate in candidates}
+    accepted = _fit(candidates, places, _Sounding(song, deleted, wanted_lanes))
     dropped = len(candidates) - sum(len(notes) for notes in accepted.values())
     if not any(deleted.values()) and not any(accepted.values()) and not new_tracks:
         return SpliceResult(keep_original(song), {}, dropped)
@@ -144,16 +145,19 @@ class _Lane:
 
 
 class _Sounding:
-    """Every stretch that stays and that a new note must keep clear of, by (channel, pitch) and chunk."""
+    """Every stretch of the `wanted` (channel, pitch) that stays and that a new note must keep clear of, by chunk."""
 
-    def __init__(self, song: Song, deleted: Mapping[int, set[int]]) -> None:
+    def __init__(self, song: Song, deleted: Mapping[int, set[int]], wanted: Set[tuple[int, int]]) -> None:
         stretches: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
         for track, sources in zip(song.score.tracks, song.sources, strict=True):
+            pitches = {pitch for channel, pitch in wanted if channel == track.channel}
             for note, source in zip(track.notes, sources, strict=True):
-                if source.on not in deleted.get(source.chunk, ()):
+                if note.pitch in pitches and source.on not in deleted.get(source.chunk, ()):
                     end = note.end if source.off is not None else float("inf")
                     stretches[track.channel, note.pitch][source.chunk].append((note.onset, end))
         for stray in song.strays:
+            if (stray.channel, stray.pitch) not in wanted:
+                continue
             stretches[stray.channel, stray.pitch][stray.chunk].append((stray.tick, stray.tick))
         self.lanes = {
             key: {chunk: _Lane(found) for chunk, found in chunks.items()} for key, chunks in stretches.items()

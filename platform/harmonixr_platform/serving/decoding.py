@@ -33,13 +33,13 @@ class Decoding:
         started = time.perf_counter()
         limit = self._args.max_midi_bytes
         song = read_song(midi, limit)
-        filled = []
+        filled, region = [], None
         for windows in tokens:
             session = open_session(midi, options, max_midi_bytes=limit, max_length=max_length, done=windows)
-            made = session.result()
+            made, region = session.result(), session.region
             notes = tuple(placed_note(song.score, track, note) for track in made.notes for note in made.notes[track])
             filled.append(Filled(made.midi, notes))
-        stretch = stretch_of(song, region_of(song, options))
+        stretch = stretch_of(song, region or region_of(song, options))
         took_s = time.perf_counter() - started
         return Finished(tuple(filled), stretch.audio_start_s, stretch.audio_end_s, took_s)
 
