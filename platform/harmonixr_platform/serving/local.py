@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.serving.haproxy import haproxy_environment
 
 _GRACE_S = 3.0
 _OBJECT_STORE_BYTES = 128 * 2**20
@@ -117,6 +118,7 @@ class LocalRay:
         self.port = free_port()
         self.environment = {
             **_LEAN,
+            **haproxy_environment(self._folder, free_port=free_port),
             **environment,
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
