@@ -1,4 +1,4 @@
-"""Write a parsed file again with some events deleted, inserted or added in a new chunk, and every other byte copied.
+"""Write a parsed file again, some events deleted, replaced, inserted or in a new chunk, and every other byte copied.
 
 Knows nothing of notes or regions. A chunk without edits is copied byte for byte; in an edited one each event that stays
 keeps its bytes, and only delta times next to an edit, a status byte left out before one, the chunk's length and, where
@@ -8,7 +8,7 @@ events now follow it, the End-of-Track are written anew. An edited chunk that wa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harmonixr_model.music.midi import END_OF_TRACK, Event, MidiFile, TrackSpan
 from harmonixr_model.music.smf import variable_length
@@ -26,10 +26,14 @@ class Insertion:
 
 @dataclass(frozen=True, slots=True)
 class ChunkEdit:
-    """What changes in one chunk: indices of events to delete, and events to insert in the order given per tick."""
+    """What changes in one chunk: indices of events to delete, and events to insert in the order given per tick.
+
+    `replaced` gives events at their place and tick other data bytes, under the same status.
+    """
 
     deleted: frozenset[int]
     inserted: tuple[Insertion, ...]
+    replaced: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def rewrite(midi: MidiFile, edits: Mapping[int, ChunkEdit], *, new_chunks: Sequence[bytes] = ()) -> bytes:
@@ -37,7 +41,7 @@ def rewrite(midi: MidiFile, edits: Mapping[int, ChunkEdit], *, new_chunks: Seque
 
     Without edits and chunks this is the source itself.
     """
-    edits = {chunk: edit for chunk, edit in edits.items() if edit.deleted or edit.inserted}
+    edits = {chunk: edit for chunk, edit in edits.items() if edit.deleted or edit.inserted or edit.replaced}
     if not edits and not new_chunks:
         return midi.source
     source, out, position = midi.source, bytearray(), 0
@@ -73,7 +77,7 @@ def _edited(midi: MidiFile, chunk: int, edit: ChunkEdit) -> bytes:
             body.insert(queue[following].event)
             following += 1
         if index not in edit.deleted:
-            body.copy(index, event)
+            body.copy(index, event, replaced=edit.replaced.get(index))
     for insertion in queue[following:]:
         body.insert(insertion.event)
     if not ended:
@@ -107,13 +111,15 @@ class _Body:
         self._append(variable_length(event.tick - self.tick), event.message, event)
         self.last_index = -2
 
-    def copy(self, index: int, event: Event) -> None:
-        """Append an event of the source: its own bytes, where they still say the same."""
+    def copy(self, index: int, event: Event, *, replaced: bytes | None = None) -> None:
+        """Append an event of the source: its own bytes, where they still say the same, or what replaces them."""
         begin, end = self.span.offsets[index : index + 2]
         after_delta = begin
         while self.source[after_delta] & 0x80:
             after_delta += 1
         raw_delta, raw_message = self.source[begin : after_delta + 1], self.source[after_delta + 1 : end]
+        if replaced is not None:
+            raw_message, event = replaced[len(replaced) - len(raw_message) :], Event(event.tick, replaced)
         delta = event.tick - self.tick
         if _varlen_value(raw_delta) != delta:
             raw_delta = variable_length(delta)
