@@ -16,7 +16,7 @@ from typing import Any
 
 from harmonixr_model.evaluation.copied import COPIED, LONGEST, CopyFinder
 from harmonixr_model.evaluation.keeping import PERCENT, keeping
-from harmonixr_model.evaluation.kinds import ALL, is_of, is_shape, kinds_of
+from harmonixr_model.evaluation.kinds import ALL, NOVEL, REPEATED, is_of, is_shape, kinds_of
 from harmonixr_model.evaluation.likelihood import BITS, FIELDS, WITH_GRAMMAR
 from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio, compare, diversity, estimate, margin
 from harmonixr_model.evaluation.protocol import Question
@@ -225,7 +225,8 @@ def _estimates(rows: Sequence[tuple[Question, Ratio]]) -> dict[str, Estimate]:
     for question, ratio in rows:
         for kind in kinds_of(question):
             kinds[kind].append((question.piece_id, ratio))
-    return {kind: estimate(measured) for kind, measured in kinds.items()}
+    ordered = sorted(kinds, key=lambda kind: (ALL, REPEATED, NOVEL, kind).index(kind))
+    return {kind: estimate(kinds[kind]) for kind in ordered}
 
 
 def _titled(measure: str) -> str:

@@ -127,7 +127,8 @@ def _compare(
     shows = np.array([plays[at : at + count].any() for at in range(len(bars) - count + 1)])
     around = _around(features, count)[: len(shows)]
     norms = np.linalg.norm(around, axis=1)
-    usable: npt.NDArray[np.bool_] = np.logical_and.reduce([shows, fits[: len(shows)], norms > 0])
+    usable: npt.NDArray[np.bool_] = shows & fits[: len(shows)]
+    usable &= norms > 0
     if not usable.any():
         return
     places = np.flatnonzero(usable)
