@@ -43,6 +43,7 @@ def parse(argv: Sequence[str] | None = None) -> SingleJob:
     add("--save-every-min", type=float, default=3.0)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
+    add("--compile", action="store_true", help="put the model's layers through torch.compile")
     add("--loader-workers", type=int, default=0, help="processes that prepare examples")
     add("--seed", type=int, default=0)
     add("--start-from", type=Path, help="a checkpoint of the same size to begin with, in place of weights of chance")
@@ -60,6 +61,7 @@ def parse(argv: Sequence[str] | None = None) -> SingleJob:
             patience=args.patience,
             precision=args.precision,
             loader_workers=args.loader_workers,
+            compiles=args.compile,
             seed=args.seed,
         ),
         context=tuple(sorted(args.context)),

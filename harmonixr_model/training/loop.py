@@ -1,8 +1,9 @@
 """The training loop, as a generator: each `next` is one optimiser step. Knows no Ray, no files and no music.
 
-Runs on one worker or many: with `world_size` > 1 torch.distributed must be up. Gradients are summed here, once a step,
-rather than by DistributedDataParallel: that one regroups its buckets after its first step, so that a resumed run of
-more than two workers would add in another order than the uninterrupted one, and end with other weights.
+Runs on one worker or many: with `world_size` > 1 torch.distributed must be up. With `parallel: ddp` every worker holds
+the whole model, and gradients are summed here, once a step, rather than by DistributedDataParallel: that one regroups
+its buckets after its first step, so that a resumed run of more than two workers would add in another order than the
+uninterrupted one, and end with other weights. With `parallel: fsdp` weights and optimizer are sharded (sharding.py).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, Literal
 
 import numpy as np
 import torch
@@ -20,13 +22,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from harmonixr_model.infill.metrics import Nats
 from harmonixr_model.training.schedule import learning_rate
+from harmonixr_model.training.sharding import agree_on_weights, blocks_of, shard, sums_gradients_at, whole
 from harmonixr_model.training.state import Run
 from harmonixr_model.training.task import BatchT, Task, nats
 
 
 @dataclass(frozen=True, slots=True)
 class LoopConfig:
-    """How to optimise. `patience` counts validations without a better loss, 0 never stops early."""
+    """How to optimise. `patience` counts validations without a better loss, 0 never stops early.
+
+    With `compiles` the model's layers go through torch.compile; `parallel` says what several workers share.
+    """
 
     steps: int
     learning_rate: float = 2e-3
@@ -41,11 +47,25 @@ class LoopConfig:
     validate_every: int = 500
     patience: int = 0
     loader_workers: int = 0
+    compiles: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+
+
+@dataclass(frozen=True, slots=True)
+class Effort(Generic[BatchT]):
+    """How much arithmetic a batch is, and how much one worker could do in a second."""
+
+    flops: Callable[[BatchT], float]
+    peak_flops: float
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where the run stands after one optimiser step; losses in nats a token, `tokens` as read by the model."""
+    """Where the run stands after one optimiser step; losses in nats a token, `tokens` as read by the model.
+
+    `flops_per_s` of all workers is what the model needs (padding left out), `mfu` its share of what the workers could
+    do, `peak_flops`; not a number where the caller did not say (see Effort).
+    """
 
     step: int
     steps: int
@@ -58,10 +78,27 @@ class Progress:
     eta_s: float
     validation: Nats | None
     is_best: bool
+    flops_per_s: float = math.nan
+    peak_flops: float = math.nan
+
+    @property
+    def mfu(self) -> float:
+        """Model FLOPs utilisation."""
+        return self.flops_per_s / self.peak_flops
 
 
 def new_run(model: nn.Module, config: LoopConfig) -> Run:
-    """Begin: AdamW (Loshchilov & Hutter 2019), decay on matrices alone, the fused kernel."""
+    """Begin: AdamW (Loshchilov & Hutter 2019), decay on matrices alone, the fused kernel.
+
+    With `parallel: fsdp` and torch.distributed up, every worker calls this, and the model is spread over them.
+    """
+    if config.compiles:
+        for block in blocks_of(model):
+            # Layer by layer: all layers are one program. Batches differ in shape, one program serves them all.
+            block.compile(dynamic=True)
+    is_sharded = config.parallel == "fsdp" and dist.is_initialized()
+    if is_sharded:
+        shard(model)
     matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
     vectors = [weight for weight in model.parameters() if weight.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -72,7 +109,7 @@ def new_run(model: nn.Module, config: LoopConfig) -> Run:
         betas=(config.beta1, config.beta2),
         fused=True,
     )
-    return Run(model=model, optimizer=optimizer)
+    return Run(model=model, optimizer=optimizer, is_sharded=is_sharded)
 
 
 def train(
@@ -84,21 +121,24 @@ def train(
     rank: int = 0,
     world_size: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    effort: Effort[BatchT] | None = None,
 ) -> Iterator[Progress]:
     """Take optimiser steps until `config.steps` or early stopping, yielding after each; `run` may be saved then.
 
     Every worker yields equally often and with the same numbers, so that the caller may meet the others at each step.
     """
-    if world_size > 1:
-        _agree_on_weights(run.model)
+    if world_size > 1 and not run.is_sharded:
+        agree_on_weights(run.model)
     began, steps_before = clock(), run.step
-    tokens_before, validating_s = run.tokens, 0.0
+    tokens_before, validating_s, flops = run.tokens, 0.0, 0.0
     for batches in _stream(task, range(run.step, config.steps), workers=config.loader_workers):
         if run.is_stopped:
             return
         rate = learning_rate(
             run.step, steps=config.steps, peak=config.learning_rate, warmup=config.warmup, floor=config.floor
         )
+        if effort is not None:
+            flops += sum(map(effort.flops, batches))
         total, tokens_read, norm = _optimise(
             run, task, batches, rate, config=config, device=device, rank=rank, world_size=world_size
         )
@@ -108,7 +148,7 @@ def train(
         validation = None
         if run.step % config.validate_every == 0 or run.step == config.steps:
             paused = clock()
-            validation = validate(run.model, task, config, device=device, world_size=world_size)
+            validation = _validate(run, task, config, device=device, world_size=world_size)
             run.note_validation(validation.loss, validation.bits_per_note, patience=config.patience)
             validating_s += clock() - paused
         yield Progress(
@@ -123,23 +163,32 @@ def train(
             eta_s=(config.steps - run.step) * (clock() - began) / (run.step - steps_before),
             validation=validation,
             is_best=validation is not None and run.best_step == run.step,
+            # Workers read equally many tokens a step: this one's arithmetic stands for all.
+            flops_per_s=math.nan if effort is None else world_size * flops / elapsed_s,
+            peak_flops=math.nan if effort is None else world_size * effort.peak_flops,
         )
 
 
 @torch.no_grad()
-def validate(
-    model: nn.Module, task: Task[BatchT], config: LoopConfig, *, device: torch.device, world_size: int = 1
-) -> Nats:
-    """Sum the loss over every worker's validation batches, without dropout; leaves the model in its mode."""
-    was_training = model.training
-    model.eval()
+def _validate(run: Run, task: Task[BatchT], config: LoopConfig, *, device: torch.device, world_size: int) -> Nats:
+    """Sum the loss over every worker's validation batches, without dropout."""
+    run.model.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    for batch in task.validation():
-        with _autocast(config.precision, device):
-            loss, counts_2 = task.loss(model, task.to(batch, device))
-        sums += torch.cat((loss.detach().reshape(1), counts_2)).double()
-    model.train(was_training)
+    for batch, counts in _in_step(list(task.validation()), run, device):
+        with autocast(config.precision, device):
+            loss, counts_2 = task.loss(run.model, task.to(batch, device))
+        sums += counts * torch.cat((loss.detach().reshape(1), counts_2)).double()
+    run.model.train()
     return _gather(sums, world_size)
+
+
+def _in_step(batches: Sequence[BatchT], run: Run, device: torch.device) -> Iterator[tuple[BatchT, int]]:
+    """Yield each batch with 1; where weights are gathered from others, as often as they do: repeats come with 0."""
+    passes = torch.tensor(len(batches), device=device)
+    if run.is_sharded:
+        dist.all_reduce(passes, op=dist.ReduceOp.MAX)
+    for i in range(int(passes)):
+        yield batches[min(i, len(batches) - 1)], int(i < len(batches))
 
 
 def _optimise(
@@ -163,15 +212,21 @@ def _optimise(
         dist.all_reduce(mine)
     weight, tokens_read = mine.tolist()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
-    for batch in batches:
-        with _autocast(config.precision, device):
+    passes = list(_in_step(batches, run, device))
+    # FSDP takes the mean over workers where their sum is wanted.
+    share = max(weight, 1) / (world_size if run.is_sharded else 1)
+    for i, (batch, counts) in enumerate(passes):
+        if run.is_sharded:
+            sums_gradients_at(model, i == len(passes) - 1)
+        with autocast(config.precision, device):
             loss, counts_2 = task.loss(model, task.to(batch, device))
         # A mean over all workers' tokens of this step, however they are split.
-        (loss / max(weight, 1)).backward()
-        sums += torch.cat((loss.detach().reshape(1), counts_2)).double()
-    if world_size > 1:
+        (counts * loss / share).backward()
+        sums += counts * torch.cat((loss.detach().reshape(1), counts_2)).double()
+    if world_size > 1 and not run.is_sharded:
         _sum_gradients(model)
-    norm = float(nn.utils.clip_grad_norm_(model.parameters(), config.clip))
+    clipped = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    norm = float(whole(clipped) if run.is_sharded else clipped)
     if not math.isfinite(norm):
         raise FloatingPointError(f"the gradient is not finite at step {run.step}: lower the learning rate")
     for group in run.optimizer.param_groups:
@@ -187,12 +242,6 @@ def _gather(sums_3: Tensor, world_size: int) -> Nats:
     return nats(sums_3[0], sums_3[1:])
 
 
-def _agree_on_weights(model: nn.Module) -> None:
-    """Give every worker the first one's weights."""
-    for weight in model.parameters():
-        dist.broadcast(weight.data, src=0)
-
-
 def _sum_gradients(model: nn.Module) -> None:
     """Add every worker's gradients, as one flat vector: one message, always in the same order."""
     weights = list(model.parameters())
@@ -202,9 +251,14 @@ def _sum_gradients(model: nn.Module) -> None:
         weight.grad = gradient.view_as(weight)
 
 
-def _autocast(precision: str, device: torch.device) -> torch.autocast:
-    is_on = precision == "bf16" or (precision == "auto" and is_bf16_quick(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_on)
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """Compute in bfloat16 where `precision` says so."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(precision, device))
+
+
+def uses_bf16(precision: str, device: torch.device) -> bool:
+    """Say whether `precision` (auto, bf16, fp32) means bfloat16 on this device."""
+    return precision == "bf16" or (precision == "auto" and is_bf16_quick(device))
 
 
 def is_bf16_quick(device: torch.device) -> bool:

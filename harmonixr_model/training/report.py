@@ -21,13 +21,21 @@ def progress_line(progress: Progress) -> str:
         f"loss {progress.loss:.3f}",
         f"{progress.bits_per_note:.2f} bits/note",
         f"{progress.tokens / 1e6:.2f} M tokens",
-        f"{progress.tokens_per_s:,.0f} tokens/s",
+        f"{progress.tokens_per_s:,.0f} tokens/s{_mfu(progress)}",
         f"{clock_time(progress.eta_s)} left",
     ]
     if progress.validation is not None:
         best = " (best)" if progress.is_best else ""
         parts.append(f"valid {progress.validation.loss:.3f}, {progress.validation.bits_per_note:.2f} bits/note{best}")
     return " · ".join(parts)
+
+
+def _mfu(progress: Progress) -> str:
+    """Say what share of which peak is used, where that is known."""
+    if not math.isfinite(progress.mfu):
+        return ""
+    scale, unit = (1e12, "TFLOP/s") if progress.peak_flops >= 1e12 else (1e9, "GFLOP/s")
+    return f" (MFU {progress.mfu:.0%} of {progress.peak_flops / scale:,.0f} {unit})"
 
 
 def clock_time(seconds: float) -> str:
@@ -45,6 +53,9 @@ def metrics(progress: Progress) -> dict[str, float | int]:
         "bits_per_note": progress.bits_per_note,
         "tokens": progress.tokens,
         "tokens_per_s": progress.tokens_per_s,
+        "flops_per_s": progress.flops_per_s,
+        "peak_flops": progress.peak_flops,
+        "mfu": progress.mfu,
         "learning_rate": progress.learning_rate,
         "gradient_norm": progress.gradient_norm,
     }

@@ -7,18 +7,21 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from harmonixr_model.data.collate import Batch
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.tokens.controls import CONTROLS
+from harmonixr_model.training.flops import batch_flops, peak_of
 from harmonixr_model.training.infill import BatchConfig, InfillTask, corpus_task, describe_corpus
-from harmonixr_model.training.loop import LoopConfig, Progress, new_run, train
+from harmonixr_model.training.loop import Effort, LoopConfig, Progress, new_run, train, uses_bf16
 from harmonixr_model.training.report import MetricsLog
 from harmonixr_model.training.state import Run, load_state, save_state
 
@@ -56,7 +59,17 @@ class SingleJob:
 def identity(model: InfillConfig, loop: LoopConfig, batch: BatchConfig, context: tuple[int, ...]) -> dict[str, Any]:
     """Return what decides the final weights of a run, besides its corpus: how many loaders it has is no part of it."""
     deciding = {name: value for name, value in asdict(loop).items() if name != "loader_workers"}
+    # Left out where nothing is asked: runs begun before there were these go on.
+    deciding = {name: value for name, value in deciding.items() if _LATER.get(name, ...) != value}
     return {"model": model.to_dict(), **deciding, **asdict(batch), "context": list(context)}
+
+
+_LATER = {"compiles": False, "parallel": "ddp"}
+
+
+def effort_of(model: InfillConfig, loop: LoopConfig, device: torch.device) -> Effort[Batch]:
+    """Say what this machine could do, measured now where it is not known, and what a batch needs."""
+    return Effort(partial(batch_flops, model), peak_of(device, is_bf16=uses_bf16(loop.precision, device)).flops)
 
 
 def run_single(
@@ -80,7 +93,7 @@ def run_single(
     log = MetricsLog(job.out, resumed_at=run.step)
     saved_at = clock()
     try:
-        for progress in train(run, task, job.loop, device=device):
+        for progress in train(run, task, job.loop, device=device, effort=effort_of(job.model, job.loop, device)):
             log.write(progress)
             must_end = is_interrupted()
             is_last = run.is_stopped or progress.step == job.loop.steps

@@ -17,14 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from harmonixr_model.errors import CheckpointError
+from harmonixr_model.training.sharding import load_whole_state, whole, whole_state
 
 
 @dataclass(slots=True)
 class Run:
-    """What changes while a model learns. `step` optimiser steps are done; `best_*` belong to the best validation."""
+    """What changes while a model learns. `step` optimiser steps are done; `best_*` belong to the best validation.
+
+    Of a sharded run each worker holds a part of the weights; the best ones are kept in one piece by all.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    is_sharded: bool = False
     step: int = 0
     tokens: int = 0
     best_loss: float = math.inf
@@ -38,16 +43,24 @@ class Run:
         """Remember the weights when they are the best so far; stop after `patience` validations without (0: never)."""
         if loss < self.best_loss:
             self.best_loss, self.best_bits_per_note, self.best_step = loss, bits_per_note, self.step
-            self.best_weights = {
-                name: weight.detach().cpu().clone() for name, weight in self.model.state_dict().items()
-            }
+            self.best_weights = self.weights()
             self.validations_since_best = 0
             return
         self.validations_since_best += 1
         self.is_stopped = 0 < patience <= self.validations_since_best
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return a copy of the weights as they are, on the host; in a sharded run all workers call this together."""
+        return {
+            name: (whole(weight) if self.is_sharded else weight).detach().cpu().clone()
+            for name, weight in self.model.state_dict().items()
+        }
+
     def load_best(self) -> None:
-        """Put the best validated weights into the model; without any validation the last ones stay."""
+        """Put the best validated weights into the model; without any validation the last ones stay.
+
+        Not for a sharded run: put `best_weights` into a model of its own.
+        """
         if self.best_weights:
             self.model.load_state_dict(self.best_weights)
 
@@ -64,12 +77,25 @@ _PLAIN = (
 )
 
 
+def state_of(run: Run, *, job: dict[str, Any]) -> dict[str, Any]:
+    """Return what save_state writes; in a sharded run all workers call this together, and the first one gets it all."""
+    content = {name: getattr(run, name) for name in _PLAIN}
+    if run.is_sharded:
+        weights, moments = whole_state(run.model, run.optimizer)
+    else:
+        weights, moments = run.model.state_dict(), run.optimizer.state_dict()
+    return content | {"model": weights, "optimizer": moments, "job": job}
+
+
 def save_state(path: str | os.PathLike[str], run: Run, *, job: dict[str, Any]) -> None:
     """Write the run whole or not at all. `job` is what decides the outcome; load_state insists on the same."""
+    write_state(path, state_of(run, job=job))
+
+
+def write_state(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Write what `state_of` gave, whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {name: getattr(run, name) for name in _PLAIN}
-    content |= {"model": run.model.state_dict(), "optimizer": run.optimizer.state_dict(), "job": job}
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(unfinished, "wb") as file:
@@ -93,7 +119,10 @@ def load_state(path: str | os.PathLike[str], run: Run, *, job: dict[str, Any]) -
             f"{path} belongs to a run with other settings ({', '.join(changed)}): "
             "resume with the same ones, or choose another output folder"
         )
-    run.model.load_state_dict(content["model"])
-    run.optimizer.load_state_dict(content["optimizer"])
+    if run.is_sharded:
+        load_whole_state(run.model, run.optimizer, content["model"], content["optimizer"])
+    else:
+        run.model.load_state_dict(content["model"])
+        run.optimizer.load_state_dict(content["optimizer"])
     for name in _PLAIN:
         setattr(run, name, content[name])
