@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from parts.arm_report import write_report
-from parts.arm_runs import Plan, run_arm
+from parts.arm_runs import Comparison, Plan
 from parts.arms import ARMS, DEFAULT, find_arm
 
 from harmonixr_model.data.corpus import Corpus
@@ -37,10 +37,10 @@ def parse() -> argparse.Namespace:
     add("--width", type=int, default=128)
     add("--layers", type=int, default=4)
     add("--heads", type=int, default=2)
-    add("--tokens", type=int, default=614_400, help="tokens that each arm reads")
-    add("--batch-tokens", type=int, default=2048)
+    add("--tokens", type=int, default=307_200, help="tokens that each arm reads")
+    add("--batch-tokens", type=int, default=1024)
     add("--context", type=int, default=512)
-    add("--lr", type=float, default=2e-3)
+    add("--lr", type=float, default=3e-3)
     add("--questions", type=int, default=220)
     add("--report", type=Path, help="write REPORT.md and REPORT.svg")
     add("--report-only", action="store_true", help="train nothing")
@@ -69,9 +69,10 @@ def compare(args: argparse.Namespace, out: Path) -> list[dict[str, object]]:
     names = args.arms or [arm.name for arm in ARMS]
     out.mkdir(parents=True, exist_ok=True)
     (out / "plan.json").write_text(json.dumps(plan.identity()))
+    comparison = Comparison(plan, corpus, out=out, say=_say)
     results = []
     for name in dict.fromkeys([DEFAULT, *names]):
-        made = run_arm(find_arm(name), plan, corpus=corpus, out=out, say=_say, trains=not args.report_only)
+        made = comparison.run(find_arm(name), trains=not args.report_only)
         results += [made] if made else []
     return results
 
@@ -84,7 +85,9 @@ def plan_of(args: argparse.Namespace) -> Plan:
             "nano", width=args.width, layers=args.layers, heads=args.heads, dropout=0.0, max_length=args.context
         ),
         # What validates is the questions at the end.
-        loop=LoopConfig(steps=steps, learning_rate=args.lr, warmup=max(1, steps // 15), validate_every=steps),
+        loop=LoopConfig(
+            steps=steps, learning_rate=args.lr, warmup=max(1, steps // 15), validate_every=steps + 1, patience=0
+        ),
         batch=BatchConfig(batch_tokens=args.batch_tokens, micro_tokens=args.batch_tokens, validation_examples=16),
         context=args.context,
         questions=args.questions,

@@ -1,17 +1,17 @@
-"""Train one arm and ask it the held-out questions: a JSON a finished arm, a state to go on from for the others."""
+"""Train arms and ask them the held-out questions: a JSON a finished arm, a state to go on from for the others."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from parts.arms import Arm
+from parts.arms import Arm, Remembered
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -45,53 +45,87 @@ class Plan:
         return {**made, "context": self.context, "questions": self.questions}
 
 
-def run_arm(arm: Arm, plan: Plan, *, corpus: Corpus, out: Path, say: Say, trains: bool = True) -> dict[str, Any] | None:
-    """Train an arm or what is left of it, ask it, and return its result; one that is there already is read.
+class Comparison:
+    """A plan carried out over a corpus; arms that are shown the same share examples and questions."""
 
-    Without `trains`, None where there is no result yet.
-    """
-    folder = out / "".join(letter if letter.isalnum() else "-" for letter in arm.name)
-    result = folder / "result.json"
-    if result.is_file():
-        made: dict[str, Any] = json.loads(result.read_text())
-        if made["plan"] == plan.identity():
-            return made
-    if not trains:
-        return None
-    torch.manual_seed(arm.seed)
-    model = arm.build(plan.model)
-    loop = arm.schedule(plan.loop)
-    run = new_run(model, loop)
-    task = arm.task(corpus, plan.batch, context=plan.context, steps=loop.steps)
-    flops = flops_per_token(model, task)
-    seconds = _train(arm, plan, run, task, loop, folder=folder, say=say)
-    asked = ask_all(arm, plan, corpus)
-    bits = [answer_bits(model, question.example()) for question in asked]
-    made = {
-        "plan": plan.identity(),
-        "name": arm.name,
-        "parameters": sum(weight.numel() for weight in model.parameters()),
-        "tokens": run.tokens,
-        "flops_per_token": flops,
-        "seconds": seconds,
-        "asked": [
-            {
-                "number": question.number,
-                "piece": question.piece_id,
-                "shape": question.shape,
-                "repeated": question.is_repeated,
-                "notes": question.notes,
-                "bits": bit,
-            }
-            for question, bit in zip(asked, bits, strict=True)
-        ],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), folder / "model.pt")
-    result.write_text(json.dumps(made))
-    (folder / "state.pt").unlink(missing_ok=True)
-    say(f"{arm.name}: {sum(bits) / sum(question.notes for question in asked):.3f} bits a note, {seconds:.0f} s")
-    return made
+    def __init__(self, plan: Plan, corpus: Corpus, *, out: Path, say: Say) -> None:
+        self.plan = plan
+        self.corpus = corpus
+        self.out = out
+        self.say = say
+        self._sources: dict[tuple[object, ...], Remembered] = {}
+        self._questions: dict[tuple[object, ...], list[Question]] = {}
+
+    def run(self, arm: Arm, *, trains: bool = True) -> dict[str, Any] | None:
+        """Train an arm or what is left of it, ask it, and return its result; one that is there already is read.
+
+        Without `trains`, None where there is no result yet.
+        """
+        folder = self.out / "".join(letter if letter.isalnum() else "-" for letter in arm.name)
+        result = folder / "result.json"
+        if result.is_file():
+            made: dict[str, Any] = json.loads(result.read_text())
+            if made["plan"] == self.plan.identity():
+                return made
+        if not trains:
+            return None
+        made, model = self._make(arm, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), folder / "model.pt")
+        result.write_text(json.dumps(made))
+        (folder / "state.pt").unlink(missing_ok=True)
+        bits, notes = (sum(asked[what] for asked in made["asked"]) for what in ("bits", "notes"))
+        self.say(f"{arm.name}: {bits / notes:.3f} bits a note, {made['seconds']:.0f} s")
+        return made
+
+    def _make(self, arm: Arm, folder: Path) -> tuple[dict[str, Any], nn.Module]:
+        torch.manual_seed(arm.seed)
+        model = arm.build(self.plan.model)
+        loop = arm.schedule(self.plan.loop)
+        run = new_run(model, loop)
+        task = self._task(arm, steps=loop.steps)
+        flops = flops_per_token(model, task)
+        seconds = _train(arm, self.plan, run, task, loop, folder=folder, say=self.say)
+        made = {
+            "plan": self.plan.identity(),
+            "name": arm.name,
+            "parameters": sum(weight.numel() for weight in model.parameters()),
+            "tokens": run.tokens,
+            "flops_per_token": flops,
+            "seconds": seconds,
+            "asked": [
+                {
+                    "number": question.number,
+                    "piece": question.piece_id,
+                    "shape": question.shape,
+                    "repeated": question.is_repeated,
+                    "notes": question.notes,
+                    "bits": answer_bits(model, question.example()),
+                }
+                for question in self._ask(arm)
+            ],
+        }
+        return made, model
+
+    def _task(self, arm: Arm, *, steps: int) -> InfillTask:
+        context = self.plan.context
+        if arm.shown not in self._sources:
+            self._sources[arm.shown] = arm.source(arm.open(self.corpus), context=context, steps=steps)
+        source = self._sources[arm.shown]
+        # Nothing is validated on the way: the loop's configuration says so.
+        return InfillTask({context: source}, source, replace(self.plan.batch, seed=arm.seed), steps=steps)
+
+    def _ask(self, arm: Arm) -> list[Question]:
+        """Return the questions as this arm is shown them: the same gaps for all, what stands around may differ."""
+        key = arm.passages, arm.is_in_one_key
+        if key not in self._questions:
+            plan, heard = self.plan, arm.open(self.corpus)
+            self._questions[key] = list(
+                questions(
+                    heard, split="valid", count=plan.questions, passages=arm.passages, context_tokens=plan.context
+                )
+            )
+        return self._questions[key]
 
 
 def _train(arm: Arm, plan: Plan, run: Run, task: InfillTask, loop: LoopConfig, *, folder: Path, say: Say) -> float:
@@ -124,20 +158,6 @@ def flops_per_token(model: nn.Module, task: InfillTask) -> float:
         read += int(batch.length_B.sum())
     model.zero_grad(set_to_none=True)
     return counted / read
-
-
-def ask_all(arm: Arm, plan: Plan, corpus: Corpus, *, shapes: Sequence[str] = ()) -> list[Question]:
-    """Return the questions as this arm is shown them: the same gaps for all, what stands around them may differ."""
-    return list(
-        questions(
-            arm.open(corpus),
-            split="valid",
-            count=plan.questions,
-            shapes=shapes,
-            passages=arm.passages,
-            context_tokens=plan.context,
-        )
-    )
 
 
 @torch.inference_mode()

@@ -7,17 +7,31 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harmonixr_model.data.corpus import Corpus
-from harmonixr_model.data.dataset import DatasetConfig, InfillDataset
+from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
 from harmonixr_model.data.one_key import OneKeyCorpus
 from harmonixr_model.data.songs import SongDataset, WarmUp
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.encoder_decoder import EncoderDecoder
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.tokens.coordinates import PASSAGES
-from harmonixr_model.training.infill import BatchConfig, InfillTask
 from harmonixr_model.training.loop import LoopConfig
 
 DEFAULT = "prefix-LM (default)"
+
+
+class Remembered:
+    """Examples that are drawn once, for all arms that are shown the same."""
+
+    def __init__(self, source: InfillDataset | WarmUp) -> None:
+        self._source = source
+        self._examples: dict[tuple[int, int, int], Example] = {}
+
+    def example(self, index: int, *, step: int, seed: int) -> Example:
+        """Return an example, as the source draws it."""
+        key = index, step, seed
+        if key not in self._examples:
+            self._examples[key] = self._source.example(index, step=step, seed=seed)
+        return self._examples[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +69,18 @@ class Arm:
         """Return the corpus as this arm hears it."""
         return OneKeyCorpus.open(corpus.folder) if self.is_in_one_key else corpus
 
-    def task(self, corpus: Corpus, batch: BatchConfig, *, context: int, steps: int) -> InfillTask:
-        """Return what the arm learns from."""
-        heard = self.open(corpus)
+    @property
+    def shown(self) -> tuple[object, ...]:
+        """What decides its examples: arms that agree in this may share them."""
+        return *sorted(self.data.items()), self.is_in_one_key, self.warm_up
+
+    def source(self, corpus: Corpus, *, context: int, steps: int) -> Remembered:
+        """Return what the arm learns from, `corpus` being as it hears it."""
         config = DatasetConfig(max_tokens=context, **self.data)
-        source: InfillDataset | WarmUp = InfillDataset(heard, config)
+        source: InfillDataset | WarmUp = InfillDataset(corpus, config)
         if self.warm_up:
-            source = WarmUp(SongDataset(heard, config), source, until=round(self.warm_up * steps))
-        held_out = InfillDataset(heard, replace(config, split="valid", augments=False))
-        return InfillTask({context: source}, held_out, replace(batch, seed=self.seed), steps=steps)
+            source = WarmUp(SongDataset(corpus, config), source, until=round(self.warm_up * steps))
+        return Remembered(source)
 
 
 # In the order they are run: where time ends, the last ones are missing.
@@ -78,8 +95,8 @@ ARMS = (
     Arm("keys as written", "no transposition in training", data={"transposes": False}),
     Arm("another seed", "the default again: what chance alone does", seed=1),
     Arm("dropout 0.1", "", model={"dropout": 0.1}),
-    Arm("learning rate 1e-3", "", loop={"learning_rate": 1e-3}),
-    Arm("learning rate 4e-3", "", loop={"learning_rate": 4e-3}),
+    Arm("learning rate 1.5e-3", "", loop={"learning_rate": 1.5e-3}),
+    Arm("learning rate 6e-3", "", loop={"learning_rate": 6e-3}),
     Arm("no weight decay", "", loop={"weight_decay": 0.0}),
     Arm("weight decay 0.3", "", loop={"weight_decay": 0.3}),
     Arm(

@@ -1,0 +1,85 @@
+"""The comparison's promises: text says the very notes, an arm changes one thing, intervals pair the same gaps."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.evaluation.protocol import questions
+from harmonixr_model.infill.config import sized
+from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.training.infill import BatchConfig
+from harmonixr_model.training.loop import LoopConfig
+
+
+@pytest.fixture(scope="module", autouse=True)
+def benchmarks():
+    """Let `parts` be imported as the scripts beside it do."""
+    folder = str(Path(__file__).parents[2] / "benchmarks")
+    sys.path.insert(0, folder)
+    yield
+    sys.path.remove(folder)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return Corpus.open(write_composed_corpus(tmp_path_factory.mktemp("corpus"), pieces=10))
+
+
+def test_text_in_seconds_says_the_very_notes_of_an_answer(corpus):
+    from parts.text_gaps import parse_fill, text_of
+
+    for question in questions(corpus, split="valid", count=12, shapes=("track-1", "track-4", "all-1", "band")):
+        parsed = parse_fill(text_of(question).answer, question)
+        assert parsed.valid == parsed.lines == question.notes
+        for said, notes in zip(parsed.fills, question.answer, strict=True):
+            assert said == tuple(sorted(notes))
+
+
+def test_lines_that_say_no_note_of_the_gap_are_invalid(corpus):
+    from parts.text_gaps import END, parse_fill, text_of
+
+    (question,) = questions(corpus, split="valid", count=1, shapes=("track-1",))
+    letter = text_of(question).answer[0]
+    nonsense = (f"{letter} 999.00 60 0.50 80", "? 0.00 60 0.50 80", f"{letter} 0.00 200 0.50 80", "x y z")
+    parsed = parse_fill("\n".join(nonsense) + END + f"\n{letter} 0.00 60 0.50 80", question)
+    assert (parsed.lines, parsed.valid) == (4, 0)
+    assert not any(parsed.fills)
+
+
+def test_a_prompt_shows_the_notes_nearest_to_the_gap_in_order_of_time(corpus):
+    from parts.text_gaps import around_within, text_of
+
+    (question,) = questions(corpus, split="valid", count=1, shapes=("track-1",))
+    gap = text_of(question)
+    lines = around_within(gap, 6).removeprefix(gap.header).removesuffix(gap.asked).splitlines()
+    assert len(lines) == 6
+    onsets = [float(line.split()[1]) for line in lines]
+    assert onsets == sorted(onsets)
+    left_out = sorted(distance for distance, line in gap.around if line.strip() not in lines)
+    shown = [distance for distance, line in gap.around if line.strip() in lines]
+    assert max(shown) <= left_out[0]
+
+
+def test_every_arm_learns_and_answers_the_same_gaps(corpus, tmp_path):
+    from parts.arm_report import against, tabulate
+    from parts.arm_runs import Comparison, Plan
+    from parts.arms import ARMS
+
+    plan = Plan(
+        model=sized("nano", width=32, layers=2, heads=2, dropout=0.0, max_length=256),
+        loop=LoopConfig(steps=3, warmup=1, validate_every=4),
+        batch=BatchConfig(batch_tokens=256, micro_tokens=512, validation_examples=1),
+        context=256,
+        questions=8,
+    )
+    comparison = Comparison(plan, corpus, out=tmp_path, say=lambda _: None)
+    made = [comparison.run(arm) for arm in ARMS]
+    gaps = [[(asked["number"], asked["piece"], asked["notes"]) for asked in arm["asked"]] for arm in made]
+    assert all(found == gaps[0] for found in gaps)
+    default, *others = made
+    assert against(default, default).value == 0
+    assert tabulate(default, others).count("\n| ") == len(ARMS)
+    assert len({arm["asked"][0]["bits"] for arm in made}) > len(ARMS) - 3  # each is something else
+    assert Comparison(plan, corpus, out=tmp_path, say=print).run(ARMS[0], trains=False) == default
