@@ -30,6 +30,7 @@ from harmonixr_model.training.schedule import context_length
 LENGTH_MULTIPLE = 64
 # The share of examples that say soft controls. The others keep fills without any as good as they were.
 CONTROLLED = 0.5
+SHOWN = DatasetConfig(controlled=CONTROLLED)
 
 
 class ExampleSource(Protocol):
@@ -125,7 +126,14 @@ class InfillTask:
 
 
 def corpus_task(
-    corpus: Path, config: BatchConfig, *, context: Sequence[int], steps: int, rank: int = 0, world_size: int = 1
+    corpus: Path,
+    config: BatchConfig,
+    *,
+    context: Sequence[int],
+    steps: int,
+    rank: int = 0,
+    world_size: int = 1,
+    shown: DatasetConfig = SHOWN,
 ) -> InfillTask:
     """Open a corpus as a task: one stage a context length, validated unaltered at the longest; raises CorpusError.
 
@@ -134,11 +142,11 @@ def corpus_task(
     opened = Corpus.open(corpus)
 
     def source(tokens: int) -> InfillDataset:
-        return InfillDataset(opened, DatasetConfig(split="train", max_tokens=tokens, controlled=CONTROLLED))
+        return InfillDataset(opened, replace(shown, split="train", max_tokens=tokens))
 
     return InfillTask(
         {tokens: source(tokens) for tokens in context},
-        InfillDataset(opened, DatasetConfig(split="valid", max_tokens=max(context), augments=False)),
+        InfillDataset(opened, replace(shown, split="valid", max_tokens=max(context), augments=False, controlled=0.0)),
         config,
         steps=steps,
         rank=rank,

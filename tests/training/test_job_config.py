@@ -2,11 +2,14 @@
 
 import os
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from harmonixr_model.infill.config import SIZES
+from harmonixr_model.training.infill import SHOWN
 from harmonixr_platform.cli.tune import table
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.s3 import S3Store
@@ -25,13 +28,24 @@ def test_our_training_jobs_are_valid(name):
     assert job.loop().steps == job.optimisation.steps
 
 
-@pytest.mark.parametrize("name", ["tune_infill.yaml", "tune_infill_debug.yaml"])
+@pytest.mark.parametrize("name", ["tune_infill.yaml", "tune_infill_debug.yaml", "tune_architectures.yaml"])
 def test_our_sweeps_are_valid_and_so_is_what_they_draw(name):
     sweep = parse_job(TuneJob, read_job_file(CONFIGS / name), source=name)
     base = read_job_file(CONFIGS / sweep.base)
     before = yaml.safe_dump(base)
     parse_job(InfillJob, sweep.trial(base, any_draw(sweep)), source=name)
     assert yaml.safe_dump(base) == before
+
+
+def test_a_job_may_choose_its_architecture_and_what_it_is_shown():
+    default = parse_job(InfillJob, MINIMAL, source="")
+    assert default.architecture() == replace(SIZES["nano"], dropout=0.0, max_length=1024)
+    assert (default.data.build(), default.data.deciding()) == (SHOWN, {})
+    chosen = {"model": {"attending": "causal", "coordinates": False}, "data": {"passages": 0, "transposes": False}}
+    job = parse_job(InfillJob, MINIMAL | chosen, source="")
+    assert (job.architecture().attending, job.architecture().coordinates) == ("causal", False)
+    assert job.data.build() == replace(SHOWN, passages=0, transposes=False)
+    assert job.data.deciding() == {"data": {"passages": 0, "transposes": False}}
 
 
 @pytest.mark.parametrize(
@@ -41,6 +55,7 @@ def test_our_sweeps_are_valid_and_so_is_what_they_draw(name):
         ({"optimisation": {"steps": 3, "lr": 1}}, r"optimisation\.lr"),
         ({"optimisation": {"steps": 0}}, r"optimisation\.steps"),
         ({"model": {"size": "huge"}}, r"model\.size"),
+        ({"scaling": {"parallel": "horovod"}}, r"scaling\.parallel"),
         ({"scaling": {"workers": 0}}, r"scaling\.workers"),
         ({"composed": {"pieces": 8}}, "either"),
         ({"register_as": "champion"}, "register: true"),
@@ -76,6 +91,14 @@ def test_a_file_that_is_no_job_says_so(tmp_path, content):
     path.write_text(content)
     with pytest.raises(JobError, match=r"job\.yaml"):
         read_job_file(path)
+
+
+def test_how_workers_share_the_work_and_compilation_reach_the_loop():
+    changes = {"optimisation": {"steps": 3, "compile": True}, "scaling": {"workers": 2, "parallel": "fsdp"}}
+    loop = parse_job(InfillJob, MINIMAL | changes, source="job.yaml").loop()
+    assert (loop.compiles, loop.parallel) == (True, "fsdp")
+    plain = parse_job(InfillJob, MINIMAL, source="job.yaml").loop()
+    assert (plain.compiles, plain.parallel) == (False, "ddp")
 
 
 def test_a_group_of_settings_changes_only_what_it_names():

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from harmonixr_model.data.dataset import DatasetConfig
 from harmonixr_model.errors import HarmonixrError
-from harmonixr_model.infill.config import InfillConfig, sized
-from harmonixr_model.training.infill import BatchConfig
+from harmonixr_model.infill.config import Attending, InfillConfig, sized
+from harmonixr_model.tokens.coordinates import PASSAGES
+from harmonixr_model.training.infill import SHOWN, BatchConfig
 from harmonixr_model.training.loop import LoopConfig
 
 JobT = TypeVar("JobT", bound=BaseModel)
@@ -36,13 +39,31 @@ class ModelSpec(Job):
     layers: int | None = Field(default=None, ge=1)
     heads: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    attending: Attending = Field(default="prefix", description="causal: the context too is read from left to right")
+    coordinates: bool = Field(default=True, description="tokens say their bar, step, slot and the token before")
 
     def build(self, max_length: int) -> InfillConfig:
         """Return the architecture."""
         changes = {
             name: getattr(self, name) for name in ("width", "layers", "heads") if getattr(self, name) is not None
         }
+        changes |= {"attending": self.attending, "coordinates": self.coordinates}
         return sized(self.size, dropout=self.dropout, max_length=max_length, **changes)
+
+
+class Showing(Job):
+    """What examples show; see harmonixr_model.data.dataset.DatasetConfig."""
+
+    passages: int = Field(default=SHOWN.passages, ge=0, le=PASSAGES, description="remembered passages of the song")
+    transposes: bool = Field(default=True, description="training pieces are heard in other keys too")
+
+    def build(self) -> DatasetConfig:
+        """Return what every dataset of the job has in common."""
+        return replace(SHOWN, passages=self.passages, transposes=self.transposes)
+
+    def deciding(self) -> dict[str, Any]:
+        """Return what of this decides a run's weights: nothing where all is as it was before there was a choice."""
+        return {} if self == Showing() else {"data": self.model_dump()}
 
 
 class Composed(Job):
@@ -102,6 +123,7 @@ class InfillJob(Job):
     model: ModelSpec = ModelSpec()
     optimisation: Optimisation
     batching: Batching = Batching()
+    data: Showing = Showing()
     scaling: Scaling = Scaling()
     checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
     max_failures: int = Field(default=3, ge=0, description="how often a lost worker is replaced")

@@ -75,7 +75,8 @@ def run(
 def _identity(job: InfillJob) -> dict[str, Any]:
     """Return what decides the final weights: a resumed run must have the same."""
     deciding = identity(job.architecture(), job.loop(), job.batch(), job.context)
-    return deciding | {"workers": job.scaling.workers, "threads": job.scaling.cpus_per_worker}
+    deciding |= {"workers": job.scaling.workers, "threads": job.scaling.cpus_per_worker}
+    return deciding | job.data.deciding()
 
 
 def _claim(storage: RunStorage, job: InfillJob, deciding: dict[str, Any]) -> None:
@@ -146,7 +147,13 @@ def train_worker(config: dict[str, Any]) -> None:
     rank, world_size, device = context.get_world_rank(), context.get_world_size(), get_device()
     corpus, deciding = Path(config["corpus"]), _identity(job)
     task = corpus_task(
-        corpus, job.batch(), context=job.context, steps=job.optimisation.steps, rank=rank, world_size=world_size
+        corpus,
+        job.batch(),
+        context=job.context,
+        steps=job.optimisation.steps,
+        rank=rank,
+        world_size=world_size,
+        shown=job.data.build(),
     )
     torch.manual_seed(job.seed)
     run = new_run(InfillTransformer(job.architecture()).to(device), job.loop())

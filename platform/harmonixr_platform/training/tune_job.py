@@ -117,10 +117,16 @@ def train_trial(drawn: dict[str, Any], *, job: dict[str, Any], base: dict[str, A
     infill = parse_job(InfillJob, sweep.trial(base, drawn), source="the trial")
     torch.set_num_threads(sweep.cpus_per_trial)
     device = torch.device("cuda" if sweep.gpus_per_trial and torch.cuda.is_available() else "cpu")
-    task = corpus_task(Path(corpus), infill.batch(), context=infill.context, steps=infill.optimisation.steps)
+    task = corpus_task(
+        Path(corpus),
+        infill.batch(),
+        context=infill.context,
+        steps=infill.optimisation.steps,
+        shown=infill.data.build(),
+    )
     torch.manual_seed(infill.seed)
     run = new_run(InfillTransformer(infill.architecture()).to(device), infill.loop())
-    deciding = identity(infill.architecture(), infill.loop(), infill.batch(), infill.context)
+    deciding = identity(infill.architecture(), infill.loop(), infill.batch(), infill.context) | infill.data.deciding()
     last = tune.get_checkpoint()
     if last is not None:
         with last.as_directory() as folder:
