@@ -22,6 +22,11 @@ class Batch:
         self._runner = runner
         self._chooser = chooser
 
+    @property
+    def precision(self) -> str:
+        """The number format in which rows are decoded."""
+        return self._runner.precision
+
     def read(self, prompt: InfillPrompt) -> Generator[None, None, Prefix]:
         """Read a prompt's prefix, giving way after each layer; returns what `join` wants."""
         return self._runner.read(prompt)

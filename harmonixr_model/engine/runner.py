@@ -36,6 +36,11 @@ class Runner(Protocol):
         """The most tokens that a prompt and its fill may take together."""
         ...
 
+    @property
+    def precision(self) -> str:
+        """The number format of weights and products: the same seed may give another fill in another one."""
+        ...
+
     def read(self, prompt: InfillPrompt) -> Generator[None, None, Prefix]:
         """Read a prefix, giving way after each layer; the generator returns what rows may begin with."""
         ...
@@ -66,6 +71,12 @@ class EagerRunner:
     def max_length(self) -> int:
         """The most tokens that a prompt and its fill may take together."""
         return self.model.config.max_length
+
+    @property
+    def precision(self) -> str:
+        """The number format of weights and products: the same seed may give another fill in another one."""
+        dtype = self.model.norm.weight.dtype
+        return {torch.bfloat16: "bf16", torch.float32: "fp32"}.get(dtype, str(dtype).removeprefix("torch."))
 
     def read(self, prompt: InfillPrompt) -> Generator[None, None, Cache]:
         """Read a prefix, giving way after each layer."""

@@ -7,6 +7,7 @@ import pytest
 
 from harmonixr_model import examples
 from harmonixr_model.music.song import Song
+from harmonixr_platform.serving.arguments import ServingArgs
 
 MINUET = examples.load("minuet-in-g")
 BASE64 = base64.b64encode(MINUET).decode()
@@ -53,6 +54,33 @@ def test_it_answers_what_the_library_answers(api, tiny_checkpoints):
     fills = Infiller.load(tiny_checkpoints[0]).fill(song, Region.bars(song.score, 4, 5, [0]), n=2, seed=7)
     answer = api("POST", "/v1/infill", json=request(sampling={"seed": 7, "n": 2})).json()
     assert [base64.b64decode(c["midi_base64"]) for c in answer["candidates"]] == [fill.midi for fill in fills]
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["fp32", "bf16"])
+def test_stored_tokens_make_a_candidate_again_in_whichever_precision_it_was_drawn(
+    compiled, make_api, settings, tiny_checkpoints
+):
+    from harmonixr_model.engine.native.library import load_library
+    from harmonixr_model.infiller import Infiller
+    from harmonixr_model.music.region import Region
+    from harmonixr_platform.registry import open_registry
+    from harmonixr_platform.serving.loading import load_engine
+    from harmonixr_platform.serving.model import Model
+
+    if compiled and load_library(may_compile=True) is None:
+        pytest.skip("there is no C++ compiler")
+    model = Model(ServingArgs(compiled=compiled), load_engine, registry=open_registry(settings))
+    try:
+        asked = request(region={"bars": "3-12", "tracks": [1, 2]}, sampling={"seed": 3, "n": 2})
+        answered = make_api(replaced={"Model": model})("POST", "/v1/infill", json=asked)
+    finally:
+        model.stop()
+    assert answered.headers["X-Harmonixr-Precision"] == answered.json()["precision"] == ("bf16" if compiled else "fp32")
+    song = Song.parse(MINUET)
+    region = Region.bars(song.score, 2, 11, [0, 1])
+    infiller = Infiller.load(tiny_checkpoints[0])
+    for candidate in answered.json()["candidates"]:
+        assert infiller.replay(song, region, candidate["tokens"]).midi == base64.b64decode(candidate["midi_base64"])
 
 
 def test_a_region_of_several_windows_is_filled_as_the_library_fills_it(api, tiny_checkpoints):

@@ -86,6 +86,11 @@ class NativeRunner:
         """The most tokens that a prompt and its fill may take together."""
         return self._config.max_length
 
+    @property
+    def precision(self) -> str:
+        """The number format of weights and products: the same seed may give another fill in another one."""
+        return "bf16"
+
     def read(self, prompt: InfillPrompt) -> Generator[None, None, Segment]:
         """Read a prefix, giving way after each layer."""
         length = len(prompt.prefix)

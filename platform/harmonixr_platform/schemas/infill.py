@@ -149,6 +149,9 @@ class InfillResponse(Strict):
     request_id: str
     model_version: str
     checkpoint_sha256: str
+    precision: str = Field(
+        default="fp32", description="number format of the model: the same seed may give another fill in another format"
+    )
     reward_version: str | None = None
     seed: int
     candidates: tuple[CandidateView, ...]

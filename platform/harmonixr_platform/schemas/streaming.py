@@ -35,6 +35,7 @@ class InfillDone(Strict):
     request_id: str
     model_version: str
     checkpoint_sha256: str
+    precision: str = "fp32"
     reward_version: str | None = None
     seed: int
     timings_ms: dict[str, float]

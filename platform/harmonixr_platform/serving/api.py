@@ -136,7 +136,7 @@ def _add_music(api: FastAPI, service: Service, metrics: Metrics) -> None:
         for candidate in answer.candidates:
             metrics.hear(candidate)
         metrics.hear(answer)
-        headers = {"X-Harmonixr-Model-Version": answer.model_version}
+        headers = {"X-Harmonixr-Model-Version": answer.model_version, "X-Harmonixr-Precision": answer.precision}
         if "audio/midi" in accept:
             best = answer.candidates[0]
             headers |= {

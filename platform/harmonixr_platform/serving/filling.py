@@ -157,6 +157,7 @@ def _answer(
         request_id=request_id,
         model_version=info.version,
         checkpoint_sha256=info.sha256,
+        precision=info.precision,
         reward_version=reward_version,
         seed=wish.seed,
         candidates=tuple(one.view for one in made),

@@ -40,13 +40,15 @@ class ServingEngine(Protocol):
 class LoadedEngine:
     """A running engine on a checkpoint's weights, the most tokens it takes, prompt and fill together, and its clock.
 
-    `learnt` says which soft controls and tags the weights were trained on (`tokens.controls.learnt`).
+    `learnt` says which soft controls and tags the weights were trained on (`tokens.controls.learnt`), `precision` in
+    which number format they run.
     """
 
     engine: ServingEngine
     max_length: int
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     learnt: dict[str, Any] = field(default_factory=dict)
+    precision: str = "fp32"
 
 
 # Makes a running engine of a checkpoint file.
@@ -72,7 +74,7 @@ def load_engine(path: Path, args: ServingArgs) -> LoadedEngine:
         owner_waiting_tokens=args.caller_waiting_tokens,
     )
     stopwatch = Stopwatch()
-    batch = stopwatch.watch(open_batch(model.eval(), rows=args.rows, compiled=args.compiled))
-    loop = EngineLoop(batch, max_length=model.config.max_length, limits=limits)
+    batch = open_batch(model.eval(), rows=args.rows, compiled=args.compiled)
+    loop = EngineLoop(stopwatch.watch(batch), max_length=model.config.max_length, limits=limits)
     loop.start()
-    return LoadedEngine(loop, model.config.max_length, stopwatch, learnt(info))
+    return LoadedEngine(loop, model.config.max_length, stopwatch, learnt(info), batch.precision)

@@ -54,11 +54,12 @@ class SaidAnswer(Strict):
     reward_version: str | None
     seed: int
     candidates: tuple[SaidCandidate, ...]
+    precision: str = "fp32"
 
     @property
     def info(self) -> ModelInfo:
         """The model that said it."""
-        return ModelInfo(self.model_version, self.checkpoint_sha256, self.max_length)
+        return ModelInfo(self.model_version, self.checkpoint_sha256, self.max_length, precision=self.precision)
 
 
 class Recall:
@@ -127,6 +128,7 @@ def said(answer: InfillResponse, info: ModelInfo, *, digest: str) -> SaidAnswer:
             SaidCandidate(seed=c.seed, tokens=c.tokens, log_probability=c.log_probability, reward=c.reward)
             for c in answer.candidates
         ),
+        precision=info.precision,
     )
 
 
