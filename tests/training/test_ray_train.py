@@ -99,6 +99,23 @@ def test_the_same_job_again_ends_at_once_with_the_same_model(undisturbed, settin
     assert again.version == undisturbed[0].version
 
 
+def test_sharded_workers_train_the_same_job_and_hand_in_a_whole_model(undisturbed, settings):
+    """Sharded sums are added in another order: the weights agree but for rounding, made larger by Adam."""
+    heard = []
+    changes = ["name=sharded", "scaling.parallel=fsdp", "optimisation.precision=fp32"]
+    trained = infill_job.run(DEBUG, [*SETTINGS, *changes], settings=settings, listen=heard.append)
+    assert [progress.step for progress in heard] == list(range(1, STEPS + 1))
+    losses = [progress.loss for progress in undisturbed[1]]
+    assert [progress.loss for progress in heard[:4]] == pytest.approx(losses[:4], rel=5e-3)
+    assert heard[-1].validation.loss < heard[0].loss
+    assert all(0 < progress.mfu < 1 for progress in heard)
+    assert {n: w.shape for n, w in weights(trained.model).items()} == {
+        n: w.shape for n, w in weights(undisturbed[0].model).items()
+    }
+    again = infill_job.run(DEBUG, [*SETTINGS, *changes], settings=settings)
+    assert again.version == trained.version
+
+
 def test_checkpoints_go_to_s3_and_are_resumed_from_there(undisturbed, tmp_path):
     url = os.environ.get("HARMONIXR_TEST_S3_URL")
     if not url:

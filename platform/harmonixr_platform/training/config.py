@@ -86,6 +86,7 @@ class Optimisation(Job):
     validate_every: int = Field(default=250, ge=1)
     patience: int = Field(default=0, ge=0, description="validations without improvement before stopping; 0: never")
     loader_workers: int = Field(default=0, ge=0)
+    compiles: bool = Field(default=False, alias="compile", description="put the model's layers through torch.compile")
 
 
 class Batching(Job):
@@ -97,9 +98,14 @@ class Batching(Job):
 
 
 class Scaling(Job):
-    """Data-parallel workers: gloo on CPUs, NCCL when each has a GPU."""
+    """Data-parallel workers: gloo on CPUs, NCCL when each has a GPU.
+
+    With `ddp` each holds the whole model; with `fsdp` weights, gradients and optimizer are spread over them, for models
+    that are too large for one.
+    """
 
     workers: int = Field(default=1, ge=1)
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     use_gpu: bool = False
     cpus_per_worker: int = Field(
         default=1, ge=1, description="also the threads of its arithmetic, so that runs are repeatable"
@@ -148,7 +154,7 @@ class InfillJob(Job):
 
     def loop(self) -> LoopConfig:
         """Return how the loop optimises."""
-        return LoopConfig(seed=self.seed, **self.optimisation.model_dump())
+        return LoopConfig(seed=self.seed, parallel=self.scaling.parallel, **self.optimisation.model_dump())
 
     def batch(self) -> BatchConfig:
         """Return how the loop's batches are filled."""

@@ -20,8 +20,8 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.training.infill import corpus_task, describe_corpus
 from harmonixr_model.training.loop import Progress, new_run, train
 from harmonixr_model.training.report import MetricsLog, metrics
-from harmonixr_model.training.single import identity, training_info
-from harmonixr_model.training.state import Run, load_state, save_state
+from harmonixr_model.training.single import effort_of, identity, training_info
+from harmonixr_model.training.state import Run, load_state, state_of, write_state
 from harmonixr_platform.registry import Lineage, Version, open_registry
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.training.config import InfillJob, JobError, parse_job, read_job_file
@@ -162,7 +162,8 @@ def train_worker(config: dict[str, Any]) -> None:
         with last.as_directory() as folder:
             load_state(Path(folder) / STATE, run, job=deciding)
     values: dict[str, Any] = {"step": run.step}
-    for progress in train(run, task, job.loop(), device=device, rank=rank, world_size=world_size):
+    effort = effort_of(job.architecture(), job.loop(), device)
+    for progress in train(run, task, job.loop(), device=device, rank=rank, world_size=world_size, effort=effort):
         values = metrics(progress)
         if rank == 0:
             config["mailbox"].post.remote(progress)
@@ -177,17 +178,26 @@ def _report(
     """Meet the other workers; the first one hands in the state and, given `data` at the end, the finished model."""
     import ray.train
 
+    content = state_of(run, job=deciding)
+    model = None if data is None else _best_model(run)
     if rank != 0:
         ray.train.report(values)
         return
     with tempfile.TemporaryDirectory() as folder:
-        save_state(Path(folder) / STATE, run, job=deciding)
-        if data is not None:
-            run.load_best()
-            model = run.model
-            assert isinstance(model, InfillTransformer)
+        write_state(Path(folder) / STATE, content)
+        if model is not None:
+            assert data is not None
             save_checkpoint(Path(folder) / MODEL, model, info=training_info(run, deciding, data))
         ray.train.report(values, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def _best_model(run: Run) -> InfillTransformer:
+    """Return a model of its own, on the host and in one piece, with the best validated weights or the last ones."""
+    assert isinstance(run.model, InfillTransformer)
+    weights = run.best_weights or run.weights()
+    model = InfillTransformer(run.model.config)
+    model.load_state_dict(weights)
+    return model
 
 
 def _collect(checkpoint: Any, folder: Path) -> tuple[Path, dict[str, Any]]:
