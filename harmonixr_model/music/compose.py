@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.harmony import Chord, Key, chord_of, scale_of
 from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
 from harmonixr_model.music.smf import Chunk, smf_bytes
@@ -87,6 +88,29 @@ def compose_song(seed: int, *, bars: int = 32) -> bytes:
     return smf_bytes(chunks, TPQ)
 
 
+@dataclass(frozen=True, slots=True)
+class ComposedHarmony:
+    """What a song was composed over: its chords, and (start, end, key) of its sections, in ticks."""
+
+    chords: tuple[ChordSpan, ...]
+    keys: tuple[tuple[int, int, Key], ...]
+
+
+def composed_harmony(seed: int, *, bars: int = 32) -> ComposedHarmony:
+    """Return what `compose` with the same arguments composes over: labels for those who estimate it from the notes."""
+    sections = _plan(seed, bars)
+    chords = [
+        ChordSpan(section.start + i * section.bar_ticks, section.start + (i + 1) * section.bar_ticks, chord)
+        for section in sections
+        for i, chord in enumerate(_section_harmony(seed, section))
+    ]
+    return ComposedHarmony(tuple(chords), tuple((section.start, section.end, section.key) for section in sections))
+
+
+def _section_harmony(seed: int, section: _Section) -> list[Chord]:
+    return _harmony(Random(f"{seed} {section.letter} harmony"), section)
+
+
 def _plan(seed: int, bars: int) -> tuple[_Section, ...]:
     rng = Random(f"{seed} plan")
     home = Key(rng.randrange(12), rng.choice(("major", "major", "minor")))
@@ -116,7 +140,7 @@ def _score(seed: int, sections: tuple[_Section, ...]) -> Score:
     melody, chords, bass, drums = [], [], [], []
     for number, section in enumerate(sections):
         # One generator a letter and part: every A plays the same notes; touch alone differs.
-        harmony = _harmony(Random(f"{seed} {section.letter} harmony"), section)
+        harmony = _section_harmony(seed, section)
         melody += _melody(Random(f"{seed} {section.letter} melody"), section, harmony)
         chords += _accompaniment(Random(f"{seed} {section.letter} chords"), section, harmony)
         bass += _bass(Random(f"{seed} {section.letter} bass"), section, harmony)

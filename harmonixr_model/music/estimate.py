@@ -29,7 +29,7 @@ _EVIDENCE = 6.0  # how many independent tones a beat's sound is worth
 _BASS_ROOT, _BASS_TONE, _BASS_OTHER = 0.7, 0.25, 0.05
 _CHANGE = {"bar": 1.5, "half": 2.5, "beat": 4.5}
 # Rarer qualities must explain more: log odds against a triad.
-_RARITY = {"5": 1.0, "sus2": 2.0, "sus4": 1.2, "aug": 2.5, "dim": 1.0, "dim7": 1.5, "hdim7": 0.8, "maj7": 0.6}
+_RARITY = {"5": 2.5, "sus2": 2.0, "sus4": 1.2, "aug": 2.5, "dim": 1.0, "dim7": 1.5, "hdim7": 0.8, "maj7": 0.6}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,216 @@
+"""Does a fill do what it was asked? Soft controls asked of gaps in held-out music, and what came out of them.
+
+Knows nothing of reports or command lines.
+"""
+
+# N pairs of asked and measured
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.engine.engine import Engine, Sampling
+from harmonixr_model.evaluation.likelihood import BITS, measured_bits
+from harmonixr_model.evaluation.metrics import Fills
+from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.music.estimate import ChordSpan, estimate_chords
+from harmonixr_model.music.harmony import Chord
+from harmonixr_model.tokens.controls import (
+    SoftControls,
+    cell_tokens,
+    density_of,
+    density_token,
+    measure,
+    polyphony_of,
+    polyphony_token,
+    request_tokens,
+    velocity_range_of,
+    velocity_token,
+)
+from harmonixr_model.tokens.grid import GRID
+from harmonixr_model.tokens.infill import InfillPrompt, build_prompt, decode_fill, encode_answer
+
+# What is asked, spread over what music has; each value is the middle of a bin.
+GRIDS: dict[str, tuple[float, ...]] = {
+    "density": tuple(density_of(density_token(v)) for v in (0.25, 0.5, 1, 2, 3, 4, 6)),
+    "polyphony": tuple(polyphony_of(polyphony_token(v)) for v in (1, 1.5, 2, 3, 4)),
+    "velocity": tuple(float(velocity_range_of(velocity_token(v))) for v in (36, 52, 68, 84, 100, 116)),
+}
+_FOREIGN = 5  # semitones: the piece's own chords, moved up a fourth, are those of other music
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """What was asked and what was measured, one of each a fill; fills without a note to measure are left out."""
+
+    asked: tuple[float, ...]
+    measured: tuple[float, ...]
+
+    @property
+    def spearman(self) -> float:
+        """Their rank correlation."""
+        return spearman(np.array(self.asked), np.array(self.measured))
+
+    def means(self) -> dict[float, float]:
+        """Return the mean of what was measured by what was asked."""
+        asked = np.array(self.asked)
+        return {value: float(np.array(self.measured)[asked == value].mean()) for value in sorted(set(self.asked))}
+
+
+def spearman(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64]) -> float:
+    """Return the rank correlation of two series, ties taking their mean rank; nan where one does not vary."""
+    ranks = [_ranks(series) for series in (one, two)]
+    centred = [series - series.mean() for series in ranks]
+    norm = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
+    return float((centred[0] * centred[1]).sum()) / norm if norm else float("nan")
+
+
+def _ranks(series: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    _, inverse, counts = np.unique(series, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[inverse])
+
+
+def asked_prompt(
+    question: Question, controls: SoftControls, *, chords: Sequence[ChordSpan] = (), context_tokens: int = 1024
+) -> InfillPrompt:
+    """Return a question's prompt with controls, as a session builds it; `chords` are in steps."""
+    context = question.context
+    starts = dict(zip(question.prompt.cells, question.prompt.bar_starts, strict=True))
+    cells = [
+        replace(
+            cell,
+            controls=cell_tokens(
+                cell,
+                density=controls.density,
+                polyphony=controls.polyphony,
+                velocity=controls.velocity,
+                chords=() if context.tracks[cell.track].is_drum else chords,
+                bar_start=starts[cell],
+            ),
+        )
+        for cell in question.prompt.cells
+    ]
+    return build_prompt(
+        context,
+        cells,
+        max_prefix_tokens=context_tokens - question.prompt.rules.max_tokens,
+        controls=request_tokens(controls),
+        max_fill_tokens=question.prompt.rules.max_tokens,
+    )
+
+
+def follows(engine: Engine, questions: Sequence[Question], name: str, *, sampling: Sampling, seed: int = 0) -> Pairs:
+    """Ask each value of GRIDS[name] of each gap, and measure what comes out."""
+    jobs = [
+        (question, value, (asked_prompt(question, asking(name, value)), seed + number))
+        for number, question in enumerate(questions)
+        for value in GRIDS[name]
+    ]
+    made = engine.generate_each([job for _, _, job in jobs], sampling=sampling)
+    pairs = []
+    for (question, value, (prompt, _)), fill in zip(jobs, made, strict=True):
+        found = measured(question, decode_fill(prompt, fill.tokens), name)
+        if found is not None:
+            pairs.append((value, found))
+    return Pairs(tuple(asked for asked, _ in pairs), tuple(found for _, found in pairs))
+
+
+def asking(name: str, value: float) -> SoftControls:
+    """Return controls that ask for one of GRIDS alone."""
+    return SoftControls(
+        density=value if name == "density" else None,
+        polyphony=value if name == "polyphony" else None,
+        velocity=value if name == "velocity" else None,
+    )
+
+
+def measured(question: Question, fills: Fills, name: str) -> float | None:
+    """Return a measure of SoftControls over the whole gap: cells count by their length, or by their notes."""
+    measures = [(cell, notes, measure(notes, cell)) for cell, notes in zip(question.prompt.cells, fills, strict=True)]
+    if name == "density":
+        steps = sum(cell.end - cell.start for cell in question.prompt.cells)
+        return sum(len(notes) for _, notes, _ in measures) * GRID / steps
+    playing = [(getattr(found, name), len(notes)) for _, notes, found in measures if notes]
+    total = sum(notes for _, notes in playing)
+    return sum(value * notes for value, notes in playing) / total if total else None
+
+
+def own_chords(question: Question) -> list[ChordSpan]:
+    """Return the chords of the gap's bars as the whole piece plays them, the answer included."""
+    first = min(cell.start for cell in question.prompt.cells)
+    last = max(cell.end for cell in question.prompt.cells)
+    bars = [bar for bar in question.bars if bar.end > first and bar.start < last]
+    answer = [note for notes in question.answer for note in notes]
+    shown = [
+        note
+        for track, content in enumerate(question.context.tracks)
+        if not content.is_drum
+        for note in question.context.notes(track, bars[0].start, bars[-1].end)
+    ]
+    return estimate_chords([*shown, *answer], bars, ticks_per_quarter=GRID)
+
+
+def moved(chords: Sequence[ChordSpan], semitones: int = _FOREIGN) -> list[ChordSpan]:
+    """Return chords transposed."""
+    return [
+        replace(span, chord=Chord(tuple((tone + semitones) % 12 for tone in span.chord.pitch_classes)))
+        for span in chords
+    ]
+
+
+def chord_share(chords: Sequence[ChordSpan], fills: Fills) -> float | None:
+    """Return the share of the sounding time in which notes are tones of the chord at that time."""
+    inside = total = 0
+    for note in (note for notes in fills for note in notes):
+        for span in chords:
+            overlap = min(span.end, note.end) - max(span.start, note.onset)
+            if overlap > 0:
+                total += overlap
+                inside += overlap * (note.pitch % 12 in span.chord.pitch_classes)
+    return inside / total if total else None
+
+
+def chord_adherence(
+    engine: Engine, questions: Sequence[Question], *, sampling: Sampling, seed: int = 0
+) -> dict[str, float]:
+    """Return mean chord-tone shares: of foreign chords asked and not asked, of the piece's own, asked and not."""
+    shares: dict[str, list[float]] = {}
+    for number, question in enumerate(questions):
+        own = own_chords(question)
+        if not own:
+            continue
+        foreign = moved(own)
+        plain, with_own, with_foreign = (
+            asked_prompt(question, SoftControls(), chords=chords) for chords in ((), own, foreign)
+        )
+        at = seed + number
+        # Guidance leans towards controls: where none is asked there is nothing to lean to.
+        made = engine.generate_each([(plain, at)], sampling=replace(sampling, guidance=1.0))
+        made += engine.generate_each([(with_own, at), (with_foreign, at)], sampling=sampling)
+        prompts = (plain, with_own, with_foreign)
+        fills = [decode_fill(prompt, fill.tokens) for prompt, fill in zip(prompts, made, strict=True)]
+        for name, chords, fill in (
+            ("own chords, not asked", own, fills[0]),
+            ("own chords, asked", own, fills[1]),
+            ("a fourth up, not asked", foreign, fills[0]),
+            ("a fourth up, asked", foreign, fills[2]),
+            ("own chords, the hidden music itself", own, question.answer),
+        ):
+            share = chord_share(chords, fill)
+            if share is not None:
+                shares.setdefault(name, []).append(share)
+    return {name: float(np.mean(values)) for name, values in shares.items()}
+
+
+def told_bits(model: InfillTransformer, question: Question, controls: SoftControls) -> float:
+    """Return the bits per note of the true answer when the request says these controls of the whole request."""
+    prompt = asked_prompt(question, controls)
+    fill, is_forced = encode_answer(prompt, question.answer)
+    told = replace(question, prompt=prompt, fill=fill, is_forced=is_forced)
+    return measured_bits(model, told, with_grammar=False)[BITS] / question.notes
