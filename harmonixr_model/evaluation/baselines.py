@@ -17,7 +17,7 @@ from harmonixr_model.evaluation.protocol import Question
 from harmonixr_model.music.score import Bar, Note
 from harmonixr_model.tokens.encoded import EncodedScore
 from harmonixr_model.tokens.infill import GridCell
-from harmonixr_model.tokens.memory import similar_passages
+from harmonixr_model.tokens.memory import passage_notes, similar_passages
 from harmonixr_model.tokens.vocab import VOCAB
 
 END = VOCAB.id("END")
@@ -35,7 +35,9 @@ def copy_bar(question: Question, direction: Literal["previous", "next"]) -> list
 def _copied(question: Question, cell: GridCell, direction: Literal["previous", "next"]) -> tuple[Note, ...]:
     here = next(bar for bar in question.bars if bar.start <= cell.start < bar.end)
     source = _nearest_untouched(question, cell.track, here, step=-1 if direction == "previous" else 1)
-    return () if source is None else _moved(question, cell, source=source, here=here)
+    if source is None:
+        return ()
+    return passage_notes(question.context, cell, bars=question.bars, offset=source.index - here.index)
 
 
 def copy_passage(question: Question) -> list[tuple[Note, ...]]:
@@ -47,22 +49,7 @@ def copy_passage(question: Question) -> list[tuple[Note, ...]]:
     found = similar_passages(question.context, cells, question.bars, count=1)
     if not found:
         return [() for _ in cells]
-    return [_copied_from(question, cell, bars_away=found[0].offset) for cell in cells]
-
-
-def _copied_from(question: Question, cell: GridCell, *, bars_away: int) -> tuple[Note, ...]:
-    here = next(bar for bar in question.bars if bar.start <= cell.start < bar.end)
-    return _moved(question, cell, source=question.bars[here.index + bars_away], here=here)
-
-
-def _moved(question: Question, cell: GridCell, *, source: Bar, here: Bar) -> tuple[Note, ...]:
-    """Return what the cell's track plays in another bar, moved here, less what lies outside the cell or is there."""
-    notes = (
-        note._replace(onset=note.onset - source.start + here.start)
-        for note in question.context.notes(cell.track, source.start, source.end)
-    )
-    kept = {(note.onset, note.pitch) for note in question.context.notes(cell.track, cell.start, cell.end)}
-    return tuple(note for note in notes if cell.holds(note) and (note.onset, note.pitch) not in kept)
+    return [passage_notes(question.context, cell, bars=question.bars, offset=found[0].offset) for cell in cells]
 
 
 def _nearest_untouched(question: Question, track: int, here: Bar, *, step: int) -> Bar | None:

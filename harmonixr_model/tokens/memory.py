@@ -17,7 +17,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from harmonixr_model.music.score import Bar
+from harmonixr_model.music.score import Bar, Note
 from harmonixr_model.tokens.coordinates import PASSAGES
 from harmonixr_model.tokens.encoded import EncodedScore, GridCell
 from harmonixr_model.tokens.vocab import VOCAB
@@ -69,6 +69,21 @@ def similar_passages(
     order = np.lexsort((np.abs(offsets), -np.where(shows, similarity, -1.0)))[:count]
     found = [Passage(int(offsets[i]), float(similarity[i])) for i in order if shows[i]]
     return [passage for passage in found if passage.similarity >= LEAST_SIMILARITY]
+
+
+def passage_notes(context: EncodedScore, cell: GridCell, *, bars: Sequence[Bar], offset: int) -> tuple[Note, ...]:
+    """Return what the cell's track plays `offset` bars away, moved into the cell.
+
+    Notes that lie outside the cell there, and those the context has in it already, are left out.
+    """
+    here = bars[_bar_of(bars, cell.start)]
+    there = bars[here.index + offset]
+    kept = {(note.onset, note.pitch) for note in context.notes(cell.track, cell.start, cell.end)}
+    moved = (
+        note._replace(onset=note.onset - there.start + here.start)
+        for note in context.notes(cell.track, there.start, there.end)
+    )
+    return tuple(note for note in moved if cell.holds(note) and (note.onset, note.pitch) not in kept)
 
 
 def passage_tokens(
