@@ -65,7 +65,8 @@ def train_bpe(corpus: Corpus) -> ByteLevelBPETokenizer:
 
 def prompt_of(gap: TextGap, bpe: ByteLevelBPETokenizer, *, room: int) -> list[int]:
     """Return as many notes around the gap as fit `room` tokens."""
-    low, high = 0, len(gap.around)
+    # No note takes fewer than four tokens: letter, onset, pitch, duration.
+    low, high = 0, min(len(gap.around), room // 4)
     while low < high:
         middle = (low + high + 1) // 2
         fits = len(bpe.encode(around_within(gap, middle)).ids) <= room

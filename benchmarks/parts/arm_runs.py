@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from parts.arms import Arm, Remembered
+from parts.steps import InSteps, StepTask, collate_steps, grouped, step_nats
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,6 +20,7 @@ from harmonixr_model.data.collate import collate
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.dataset import Example
 from harmonixr_model.evaluation.protocol import Question, questions
+from harmonixr_model.infill.compound import CompoundTransformer
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.training.infill import BatchConfig, InfillTask
@@ -113,7 +115,10 @@ class Comparison:
             self._sources[arm.shown] = arm.source(arm.open(self.corpus), context=context, steps=steps)
         source = self._sources[arm.shown]
         # Nothing is validated on the way: the loop's configuration says so.
-        return InfillTask({context: source}, source, replace(self.plan.batch, seed=arm.seed), steps=steps)
+        batch = replace(self.plan.batch, seed=arm.seed)
+        if arm.is_in_steps:
+            return StepTask({context: InSteps(source)}, InSteps(source), batch, steps=steps)
+        return InfillTask({context: source}, source, batch, steps=steps)
 
     def _ask(self, arm: Arm) -> list[Question]:
         """Return the questions as this arm is shown them: the same gaps for all, what stands around may differ."""
@@ -152,8 +157,7 @@ def flops_per_token(model: nn.Module, task: InfillTask) -> float:
     read, counted = 0, 0
     for batch in task.batches(task.steps - 1):
         with FlopCounterMode(display=False) as counter:
-            nats, _ = infill_loss(model, batch)
-            nats.sum().backward()
+            task.loss(model, batch)[0].backward()
         counted += counter.get_total_flops()
         read += int(batch.length_B.sum())
     model.zero_grad(set_to_none=True)
@@ -163,5 +167,8 @@ def flops_per_token(model: nn.Module, task: InfillTask) -> float:
 @torch.inference_mode()
 def answer_bits(model: nn.Module, example: Example) -> float:
     """Return the bits the model gives to the true answer, END included, without the grammar's help."""
-    nats, _ = infill_loss(model, collate([example]))
+    if isinstance(model, CompoundTransformer):
+        nats, _ = step_nats(model, collate_steps([grouped(example)]))
+    else:
+        nats, _ = infill_loss(model, collate([example]))
     return float(nats.sum()) / math.log(2)

@@ -10,6 +10,7 @@ from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
 from harmonixr_model.data.one_key import OneKeyCorpus
 from harmonixr_model.data.songs import SongDataset, WarmUp
+from harmonixr_model.infill.compound import CompoundTransformer
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.encoder_decoder import EncoderDecoder
 from harmonixr_model.infill.model import InfillTransformer
@@ -47,6 +48,7 @@ class Arm:
     loop: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     is_encoder_decoder: bool = False
+    is_in_steps: bool = False
     is_in_one_key: bool = False
     warm_up: float = 0.0
     seed: int = 0
@@ -56,9 +58,11 @@ class Arm:
         """How many passages of the song its prompts remember."""
         return int(self.data.get("passages", PASSAGES))
 
-    def build(self, config: InfillConfig) -> InfillTransformer | EncoderDecoder:
+    def build(self, config: InfillConfig) -> InfillTransformer | EncoderDecoder | CompoundTransformer:
         """Return the arm's model, `config` being the default's."""
         changed = replace(config, **self.model)
+        if self.is_in_steps:
+            return CompoundTransformer(changed)
         return EncoderDecoder(changed) if self.is_encoder_decoder else InfillTransformer(changed)
 
     def schedule(self, loop: LoopConfig) -> LoopConfig:
@@ -90,6 +94,7 @@ ARMS = (
     Arm("no coordinates", "a token says nothing but itself; rotary positions alone", model={"coordinates": False}),
     Arm("no song memory", "no passages: all the room is for the bars around the gap", data={"passages": 0}),
     Arm("encoder-decoder", "half of the layers read, half write and look back", is_encoder_decoder=True),
+    Arm("a note a step", "the fields of a note at once; as many steps as others read tokens", is_in_steps=True),
     Arm("causal warm-up", "the first third of the tokens are whole songs, read causally", warm_up=1 / 3),
     Arm("one key", "all in C major or A minor, learnt and asked", data={"transposes": False}, is_in_one_key=True),
     Arm("keys as written", "no transposition in training", data={"transposes": False}),
