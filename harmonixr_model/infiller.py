@@ -21,6 +21,7 @@ from harmonixr_model.music.score import Note, Track
 from harmonixr_model.music.song import Song
 from harmonixr_model.session import FillSession
 from harmonixr_model.tokens.controls import SoftControls, check_known
+from harmonixr_model.tokens.encoded import Only
 from harmonixr_model.tokens.grammar import HardLimits
 from harmonixr_model.weights import SHIPPED
 
@@ -40,7 +41,7 @@ class Fill:
         tokens: fill token ids, one tuple a window of the region; `Infiller.replay` gives the same file for them.
         seed: of this candidate; asking for one fill with it gives this one.
         log_probability: in nats, under the grammar at temperature 1.
-        dropped: notes that could not be placed without touching another.
+        dropped: notes that could not be placed, or changed, without touching another.
     """
 
     midi: bytes
@@ -82,6 +83,7 @@ class Infiller:
         *,
         limits: HardLimits | None = None,
         controls: SoftControls | None = None,
+        only: Only | None = None,
         n: int = 1,
         seed: int = 0,
         sampling: Sampling | None = None,
@@ -95,6 +97,8 @@ class Infiller:
             region: what may change, in the song's ticks.
             limits: what every fill must keep to.
             controls: what the model is asked for, and follows as well as it learnt to.
+            only: the one field of the region's notes that may change: pitch, rhythm (onsets and durations), velocity or
+                duration.
             n: how many candidates.
             seed: the same seed, model and arguments give the same fills.
             sampling: temperature, top-k, top-p, guidance.
@@ -109,12 +113,20 @@ class Infiller:
             raise ControlError(
                 f"{n} candidates of seed {seed}: give at least 1 candidate and a seed from 0 to 2^63 - 1"
             )
-        check_known(controls or SoftControls(), self.info)
+        check_known(controls or SoftControls(), self.info, only=only)
         song = as_song(song)
         seeds = [(seed + i) % MAX_SEED for i in range(n)]
         sampling = sampling or Sampling()
         sessions = [
-            FillSession(song, region, max_length=self.max_length, limits=limits, controls=controls, new_track=new_track)
+            FillSession(
+                song,
+                region,
+                max_length=self.max_length,
+                limits=limits,
+                controls=controls,
+                only=only,
+                new_track=new_track,
+            )
             for _ in seeds
         ]
         likely = [0.0] * n
@@ -138,6 +150,7 @@ class Infiller:
         *,
         limits: HardLimits | None = None,
         controls: SoftControls | None = None,
+        only: Only | None = None,
         new_track: Track | None = None,
     ) -> Fill:
         """Return the fill that stored token ids say, exactly as it was; no model is asked.
@@ -150,6 +163,7 @@ class Infiller:
             max_length=self.max_length,
             limits=limits,
             controls=controls,
+            only=only,
             new_track=new_track,
         )
         for window in tokens:

@@ -13,9 +13,12 @@ from dataclasses import dataclass, replace
 from harmonixr_model.errors import ControlError, PromptError, RegionError
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.region import Region
+from harmonixr_model.music.retouch import retouch
 from harmonixr_model.music.score import Bar, Note, Score, Track
 from harmonixr_model.music.song import DRUM_CHANNEL, Song
 from harmonixr_model.music.splice import keep_original, splice
+from harmonixr_model.retouching import AskedNotes, ask_about, check_controls, wishes
+from harmonixr_model.tokens.attributes import answer_length, shown_tokens
 from harmonixr_model.tokens.controls import (
     SoftControls,
     cell_tokens,
@@ -23,6 +26,7 @@ from harmonixr_model.tokens.controls import (
     request_tokens,
     split_at_chords,
 )
+from harmonixr_model.tokens.encoded import Only
 from harmonixr_model.tokens.grammar import HardLimits, check_fill
 from harmonixr_model.tokens.grid import GRID, quantize, to_tick
 from harmonixr_model.tokens.infill import EncodedScore, GridCell, InfillPrompt, build_prompt, decode_fill, split_at_bars
@@ -32,6 +36,8 @@ MAX_WINDOW_BARS = 8
 FILL_SHARE = 0.45
 # What a fill is expected to take per cell: its frame, and at least this many notes' worth of tokens.
 _CELL_TOKENS, _LEAST_NOTES_TOKENS = 6, 24
+# What a cell's held notes and controls may take besides.
+_HELD_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class FilledSong:
     Attributes:
         midi: the whole song with the fill in it.
         notes: the notes that went in, in the song's ticks, by track (a new track counts on past the song's).
-        dropped: notes that could not be placed without touching another.
+        dropped: notes that could not be placed, or changed, without touching another.
         tokens: the fill's token ids, one tuple a window: enough to make it again exactly.
     """
 
@@ -67,6 +73,7 @@ class FillSession:
         max_length: int,
         limits: HardLimits | None = None,
         controls: SoftControls | None = None,
+        only: Only | None = None,
         new_track: Track | None = None,
     ) -> None:
         """Plan the windows.
@@ -77,10 +84,12 @@ class FillSession:
             max_length: the most tokens a prompt and its fill may take together.
             limits: what every fill must keep to.
             controls: what is asked for softly, of every cell alike.
+            only: the one field of the region's notes that may change; all else of them stays as it is.
             new_track: an empty track to add, with its program, drum flag and name.
 
         Raises:
-            RegionError: the region names no such track, or is shorter than a step of the grid.
+            RegionError: the region names no such track, is shorter than a step of the grid, or has no notes for `only`.
+            ControlError: a control or limit says nothing about `only`.
             PromptError, ControlError: when a prompt is asked for that cannot be built.
 
         """
@@ -89,9 +98,11 @@ class FillSession:
         self.limits = limits or HardLimits()
         self.controls = controls or SoftControls()
         self.max_length = max_length
+        self.only = only
         self.new_track = new_track
         self.tokens: list[tuple[int, ...]] = []
         self._notes: dict[int, list[Note]] = {}
+        self._answers: list[tuple[GridCell, tuple[Note, ...]]] = []
         context = _with_track(region_context(song.score, region), new_track)
         region.check(context)
         self._context = EncodedScore(quantize(context))
@@ -100,7 +111,8 @@ class FillSession:
         if self.controls.chord_tones_only:
             cells = [part for cell in cells for part in split_at_chords(cell, self._chords_of(cell))]
             self.limits = replace(self.limits, chords=self._chords)
-        self.windows = _plan(self._context, cells, max_length)
+        self._asked = self._ask(cells) if only and cells else None
+        self.windows = _plan(self._context, self._asked.cells if self._asked else cells, max_length)
         if not self.windows and not region.is_empty:
             raise RegionError("the region is shorter than a step of the grid, a 24th of a quarter; make it longer")
         self._prompt: InfillPrompt | None = None
@@ -110,6 +122,7 @@ class FillSession:
         other = copy(self)
         other.tokens, other.windows = list(self.tokens), list(self.windows)
         other._notes = {track: list(notes) for track, notes in self._notes.items()}
+        other._answers = list(self._answers)
         return other
 
     def next_prompt(self) -> InfillPrompt | None:
@@ -134,6 +147,7 @@ class FillSession:
         grown: dict[int, list[Note]] = {}
         for cell, notes in zip(prompt.cells, fills, strict=True):
             self._notes.setdefault(cell.track, []).extend(notes)
+            self._answers.append((cell, notes))
             grown.setdefault(cell.track, []).extend(notes)
         score = self._context.score
         self._context = EncodedScore(
@@ -148,6 +162,8 @@ class FillSession:
             raise PromptError(f"{len(self.windows) - len(self.tokens)} windows of the region are not filled yet")
         if self.region.is_empty:
             return FilledSong(keep_original(self.song), {}, 0, ())
+        if self._asked:
+            return self._retouched(self._asked)
         known = len(self.song.score.tracks)
         placed = {track: self._in_ticks(track, notes) for track, notes in self._notes.items()}
         fill = {track: notes for track, notes in placed.items() if track < known}
@@ -155,6 +171,21 @@ class FillSession:
         inside = replace(self.region, cells=tuple(cell for cell in self.region.cells if cell.track < known))
         spliced = splice(self.song, inside, fill, new_tracks=added)
         return FilledSong(spliced.data, spliced.notes, spliced.dropped, tuple(self.tokens))
+
+    def _ask(self, cells: Sequence[GridCell]) -> AskedNotes:
+        """Return the notes an attribute-only fill is about; raises ControlError, RegionError."""
+        assert self.only is not None
+        if self.new_track is not None:
+            raise ControlError(f"a new track has no notes whose {self.only} could change; leave one of the two out")
+        self.limits.check_only(self.only)
+        check_controls(self.controls, self.only)
+        return ask_about(self.song, self.region, cells, only=self.only)
+
+    def _retouched(self, asked: AskedNotes) -> FilledSong:
+        bounds = self.limits.velocity_min, self.limits.velocity_max
+        changes = wishes(self.song, self.region, asked, self._answers, velocities=bounds)
+        made = retouch(self.song, changes)
+        return FilledSong(made.data, made.notes, made.dropped, tuple(self.tokens))
 
     def _fitting_prompt(self, number: int) -> InfillPrompt:
         """Return a window's prompt; a window that does not fit the model is cut in two first.
@@ -174,6 +205,8 @@ class FillSession:
         """Return the prompt of `cells` that leaves `reserve` tokens to the fill, by default what it should need."""
         if reserve is None:
             expected = _expected_tokens(self._context, cells)
+            if self.only:  # nothing of an answer's length is open
+                expected = sum(_CELL_TOKENS + _HELD_TOKENS + answer_length(c, notes=len(c.known)) for c in cells)
             reserve = min(self.max_length // 2, max(round(1.5 * expected), self.max_length // 4))
         prompt = build_prompt(
             self._context,
@@ -270,7 +303,7 @@ def _plan(context: EncodedScore, cells: Sequence[GridCell], max_length: int) -> 
     first_bar, room = 0, 0.0
     expected = _expected_by_track(context, cells)
     for bar, inside in _by_bar(context, cells):
-        cost = sum(expected[cell.track] for cell in inside) + _kept_tokens(context, bar)
+        cost = sum(_cost(cell, expected) for cell in inside) + _kept_tokens(context, bar)
         if not windows or cost > room or bar.index - first_bar >= MAX_WINDOW_BARS:
             windows.append(())
             first_bar, room = bar.index, max_length * FILL_SHARE * 1.6
@@ -300,7 +333,14 @@ def _by_bar(context: EncodedScore, cells: Sequence[GridCell]) -> list[tuple[Bar,
 def _expected_tokens(context: EncodedScore, cells: Sequence[GridCell]) -> int:
     """Guess the tokens of a fill from what the same tracks say elsewhere in a bar."""
     expected = _expected_by_track(context, cells)
-    return sum(expected[cell.track] for cell in cells)
+    return sum(_cost(cell, expected) for cell in cells)
+
+
+def _cost(cell: GridCell, expected: dict[int, int]) -> int:
+    """Return what a cell is expected to take, of prompt and fill together."""
+    if not cell.only:
+        return expected[cell.track]
+    return _CELL_TOKENS + len(shown_tokens(cell, cell.start)) + answer_length(cell, notes=len(cell.known))
 
 
 def _expected_by_track(context: EncodedScore, cells: Sequence[GridCell]) -> dict[int, int]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harmonixr_model.engine.row import Row
 from harmonixr_model.infill.sample import sample, uniforms
-from harmonixr_model.tokens.grammar import FillGrammar
+from harmonixr_model.tokens.grammar import open_grammar
 
 
 class Chooser(Protocol):
@@ -37,7 +37,7 @@ class Chooser(Protocol):
 
 
 class PlainChooser:
-    """One FillGrammar a row."""
+    """One grammar a row."""
 
     def __init__(self) -> None:
         self._rows: list[_Chosen] = []
@@ -70,12 +70,50 @@ class PlainChooser:
         return drawn
 
 
+class MixedChooser:
+    """Two choosers side by side: one for attribute-only fills, one for all others."""
+
+    def __init__(self, chooser: Chooser, asked: Chooser) -> None:
+        self._parts = (chooser, asked)
+        self._counts = [0, 0]
+        self._where: list[tuple[int, int]] = []  # of each place: which part, and its place there
+
+    def join(self, place: int, row: Row) -> None:
+        """Take a row at its first choice."""
+        part = int(row.prompt.rules.asked is not None)
+        self._parts[part].join(self._counts[part], row)
+        self._where[place:] = [(part, self._counts[part])]
+        self._counts[part] += 1
+
+    def leave(self, place: int, last: int) -> None:
+        """Forget a row; the last one moves there."""
+        part, inner = self._where[place]
+        self._counts[part] -= 1
+        self._parts[part].leave(inner, self._counts[part])
+        self._where[self._where.index((part, self._counts[part]))] = part, inner
+        self._where[place] = self._where[last]
+        del self._where[last:]
+
+    def choose(self, logits_RV: Tensor, places: Sequence[int]) -> list[tuple[int, float]]:
+        """Return (token, its log probability) for the rows at `places`."""
+        chosen: dict[int, tuple[int, float]] = {}
+        for part, chooser in enumerate(self._parts):
+            inside = [(self._where[place][1], i) for i, place in enumerate(places) if self._where[place][0] == part]
+            if not inside:
+                continue
+            inner, rows = zip(*sorted(inside), strict=True)
+            is_all = len(rows) == len(places) and list(rows) == sorted(rows)
+            drawn = chooser.choose(logits_RV if is_all else logits_RV[list(rows)], list(inner))
+            chosen.update(zip(rows, drawn, strict=True))
+        return [chosen[i] for i in range(len(places))]
+
+
 class _Chosen:
     """A row's grammar and stream."""
 
     def __init__(self, row: Row) -> None:
         self.sampling = row.sampling
-        self.grammar = FillGrammar(row.prompt.rules)
+        self.grammar = open_grammar(row.prompt.rules)
         self._uniforms = iter(uniforms(row.seed, row.prompt.rules.max_tokens).tolist())
         self._take_forced()
 

@@ -6,7 +6,7 @@ import ctypes
 import logging
 
 from harmonixr_model.engine.batch import Batch
-from harmonixr_model.engine.chooser import PlainChooser
+from harmonixr_model.engine.chooser import Chooser, MixedChooser, PlainChooser
 from harmonixr_model.engine.native.chooser import NativeChooser
 from harmonixr_model.engine.native.library import load_library
 from harmonixr_model.engine.native.runner import NativeRunner, is_supported
@@ -25,10 +25,11 @@ def open_batch(model: InfillTransformer, *, rows: int, length: int | None = None
     """
     library = load_library(may_compile=True) if compiled else None
     if library is not None and model.norm.weight.device.type == "cpu" and is_supported(model.config):
-        return Batch(NativeRunner(model, library), NativeChooser(library))
+        return Batch(NativeRunner(model, library), _chooser(library))
     runner = EagerRunner(model, rows=rows, length=length or model.config.max_length)
     return Batch(runner, _chooser(library))
 
 
-def _chooser(library: ctypes.CDLL | None) -> PlainChooser | NativeChooser:
-    return PlainChooser() if library is None else NativeChooser(library)
+def _chooser(library: ctypes.CDLL | None) -> Chooser:
+    # The compiled grammar knows no attribute-only fills; they are few and short.
+    return PlainChooser() if library is None else MixedChooser(NativeChooser(library), PlainChooser())

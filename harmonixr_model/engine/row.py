@@ -1,6 +1,7 @@
 """One candidate while it is being made: what it has said, and what of that the model has not read yet.
 
-Knows the layout of a fill (headers are forced, END closes a cell), no model and no grammar.
+Knows the layout of a fill (headers are forced, END closes a cell, of an attribute-only answer all but the asked field
+is known), no model and no grammar.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harmonixr_model.engine.engine import Generated, Sampling
+from harmonixr_model.tokens.asked_rules import CHOICE
 from harmonixr_model.tokens.coordinates import CoordinateState
 from harmonixr_model.tokens.infill import InfillPrompt
 from harmonixr_model.tokens.vocab import VOCAB
@@ -32,6 +34,9 @@ class Row:
     is_finished: bool = False
     _coordinates: CoordinateState = field(init=False)
     _cell_starts: list[int] = field(default_factory=list)
+    _left: list[int] = field(
+        default_factory=list
+    )  # of an attribute-only cell's template, what comes after what is said
 
     def __post_init__(self) -> None:
         self._coordinates = CoordinateState(self.prompt.gap_bar)
@@ -51,9 +56,10 @@ class Row:
         """Append a drawn token and every one that is forced after it; return whether that closed a cell."""
         self.log_probability += log_probability
         self._append(token)
-        if token == END:
+        is_closed = self._follow() or token == END
+        if is_closed:
             self._open_cell()
-        return token == END
+        return is_closed
 
     def said(self, cell: int) -> tuple[int, ...]:
         """Return the tokens of a decided cell, its header and END included."""
@@ -66,6 +72,18 @@ class Row:
         self.is_finished = self.cell == len(headers)
         for token in (EOS,) if self.is_finished else headers[self.cell]:
             self._append(token)
+        if self.prompt.rules.asked and not self.is_finished:
+            self._left = list(self.prompt.rules.asked.templates[self.cell])
+            self._follow()
+
+    def _follow(self) -> bool:
+        """Append what an attribute-only template forces up to the next choice; return whether that ended its cell."""
+        if not self._left:
+            return False
+        while self._left and self._left[0] != CHOICE:
+            self._append(self._left.pop(0))
+        del self._left[:1]
+        return self.tokens[-1] == END
 
     def _append(self, token: int) -> None:
         self.tokens.append(token)

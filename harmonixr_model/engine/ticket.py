@@ -14,8 +14,7 @@ from typing import TypeAlias
 
 from harmonixr_model.engine.engine import Generated
 from harmonixr_model.music.score import Note
-from harmonixr_model.tokens.encoded import decode_notes
-from harmonixr_model.tokens.infill import InfillPrompt
+from harmonixr_model.tokens.infill import InfillPrompt, decode_cell
 
 _log = logging.getLogger(__name__)
 
@@ -56,11 +55,7 @@ Listener: TypeAlias = Callable[[Event], None]
 def notes_of(prompt: InfillPrompt, event: CellDecided) -> tuple[Note, ...]:
     """Return the notes of a decided cell, in absolute steps, as `decode_fill` will give them."""
     said = event.tokens[len(prompt.headers[event.cell]) : -1]
-    rules = prompt.rules
-    return tuple(
-        note._replace(velocity=min(max(note.velocity, rules.velocity_min), rules.velocity_max))
-        for note in decode_notes(said, prompt.bar_starts[event.cell])
-    )
+    return decode_cell(prompt, event.cell, said)
 
 
 class Ticket:

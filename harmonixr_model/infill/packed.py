@@ -18,7 +18,7 @@ from torch import Tensor
 
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.nn.attention import rotation
-from harmonixr_model.tokens.grammar import FillGrammar
+from harmonixr_model.tokens.grammar import open_grammar
 from harmonixr_model.tokens.infill import InfillPrompt, coordinates_of
 from harmonixr_model.tokens.vocab import VOCAB
 
@@ -67,7 +67,7 @@ def pack(prompt: InfillPrompt, fills: Sequence[Sequence[int]]) -> PackedFills:
     allowed: list[npt.NDArray[np.uint8]] = []
     start = prefix
     for number, fill in enumerate(fills):
-        grammar = FillGrammar(prompt.rules)
+        grammar = open_grammar(prompt.rules)
         for place, token in enumerate(fill):
             if grammar.forced is None:
                 # The first token of every fill is predicted by the prefix's last.

@@ -16,7 +16,7 @@ from harmonixr_model.errors import ControlError
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of, read_chord
 from harmonixr_model.music.score import Bar, Note
-from harmonixr_model.tokens.encoded import GridCell
+from harmonixr_model.tokens.encoded import GridCell, Only
 from harmonixr_model.tokens.grid import GRID
 from harmonixr_model.tokens.tags import COMPOSERS, STYLES
 from harmonixr_model.tokens.vocab import PITCH_CLASSES, VOCAB, Block
@@ -225,17 +225,20 @@ def split_at_chords(cell: GridCell, chords: Iterable[ChordSpan]) -> list[GridCel
 
 
 def learnt(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a checkpoint's info that `check_known` looks at: its controls, and the tags it has met."""
+    """Return the part of a checkpoint's info that says what may be asked: controls, tags it has met, single fields."""
     data = info.get("data", {})
     return {
         "controls": list(info.get("controls", ())),
+        "fields": list(info.get("fields", ())),
         "data": {tags: dict(data[tags]) for tags in ("styles", "composers") if tags in data},
     }
 
 
-def check_known(controls: SoftControls, info: Mapping[str, Any]) -> None:
+def check_known(controls: SoftControls, info: Mapping[str, Any], *, only: Only | None = None) -> None:
     """Raise ControlError where a checkpoint's info does not say that it learnt what is asked for."""
     said = learnt(info)
+    if only and only not in said["fields"]:
+        raise ControlError(f"this model was not trained to change the {only} of notes alone; let it fill the region")
     missing = [name for name in controls.asked if name not in said["controls"]]
     if missing:
         raise ControlError(

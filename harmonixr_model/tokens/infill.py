@@ -44,6 +44,7 @@ __all__ = [
     "build_layout",
     "build_prompt",
     "coordinates_of",
+    "decode_cell",
     "decode_fill",
     "encode_answer",
     "fill_length",
@@ -232,7 +233,7 @@ def decode_fill(prompt: InfillPrompt, tokens: Sequence[int] | npt.NDArray[np.int
     ids = [int(token) for token in tokens]
     fills: list[tuple[Note, ...]] = []
     at = 0
-    for cell, header, bar_start in zip(prompt.cells, prompt.headers, prompt.bar_starts, strict=True):
+    for header in prompt.headers:
         if tuple(ids[at : at + len(header)]) != header:
             raise TokenError(f"token {at + 1} of the fill does not begin the header of cell {len(fills) + 1}")
         at += len(header)
@@ -240,13 +241,19 @@ def decode_fill(prompt: InfillPrompt, tokens: Sequence[int] | npt.NDArray[np.int
             end = ids.index(END, at)
         except ValueError:
             raise TokenError(f"cell {len(fills) + 1} of the fill has no END") from None
-        notes = read_answer(cell, ids[at:end], bar_start) if cell.only else decode_notes(ids[at:end], bar_start)
-        is_kept = cell.only not in (None, "velocity")
-        fills.append(tuple(notes if is_kept else (_clamped(note, prompt.rules) for note in notes)))
+        fills.append(decode_cell(prompt, len(fills), ids[at:end]))
         at = end + 1
     if ids[at:] != [EOS]:
         raise TokenError("the fill does not close with EOS after its last cell")
     return fills
+
+
+def decode_cell(prompt: InfillPrompt, number: int, tokens: Sequence[int]) -> tuple[Note, ...]:
+    """Return the notes that the answer to one cell says, its header and END left out; see `decode_fill`."""
+    cell, bar_start = prompt.cells[number], prompt.bar_starts[number]
+    notes = read_answer(cell, tokens, bar_start) if cell.only else decode_notes(tokens, bar_start)
+    is_kept = cell.only not in (None, "velocity")
+    return tuple(notes if is_kept else (_clamped(note, prompt.rules) for note in notes))
 
 
 def coordinates_of(layout: InfillLayout, fill_tokens: npt.ArrayLike) -> npt.NDArray[np.int16]:

@@ -18,6 +18,7 @@ from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.tokens.attributes import ONLY
 from harmonixr_model.tokens.controls import CONTROLS
 from harmonixr_model.training.flops import batch_flops, peak_of
 from harmonixr_model.training.infill import BatchConfig, InfillTask, corpus_task, describe_corpus
@@ -139,6 +140,7 @@ def training_info(run: Run, job: dict[str, Any], data: dict[str, Any]) -> dict[s
         "validation_bits_per_note": _finite(run.best_bits_per_note),
         "parameters": sum(weight.numel() for weight in run.model.parameters()),
         "controls": list(CONTROLS),
+        "fields": list(ONLY),
         "training": job,
         "data": data,
     }
