@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby, islice
 
-import torch
-
 from harmonixr_model.engine.batch import Batch, check_fits
 from harmonixr_model.engine.engine import Generated, Job, Sampling
 from harmonixr_model.engine.guided import generate_guided
@@ -14,7 +12,6 @@ from harmonixr_model.engine.opening import open_batch
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import Prefix
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.infill.packed import log_probabilities, pack
 from harmonixr_model.tokens.infill import InfillPrompt
 
 MAX_ROWS = 32
@@ -63,11 +60,6 @@ class Decoder:
             for row in list(batch.rows):  # an interrupted fill must not go on in the next one
                 batch.leave(row)
         return [row.generated for row in rows]
-
-    @torch.inference_mode()
-    def log_probabilities(self, prompt: InfillPrompt, fills: Sequence[Sequence[int]]) -> list[float]:
-        """Return how likely the model thinks each fill, as in `Generated`; raises TokenError for no valid fill."""
-        return log_probabilities(self.model, pack(prompt, fills)).tolist() if fills else []
 
     def _open(self, jobs: Sequence[Job]) -> Batch:
         if self._batch is not None:
