@@ -122,7 +122,7 @@ def _compare(
 ) -> None:
     """Keep for each query the best place of this track, where it is better than what was found before."""
     count = queries[0].bars
-    plays = features.any(axis=1)
+    plays = features.max(axis=1) > 0
     # Somewhere in the passage the track must play, and the passage must lie within the piece.
     shows = np.array([plays[at : at + count].any() for at in range(len(bars) - count + 1)])
     around = _around(features, count)[: len(shows)]

@@ -21,6 +21,7 @@ COMMANDS = {
     "finetune": "let a model learn from a folder of your own music",
     "tune": "sweep hyperparameters with Ray Tune",
     "evaluate": "measure a model on held-out music beside baselines",
+    "plot": "draw embeddings, what a fill rests on, loss curves and sweeps as SVG",
     "models": "list, register, promote and roll back model versions",
     "feedback": "build pools of pairs, move, export and report judgments",
     "loop": "close the loop once with a simulated listener, and show what came of it",

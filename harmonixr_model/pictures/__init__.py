@@ -1,0 +1,1 @@
+"""Pictures of models and runs as SVG: embeddings, saliency, loss curves, sweeps. Draws; measures little."""
