@@ -61,10 +61,10 @@ class Sampler:
         return [decode_fill(question.prompt, best.tokens)]
 
     def best_rewarded(self, question: Question, *, ranker: Ranker) -> list[Fills]:
-        """Return the fill that a reward model likes best."""
+        """Return the fill that a reward model is surest to like, as the service chooses."""
         made = self.generated(question)
         rewards = ranker.score([[FilledWindow(question.prompt, fill.tokens)] for fill in made])
-        best = max(range(len(made)), key=lambda i: rewards[i].mean)
+        best = max(range(len(made)), key=lambda i: rewards[i].lower)
         return [decode_fill(question.prompt, made[best].tokens)]
 
 
