@@ -29,7 +29,7 @@ def encode(score: Score) -> list[int]:
         raise TokenError(f"the score has {len(score.tracks)} tracks, tokens name {MAX_TRACKS}; merge or leave out some")
     grid = EncodedScore(quantize(score))
     first, *changes = grid.score.tempos
-    tokens = [BOS, _tempo_token(first)]
+    tokens = [BOS, tempo_token(first)]
     for slot, track in enumerate(grid.tracks):
         sound = VOCAB.drums if track.is_drum else VOCAB.program[track.program]
         tokens += (VOCAB.track.start + slot, sound)
@@ -39,7 +39,7 @@ def encode(score: Score) -> list[int]:
         tokens += metre_tokens(bar)
         while changes and changes[0].tick < bar.end:
             change = changes.pop(0)
-            tokens += (VOCAB.position[change.tick - bar.start], _tempo_token(change))
+            tokens += (VOCAB.position[change.tick - bar.start], tempo_token(change))
         for slot in range(len(grid.tracks)):
             if run := grid.run(slot, bar):
                 tokens.append(VOCAB.track.start + slot)
@@ -75,7 +75,8 @@ def decode(tokens: Sequence[int]) -> Score:
     return plain(Score(GRID, tracks, tuple(tempos), tuple(metres)))
 
 
-def _tempo_token(tempo: Tempo) -> int:
+def tempo_token(tempo: Tempo) -> int:
+    """Return the token that says a tempo."""
     return VOCAB.tempo[tempo_bin(tempo.us_per_quarter)]
 
 
