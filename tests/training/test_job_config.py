@@ -28,7 +28,9 @@ def test_our_training_jobs_are_valid(name):
     assert job.loop().steps == job.optimisation.steps
 
 
-@pytest.mark.parametrize("name", ["tune_infill.yaml", "tune_infill_debug.yaml", "tune_architectures.yaml"])
+@pytest.mark.parametrize(
+    "name", [f"tune_{what}{twin}.yaml" for what in ("infill", "architectures") for twin in ("", "_debug")]
+)
 def test_our_sweeps_are_valid_and_so_is_what_they_draw(name):
     sweep = parse_job(TuneJob, read_job_file(CONFIGS / name), source=name)
     base = read_job_file(CONFIGS / sweep.base)
