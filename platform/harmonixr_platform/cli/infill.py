@@ -28,6 +28,7 @@ Bars, beats and tracks are counted from 1 and ranges include both ends. Everythi
   harmonixr infill song.mid --bars 9-12 --tracks 2 -o out.mid
   harmonixr infill song.mid --beats 33-36 --tracks Piano,Bass --key "G major" --n 4 -o out.mid
   harmonixr infill song.mid --bars 9-12 --tracks 1 --chords "C | Am | F G" --density 2 -o out.mid
+  harmonixr infill song.mid --bars 9-12 --only velocity -o humanised.mid
   harmonixr infill song.mid --continue 4 -o longer.mid
   harmonixr infill song.mid --bars 1-8 --new-track "Acoustic Bass" --max-polyphony 1 -o with-bass.mid
 """
@@ -62,6 +63,11 @@ def _add_region(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--tracks", metavar="2,Piano", help="numbers or names; left out: all")
     who.add_argument(
         "--new-track", metavar="PROGRAM", help="add a track: a program 0-127, an instrument's name, or 'drums'"
+    )
+    group.add_argument(
+        "--only",
+        choices=("pitch", "rhythm", "velocity", "duration"),
+        help="keep the notes and change this of them alone (a rhythm is onsets and durations)",
     )
     group.add_argument("--band", metavar="60-72", help="replace only notes of these MIDI pitches")
     group.add_argument(
@@ -139,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
             region,
             limits=limits,
             controls=controls,
+            only=args.only,
             n=args.n,
             seed=seed,
             sampling=sampling,
@@ -151,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
             if wav:
                 write_whole(wav, _sound(song, region, fill))
     for fill, (midi, wav) in zip(fills, targets, strict=True):
-        print(f"{midi}{f' and {wav}' if wav else ''}: {_summary(song, fill, new_track)}")
+        print(f"{midi}{f' and {wav}' if wav else ''}: {_summary(song, fill, new_track, only=args.only)}")
     print(f"{len(fills)} {'fill' if len(fills) == 1 else 'fills'} in {time.perf_counter() - started:.1f} s")
     return 0
 
@@ -320,7 +327,7 @@ def _sound(song: Song, region: Region, fill: Fill) -> bytes:
     return wav_bytes(render(filled, start_s=filled.seconds(start), end_s=filled.seconds(end)))
 
 
-def _summary(song: Song, fill: Fill, new_track: Track | None) -> str:
+def _summary(song: Song, fill: Fill, new_track: Track | None, *, only: str | None) -> str:
     names = [track.name for track in (*song.score.tracks, *([new_track] if new_track else []))]
     counts = [
         f"{names[track] or f'track {track + 1}'} {len(notes)}" for track, notes in sorted(fill.notes.items()) if notes
@@ -328,7 +335,8 @@ def _summary(song: Song, fill: Fill, new_track: Track | None) -> str:
     total = sum(len(notes) for notes in fill.notes.values())
     text = f"{total} {'note' if total == 1 else 'notes'}"
     text += f" ({', '.join(counts)})" if counts else ", nothing added"
-    dropped = f", {fill.dropped} dropped that would have touched other notes" if fill.dropped else ""
+    what = "left as they were that" if only else "dropped that"
+    dropped = f", {fill.dropped} {what} would have touched other notes" if fill.dropped else ""
     return f"{text}{dropped}, seed {fill.seed}"
 
 

@@ -145,6 +145,13 @@ class Study(Strict):
     scheduling: Scheduling = Scheduling()
     stopping: Stopping = Stopping()
 
+    @field_validator("controls")
+    @classmethod
+    def _whole_fills(cls, value: ControlSpec) -> ControlSpec:
+        if value.only is not None:
+            raise ValueError("a study compares whole fills; leave `only` out")
+        return value
+
     @model_validator(mode="after")
     def _can_compare(self) -> Study:
         names = [arm.name for arm in self.arms]

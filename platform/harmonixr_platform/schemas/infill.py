@@ -1,6 +1,6 @@
 """A gap, what may fill it and what did: requests and answers of infilling."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,7 @@ from harmonixr_platform.schemas.base import Strict
 
 TrackName = int | str
 Pitch = Annotated[int, Field(ge=0, le=127)]
+NoteField = Literal["pitch", "rhythm", "velocity", "duration"]
 
 
 class Lock(Strict):
@@ -46,12 +47,15 @@ class RegionSpec(Strict):
 class ControlSpec(Strict):
     """Hard limits, which every fill keeps, and soft controls, which the model follows as well as it learnt to.
 
+    With `only` the region keeps its notes, and one field of them alone may change; a limit or control that says nothing
+    about that field is refused (422).
+
     Soft are density, polyphony, velocity, chords, key_hint, style and composer; a model that did not learn one that is
     asked for refuses the request (422).
     """
 
     later_fields: ClassVar[frozenset[str]] = frozenset(
-        {"density", "polyphony", "velocity", "chords", "chord_tones_only", "key_hint", "style", "composer"}
+        {"density", "polyphony", "velocity", "chords", "chord_tones_only", "key_hint", "style", "composer", "only"}
     )
 
     pitch_min: Pitch | None = None
@@ -82,6 +86,10 @@ class ControlSpec(Strict):
     key_hint: str | None = Field(default=None, description="soft: a tonic and mode; `key` enforces its scale")
     style: str | None = Field(default=None, description="soft: a style the model was trained on, such as pop")
     composer: str | None = Field(default=None, description="soft: a composer the model was trained on")
+    only: NoteField | None = Field(
+        default=None,
+        description="hard: keep the region's notes and change one field of them; a rhythm is onsets and durations",
+    )
 
 
 class SamplingSpec(Strict):
@@ -110,6 +118,12 @@ class InfillOptions(Strict):
     controls: ControlSpec = ControlSpec()
     sampling: SamplingSpec = SamplingSpec()
     model: str = Field(default="champion", description="an alias (champion, challenger) or a version")
+
+    @model_validator(mode="after")
+    def _whole_fills_are_ranked(self) -> "InfillOptions":
+        if self.controls.only is not None and self.sampling.best_of is not None:
+            raise ValueError("the reward model judges whole fills: leave best_of out with `only`, and ask for n")
+        return self
 
 
 class InfillRequest(InfillOptions):

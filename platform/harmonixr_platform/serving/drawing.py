@@ -90,7 +90,8 @@ class Drawing:
 
     async def _draw_all(self, seeds: Sequence[int], ready: Callable[[Draft], None]) -> None:
         drafts = [Draft(i, seed) for i, seed in enumerate(seeds)]
-        check_known(soft_of(self._asked.options.controls), self._asked.info.learnt)
+        controls = self._asked.options.controls
+        check_known(soft_of(controls), self._asked.info.learnt, only=controls.only)
         # The first window is the same for all candidates: they share one prompt, which is read once.
         first = await self._window(())
         try:

@@ -52,6 +52,7 @@ def _begun(midi: bytes, asked: str, max_midi_bytes: int, max_length: int) -> Fil
         max_length=max_length,
         limits=limits_of(options.controls),
         controls=soft_of(options.controls),
+        only=options.controls.only,
     )
     session.next_prompt()
     return session

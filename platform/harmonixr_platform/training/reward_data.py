@@ -112,8 +112,14 @@ def _only_prompt(context_base64: str, region_json: str, controls_json: str, max_
 
 def _session(context_base64: str, region: RegionSpec, controls: ControlSpec, max_length: int) -> FillSession:
     song = Song.parse(base64.b64decode(context_base64))
-    limits, soft = limits_of(controls), soft_of(controls)
-    return FillSession(song, resolve_region(region, song), max_length=max_length, limits=limits, controls=soft)
+    return FillSession(
+        song,
+        resolve_region(region, song),
+        max_length=max_length,
+        limits=limits_of(controls),
+        controls=soft_of(controls),
+        only=controls.only,
+    )
 
 
 def _row(found: Comparisons, rows: dict[tuple[str, ...], int], pair: Pair, candidate: Candidate) -> int:

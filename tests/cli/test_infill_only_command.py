@@ -1,0 +1,41 @@
+"""`harmonixr infill --only`: on files, as a musician runs it."""
+
+import pytest
+import torch
+
+from harmonixr_model.infill.checkpoint import save_checkpoint
+from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.music.compose import compose_song
+from harmonixr_model.music.song import Song
+from harmonixr_model.tokens.attributes import ONLY
+from harmonixr_platform.cli import main
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("only")
+    (folder / "song.mid").write_bytes(compose_song(2, bars=12))
+    torch.manual_seed(1)
+    model = InfillTransformer(InfillConfig(width=32, layers=1, heads=2, dropout=0.0, max_length=1024))
+    save_checkpoint(folder / "model.safetensors", model, info={"fields": list(ONLY)})
+    return folder
+
+
+def test_velocities_change_and_nothing_else_does(files, capsys):
+    song, out = files / "song.mid", files / "out.mid"
+    asked = ["infill", str(song), "--bars", "5-6", "--only", "velocity", "--seed", "3", "-o", str(out)]
+    assert main([*asked, "--model", str(files / "model.safetensors")]) == 0
+    assert "seed 3" in capsys.readouterr().out
+    before, after = Song.parse(song.read_bytes()), Song.parse(out.read_bytes())
+    assert before.score != after.score
+    for old, new in zip(before.score.tracks, after.score.tracks, strict=True):
+        assert [note[:3] for note in old.notes] == [note[:3] for note in new.notes]
+    assert len(song.read_bytes()) == len(out.read_bytes())
+
+
+def test_a_limit_that_says_nothing_of_the_field_is_refused_in_one_line(files, capsys):
+    asked = ["infill", str(files / "song.mid"), "--bars", "5-6", "--only", "rhythm", "--key", "C major"]
+    code = main([*asked, "-o", str(files / "no.mid"), "--model", str(files / "model.safetensors")])
+    assert code != 0
+    assert "only the rhythm of notes may change; leave it out" in capsys.readouterr().err
