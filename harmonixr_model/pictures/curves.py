@@ -13,6 +13,7 @@ from harmonixr_model.pictures.svg import FAINT, LINES, Canvas, Scale, draw_axes
 _WIDTH, _HEIGHT = 860, 430
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 30, 60, 80
 _MOST_POINTS = 400
+_SHOWN_SHARE = 0.97
 
 
 class CurveError(HarmonixrError):
@@ -68,20 +69,22 @@ def draw_curves(curves: Sequence[Curve], *, measure: str, against: str, title: s
     everything = [point for curve, line in zip(curves, lines, strict=True) for point in (*line, *curve.validated)]
     if not everything:
         raise CurveError("no run has a step yet; wait for the first one")
-    xs, ys = [x for x, _ in everything], [y for _, y in everything]
-    room = 0.05 * (max(ys) - min(ys))
+    xs, ys = [x for x, _ in everything], sorted(y for _, y in everything)
+    # A run's first steps lie far above all others: what is over this is drawn at the upper edge.
+    highest = ys[int(_SHOWN_SHARE * (len(ys) - 1))]
+    room = 0.05 * (highest - ys[0])
     x = Scale(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT)
-    y = Scale(min(ys) - room, max(ys) + room, _HEIGHT - _BOTTOM, _TOP)
+    y = Scale(ys[0] - room, highest + room, _HEIGHT - _BOTTOM, _TOP)
     canvas = Canvas(_WIDTH, _HEIGHT, title)
     canvas.text(_LEFT, 22, title, size=15)
     draw_axes(canvas, x, y, x_name=against, y_name=measure.replace("_", " "))
     at = float(_LEFT)
     for number, (curve, line) in enumerate(zip(curves, lines, strict=True)):
         colour = LINES[number % len(LINES)]
-        canvas.path([(x(a), y(b)) for a, b in line], colour=colour, width=1.2, opacity=0.65)
-        canvas.path([(x(a), y(b)) for a, b in curve.validated], colour=colour, width=2)
+        canvas.path([(x(a), max(_TOP, y(b))) for a, b in line], colour=colour, width=1.2, opacity=0.65)
+        canvas.path([(x(a), max(_TOP, y(b))) for a, b in curve.validated], colour=colour, width=2)
         for a, b in curve.validated:
-            canvas.dot(x(a), y(b), colour=colour, says=f"{curve.name}, {against} {a:g}: {b:.3f}")
+            canvas.dot(x(a), max(_TOP, y(b)), colour=colour, says=f"{curve.name}, {against} {a:g}: {b:.3f}")
         canvas.dot(at + 4, _HEIGHT - 14, colour=colour, radius=4)
         canvas.text(at + 12, _HEIGHT - 10, curve.name)
         at += 34 + 7 * len(curve.name)

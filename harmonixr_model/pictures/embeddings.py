@@ -45,7 +45,7 @@ def draw_embeddings(model: InfillTransformer, *, title: str) -> str:
         points = attribute.points(model)
         plane, shares = pca(points)
         x = _GAP + column * (_PANEL + _GAP)
-        said = f"principal components, {sum(shares):.0%} of the variance"
+        said = f"PCA, {sum(shares):.0%} of the variance"
         _panel(canvas, plane, attribute, x=x, y=40, says=said)
         laid = tsne(points, perplexity=min(12, len(points) / 4))
         _panel(canvas, laid, attribute, x=x, y=40 + _PANEL + _HEAD, says="t-SNE")
@@ -130,9 +130,9 @@ def _panel(canvas: Canvas, plane: Points, attribute: Attribute, *, x: float, y: 
     canvas.text(x + _PANEL, y + 12, says, colour=FAINT, size=10, anchor="end")
     at = x
     for said, colour in attribute.legend:
-        canvas.dot(at + 4, y + 24, colour=colour, radius=3.5)
-        canvas.text(at + 10, y + 28, said, colour=FAINT, size=9)
-        at += 16 + 5.2 * len(said)
+        canvas.dot(at + 3, y + 24, colour=colour, radius=3)
+        canvas.text(at + 8, y + 27, said, colour=FAINT, size=8)
+        at += 11 + 4.8 * len(said)
     canvas.box(x, y + 34, _PANEL, _PANEL, colour="none", outline="#dfe4ec")
     for place, name, colour in zip((plane - low) / size, attribute.names, attribute.colours, strict=True):
         canvas.dot(x + 8 + place[0] * (_PANEL - 16), y + 42 + (1 - place[1]) * (_PANEL - 16), colour=colour, says=name)

@@ -26,7 +26,7 @@ from harmonixr_model.tokens.grid import GRID
 from harmonixr_model.tokens.infill import InfillPrompt, coordinates_of, decode_fill
 from harmonixr_model.tokens.vocab import DURATIONS, VOCAB
 
-_WIDTH, _NAMES, _ROW, _HEAD = 1000, 110, 3.2, 64
+_WIDTH, _NAMES, _ROW, _HEAD = 1000, 130, 3.2, 64
 _PITCHES_BESIDE = 2
 
 
@@ -201,6 +201,8 @@ def _draw_row(canvas: Canvas, row: _Row, *, top: float, first: int, last: int, b
     _, high = row.pitches
     bottom = top + row.height - 14
     canvas.text(10, (top + bottom) / 2 + 4, row.name, colour=INK, size=11)
+    for bar in {note.bar for note in row.fill}:
+        canvas.box(_NAMES + (bar - first) * bar_steps * scale, top, bar_steps * scale, bottom - top, colour="#fff7dd")
     for bar in range(first, last + 2):
         x = _NAMES + (bar - first) * bar_steps * scale
         canvas.line(x, top, x, bottom)
