@@ -15,7 +15,8 @@ from harmonixr_model.data.splits import hashed_share
 from harmonixr_model.evaluation.likelihood import by_field
 from harmonixr_model.evaluation.protocol import Question
 from harmonixr_model.music.score import Bar, Note
-from harmonixr_model.tokens.encoded import EncodedScore
+from harmonixr_model.tokens.attributes import ONLY, answer_tokens, asking
+from harmonixr_model.tokens.encoded import EncodedScore, Only
 from harmonixr_model.tokens.infill import GridCell
 from harmonixr_model.tokens.memory import passage_notes, similar_passages
 from harmonixr_model.tokens.vocab import VOCAB
@@ -113,10 +114,14 @@ def training_pieces(corpus: Corpus, count: int) -> list[int]:
 
 
 class MarkovBaseline:
-    """Chains over the tokens of one bar of one track, one for drums and one for the rest, fitted on training pieces."""
+    """Chains over the tokens of one bar of one track, one for drums and one for the rest, fitted on training pieces.
+
+    For questions about one field of the notes there is a pair of chains over that field's tokens alone.
+    """
 
     def __init__(self, *, order: int = 2) -> None:
         self.pitched, self.drums = Markov(order), Markov(order)
+        self._fields = {(only, is_drum): Markov(order) for only in ONLY for is_drum in (False, True)}
 
     @classmethod
     def fit(
@@ -125,11 +130,12 @@ class MarkovBaseline:
         *,
         order: int = 2,
         max_pieces: int = 800,
+        fields: Iterable[Only] = ONLY,
         progress: Callable[[int, int], None] = lambda done, pieces: None,
     ) -> MarkovBaseline:
         """Count bars of up to `max_pieces` training pieces, chosen by a hash of their piece_id.
 
-        `progress` is told (pieces done, pieces in all).
+        `fields` are those that will be asked for alone. `progress` is told (pieces done, pieces in all).
         """
         fitted = cls(order=order)
         chosen = training_pieces(corpus, max_pieces)
@@ -139,6 +145,9 @@ class MarkovBaseline:
                 chain = fitted.drums if track.is_drum else fitted.pitched
                 for run in bar_runs(score, number, score.score.bars):
                     chain.add(run)
+                for only in fields:
+                    for run in bar_runs(score, number, score.score.bars, only=only):
+                        fitted._fields[only, track.is_drum].add(run)
             progress(done, len(chosen))
         return fitted
 
@@ -164,16 +173,30 @@ class MarkovBaseline:
                 chains[track] = Markov(order, base=self._chain(question, track))
                 cells = [cell for cell in question.prompt.cells if cell.track == track]
                 whole = [b for b in question.bars if not any(c.start < b.end and b.start < c.end for c in cells)]
-                for visible in bar_runs(question.context, track, whole):
+                for visible in bar_runs(question.context, track, whole, only=question.only):
                     chains[track].add(visible)
             bits += chains[track].bits(run)
             chains[track].add(run)
         return by_field((token for _, run in runs for token in run), bits)
 
     def _chain(self, question: Question, track: int) -> Markov:
+        if question.only:
+            return self._fields[question.only, question.context.tracks[track].is_drum]
         return self.drums if question.context.tracks[track].is_drum else self.pitched
 
 
-def bar_runs(score: EncodedScore, track: int, bars: Iterable[Bar]) -> list[list[int]]:
-    """Return the tokens of a track's bars as cells say them, END last, silent bars included."""
-    return [[*score.run(track, bar), END] for bar in bars]
+def bar_runs(score: EncodedScore, track: int, bars: Iterable[Bar], *, only: Only | None = None) -> list[list[int]]:
+    """Return the tokens of a track's bars as cells say them, END last, silent bars included.
+
+    With `only`, what an answer about that field says of the bars that have notes, known tokens and END left out.
+    """
+    if only is None:
+        return [[*score.run(track, bar), END] for bar in bars]
+    runs = []
+    for bar in bars:
+        notes = score.notes(track, bar.start, bar.end)
+        if notes:
+            cell = asking(GridCell(track, bar.start, bar.end), only, notes)
+            said = zip(*answer_tokens(cell, notes, bar.start), strict=True)
+            runs.append([token for token, forced in said if not forced])
+    return runs

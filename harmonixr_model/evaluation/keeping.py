@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from harmonixr_model.errors import TokenError
 from harmonixr_model.evaluation.metrics import Fills, Ratio
+from harmonixr_model.evaluation.one_field import retouched
 from harmonixr_model.evaluation.protocol import Question
 from harmonixr_model.music.region import Cell, NoteKey, Region
 from harmonixr_model.music.score import Note, Score
@@ -48,6 +49,8 @@ def spliced(question: Question, fill: Fills) -> tuple[bool, Ratio]:
     song = Song.parse(write_midi(full))
     number = {track: at for at, track in enumerate(t for t, content in enumerate(full.tracks) if content.notes)}
     region = _region(question, number)
+    if question.only:
+        return retouched(question, song, fill, number)
     by_track: dict[int, list[Note]] = {}
     for cell, notes in zip(question.prompt.cells, fill, strict=True):
         # A track that is silent but for the fill has no place in the file.

@@ -21,7 +21,12 @@ _CHORDAL = 1.7
 
 
 def kinds_of(question: Question) -> list[str]:
-    """Return the headings, ALL first."""
+    """Return the headings, ALL first; a question about one field of the notes has a heading of its own alone.
+
+    Bits for one field, and how much is right when the rest is known, are not to be summed with those of whole notes.
+    """
+    if question.only:
+        return [question.shape]
     kinds = [ALL, REPEATED if question.is_repeated else NOVEL, question.shape]
     if question.source:
         kinds.append(SOURCE + question.source)

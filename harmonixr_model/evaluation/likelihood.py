@@ -18,7 +18,7 @@ from harmonixr_model.errors import TokenError
 from harmonixr_model.evaluation.protocol import Question
 from harmonixr_model.infill.loss import predicting_mask
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.grammar import FillGrammar
+from harmonixr_model.tokens.grammar import open_grammar
 from harmonixr_model.tokens.vocab import VOCAB
 
 BITS = "bits per note"
@@ -78,7 +78,7 @@ def allowed_tokens(question: Question) -> Tensor | None:
 
     Forced tokens are walked over.
     """
-    grammar = FillGrammar(question.prompt.rules)
+    grammar = open_grammar(question.prompt.rules)
     allowed = []
     try:
         for token, forced in zip(question.fill.tolist(), question.is_forced.tolist(), strict=True):

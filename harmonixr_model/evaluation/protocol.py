@@ -9,18 +9,20 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.dataset import Example
+from harmonixr_model.data.phrases import phrases
 from harmonixr_model.errors import CorpusError, HarmonixrError, PromptError
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar, Note, Score
 from harmonixr_model.music.song import DRUM_CHANNEL
+from harmonixr_model.tokens.attributes import END, ONLY, asking
 from harmonixr_model.tokens.coordinates import PASSAGES
+from harmonixr_model.tokens.encoded import Only
 from harmonixr_model.tokens.infill import (
     EncodedScore,
     GridCell,
@@ -33,7 +35,8 @@ from harmonixr_model.tokens.infill import (
 
 # 2: prompts remember passages and take six tenths of the context; gaps are told apart by repetition.
 # 3: tracks have channels of their own; whole tracks and scattered cells are asked for.
-VERSION = 3
+# 4: phrases, and one field of the notes alone.
+VERSION = 4
 CONTEXT_TOKENS = 1024
 PREFIX_SHARE = 0.6
 LEAST_NOTES = 3  # a gap that hides less says little about a model
@@ -50,12 +53,14 @@ class Gap:
     """What is hidden: cells, and notes within them that stay.
 
     `has_future` says whether the music after the cells is shown, `has_rest` whether their tracks are shown elsewhere.
+    With `only`, one field of the cells' notes is hidden and all else of them is shown.
     """
 
     cells: tuple[GridCell, ...]
     locks: frozenset[NoteKey] = frozenset()
     has_future: bool = True
     has_rest: bool = True
+    only: Only | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,11 @@ class Question:
     source: str = ""
 
     @property
+    def only(self) -> Only | None:
+        """The one field of the notes that is hidden; None where they are hidden whole."""
+        return self.prompt.cells[0].only
+
+    @property
     def notes(self) -> int:
         """How many notes are hidden."""
         return sum(len(notes) for notes in self.answer)
@@ -104,10 +114,14 @@ class Question:
         )
 
     def asked_runs(self) -> list[tuple[int, list[int]]]:
-        """Return for each cell its track and the tokens to be predicted, END last."""
-        pairs = zip(self.fill.tolist(), self.is_forced.tolist(), strict=True)
-        runs = [[token for token, _ in run] for forced, run in groupby(pairs, key=lambda pair: pair[1]) if not forced]
-        return [(cell.track, run) for cell, run in zip(self.prompt.cells, runs, strict=True)]
+        """Return for each cell its track and the tokens to be predicted, END last where it is one of them."""
+        runs: list[list[int]] = [[]]
+        for token, forced in zip(self.fill.tolist(), self.is_forced.tolist(), strict=True):
+            if not forced:
+                runs[-1].append(token)
+            if token == END:
+                runs.append([])
+        return [(cell.track, run) for cell, run in zip(self.prompt.cells, runs[:-1], strict=True)]
 
 
 def hide_future(question: Question, *, context_tokens: int = CONTEXT_TOKENS) -> Question:
@@ -227,11 +241,17 @@ def ask(
     if not gap.has_rest:
         full = EncodedScore(_only_within(full, gap.cells))
     context = full.without(gap.cells, gap.locks)
+    cells = gap.cells
+    if gap.only:
+        cells = tuple(asking(cell, gap.only, full.hidden(cell, gap.locks)) for cell in cells)
+        cells = tuple(cell for cell in cells if cell.known)
+    if not cells:
+        return None
     prefix_tokens = round(context_tokens * PREFIX_SHARE)
     try:
         prompt = build_prompt(
             context,
-            gap.cells,
+            cells,
             max_prefix_tokens=prefix_tokens,
             max_fill_tokens=context_tokens - prefix_tokens,
             passages=passages,
@@ -389,6 +409,24 @@ def _continuation(full: EncodedScore, rng: np.random.Generator) -> Gap:
     return Gap(_cells(range(len(full.tracks)), _stretch(full, rng, 2)), has_future=False)
 
 
+def _phrase(full: EncodedScore, rng: np.random.Generator) -> Gap:
+    """A phrase of all tracks, found by the piece's self-similarity; not its first one."""
+    found = [phrase for phrase in phrases(full, full.score.bars) if phrase[0] > 0]
+    if not found:
+        return Gap(())
+    first, count = found[int(rng.integers(len(found)))]
+    return Gap(_cells(range(len(full.tracks)), full.score.bars[first : first + count]))
+
+
+def _one_field(only: Only) -> Shape:
+    def draw(full: EncodedScore, rng: np.random.Generator) -> Gap:
+        """One field of the notes of two bars of one track."""
+        bars = _stretch(full, rng, 2)
+        return Gap(_cells(_track(full, rng, bars), bars), only=only)
+
+    return draw
+
+
 SHAPES: dict[str, Shape] = {
     "track-1": _one_track(1),
     "track-2": _one_track(2),
@@ -403,4 +441,6 @@ SHAPES: dict[str, Shape] = {
     "continuation": _continuation,
     "whole-track": _whole_track,
     "scattered": _scattered,
+    "phrase": _phrase,
+    **{f"{only}-only": _one_field(only) for only in ONLY},
 }

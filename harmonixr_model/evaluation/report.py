@@ -19,6 +19,7 @@ from harmonixr_model.evaluation.keeping import PERCENT, keeping
 from harmonixr_model.evaluation.kinds import ALL, NOVEL, REPEATED, is_of, is_shape, kinds_of
 from harmonixr_model.evaluation.likelihood import BITS, FIELDS, WITH_GRAMMAR
 from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio, compare, diversity, estimate, margin
+from harmonixr_model.evaluation.one_field import LESS_IS_BETTER, RIGHT, field_measures
 from harmonixr_model.evaluation.protocol import Question
 from harmonixr_model.evaluation.seams import LEAP_OFF, WAIT_OFF, seam_measures
 from harmonixr_model.evaluation.systems import System
@@ -29,7 +30,7 @@ DIVERSITY = "diversity among fills"
 PAIRED = (BITS, NOTE_F1, "onset F1", "chroma F1", "groove similarity")
 _BY_FIELD = {f"{total}, {field}": (total, field) for total in (BITS, WITH_GRAMMAR) for field in FIELDS}
 _LESS_IS_BETTER = {BITS, WITH_GRAMMAR, *_BY_FIELD, LEAP_OFF, WAIT_OFF, "pitch-class entropy difference"}
-_LESS_IS_BETTER |= {COPIED, LONGEST}
+_LESS_IS_BETTER |= {COPIED, LONGEST, *LESS_IS_BETTER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +85,13 @@ class Report:
         rows = {
             _titled(m): {system: self._cell(system, m, ALL) for system in self.results}
             for m in measures
-            if m not in _BY_FIELD
+            if m not in (*_BY_FIELD, RIGHT, *LESS_IS_BETTER)
         }
         parts += ["## Over all gaps", "", *_table(rows, list(self.results)), ""]
         able = [system for system, measured in self.results.items() if BITS in measured]
         rows = {m: {system: self._cell(system, m, ALL) for system in able} for m in measures if m in _BY_FIELD}
         parts += ["## Bits per note by field ↓", "", *_table(rows, able), ""] if rows else []
-        for measure in (BITS, NOTE_F1):
+        for measure in (BITS, NOTE_F1, RIGHT, *LESS_IS_BETTER):
             parts += self._by_kind(measure, "shape", is_shape)
         for group in by:
             for measure in (BITS, NOTE_F1):
@@ -140,9 +141,10 @@ def evaluate(
             fills = system.fills(question) if system.fills is not None else ()
             for measure, ratio in _measure(question, system, fills):
                 found[system.name][measure].append((question, ratio))
-            if fills and system is systems[0]:
+            if fills and system is systems[0] and question.only is None:
                 shown.append(_shown(question, fills[0]))
-            filled += ((system, question, fill) for fill in fills)
+            # Of an answer about one field most is the song's own.
+            filled += ((system, question, fill) for fill in fills if question.only is None)
         progress(question)
     for system, question, measure, ratio in _copied(filled, training):
         found[system.name][measure].append((question, ratio))
@@ -158,10 +160,14 @@ def _measure(question: Question, system: System, fills: Sequence[Fills]) -> Iter
             yield measure, Ratio(bits, question.notes)
     drums = [number for number, track in enumerate(question.context.tracks) if track.is_drum]
     for fill in fills:
-        yield from compare(question.prompt.cells, question.answer, fill, drums=drums).items()
-        yield from seam_measures(question, fill).items()
         yield from keeping(question, fill).items()
-    if len(fills) > 1:
+        if question.only:
+            yield from field_measures(question, fill).items()
+        # Where onsets and pitches are known there is nothing to compare.
+        if question.only not in ("velocity", "duration"):
+            yield from compare(question.prompt.cells, question.answer, fill, drums=drums).items()
+            yield from seam_measures(question, fill).items()
+    if len(fills) > 1 and question.only not in ("velocity", "duration"):
         yield DIVERSITY, diversity(question.prompt.cells, fills)
 
 
@@ -191,7 +197,7 @@ def _margins(found: Mapping[str, Mapping[str, Sequence[tuple[Question, Ratio]]]]
     first, *others = found
     margins: dict[str, dict[str, Estimate]] = {}
     for measure in PAIRED:
-        mine = _by_gap(found[first].get(measure, ()))
+        mine = _by_gap([row for row in found[first].get(measure, ()) if row[0].only is None])
         for other in others:
             theirs = _by_gap(found[other].get(measure, ()))
             shared = [number for number in mine if number in theirs]

@@ -10,6 +10,7 @@ from harmonixr_model.engine.engine import Engine, Generated, Sampling
 from harmonixr_model.evaluation.baselines import MarkovBaseline, copy_bar, copy_passage
 from harmonixr_model.evaluation.likelihood import measured_bits
 from harmonixr_model.evaluation.metrics import Fills
+from harmonixr_model.evaluation.one_field import lent
 from harmonixr_model.evaluation.protocol import Question, hide_future
 from harmonixr_model.evaluation.retrieval import retrieve
 from harmonixr_model.infill.model import InfillTransformer
@@ -100,15 +101,15 @@ def human_system() -> System:
 def retrieval_system(asked: Sequence[Question], training: Iterable[Score]) -> System:
     """Return what the training music plays in surroundings like each gap's; it is read once, here."""
     found = retrieve(asked, training)
-    return System("retrieve from training", fills=lambda question: [found[question.number]])
+    return System("retrieve from training", fills=lambda question: [lent(question, found[question.number])])
 
 
 def baseline_systems(markov: MarkovBaseline) -> list[System]:
     """Return the baselines: three copies and two chains."""
     return [
-        System("copy the bar before", fills=lambda question: [copy_bar(question, "previous")]),
-        System("copy the bar after", fills=lambda question: [copy_bar(question, "next")]),
-        System("copy the most alike passage", fills=lambda question: [copy_passage(question)]),
+        System("copy the bar before", fills=lambda question: [lent(question, copy_bar(question, "previous"))]),
+        System("copy the bar after", fills=lambda question: [lent(question, copy_bar(question, "next"))]),
+        System("copy the most alike passage", fills=lambda question: [lent(question, copy_passage(question))]),
         System("Markov chain of order 2", bits=markov.bits),
         System("PPM primed on the song", bits=markov.bits_of_primed_ppm),
     ]
