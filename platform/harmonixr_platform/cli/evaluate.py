@@ -31,7 +31,7 @@ examples:
   harmonixr evaluate --corpus corpus --samples 4 --greedy --reward reward.safetensors --out reports/decoding
 Shapes: track-1, -2, -4, -8 and all-1, -2, -4 (bars of one track or of all), sub-bar, band, half-locked, continuation,
 whole-track (eight bars of a track shown nowhere else), scattered (cells here and there in four bars), phrase (found by
-self-similarity), and pitch-only, rhythm-only, velocity-only, duration-only (one field of two bars' notes, listed apart).
+self-similarity), and pitch-only, rhythm-only, velocity-only, duration-only (one field of two bars' notes, apart).
 With several samples the report also has their diversity, and the best of them by the model's likelihood and by reward.
 The same corpus, split, shapes, items and seed give the same gaps, whichever the model. Each reading of the test split
 is noted in OUT/test_readings.log: what is looked at often is no longer held out.
