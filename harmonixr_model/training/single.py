@@ -17,6 +17,7 @@ from harmonixr_model.data.collate import Batch
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.fresh_rows import part_control_rows
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.tokens.attributes import ONLY
 from harmonixr_model.tokens.controls import CONTROLS
@@ -114,11 +115,13 @@ def _new_model(job: SingleJob) -> InfillTransformer:
     model = InfillTransformer(job.model)
     if job.start_from is None:
         return model
-    trained, _ = load_checkpoint(job.start_from)
+    trained, info = load_checkpoint(job.start_from)
     same = replace(trained.config, dropout=job.model.dropout, max_length=job.model.max_length)
     if same != job.model:
         raise CheckpointError(f"{job.start_from} holds another architecture; start from one of the same size")
     model.load_state_dict(trained.state_dict())
+    if not info.get("controls"):
+        part_control_rows(model)
     return model
 
 
