@@ -39,7 +39,8 @@ def batch_flops(config: InfillConfig, batch: Batch) -> float:
     fill_B = length_B - prefix_B
     # Who sees whom: the prefix all of itself, each later token what came before it and itself.
     pairs = float((prefix_B**2 + fill_B * prefix_B + fill_B * (fill_B + 1) / 2).sum())
-    weights = config.layers * (4 * config.width**2 + 3 * config.width * gated_width(config.width))
+    layer = 4 * config.width**2 + 3 * config.width * gated_width(config.width)
+    weights = config.layers * layer + config.width**2 * config.coordinates  # the token before is turned by a matrix
     asked = float(batch.loss_mask_BT[:, 1:].sum())
     forward = (
         2 * weights * float(length_B.sum())

@@ -79,6 +79,10 @@ class InfillTask:
         self._validation: list[Batch] = []
 
     def batches(self, step: int) -> list[Batch]:
+        """Return this worker's examples of a step in batches of similar length."""
+        return self._collate(self.examples(step))
+
+    def examples(self, step: int) -> list[Example]:
         """Draw examples of this step until this worker's share of tokens is full: one at least."""
         source = self.stages[context_length(step, steps=self.steps, stages=sorted(self.stages))]
         share = self.config.batch_tokens / self.world_size
@@ -86,7 +90,7 @@ class InfillTask:
         while sum(len(example.tokens) for example in examples) < share:
             index = self.rank + self.world_size * len(examples)
             examples.append(source.example(index, step=step, seed=self.config.seed))
-        return self._collate(examples)
+        return examples
 
     def validation(self) -> Iterable[Batch]:
         """Return this worker's share of the held-out examples, drawn once and kept."""
