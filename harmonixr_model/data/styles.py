@@ -20,7 +20,9 @@ _GROOVE = re.compile(r"(?:.*[/_])?\d+_([a-z]+)(?:-[a-z]+)*_\d+_(?:beat|fill)_\d+
 
 
 def style_of(piece: Piece) -> str | None:
-    """Return the style a piece's source or file name tells, None where neither does."""
+    """Return the style a piece's tags, source or file name tell, None where none does."""
+    if (tagged := next((tag for tag in piece.styles if tag in STYLES), None)) is not None:
+        return tagged
     if piece.source == "groove":
         match = _GROOVE.fullmatch(piece.path)
         return match[1] if match and match[1] in STYLES else None

@@ -91,5 +91,6 @@ def test_tags_come_from_the_source_the_file_name_and_the_manifest():
     assert style_of(Piece("groove/groove__drummer9__session1__9_rock_100_beat_4-4.mid", source="groove")) == "rock"
     assert style_of(Piece("drummer1/session2/3_jazz-fusion_96_fill_4-4.mid", source="groove")) == "jazz"
     assert style_of(Piece("x.mid", source="mine")) is None
+    assert style_of(Piece("x.mid", source="mine", styles=("piano", "jazz"))) == "jazz"
     assert composer_of(Piece("x.mid", composer="Hensel")) == "Hensel"
     assert composer_of(Piece("x.mid", composer="Nobody")) is None
