@@ -32,6 +32,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--corpus", type=Path, help="a folder written by `harmonixr ingest`")
+    add("--composed", type=int, metavar="PIECES", help="in place of a corpus: songs that our own composer writes")
     add("--out", type=Path, help="where runs are kept; without it they are thrown away")
     add("--arms", nargs="+", choices=[arm.name for arm in ARMS], help="default: all, in their order")
     add("--width", type=int, default=128)
@@ -53,7 +54,9 @@ def main() -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         out = args.out or Path(scratch) / "runs"
-        if args.corpus is None:
+        if args.composed:
+            args.corpus = write_composed_corpus(out / "corpus", pieces=args.composed, bars=32)
+        elif args.corpus is None:
             # Enough to see that every arm learns something, in a minute.
             args.corpus = write_composed_corpus(Path(scratch) / "corpus", pieces=16)
             args.tokens, args.width, args.layers, args.questions = min(args.tokens, 16_384), 32, 2, 22

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from parts.arm_runs import answer_bits
 from parts.arms import DEFAULT, find_arm
 from parts.text_gaps import END, PAD, SPECIALS, TextGap, around_within, parse_fill, text_of
 from tokenizers import ByteLevelBPETokenizer
@@ -74,6 +75,13 @@ def prompt_of(gap: TextGap, bpe: ByteLevelBPETokenizer, *, room: int) -> list[in
     return list(bpe.encode(around_within(gap, low)).ids)
 
 
+def as_example(prompt: Sequence[int], answer: Sequence[int], *, asks_all: bool) -> Example:
+    """Return prompt and answer as an example without coordinates; asked is every token, or the answer's."""
+    tokens = np.array([*prompt, *answer], dtype=np.int32)
+    nowhere = np.zeros((len(tokens), len(COORDINATE_SIZES)), dtype=np.int16)
+    return Example(tokens, nowhere, 1, np.arange(len(tokens)) >= (1 if asks_all else len(prompt)))
+
+
 class TextSource:
     """Training examples as text: a shape of the protocol in a training piece, every token to be predicted."""
 
@@ -101,9 +109,9 @@ class TextSource:
             answer = self.bpe.encode(gap.answer).ids
             if len(answer) <= self.context // 2:
                 break
-        tokens = np.array([*prompt_of(gap, self.bpe, room=self.context - len(answer)), *answer], dtype=np.int32)
-        nowhere = np.zeros((len(tokens), len(COORDINATE_SIZES)), dtype=np.int16)
-        return Example(tokens[: self.context], nowhere[: self.context], 1, np.arange(len(tokens))[: self.context] > 0)
+        prompt = prompt_of(gap, self.bpe, room=self.context - len(answer))
+        # The header and what is asked stay, even where they alone take more than the room.
+        return as_example(prompt, answer, asks_all=True)
 
 
 @torch.inference_mode()
@@ -184,16 +192,24 @@ def measure(
     decoder, room = Decoder(ours), args.context // 2
     systems: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
     lines = valid = ended = text_tokens = our_tokens = notes = asked = 0
+    text_bits = our_bits = 0.0
     for question in questions(corpus, split="valid", count=args.questions, shapes=ASKED, context_tokens=args.context):
         gap = text_of(question)
-        answer = len(bpe.encode(gap.answer).ids)
-        if answer > room:
+        answer = bpe.encode(gap.answer).ids
+        if len(answer) > room:
             continue  # nobody is asked what the text model has no room to say
         asked += 1
-        written = write_fill(text, bpe, prompt_of(gap, bpe, room=args.context - room), room=room)
+        prompt = prompt_of(gap, bpe, room=args.context - room)
+        text_bits += answer_bits(text, as_example(prompt, answer, asks_all=False))
+        our_bits += answer_bits(ours, question.example())
+        written = write_fill(text, bpe, prompt, room=room)
         parsed = parse_fill(written, question)
         lines, valid, ended = lines + parsed.lines, valid + parsed.valid, ended + (END in written)
-        text_tokens, our_tokens, notes = text_tokens + answer, our_tokens + len(question.fill), notes + question.notes
+        text_tokens, our_tokens, notes = (
+            text_tokens + len(answer),
+            our_tokens + len(question.fill),
+            notes + question.notes,
+        )
         (made,) = decoder.generate(question.prompt, seeds=[0], sampling=Sampling(temperature=0))
         fills = {
             "text in seconds, BPE, causal": parsed.fills,
@@ -210,6 +226,7 @@ def measure(
         "asked": asked,
         "text": {"lines": lines, "valid": valid, "ended": ended},
         "tokens_per_note": {"text": text_tokens / max(1, notes), "ours": our_tokens / max(1, notes)},
+        "bits_per_note": {"text": text_bits / max(1, notes), "ours": our_bits / max(1, notes)},
     }
 
 
@@ -222,12 +239,13 @@ def tabulate(made: dict[str, Any]) -> str:
             found = estimate([(piece, Ratio(part, whole)) for piece, part, whole in measures[measure_name]])
             cells.append(f"{found.value:.3f} ({found.low:.3f}–{found.high:.3f})")
         rows.append(f"| {name} | " + " | ".join(cells) + " |")
-    text, length = made["text"], made["tokens_per_note"]
+    text, length, bits = made["text"], made["tokens_per_note"], made["bits_per_note"]
     share = text["valid"] / text["lines"] if text["lines"] else float("nan")
     rows.append(
         f"\n{made['asked']} gaps. Of the text model's {text['lines']} lines {share:.0%} say a note of the gap; "
         f"{text['ended']} of its fills ended by themselves (ours: always valid, by the grammar). The true answers take "
-        f"{length['text']:.1f} tokens a note as text, {length['ours']:.1f} as ours."
+        f"{length['text']:.1f} tokens a note as text, {length['ours']:.1f} as ours, and {bits['text']:.1f} bits a note "
+        f"from the text model (which says times to 10 ms), {bits['ours']:.1f} from ours (on the grid)."
     )
     return "\n".join(rows) + "\n"
 
@@ -246,7 +264,7 @@ def parse() -> argparse.Namespace:
     add("--batch-tokens", type=int, default=1024)
     add("--context", type=int, default=512)
     add("--lr", type=float, default=3e-3)
-    add("--questions", type=int, default=80)
+    add("--questions", type=int, default=48)
     return parser.parse_args()
 
 
