@@ -164,6 +164,7 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
     )
     from harmonixr_model.infill.checkpoint import load_checkpoint
     from harmonixr_model.ranker import Ranker
+    from harmonixr_model.tokens.attributes import ONLY
 
     ranker = Ranker.load(args.reward) if args.reward is not None else None
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
@@ -180,7 +181,8 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
             bar.total = pieces
             bar.update(done - bar.n)
 
-        markov = MarkovBaseline.fit(corpus, progress=show)
+        fields = [only for only in ONLY if not args.shapes or f"{only}-only" in args.shapes]
+        markov = MarkovBaseline.fit(corpus, fields=fields, progress=show)
     decoder = Decoder(model, compiled=args.items * args.samples >= MANY_FILLS)
     sampler = Sampler(decoder, args.samples, sampling) if args.samples else None
     return [
