@@ -28,8 +28,8 @@ class Tally:
 class Load:
     """One thread a client; `ask` does one request and returns what it is counted as."""
 
-    def __init__(self, asks: list[Callable[[], str]]) -> None:
-        self.tally = Tally()
+    def __init__(self, asks: list[Callable[[], str]], *, tally: Tally | None = None) -> None:
+        self.tally = Tally() if tally is None else tally
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(ask,)) for ask in asks]
         self._started = time.monotonic()
