@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -46,13 +47,14 @@ class ShardPlan:
 
 @dataclass(frozen=True, slots=True)
 class ShardResult:
-    """What became of a shard's files; `rejected` counts by reason."""
+    """What became of a shard's files; `rejected` counts by reason, `processor_s` is what they took of a processor."""
 
     name: str
     files: int
     notes: int
     rejected: dict[str, int]
     was_there: bool
+    processor_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def fill_shard(plan: ShardPlan, out: Path) -> ShardResult:
     if was_there:
         lines = [json.loads(line) for line in rejects_path.read_text().splitlines()]
         return ShardResult(plan.name, len(plan.files), 0, dict(Counter(line["reason"] for line in lines)), True)
+    began_s = time.process_time()
     (out / "shards").mkdir(parents=True, exist_ok=True)
     journal = Journal(out / "shards" / f"{plan.name}.reading")
     rejects: list[dict[str, str]] = []
@@ -147,7 +150,8 @@ def fill_shard(plan: ShardPlan, out: Path) -> ShardResult:
     write_atomically(rejects_path, "".join(json.dumps(reject) + "\n" for reject in rejects).encode())
     notes = write_shard(out, plan.name, pieces)
     journal.close()
-    return ShardResult(plan.name, len(plan.files), notes, dict(Counter(r["reason"] for r in rejects)), False)
+    reasons = dict(Counter(r["reason"] for r in rejects))
+    return ShardResult(plan.name, len(plan.files), notes, reasons, False, time.process_time() - began_s)
 
 
 class Journal:
