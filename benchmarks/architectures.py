@@ -1,6 +1,6 @@
 """Architectures compared at equal training tokens: bits a note on the same held-out gaps, paired with the default.
 
-    python benchmarks/architectures.py --corpus CORPUS --out RUNS --report docs/experiments/architectures
+    python benchmarks/architectures.py --corpus CORPUS --out RUNS --plot docs/experiments/architectures.svg
 
 Arms run one after another on one thread; an interrupted comparison goes on where it was, finished arms are kept, and
 `--report-only` reports those there are. Without `--corpus` it tries itself on composed songs, too briefly to mean much.
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from parts.arm_report import write_report
+from parts.arm_report import picture, tabulate
 from parts.arm_runs import Comparison, Plan
 from parts.arms import ARMS, DEFAULT, find_arm
 
@@ -43,7 +43,7 @@ def parse() -> argparse.Namespace:
     add("--context", type=int, default=512)
     add("--lr", type=float, default=3e-3)
     add("--questions", type=int, default=220)
-    add("--report", type=Path, help="write REPORT.md and REPORT.svg")
+    add("--plot", type=Path, metavar="FILE.svg", help="draw the margins against the default")
     add("--report-only", action="store_true", help="train nothing")
     return parser.parse_args()
 
@@ -61,7 +61,10 @@ def main() -> int:
             args.corpus = write_composed_corpus(Path(scratch) / "corpus", pieces=16)
             args.tokens, args.width, args.layers, args.questions = min(args.tokens, 16_384), 32, 2, 22
         results = compare(args, out)
-    print(write_report(results, args.report))
+    default, *others = results
+    print(tabulate(default, others))
+    if args.plot is not None:
+        args.plot.write_text(picture(default, others))
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from parts.interval_plot import Interval, interval_plot
@@ -11,17 +10,6 @@ from parts.interval_plot import Interval, interval_plot
 from harmonixr_model.evaluation.metrics import Estimate, Ratio, estimate, margin
 
 Measured = list[tuple[str, Ratio]]
-
-
-def write_report(results: Sequence[dict[str, Any]], report: Path | None) -> str:
-    """Return the table in Markdown; with `report`, write it and the picture beside each other."""
-    default, *others = results
-    table = tabulate(default, others)
-    if report is not None:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.with_suffix(".table.md").write_text(table)
-        report.with_suffix(".svg").write_text(picture(default, others))
-    return table
 
 
 def tabulate(default: dict[str, Any], others: Sequence[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_a_prompt_shows_the_notes_nearest_to_the_gap_in_order_of_time(corpus):
 
 
 def test_every_arm_learns_and_answers_the_same_gaps(corpus, tmp_path):
-    from parts.arm_report import against, tabulate
+    from parts.arm_report import against, picture, tabulate
     from parts.arm_runs import Comparison, Plan
     from parts.arms import ARMS
 
@@ -75,11 +76,14 @@ def test_every_arm_learns_and_answers_the_same_gaps(corpus, tmp_path):
         questions=8,
     )
     comparison = Comparison(plan, corpus, out=tmp_path, say=lambda _: None)
-    made = [comparison.run(arm) for arm in ARMS]
+    arms = [arm for arm in ARMS if not arm.loop and "dropout" not in arm.model]
+    made = [comparison.run(arm) for arm in arms]
     gaps = [[(asked["number"], asked["piece"], asked["notes"]) for asked in arm["asked"]] for arm in made]
     assert all(found == gaps[0] for found in gaps)
     default, *others = made
     assert against(default, default).value == 0
-    assert tabulate(default, others).count("\n| ") == len(ARMS)
-    assert len({arm["asked"][0]["bits"] for arm in made}) > len(ARMS) - 3  # each is something else
+    assert tabulate(default, others).count("\n| ") == len(arms)
+    drawn = ElementTree.fromstring(picture(default, others))
+    assert len(drawn.findall("{*}circle")) == len(others)
+    assert len({arm["asked"][0]["bits"] for arm in made}) > len(arms) - 3  # each is something else
     assert Comparison(plan, corpus, out=tmp_path, say=print).run(ARMS[0], trains=False) == default
