@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from harmonixr_model.data.corpus import Piece
 from harmonixr_model.tokens.tags import COMPOSERS, STYLES
@@ -30,5 +31,11 @@ def style_of(piece: Piece) -> str | None:
 
 
 def composer_of(piece: Piece) -> str | None:
-    """Return the piece's composer where there is a tag for one."""
-    return piece.composer if piece.composer in COMPOSERS else None
+    """Return the piece's composer where there is a tag for one: by surname, accents dropped.
+
+    Of `Johann Sebastian Bach / Ferruccio Busoni`, an arrangement, it is the first.
+    """
+    words = piece.composer.partition("/")[0].split()
+    letters = unicodedata.normalize("NFD", words[-1] if words else "")
+    surname = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return surname if surname in COMPOSERS else None

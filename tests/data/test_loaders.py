@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from harmonixr_model.data.build import fill_shard, find_files, finish, plan_shards
-from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.data.corpus import Corpus, Piece
 from harmonixr_model.data.ingest import Parsed, read_file
 from harmonixr_model.data.loaders import LOADERS, load_listing
 from harmonixr_model.data.splits import split_of
+from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.score import Note, Score, Track
@@ -218,6 +219,14 @@ def test_pop909_keeps_a_songs_versions_together_and_knows_its_name(pop909, tmp_p
     assert songs["002.mid"].piece_id == "pop909 002"
     assert (songs["001-v1.mid"].title, songs["001.mid"].composer) == ("一个歌", "一位歌手")
     assert songs["002.mid"].styles == ("pop", "piano")
+
+
+def test_the_collections_composers_and_styles_have_tags_of_the_vocabulary():
+    named = ["Johann Sebastian Bach / Ferruccio Busoni", "Béla Bartók", "Frédéric Chopin", "Liszt", "Nobody", ""]
+    tags = [composer_of(Piece("a.midi", composer=name)) for name in named]
+    assert tags == ["Bach", "Bartok", "Chopin", "Liszt", None, None]
+    assert style_of(Piece("a.midi", styles=("classical", "piano", "performance"))) == "classical"
+    assert style_of(Piece("a.mid", styles=("pop", "piano"))) == "pop"
 
 
 @pytest.mark.parametrize("name", sorted(LOADERS))
