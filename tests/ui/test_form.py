@@ -23,6 +23,13 @@ def test_bars_tracks_and_limits_arrive_in_the_request():
     )
 
 
+def test_what_the_model_leans_towards_arrives_in_the_request():
+    request = infill_request(Form(5, 8, [1], density=" 1.5 ", chords="C | Am F"), MIDI)
+    assert (request.controls.density, request.controls.chords) == (1.5, "C | Am F")
+    with pytest.raises(FormError, match="neither"):
+        infill_request(Form(5, 8, [1], density="many"), MIDI)
+
+
 def test_empty_fields_ask_for_nothing():
     request = infill_request(Form(5, 8, [1]), MIDI)
     assert request.sampling.seed is None

@@ -40,6 +40,8 @@ class _Controls:
     max_polyphony: gr.Textbox
     min_notes_per_bar: gr.Textbox
     max_notes_per_bar: gr.Textbox
+    density: gr.Textbox
+    chords: gr.Textbox
 
     def all(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -95,7 +97,12 @@ def _controls() -> _Controls:
         with gr.Row():
             fewest = _optional("Notes a bar, from", "any")
             most = _optional("to", "any")
-    return _Controls(first, last, tracks, n, temperature, seed, key, low, high, voices, fewest, most)
+    with gr.Accordion("What the model leans towards", open=False):
+        density = _optional("Notes a quarter, about", "any")
+        chords = _optional("Chords of each bar", "C | Am F | G7")
+    return _Controls(
+        first, last, tracks, n, temperature, seed, key, low, high, voices, fewest, most, density=density, chords=chords
+    )
 
 
 def _optional(label: str, placeholder: str, *, elem_id: str | None = None) -> gr.Textbox:

@@ -34,6 +34,8 @@ class Form:
     max_polyphony: str = ""
     min_notes_per_bar: str = ""
     max_notes_per_bar: str = ""
+    density: str = ""
+    chords: str = ""
 
 
 def infill_request(form: Form, midi_base64: str) -> InfillRequest:
@@ -51,7 +53,12 @@ def infill_request(form: Form, midi_base64: str) -> InfillRequest:
             {
                 "midi_base64": midi_base64,
                 "region": {"bars": f"{first}-{last}", "tracks": sorted(form.tracks)},
-                "controls": {"key": form.key or None} | {name: _whole(form, name) for name in limits},
+                "controls": {
+                    "key": form.key or None,
+                    "density": _number(form, "density"),
+                    "chords": form.chords.strip() or None,
+                }
+                | {name: _whole(form, name) for name in limits},
                 "sampling": {"n": int(form.n), "temperature": form.temperature, "seed": _whole(form, "seed")},
             }
         )
@@ -75,6 +82,14 @@ def track_label(track: TrackView) -> str:
 def song_value(name: str, midi_base64: str, song: InspectResponse) -> dict[str, Any]:
     """Return what the song view shows before anything is filled."""
     return {"name": name, "midi_base64": midi_base64, "song": song.model_dump(mode="json"), "answer": None}
+
+
+def _number(form: Form, name: str) -> float | None:
+    text = getattr(form, name).strip()
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise FormError(f"{_spoken(name)}: write a number or leave it empty; {text!r} is neither.") from None
 
 
 def _whole(form: Form, name: str) -> int | None:
