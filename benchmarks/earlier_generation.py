@@ -4,7 +4,7 @@
 
 Its BPE is trained here on the training pieces, to as many entries as our vocabulary has, so that both models have the
 same size; the transformer is our own with the causal switch and no coordinates (rotary positions, SwiGLU), not GPT-2's
-very layers. Both read the same number of tokens and are asked the same gaps, greedily; `--beside` is a finished arm of
+very layers. Both read the same number of tokens and are asked the same gaps; `--beside` is a finished arm of
 benchmarks/architectures.py. Needs `tokenizers`, which the extra `bench` brings. Without `--corpus` it tries itself.
 """
 
@@ -115,15 +115,27 @@ class TextSource:
 
 
 @torch.inference_mode()
-def write_fill(model: InfillTransformer, bpe: ByteLevelBPETokenizer, prompt: Sequence[int], *, room: int) -> str:
-    """Take the likeliest token until END, `room` at most."""
+def write_fill(
+    model: InfillTransformer,
+    bpe: ByteLevelBPETokenizer,
+    prompt: Sequence[int],
+    *,
+    room: int,
+    temperature: float,
+    seed: int,
+) -> str:
+    """Draw tokens until END, `room` at most; at temperature 0 take the likeliest."""
+    generator = torch.Generator().manual_seed(seed)
     cache = model.new_cache(1, len(prompt) + room)
     tokens = torch.tensor([prompt])
     logits = model.prefill(tokens, torch.zeros(1, len(prompt), len(COORDINATE_SIZES), dtype=torch.long), cache)
     written: list[int] = []
     nowhere = torch.zeros(1, len(COORDINATE_SIZES), dtype=torch.long)
     while len(written) < room:
-        written.append(int(logits.argmax()))
+        drawn = (
+            (logits / temperature).softmax(-1).multinomial(1, generator=generator) if temperature else logits.argmax()
+        )
+        written.append(int(drawn))
         if written[-1] == bpe.token_to_id(END):
             break
         place = torch.tensor([len(prompt) + len(written) - 1])
@@ -202,7 +214,8 @@ def measure(
         prompt = prompt_of(gap, bpe, room=args.context - room)
         text_bits += answer_bits(text, as_example(prompt, answer, asks_all=False))
         our_bits += answer_bits(ours, question.example())
-        written = write_fill(text, bpe, prompt, room=room)
+        seed, temperature = question.number, args.temperature
+        written = write_fill(text, bpe, prompt, room=room, temperature=temperature, seed=seed)
         parsed = parse_fill(written, question)
         lines, valid, ended = lines + parsed.lines, valid + parsed.valid, ended + (END in written)
         text_tokens, our_tokens, notes = (
@@ -210,7 +223,7 @@ def measure(
             our_tokens + len(question.fill),
             notes + question.notes,
         )
-        (made,) = decoder.generate(question.prompt, seeds=[0], sampling=Sampling(temperature=0))
+        (made,) = decoder.generate(question.prompt, seeds=[seed], sampling=Sampling(temperature, top_p=1.0))
         fills = {
             "text in seconds, BPE, causal": parsed.fills,
             "ours (default arm)": decode_fill(question.prompt, made.tokens),
@@ -265,6 +278,7 @@ def parse() -> argparse.Namespace:
     add("--context", type=int, default=512)
     add("--lr", type=float, default=3e-3)
     add("--questions", type=int, default=48)
+    add("--temperature", type=float, default=0.8, help="0: everybody takes the likeliest token")
     return parser.parse_args()
 
 
