@@ -212,9 +212,10 @@ def finish(
 ) -> Summary:
     """Leave out exact duplicates, give near-duplicates one piece_id, split by piece, and write the manifest.
 
-    With `given` rows (see `read_given_manifest`) their piece_id, split, source, composer, title and licence hold, and
-    pieces they do not name are left out. With a `listing` files that share a key of the collection's are one piece
-    with all near-duplicates of theirs, and the collection's own split holds where it has one.
+    With `given` rows (see `read_given_manifest`) their piece_id, split, source, composer, title, licence and styles
+    (parted by semicolons) hold, and pieces they do not name are left out. With a `listing` files that share a key of
+    the collection's are one piece with all near-duplicates of theirs, and the collection's own split holds where it
+    has one.
     """
     records = [record | {"shard": shard} for shard, record in shard_records(out)]
     files = len(records)
@@ -260,13 +261,14 @@ def _first_of_each_hash(records: Sequence[dict[str, Any]]) -> Iterator[dict[str,
 
 def _identity(
     record: Mapping[str, Any], first: Mapping[str, Any], given: Mapping[str, Mapping[str, str]] | None
-) -> dict[str, str]:
+) -> dict[str, Any]:
     if given is None:
         piece_id = str(first["notes_hash"])[:16]
         return {"piece_id": piece_id, "split": split_of(piece_id), "source": str(record["path"]).split("/")[0]}
     row = given[record["path"]]
     known = {name: row.get(name, "") or "" for name in ("piece_id", "source", "composer", "title", "licence")}
-    return known | {"split": split_of_given(row["split"], row["piece_id"])}
+    styles = [style.strip() for style in (row.get("styles") or "").split(";") if style.strip()]
+    return known | {"split": split_of_given(row["split"], row["piece_id"]), "styles": styles}
 
 
 def _keys(

@@ -222,10 +222,10 @@ def test_a_given_manifest_decides_pieces_and_splits_and_held_out_music_never_tra
     table = tmp_path / "manifest.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "piece_id", "split", "source", "licence"])
-        writer.writerow(["deep/song1.mid", "p1", "train", "ours", "CC0"])
-        writer.writerow(["deep/song3.mid", "p3", "valid", "ours", "CC0"])
-        writer.writerow(["higher.kar", "p4", "train", "ours", "CC0"])
+        writer.writerow(["path", "piece_id", "split", "source", "licence", "styles"])
+        writer.writerow(["deep/song1.mid", "p1", "train", "ours", "CC0", "pop; piano"])
+        writer.writerow(["deep/song3.mid", "p3", "valid", "ours", "CC0", ""])
+        writer.writerow(["higher.kar", "p4", "train", "ours", "CC0", ""])
     summary = ingest(folder, tmp_path / "corpus", given=read_given_manifest(table))
     corpus = Corpus.open(tmp_path / "corpus")
     pieces = {corpus.piece(i).path: corpus.piece(i) for i in range(len(corpus))}
@@ -233,6 +233,7 @@ def test_a_given_manifest_decides_pieces_and_splits_and_held_out_music_never_tra
     assert summary.split_conflicts == 1
     assert pieces["deep/song3.mid"].split in {"valid", "test"}
     assert (pieces["deep/song1.mid"].split, pieces["deep/song1.mid"].licence) == ("train", "CC0")
+    assert (pieces["deep/song1.mid"].styles, pieces["deep/song3.mid"].styles) == (("pop", "piano"), ())
 
 
 def test_mistakes_are_told_in_one_sentence(tmp_path):

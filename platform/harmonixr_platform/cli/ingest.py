@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="M.csv",
         help="take only the files named here, with their piece_id and split; columns path, piece_id, split, "
-        "and if known source, composer, title, licence; its valid is halved into valid and test",
+        "and if known source, composer, title, licence, styles (a; b); its valid is halved into valid and test",
     )
     parser.add_argument("--dataset", choices=DATASETS, help="FOLDER is this collection, as it was unpacked")
     parser.add_argument(
