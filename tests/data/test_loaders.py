@@ -177,6 +177,22 @@ def test_giantmidi_reads_names_with_commas_and_makes_one_piece_of_a_title_or_a_v
     assert len(set(ids)) == 3
 
 
+def test_giantmidis_table_has_a_split_that_can_be_kept(giantmidi, tmp_path):
+    name = "full_music_pieces_youtube_similarity_pianosoloprob_split.csv"
+    rows = [("V8WvKK-1b2c", "test"), ("-iet2Krl6Ww", "train"), ("SLNJF0uiqRw", "train"), ("SLNJF0uiqR_", "validation")]
+    lines = ["surname\tfirstname\tmusic\tyoutube_id\tsplit", *(f"A\tB\tC, D\t{row[0]}\t{row[1]}" for row in rows)]
+    (giantmidi / "metadata").mkdir()
+    (giantmidi / "metadata" / name).write_text("\n".join(lines) + "\n")
+    _, pieces = ingest("giantmidi", giantmidi, tmp_path / "corpus", uses_official_split=True)
+    splits = {piece.title: piece.split for piece in pieces.values()}
+    assert splits["Lola Polka"] == "valid"
+    assert splits["Piano Course"] == splits["Another Title"] == "test"
+    assert splits["Brother, O Brother"] == "train"
+    (giantmidi / "metadata" / name).write_text("surname,split\n")
+    with pytest.raises(CorpusError, match="lacks the columns"):
+        load_listing("giantmidi", giantmidi)
+
+
 def index_xlsx(path, rows):
     """Write the parts of an .xlsx that hold its cells, strings shared as spreadsheets do."""
     space = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'

@@ -18,7 +18,7 @@ LOADERS = {"giantmidi": giantmidi.load, "lakh": lakh.load, "maestro": maestro.lo
 def load_listing(name: str, folder: Path, *, uses_official_split: bool = False) -> Listing:
     """Read a collection's folder as it was unpacked; raises CorpusError when it is not that collection.
 
-    With `uses_official_split` the collection's own split holds; only MAESTRO has one.
+    With `uses_official_split` the collection's own split holds; MAESTRO has one, and GiantMIDI in its table.
     """
     if name not in LOADERS:
         raise CorpusError(f"there is no dataset {name!r}; choose one of {', '.join(sorted(LOADERS))}")

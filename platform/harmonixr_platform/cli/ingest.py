@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dataset", choices=DATASETS, help="FOLDER is this collection, as it was unpacked")
     parser.add_argument(
-        "--official-split", action="store_true", help="keep the dataset's own split (MAESTRO), not one by piece"
+        "--official-split",
+        action="store_true",
+        help="keep the dataset's own split (MAESTRO, GiantMIDI), not one by piece",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="shards filled at once (default: all cores)")
     parser.add_argument("--no-ray", action="store_true", help="one shard after another in this process")
