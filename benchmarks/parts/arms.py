@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
 from harmonixr_model.data.one_key import OneKeyCorpus
@@ -21,17 +23,20 @@ DEFAULT = "prefix-LM (default)"
 
 
 class Remembered:
-    """Examples that are drawn once, for all arms that are shown the same."""
+    """Examples that are drawn once, for all arms that are shown the same; with `asks_all` each token carries loss."""
 
-    def __init__(self, source: InfillDataset | WarmUp) -> None:
+    def __init__(self, source: InfillDataset | WarmUp, *, asks_all: bool = False) -> None:
         self._source = source
+        self._asks_all = asks_all
         self._examples: dict[tuple[int, int, int], Example] = {}
 
     def example(self, index: int, *, step: int, seed: int) -> Example:
         """Return an example, as the source draws it."""
         key = index, step, seed
         if key not in self._examples:
-            self._examples[key] = self._source.example(index, step=step, seed=seed)
+            drawn = self._source.example(index, step=step, seed=seed)
+            asked = np.arange(len(drawn.tokens)) > 0 if self._asks_all else drawn.loss_mask
+            self._examples[key] = replace(drawn, loss_mask=asked)
         return self._examples[key]
 
 
@@ -39,7 +44,8 @@ class Remembered:
 class Arm:
     """One thing changed: in the model, in how it learns, or in what it is shown.
 
-    `warm_up` is the share of the steps that read whole songs causally first; `seed` moves weights and data.
+    `asks_all`: the context's tokens carry loss too, as only a causal model can learn them. `warm_up` is the share of
+    the steps that read whole songs causally first; `seed` moves weights and data.
     """
 
     name: str
@@ -50,6 +56,7 @@ class Arm:
     is_encoder_decoder: bool = False
     is_in_steps: bool = False
     is_in_one_key: bool = False
+    asks_all: bool = False
     warm_up: float = 0.0
     seed: int = 0
 
@@ -76,7 +83,7 @@ class Arm:
     @property
     def shown(self) -> tuple[object, ...]:
         """What decides its examples: arms that agree in this may share them."""
-        return *sorted(self.data.items()), self.is_in_one_key, self.warm_up
+        return *sorted(self.data.items()), self.is_in_one_key, self.warm_up, self.asks_all
 
     def source(self, corpus: Corpus, *, context: int, steps: int) -> Remembered:
         """Return what the arm learns from, `corpus` being as it hears it."""
@@ -84,13 +91,19 @@ class Arm:
         source: InfillDataset | WarmUp = InfillDataset(corpus, config)
         if self.warm_up:
             source = WarmUp(SongDataset(corpus, config), source, until=round(self.warm_up * steps))
-        return Remembered(source)
+        return Remembered(source, asks_all=self.asks_all)
 
 
 # In the order they are run: where time ends, the last ones are missing.
 ARMS = (
     Arm(DEFAULT, "context read both ways, four coordinates, two passages of the song, any key"),
     Arm("causal decoder", "the context too is read from left to right only", model={"attending": "causal"}),
+    Arm(
+        "causal, all tokens asked",
+        "a causal decoder that learns to say the context as well",
+        model={"attending": "causal"},
+        asks_all=True,
+    ),
     Arm("no coordinates", "a token says nothing but itself; rotary positions alone", model={"coordinates": False}),
     Arm("no song memory", "no passages: all the room is for the bars around the gap", data={"passages": 0}),
     Arm("encoder-decoder", "half of the layers read, half write and look back", is_encoder_decoder=True),
