@@ -76,7 +76,7 @@ def has_usable_metre(score: Score) -> bool:
     metres = score.time_signatures
     if metres and all((m.numerator, m.denominator) == (1, 4) for m in metres):
         return False
-    onsets = len({note.onset for track in score.tracks for note in track.notes})
+    onsets = len(np.unique(_onsets(score)))
     return metre_strength(score) >= max(MIN_METRE_STRENGTH, math.sqrt(RAYLEIGH / max(onsets, 1)))
 
 
@@ -85,11 +85,15 @@ def metre_strength(score: Score) -> float:
 
     The length of the mean of onsets as points on a circle, the mean resultant length of circular statistics.
     """
-    onsets = np.array([note.onset for track in score.tracks for note in track.notes], dtype=float)
+    onsets = _onsets(score)
     if not len(onsets):
         return 0.0
     quarters = onsets / score.ticks_per_quarter
     return max(float(abs(np.exp(2j * np.pi * quarters * parts).mean())) for parts in (4, 3))
+
+
+def _onsets(score: Score) -> npt.NDArray[np.float64]:
+    return np.array([note.onset for track in score.tracks for note in track.notes], dtype=float)
 
 
 def notes_hash(score: Score) -> str:
@@ -163,6 +167,6 @@ def _track(track: Any) -> Track:
     )
     keep: npt.NDArray[np.bool_] = (pitch >= 0) & (pitch < 128) & (velocity > 0) & (onset >= 0)
     rows = np.stack([onset, np.maximum(duration, 1), pitch, np.minimum(velocity, 127)], axis=1)[keep]
-    notes = (Note(*row) for row in rows.tolist())
+    notes = map(Note._make, rows.tolist())
     is_drum = bool(track.is_drum)
     return Track((), int(track.program), is_drum, str(track.name), 9 if is_drum else 0).with_notes(notes)
