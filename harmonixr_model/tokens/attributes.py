@@ -8,10 +8,12 @@ velocity said for each:
 
 The answer goes through the notes in the same order; what is known is forced (*) and only says which note is meant:
 
-    pitch      POS* PITCH …                      rhythm     POS PITCH* DUR …
-    velocity   POS* PITCH* VEL …                 duration   POS* PITCH* DUR …
+    pitch      POS* PITCH DUR* …                 rhythm     POS PITCH* DUR …
+    velocity   POS* PITCH* DUR* VEL …            duration   POS* PITCH* DUR …
 
-POS is said where the onset changes, in a rhythm at each note. END* follows the last note. Knows nothing of prompts.
+POS is said where the onset changes, in a rhythm at each note. END* follows the last note. DUR is said again where it is
+known: what is asked then stands as it does in whole fills, and a model knows at once what belongs there (docs/log.md).
+Knows nothing of prompts.
 """
 
 from __future__ import annotations
@@ -71,12 +73,13 @@ def answer_tokens(cell: GridCell, notes: Sequence[Note], bar_start: int) -> tupl
             position = onset
             tokens.append(VOCAB.position.start + onset - bar_start)
             is_forced.append(cell.only != "rhythm")
+        is_timed = cell.only in ("rhythm", "duration")
         tokens.append(VOCAB.pitch.start + (note.pitch if cell.only == "pitch" else known.pitch))
-        is_forced.append(cell.only != "pitch")
-        if cell.only == "pitch":
-            continue
-        tokens.append(velocity_token(note.velocity) if cell.only == "velocity" else duration_token(note.duration))
-        is_forced.append(False)
+        tokens.append(duration_token(note.duration if is_timed else known.duration))
+        is_forced += (cell.only != "pitch", not is_timed)
+        if cell.only == "velocity":
+            tokens.append(velocity_token(note.velocity))
+            is_forced.append(False)
     return [*tokens, END], [*is_forced, True]
 
 
@@ -105,7 +108,9 @@ def read_answer(cell: GridCell, tokens: Sequence[int], bar_start: int) -> list[N
             _expect(said, VOCAB.pitch.start + pitch)
         if cell.only in ("rhythm", "duration"):
             duration = DURATIONS[_value(said, "duration")]
-        elif cell.only == "velocity":
+        else:
+            _expect(said, duration_token(duration))
+        if cell.only == "velocity":
             velocity = velocity_of(_value(said, "velocity"))
         notes.append(Note(onset, duration, pitch, velocity))
     if next(said, None) is not None:
@@ -115,7 +120,7 @@ def read_answer(cell: GridCell, tokens: Sequence[int], bar_start: int) -> list[N
 
 def answer_length(cell: GridCell, *, notes: int) -> int:
     """Return the most tokens the answer to a cell of so many notes takes, END included."""
-    return (2 if cell.only == "pitch" else 3) * notes + 1
+    return (4 if cell.only == "velocity" else 3) * notes + 1
 
 
 def duration_token(steps: int) -> int:
