@@ -17,8 +17,7 @@ from harmonixr_model.tokens.vocab import VOCAB, Block
 
 # Of these, neighbours mean nearly the same, and begin nearly the same.
 _ORDERED = (VOCAB.density, VOCAB.polyphony, VOCAB.velocity_range)
-_HIDDEN = Block(VOCAB.id("HIDDEN_PITCH"), 4)  # what attribute-only fills ask for
-_NAMED = (VOCAB.key, VOCAB.style, VOCAB.composer, _HIDDEN)
+_NAMED = (VOCAB.key, VOCAB.style, VOCAB.composer)
 _PUSHED_SHARE = 0.5  # of what keeps them from being predicted
 
 
