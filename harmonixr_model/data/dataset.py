@@ -37,6 +37,9 @@ _CACHED_PIECES = 256
 _ATTEMPTS = 12
 # Of an example's tokens, the bars among which gaps are drawn; passages and the bars around take the rest.
 WINDOW_SHARE = 0.75
+# Where the song around a gap tells what belongs there, controls tell little more, and are learnt slowly. So most
+# examples that say some show little else.
+NARROW_SHARE, NARROW_PREFIX = 0.6, 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,12 @@ class InfillDataset:
         if self.config.controlled:
             said = draw_said(rng, share=self.config.controlled)
             mask, controls = with_controls(full, mask, said, tags=self._tags(piece))
+            if said and rng.random() < NARROW_SHARE:
+                narrow = example_of(
+                    full, mask, max_tokens=self.config.max_tokens, passages=0, controls=controls, prefix=NARROW_PREFIX
+                )
+                if narrow is not None:
+                    return narrow
         return example_of(full, mask, max_tokens=self.config.max_tokens, passages=passages, controls=controls)
 
     def _tags(self, piece: int) -> Tags:
@@ -143,18 +152,25 @@ class InfillDataset:
 
 
 def example_of(
-    full: EncodedScore, mask: Mask, *, max_tokens: int, passages: int = PASSAGES, controls: Sequence[int] = ()
+    full: EncodedScore,
+    mask: Mask,
+    *,
+    max_tokens: int,
+    passages: int = PASSAGES,
+    controls: Sequence[int] = (),
+    prefix: int | None = None,
 ) -> Example | None:
     """Return the example that hides `mask` in a score, or None when nothing is hidden or it takes too many tokens.
 
-    What the answer does not take of `max_tokens` is the prompt's: as much around the gap as fits. `controls` are
-    tokens said in its header.
+    What the answer does not take of `max_tokens` is the prompt's, `prefix` tokens at most: as much around the gap as
+    fits. `controls` are tokens said in its header.
     """
     if not mask.cells:
         return None
     if mask.future_from is not None:
         full = EncodedScore(_until(full.score, mask.future_from))
     room = max_tokens - fill_length(full, mask.cells, mask.locks)
+    room = room if prefix is None else min(room, prefix)
     context = full.without(mask.cells, mask.locks)
     try:
         layout = build_layout(context, mask.cells, max_prefix_tokens=room, passages=passages, controls=controls)

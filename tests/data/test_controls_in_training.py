@@ -7,7 +7,7 @@ import pytest
 
 from harmonixr_model.data.controls import SAID_CHANCES, Tags, draw_said, with_controls
 from harmonixr_model.data.corpus import Corpus, Piece
-from harmonixr_model.data.dataset import DatasetConfig, InfillDataset, example_of
+from harmonixr_model.data.dataset import NARROW_PREFIX, DatasetConfig, InfillDataset, example_of
 from harmonixr_model.data.masking import Mask
 from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.music.compose import compose
@@ -94,3 +94,11 @@ def test_tags_come_from_the_source_the_file_name_and_the_manifest():
     assert style_of(Piece("x.mid", source="mine", styles=("piano", "jazz"))) == "jazz"
     assert composer_of(Piece("x.mid", composer="Hensel")) == "Hensel"
     assert composer_of(Piece("x.mid", composer="Nobody")) is None
+
+
+def test_many_examples_that_say_controls_show_little_else(corpus):
+    dataset = InfillDataset(corpus, DatasetConfig(max_tokens=768, controlled=1.0))
+    examples = [dataset.example(i, step=0, seed=0) for i in range(40)]
+    narrow = [example for example in examples if example.prefix_length <= NARROW_PREFIX]
+    assert 6 < len(narrow) < 34
+    assert all(len(example.tokens) <= 768 for example in examples)
