@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
 from pathlib import Path
@@ -38,7 +38,7 @@ from harmonixr_model.evaluation.protocol import Question, questions
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose
-from harmonixr_model.tokens.controls import SoftControls
+from harmonixr_model.tokens.controls import SoftControls, learnt
 from harmonixr_model.tokens.grid import quantize
 from harmonixr_model.tokens.infill import EncodedScore, GridCell, InfillPrompt, build_prompt, decode_fill
 from harmonixr_model.tokens.rules import HardLimits
@@ -62,6 +62,11 @@ class Bench:
     items: int
     samples: int
     guidance: float
+    info: Mapping[str, Any]
+
+    def knows(self, name: str) -> bool:
+        """Return whether the weights were trained to follow a control."""
+        return name in learnt(self.info)["controls"]
 
     def gaps(self, count: int, *, shapes: Sequence[str] = ("track-4",), pitched: bool = False) -> list[Question]:
         """Return gaps of held-out pieces; raises SystemExit without a corpus."""
@@ -143,11 +148,13 @@ def follow(bench: Bench) -> tuple[str, dict[str, Any]]:
     for name in GRIDS:
         gaps = bench.gaps(bench.items, pitched=name == "polyphony")
         truths = [value for gap in gaps if (value := measured(gap, gap.answer, name)) is not None]
-        for guidance in dict.fromkeys((1.0, bench.guidance)):
-            _say(f"{name}, guidance {guidance:g}")
-            pairs = follows(bench.engine, gaps, name, sampling=replace(SAMPLING, guidance=guidance))
+        ways = [(guidance, False) for guidance in dict.fromkeys((1.0, bench.guidance))] if bench.knows(name) else []
+        for guidance, enforce in (*ways, (1.0, True)):
+            key = f"{name}, enforced" if enforce else name if guidance == 1 else f"{name}, guidance {guidance:g}"
+            _say(key)
+            sampling = replace(SAMPLING, guidance=guidance)
+            pairs = follows(bench.engine, gaps, name, sampling=sampling, enforce=enforce)
             means = pairs.means()
-            key = name if guidance == 1 else f"{name}, guidance {guidance:g}"
             found[key] = {"spearman": pairs.spearman, "pairs": len(pairs.asked), "means": means}
             asked = ", ".join(f"{value:g} → {mean:.1f}" for value, mean in means.items())
             truth = f"{statistics.mean(truths):.1f}"
@@ -155,8 +162,8 @@ def follow(bench: Bench) -> tuple[str, dict[str, Any]]:
     text = (
         "Each value is asked of each gap (one track × 4 bars of held-out pieces), one fill each; Spearman's rank "
         "correlation is over all pairs of asked and measured. Density is notes a quarter, polyphony the mean number "
-        "of notes at once while any sounds (pitched tracks), velocity the mean; the last column is the hidden music.\n"
-        "\n"
+        "of notes at once while any sounds (pitched tracks), velocity the mean; the last column is the hidden music. "
+        "Enforced means kept by the grammar (`--enforce`), which any model does.\n\n"
     )
     return text + _table(["control", "gaps", "fills", "Spearman", "asked → mean measured", "hidden"], rows), found
 
@@ -353,7 +360,7 @@ def main() -> None:
     corpus = Corpus.open(args.corpus) if args.corpus else None
     # The compiled step: ten thousand fills earn back its compiler. Guidance runs eagerly whichever it is.
     engine = Decoder(model, compiled=True)
-    bench = Bench(corpus, model, engine, args.items, args.samples, args.guidance)
+    bench = Bench(corpus, model, engine, args.items, args.samples, args.guidance, info)
     kept = args.out.with_suffix(".json")
     results: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     texts: dict[str, str] = results.get("texts", {})

@@ -95,8 +95,8 @@ class FillSession:
         """
         self.song = song
         self.region = region
-        self.limits = limits or HardLimits()
         self.controls = controls or SoftControls()
+        self.limits = self.controls.limits(limits or HardLimits())
         self.max_length = max_length
         self.only = only
         self.new_track = new_track
@@ -238,9 +238,9 @@ class FillSession:
         controls = self.controls
         said = cell_tokens(
             cell,
-            density=controls.density,
-            polyphony=controls.polyphony,
-            velocity=controls.velocity,
+            density=None if controls.enforce else controls.density,
+            polyphony=None if controls.enforce else controls.polyphony,
+            velocity=None if controls.enforce else controls.velocity,
             chords=self._chords_of(cell),
             bar_start=next(bar.start for bar in bars if bar.start <= cell.start < bar.end),
         )

@@ -14,6 +14,7 @@ from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
 from harmonixr_model.session import FillSession
 from harmonixr_model.tokens.controls import CONTROLS, SoftControls, read_chords
+from harmonixr_model.tokens.rules import HardLimits
 from harmonixr_model.tokens.vocab import VOCAB
 
 torch.set_num_threads(1)
@@ -97,3 +98,30 @@ def test_chord_tones_without_chords_are_refused():
         SoftControls(chord_tones_only=True)
     with pytest.raises(ControlError, match="is empty"):
         read_chords("C || F")
+
+
+def test_what_is_enforced_is_kept_by_a_model_that_learnt_nothing(infiller, song):
+    bare = Infiller(infiller.engine, max_length=900)
+    region = Region.bars(song.score, 4, 7, [0])
+    quarters = (song.score.bars[4].end - song.score.bars[4].start) / song.score.ticks_per_quarter
+    counts = []
+    for density in (0.5, 1.0, 2.0):
+        controls = SoftControls(density=density, polyphony=1.5, velocity=90, enforce=True)
+        assert controls.asked == ()
+        notes = bare.fill(song, region, controls=controls, seed=3, sampling=WILD)[0].notes[0]
+        assert all(82 <= note.velocity <= 98 for note in notes)
+        for bar in song.score.bars[4:8]:
+            count = sum(bar.start <= note.onset < bar.end for note in notes)
+            assert abs(count - density * quarters) <= max(1, 0.2 * density * quarters)
+        counts.append(len(notes))
+    assert counts == sorted(counts)
+
+
+def test_limits_beside_what_is_enforced_bind_as_well():
+    controls = SoftControls(density=2, polyphony=3, velocity=90, enforce=True)
+    limits = controls.limits(HardLimits(max_polyphony=2, velocity_min=95, pitch_min=60))
+    assert (limits.max_polyphony, limits.velocity_min, limits.velocity_max, limits.pitch_min) == (2, 95, 98, 60)
+    with pytest.raises(ControlError, match="velocity range 110-98"):
+        controls.limits(HardLimits(velocity_min=110))
+    with pytest.raises(ControlError, match="could be enforced"):
+        SoftControls(style="pop", enforce=True)

@@ -8,12 +8,14 @@ Knows nothing of reports or command lines.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.engine.engine import Engine, Sampling
+from harmonixr_model.errors import ControlError
 from harmonixr_model.evaluation.likelihood import BITS, measured_bits
 from harmonixr_model.evaluation.metrics import Fills
 from harmonixr_model.evaluation.protocol import Question
@@ -34,6 +36,7 @@ from harmonixr_model.tokens.controls import (
 )
 from harmonixr_model.tokens.grid import GRID
 from harmonixr_model.tokens.infill import InfillPrompt, build_prompt, decode_fill, encode_answer
+from harmonixr_model.tokens.rules import HardLimits
 
 # What is asked, spread over what music has; each value is the middle of a bin.
 GRIDS: dict[str, tuple[float, ...]] = {
@@ -87,9 +90,9 @@ def asked_prompt(
             cell,
             controls=cell_tokens(
                 cell,
-                density=controls.density,
-                polyphony=controls.polyphony,
-                velocity=controls.velocity,
+                density=None if controls.enforce else controls.density,
+                polyphony=None if controls.enforce else controls.polyphony,
+                velocity=None if controls.enforce else controls.velocity,
                 chords=() if context.tracks[cell.track].is_drum else chords,
                 bar_start=starts[cell],
             ),
@@ -101,17 +104,30 @@ def asked_prompt(
         cells,
         max_prefix_tokens=context_tokens - question.prompt.rules.max_tokens,
         controls=request_tokens(controls),
+        limits=controls.limits(HardLimits()),
         max_fill_tokens=question.prompt.rules.max_tokens,
     )
 
 
-def follows(engine: Engine, questions: Sequence[Question], name: str, *, sampling: Sampling, seed: int = 0) -> Pairs:
-    """Ask each value of GRIDS[name] of each gap, and measure what comes out."""
-    jobs = [
-        (question, value, (asked_prompt(question, asking(name, value)), seed + number))
-        for number, question in enumerate(questions)
-        for value in GRIDS[name]
-    ]
+def follows(
+    engine: Engine,
+    questions: Sequence[Question],
+    name: str,
+    *,
+    sampling: Sampling,
+    seed: int = 0,
+    enforce: bool = False,
+) -> Pairs:
+    """Ask each value of GRIDS[name] of each gap, or enforce it, and measure what comes out.
+
+    What a gap cannot keep, beside what is locked in it, is left out.
+    """
+    jobs = []
+    for number, question in enumerate(questions):
+        for value in GRIDS[name]:
+            with suppress(ControlError):
+                prompt = asked_prompt(question, replace(asking(name, value), enforce=enforce))
+                jobs.append((question, value, (prompt, seed + number)))
     made = engine.generate_each([job for _, _, job in jobs], sampling=sampling)
     pairs = []
     for (question, value, (prompt, _)), fill in zip(jobs, made, strict=True):

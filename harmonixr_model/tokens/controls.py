@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from math import ceil
 from typing import Any
 
 from harmonixr_model.errors import ControlError
@@ -18,11 +19,15 @@ from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of, rea
 from harmonixr_model.music.score import Bar, Note
 from harmonixr_model.tokens.encoded import GridCell, Only
 from harmonixr_model.tokens.grid import GRID
+from harmonixr_model.tokens.rules import HardLimits
 from harmonixr_model.tokens.tags import COMPOSERS, STYLES
 from harmonixr_model.tokens.vocab import PITCH_CLASSES, VOCAB, Block
 
 CELL_CONTROLS = ("density", "polyphony", "velocity", "chords")
 REQUEST_CONTROLS = ("key", "style", "composer")
+ENFORCEABLE = ("density", "polyphony", "velocity")
+MAX_PITCHES = 128
+_LOUDER = 8  # what is enforced stays within so much of the velocity asked for
 CONTROLS = (*CELL_CONTROLS, *REQUEST_CONTROLS)
 # The notes of four quarters that stand for each bin; finer where a note more or less is heard.
 _NOTES_A_WHOLE = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 56)
@@ -42,6 +47,8 @@ class SoftControls:
         velocity: mean MIDI velocity.
         chords: for each bar of the region its chords, evenly spread over the bar; fewer bars are said over and over.
         chord_tones_only: forbid all other pitches as well; that is enforced.
+        enforce: keep density, polyphony and velocity by limits in place of asking, whatever the model learnt: each
+            bar's notes within a fifth of the density, no more voices than the polyphony, velocities within eight.
         key: of the whole request.
         style: a name of STYLES.
         composer: a name of COMPOSERS.
@@ -55,6 +62,7 @@ class SoftControls:
     style: str | None = None
     composer: str | None = None
     chord_tones_only: bool = False
+    enforce: bool = False
 
     def __post_init__(self) -> None:
         _check(self.density, "density", 0, _NOTES_A_WHOLE[-1] / 4, "notes a quarter")
@@ -66,13 +74,33 @@ class SoftControls:
             raise ControlError("a bar of the chords is empty; write at least one chord in each, such as 'C | Am F'")
         if self.chord_tones_only and not self.chords:
             raise ControlError("chord tones alone are asked for, but no chords are given; give both, or neither")
+        if self.enforce and (self.density, self.polyphony, self.velocity) == (None, None, None):
+            raise ControlError("nothing is given that could be enforced; give a density, a polyphony or a velocity")
         _check_tag(self.style, "style", STYLES)
         _check_tag(self.composer, "composer", COMPOSERS)
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """The names of the controls that ask for something."""
-        return tuple(name for name in CONTROLS if getattr(self, name) not in (None, ()))
+        """The names of the controls that ask the model for something; what is enforced asks nothing."""
+        kept = ENFORCEABLE if self.enforce else ()
+        return tuple(name for name in CONTROLS if name not in kept and getattr(self, name) not in (None, ()))
+
+    def limits(self, given: HardLimits) -> HardLimits:
+        """Return limits that keep what is enforced as well as what is given; raises ControlError where they clash."""
+        if not self.enforce:
+            return given
+        limits = given if self.density is None else replace(given, notes_per_quarter=self.density)
+        if self.polyphony is not None:
+            most = min(ceil(self.polyphony), limits.max_polyphony or MAX_PITCHES)
+            limits = replace(limits, max_polyphony=most)
+        if self.velocity is not None:
+            softest, loudest = round(self.velocity) - _LOUDER, round(self.velocity) + _LOUDER
+            limits = replace(
+                limits,
+                velocity_min=max(softest, limits.velocity_min),
+                velocity_max=min(loudest, limits.velocity_max),
+            )
+        return limits
 
 
 def _check(value: float | None, name: str, low: float, high: float, unit: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import ceil, floor
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,11 @@ from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.score import Bar
 from harmonixr_model.tokens.asked_rules import AskedRules, build_asked
 from harmonixr_model.tokens.encoded import EncodedScore, GridCell, Only
+from harmonixr_model.tokens.grid import GRID
 from harmonixr_model.tokens.vocab import MAX_DURATION, VELOCITY_BINS, velocity_bin
 
 FEW_PITCHES = 24
+_ABOUT = 0.2  # how far from the notes a quarter that are asked for a bar may be
 UNLIMITED = 1 << 14  # more notes, voices or steps than any prompt can hold; fits int16
 
 
@@ -31,7 +34,7 @@ class HardLimits:
     Pitch limits, scale and chords bind pitched tracks, not drums. Notes per bar count a track's notes in one bar, kept
     notes included. `scale` holds pitch classes, 0 = C. `max_polyphony` counts a track's notes sounding at once, kept
     notes included. `chords`, in absolute steps, allow their tones alone, and a cell those of every chord it meets: cut
-    cells where chords change.
+    cells where chords change. `notes_per_quarter` asks of each bar as many notes, a fifth more or less.
     """
 
     pitch_min: int = 0
@@ -43,6 +46,7 @@ class HardLimits:
     velocity_min: int = 1
     velocity_max: int = 127
     chords: tuple[ChordSpan, ...] = ()
+    notes_per_quarter: float | None = None
 
     def __post_init__(self) -> None:
         _check_range("pitch", self.pitch_min, self.pitch_max, lowest=0)
@@ -54,8 +58,21 @@ class HardLimits:
         least, most = self.min_notes_per_bar or 0, self.max_notes_per_bar
         if least < 0 or (most is not None and most < 0):
             raise ControlError("notes per bar cannot be negative; give 0 or more")
+        if self.notes_per_quarter is not None and not 0 <= self.notes_per_quarter <= GRID:
+            raise ControlError(f"{self.notes_per_quarter:g} notes a quarter are out of range; give 0 to {GRID}")
         if most is not None and least > most:
             raise ControlError(f"at least {least} and at most {most} notes a bar cannot both hold; give min <= max")
+
+    def notes_in(self, bar: Bar) -> tuple[int, int]:
+        """Return the least and the most notes of a grid bar, UNLIMITED where no most is given."""
+        least, most = self.min_notes_per_bar or 0, UNLIMITED
+        if self.notes_per_quarter is not None:
+            about = self.notes_per_quarter * (bar.end - bar.start) / GRID
+            least = max(least, ceil(about * (1 - _ABOUT) - 1e-9))
+            most = max(least, floor(about * (1 + _ABOUT) + 1e-9))
+        if self.max_notes_per_bar is not None:
+            most = min(most, self.max_notes_per_bar)
+        return least, most
 
     @property
     def pitches(self) -> npt.NDArray[np.bool_]:
@@ -352,10 +369,11 @@ def _note_counts(
     for i, (cell, bar) in enumerate(zip(cells, bars, strict=True)):
         kept = len(context.notes(cell.track, bar.start, bar.end))
         is_last = i + 1 == len(cells) or not counts_on[i + 1]
-        if limits.min_notes_per_bar and is_last:
-            least[i] = max(0, limits.min_notes_per_bar - kept)
-        if limits.max_notes_per_bar is not None:
-            most[i] = max(0, limits.max_notes_per_bar - kept)
+        fewest, greatest = limits.notes_in(bar)
+        if is_last:
+            least[i] = max(0, fewest - kept)
+        if greatest != UNLIMITED:
+            most[i] = max(0, greatest - kept)
     return least, most
 
 

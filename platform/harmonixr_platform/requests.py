@@ -47,6 +47,7 @@ def soft_of(controls: ControlSpec) -> SoftControls:
         velocity=controls.velocity,
         chords=() if controls.chords is None else read_chords(controls.chords),
         chord_tones_only=controls.chord_tones_only,
+        enforce=controls.enforce,
         key=None if controls.key_hint is None else read_key(controls.key_hint),
         style=controls.style,
         composer=controls.composer,

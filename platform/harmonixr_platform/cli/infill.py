@@ -113,6 +113,9 @@ def _add_controls(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--density", type=float, metavar="N", help="about N notes a quarter in every track")
     group.add_argument("--polyphony", type=float, metavar="N", help="about N notes of a track at once while any sounds")
     group.add_argument("--velocity", type=float, metavar="V", help="a mean velocity of about V, 1-127")
+    group.add_argument(
+        "--enforce", action="store_true", help="keep density, polyphony and velocity as limits, with any model"
+    )
     group.add_argument("--chords", metavar="'C | Am F | G7'", help="the chords of each bar, repeated over the region")
     group.add_argument("--chord-tones-only", action="store_true", help="no other notes than the chords': enforced")
     group.add_argument("--key-hint", metavar="'G major'", help="a key; --key enforces its scale")
@@ -289,6 +292,7 @@ def _controls(args: argparse.Namespace) -> SoftControls:
         velocity=args.velocity,
         chords=() if args.chords is None else read_chords(args.chords),
         chord_tones_only=args.chord_tones_only,
+        enforce=args.enforce,
         key=None if args.key_hint is None else read_key(args.key_hint),
         style=args.style,
         composer=args.composer,

@@ -55,7 +55,18 @@ class ControlSpec(Strict):
     """
 
     later_fields: ClassVar[frozenset[str]] = frozenset(
-        {"density", "polyphony", "velocity", "chords", "chord_tones_only", "key_hint", "style", "composer", "only"}
+        {
+            "density",
+            "polyphony",
+            "velocity",
+            "chords",
+            "chord_tones_only",
+            "key_hint",
+            "style",
+            "composer",
+            "only",
+            "enforce",
+        }
     )
 
     pitch_min: Pitch | None = None
@@ -84,6 +95,9 @@ class ControlSpec(Strict):
     )
     chord_tones_only: bool = Field(default=False, description="hard: no other notes than those of `chords`")
     key_hint: str | None = Field(default=None, description="soft: a tonic and mode; `key` enforces its scale")
+    enforce: bool = Field(
+        default=False, description="keep density, polyphony and velocity as limits, whatever the model learnt"
+    )
     style: str | None = Field(default=None, description="soft: a style the model was trained on, such as pop")
     composer: str | None = Field(default=None, description="soft: a composer the model was trained on")
     only: NoteField | None = Field(
