@@ -35,7 +35,7 @@ def interval_plot(rows: Sequence[Interval], *, caption: str) -> str:
         f'<line x1="{x(0):.1f}" x2="{x(0):.1f}" y1="8" y2="{bottom}" stroke="#999" stroke-dasharray="3 3"/>',
     ]
     for number, row in enumerate(rows):
-        y = ROW * (number + 0.8)
+        y = round(ROW * (number + 0.8), 1)
         # An interval that leaves zero out is drawn strongly.
         colour = "#999" if row.low <= 0 <= row.high else "#c0392b" if row.low > 0 else "#2471a3"
         parts += [
