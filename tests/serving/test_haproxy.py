@@ -10,7 +10,11 @@ from harmonixr_platform.serving.haproxy import haproxy_environment
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Ray has HAProxy for Linux alone")
 
-CONFIG = """frontend prometheus
+CONFIG = """defaults
+    option abortonclose
+    option splice-request
+    option splice-response
+frontend prometheus
     bind :{RAY_SERVE_HAPROXY_METRICS_PORT}
 frontend http_frontend
     bind *:8000
@@ -34,6 +38,8 @@ def test_what_ray_would_bind_everywhere_is_bound_to_loopback_and_the_front_stays
     command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-f", str(config)]
     # In HAProxy's place runs `cat`, which knows no -f and fails after the file was rewritten.
     subprocess.run(command, capture_output=True, check=False)
+    assert "splice" not in config.read_text()
+    assert "abortonclose" in config.read_text()
     bound = [line.split()[1] for line in config.read_text().splitlines() if "bind" in line]
     assert bound == ["127.0.0.1:9101", "*:8000", "127.0.0.1:8404"]
 

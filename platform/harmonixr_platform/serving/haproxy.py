@@ -12,13 +12,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Ray runs its HAProxy as `haproxy -db -f FILE …`. Nothing starts unless the two addresses could be rewritten.
+# Ray runs its HAProxy as `haproxy -db -f FILE …`. Nothing starts unless the file could be rewritten. Requests are not
+# spliced: HAProxy 2.8 then fails to notice, two times in five, that a caller hangs up who waits for an answer.
 _WRAPPER = """#!/bin/sh
 set -e
 config=
 for word; do [ "$before" = -f ] && config=$word; before=$word; done
 if [ -n "$config" ]; then
-  sed -E 's/^( *bind )[*]?:({metrics}|{stats})$/\\1127.0.0.1:\\2/' "$config" > "$config.own"
+  sed -E -e 's/^( *bind )[*]?:({metrics}|{stats})$/\\1127.0.0.1:\\2/' -e '/^ *option splice-/d' \\
+    "$config" > "$config.own"
   cat "$config.own" > "$config"
 fi
 exec {binary} "$@"
