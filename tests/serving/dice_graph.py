@@ -74,4 +74,5 @@ if __name__ == "__main__":
     address, port = sys.argv[1:]
     ray.init(address=address, namespace="serve", log_to_driver=False)
     serve.start(http_options=HTTPOptions(host="127.0.0.1", port=int(port)))
-    serve.run(build_graph(ServingArgs(deadline_s=300), engine=load_dice), name="harmonixr")
+    # Every stage in a process of its own: what an ingress may do itself is done by the others.
+    serve.run(build_graph(ServingArgs(deadline_s=300, near_midi_bytes=0), engine=load_dice), name="harmonixr")
