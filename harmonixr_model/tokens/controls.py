@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from math import ceil
+from math import ceil, floor
 from typing import Any
 
 from harmonixr_model.errors import ControlError
@@ -48,7 +48,7 @@ class SoftControls:
         chords: for each bar of the region its chords, evenly spread over the bar; fewer bars are said over and over.
         chord_tones_only: forbid all other pitches as well; that is enforced.
         enforce: keep density, polyphony and velocity by limits in place of asking, whatever the model learnt: each
-            bar's notes within a fifth of the density, no more voices than the polyphony, velocities within eight.
+            bar's notes within a fifth of the density, as many voices where a note begins, velocities within eight.
         key: of the whole request.
         style: a name of STYLES.
         composer: a name of COMPOSERS.
@@ -92,7 +92,7 @@ class SoftControls:
         limits = given if self.density is None else replace(given, notes_per_quarter=self.density)
         if self.polyphony is not None:
             most = min(ceil(self.polyphony), limits.max_polyphony or MAX_PITCHES)
-            limits = replace(limits, max_polyphony=most)
+            limits = replace(limits, max_polyphony=most, min_polyphony=min(floor(self.polyphony), most))
         if self.velocity is not None:
             softest, loudest = round(self.velocity) - _LOUDER, round(self.velocity) + _LOUDER
             limits = replace(

@@ -134,6 +134,16 @@ class FillGrammar:
             mask[VOCAB.velocity.start : VOCAB.velocity.stop] = rules.velocity_allowed
             mask[self.velocity] = False
         mask[END] = self.count >= rules.min_notes[cell] or not mask.any()
+        if self._others_join(mask):
+            mask[VOCAB.position.start : VOCAB.position.stop] = False
+            mask[END] = False
+
+    def _others_join(self, mask: npt.NDArray[np.bool_]) -> bool:
+        """Return whether the last note's step wants more voices and may have them."""
+        if not (self.rules.min_polyphony and 0 <= self.pitch < 128):
+            return False
+        sounding = int(self.sounding[self.rules.cell_row[self.cell], self.step])
+        return sounding < self.rules.min_polyphony and bool(mask[VOCAB.pitch.start : VOCAB.pitch.stop].any())
 
     def _allow_onsets(self, mask: npt.NDArray[np.bool_]) -> None:
         """Allow the POS and PITCH that leave room for the notes still needed; all that may begin where none does."""

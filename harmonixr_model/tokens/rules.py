@@ -35,6 +35,7 @@ class HardLimits:
     notes included. `scale` holds pitch classes, 0 = C. `max_polyphony` counts a track's notes sounding at once, kept
     notes included. `chords`, in absolute steps, allow their tones alone, and a cell those of every chord it meets: cut
     cells where chords change. `notes_per_quarter` asks of each bar as many notes, a fifth more or less.
+    Where a note begins, others join it until `min_polyphony` sound, as long as a higher pitch is free there.
     """
 
     pitch_min: int = 0
@@ -47,6 +48,7 @@ class HardLimits:
     velocity_max: int = 127
     chords: tuple[ChordSpan, ...] = ()
     notes_per_quarter: float | None = None
+    min_polyphony: int = 0
 
     def __post_init__(self) -> None:
         _check_range("pitch", self.pitch_min, self.pitch_max, lowest=0)
@@ -58,6 +60,11 @@ class HardLimits:
         least, most = self.min_notes_per_bar or 0, self.max_notes_per_bar
         if least < 0 or (most is not None and most < 0):
             raise ControlError("notes per bar cannot be negative; give 0 or more")
+        if self.max_polyphony is not None and self.min_polyphony > self.max_polyphony:
+            raise ControlError(
+                f"at least {self.min_polyphony} and at most {self.max_polyphony} notes at once cannot both hold; "
+                "give min <= max"
+            )
         if self.notes_per_quarter is not None and not 0 <= self.notes_per_quarter <= GRID:
             raise ControlError(f"{self.notes_per_quarter:g} notes a quarter are out of range; give 0 to {GRID}")
         if most is not None and least > most:
@@ -148,6 +155,9 @@ class GrammarRules:
     channel took the room), the lookahead is dropped there. END is allowed when nothing else is, so no reachable state
     is empty.
 
+    Joining: at a boundary of a step s where the cell has a note that begins, while sounding[k, s] < min_polyphony and
+    some PITCH is allowed, neither POS nor END is.
+
     Token budget: at a boundary POS and PITCH are allowed only if used + 5 + close_tokens[c] <= max_tokens, and VEL
     only if used + 2 + close_tokens[c] <= max_tokens, `used` being the fill's tokens so far, forced ones included. (A
     note takes at most POS PITCH DUR VEL, and END must still follow.)
@@ -176,6 +186,7 @@ class GrammarRules:
         headers: C arrays int32, the forced tokens before each cell.
         velocity_min: int, decoded velocities are clamped up to it.
         velocity_max: int, decoded velocities are clamped down to it.
+        min_polyphony: how many notes are to sound where one begins, if pitches are free (0: no matter).
         asked: of an attribute-only fill; what is said above of how a fill runs then gives way to `asked_rules`.
     """
 
@@ -202,6 +213,7 @@ class GrammarRules:
     velocity_min: int
     velocity_max: int
     asked: AskedRules | None = None
+    min_polyphony: int = 0
 
     @property
     def cells(self) -> int:
@@ -270,6 +282,7 @@ def build_rules(
         headers=tuple(np.array(header, dtype=np.int32) for header in headers),
         velocity_min=limits.velocity_min,
         velocity_max=limits.velocity_max,
+        min_polyphony=limits.min_polyphony,
     )
     _check_minimum(rules, context, cells, cell_bars)
     return _asking(rules, cells, limits) if any(cell.only for cell in cells) else rules

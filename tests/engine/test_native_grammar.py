@@ -58,7 +58,11 @@ def random_rules(rng: random.Random):
         except (ControlError, PromptError):
             continue  # the limits leave no room in this music, or nothing is left of the gap
         least = sum(len(header) + 1 for header in prompt.headers) + 1
-        return replace(prompt.rules, max_tokens=least + rng.choice([0, 9, 30, 31, 32, 33, 34, 35, 200]))
+        return replace(
+            prompt.rules,
+            min_polyphony=rng.choice([0, 2, 3]),
+            max_tokens=least + rng.choice([0, 9, 30, 31, 32, 33, 34, 35, 200]),
+        )
 
 
 def halves(cell):

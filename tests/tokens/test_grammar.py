@@ -171,3 +171,13 @@ def test_limits_that_contradict_themselves_are_told(given, complaint):
 def test_limits_that_this_gap_cannot_keep_are_told(cell, limits, complaint):
     with pytest.raises(ControlError, match=complaint):
         build_prompt(EncodedScore(CONTEXT), [cell], max_prefix_tokens=1000, limits=limits)
+
+
+def test_notes_join_until_so_many_sound():
+    limits = HardLimits(min_polyphony=3)
+    assert kinds(grammar_after("POS_60 PITCH_50 DUR_6 VEL_82", limits=limits)) == {"PITCH"}
+    assert kinds(grammar_after("POS_60 PITCH_50 DUR_6 VEL_82 PITCH_60 DUR_6", limits=limits)) == {"PITCH", "VEL"}
+    done = grammar_after("POS_60 PITCH_50 DUR_6 VEL_82 PITCH_60 DUR_6 PITCH_62 DUR_6", limits=limits)
+    assert {"POS", "PITCH", "END"} <= kinds(done)
+    # With no higher pitch left, the chord stays as small as it is.
+    assert {"POS", "END"} <= kinds(grammar_after("POS_60 PITCH_127 DUR_6 VEL_82", limits=limits))

@@ -45,7 +45,16 @@ class _Rules(ctypes.Structure):
         + [("velocity_allowed", _POINTER)]
         + [
             (name, ctypes.c_int64)
-            for name in ("groups", "tracks", "steps", "horizon", "cells", "max_polyphony", "max_tokens")
+            for name in (
+                "groups",
+                "tracks",
+                "steps",
+                "horizon",
+                "cells",
+                "max_polyphony",
+                "max_tokens",
+                "min_polyphony",
+            )
         ]
     )
 
@@ -108,6 +117,7 @@ class NativeGrammar:
             cells=rules.cells,
             max_polyphony=rules.max_polyphony,
             max_tokens=rules.max_tokens,
+            min_polyphony=rules.min_polyphony,
             **tables,
         )
 

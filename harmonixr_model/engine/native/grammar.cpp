@@ -21,7 +21,7 @@ struct Rules {
     const int64_t *cell_group, *cell_row, *bar_start, *cell_start, *cell_end, *min_notes, *max_notes, *counts_on;
     const int64_t *last_end, *close_tokens, *header_size;
     const uint8_t *pitch_allowed, *velocity_allowed;
-    int64_t groups, tracks, steps, horizon, cells, max_polyphony, max_tokens;
+    int64_t groups, tracks, steps, horizon, cells, max_polyphony, max_tokens, min_polyphony;
 };
 
 struct Settings {
@@ -157,6 +157,18 @@ struct Grammar {
             is_any |= std::any_of(mask + v.velocity, mask + v.velocity + v.velocities, [](uint8_t m) { return m; });
         }
         mask[v.end] = count >= rules.min_notes[cell] || !is_any;
+        if (others_join(mask)) {
+            const int64_t start = rules.cell_start[cell] - rules.bar_start[cell];
+            std::memset(mask + v.position + start, 0, rules.cell_end[cell] - rules.cell_start[cell]);
+            mask[v.end] = 0;
+        }
+    }
+
+    // Whether the last note's step wants more voices and may have them.
+    bool others_join(const uint8_t* mask) const {
+        if (!rules.min_polyphony || pitch < 0 || pitch >= PITCHES || *voices_at(step) >= rules.min_polyphony) return false;
+        const uint8_t* open = mask + vocabulary.pitch;
+        return std::any_of(open, open + PITCHES, [](uint8_t m) { return m; });
     }
 
     // The steps and pitches that leave room for the notes still needed; all that may begin where none does.
