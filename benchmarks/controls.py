@@ -179,7 +179,7 @@ def chords(bench: Bench) -> tuple[str, dict[str, Any]]:
         rows += [[name, f"{guidance:g}", f"{share:.1%}"] for name, share in shares.items()]
     text = (
         f"Share of the sounding time in which a fill's notes are tones of the chord at that time, {len(gaps)} gaps of "
-        "one pitched track × 4 bars. With `chord_tones_only` it is 100 % by construction.\n\n"
+        "one pitched track × 4 bars. With `chord_tones_only` every note begins on a chord tone, by construction.\n\n"
     )
     return text + _table(["chords", "guidance", "chord tones"], rows), found
 
