@@ -241,7 +241,7 @@ class FillSession:
             density=None if controls.enforce else controls.density,
             polyphony=None if controls.enforce else controls.polyphony,
             velocity=None if controls.enforce else controls.velocity,
-            chords=self._chords_of(cell),
+            chords=() if "chords" in controls.enforced else self._chords_of(cell),
             bar_start=next(bar.start for bar in bars if bar.start <= cell.start < bar.end),
         )
         return replace(cell, controls=said)

@@ -125,3 +125,13 @@ def test_limits_beside_what_is_enforced_bind_as_well():
         controls.limits(HardLimits(velocity_min=110))
     with pytest.raises(ControlError, match="could be enforced"):
         SoftControls(style="pop", enforce=True)
+
+
+def test_enforced_chord_tones_ask_nothing_of_the_model(infiller, song):
+    bare = Infiller(infiller.engine, max_length=900)
+    controls = SoftControls(chords=read_chords("G"), chord_tones_only=True, enforce=True)
+    assert controls.asked == ()
+    fill = bare.fill(song, Region.bars(song.score, 4, 5, [0]), controls=controls, seed=1, sampling=WILD)[0]
+    assert {note.pitch % 12 for note in fill.notes[0]} <= {7, 11, 2}
+    with pytest.raises(ControlError, match="can be enforced"):
+        bare.fill(song, Region.bars(song.score, 4, 5, [0]), controls=SoftControls(density=2))

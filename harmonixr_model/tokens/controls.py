@@ -48,7 +48,8 @@ class SoftControls:
         chords: for each bar of the region its chords, evenly spread over the bar; fewer bars are said over and over.
         chord_tones_only: forbid all other pitches as well; that is enforced.
         enforce: keep density, polyphony and velocity by limits in place of asking, whatever the model learnt: each
-            bar's notes within a fifth of the density, as many voices where a note begins, velocities within eight.
+            bar's notes within a fifth of the density, as many voices where a note begins, velocities within eight;
+            chords too where chord_tones_only is asked.
         key: of the whole request.
         style: a name of STYLES.
         composer: a name of COMPOSERS.
@@ -74,16 +75,25 @@ class SoftControls:
             raise ControlError("a bar of the chords is empty; write at least one chord in each, such as 'C | Am F'")
         if self.chord_tones_only and not self.chords:
             raise ControlError("chord tones alone are asked for, but no chords are given; give both, or neither")
-        if self.enforce and (self.density, self.polyphony, self.velocity) == (None, None, None):
-            raise ControlError("nothing is given that could be enforced; give a density, a polyphony or a velocity")
+        given = (self.density, self.polyphony, self.velocity)
+        if self.enforce and given == (None, None, None) and not self.chord_tones_only:
+            raise ControlError(
+                "nothing is given that could be enforced; give a density, a polyphony, a velocity or chord tones only"
+            )
         _check_tag(self.style, "style", STYLES)
         _check_tag(self.composer, "composer", COMPOSERS)
 
     @property
     def asked(self) -> tuple[str, ...]:
         """The names of the controls that ask the model for something; what is enforced asks nothing."""
-        kept = ENFORCEABLE if self.enforce else ()
-        return tuple(name for name in CONTROLS if name not in kept and getattr(self, name) not in (None, ()))
+        return tuple(name for name in CONTROLS if name not in self.enforced and getattr(self, name) not in (None, ()))
+
+    @property
+    def enforced(self) -> tuple[str, ...]:
+        """The names of the controls that are kept by limits alone."""
+        if not self.enforce:
+            return ()
+        return (*ENFORCEABLE, "chords") if self.chord_tones_only else ENFORCEABLE
 
     def limits(self, given: HardLimits) -> HardLimits:
         """Return limits that keep what is enforced as well as what is given; raises ControlError where they clash."""
@@ -272,6 +282,7 @@ def check_known(controls: SoftControls, info: Mapping[str, Any], *, only: Only |
         raise ControlError(
             f"this model was not trained to follow {', '.join(missing)}; "
             + (f"it follows {', '.join(said['controls'])}" if said["controls"] else "it keeps hard limits only")
+            + "; density, polyphony, velocity and chord tones can be enforced as limits (enforce)"
         )
     for name, asked, met in (
         ("style", controls.style, said["data"].get("styles")),

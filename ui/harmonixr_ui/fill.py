@@ -97,9 +97,8 @@ def _controls() -> _Controls:
         with gr.Row():
             fewest = _optional("Notes a bar, from", "any")
             most = _optional("to", "any")
-    with gr.Accordion("What the model leans towards", open=False):
         density = _optional("Notes a quarter, about", "any")
-        chords = _optional("Chords of each bar", "C | Am F | G7")
+        chords = _optional("Only tones of these chords, bar by bar", "C | Am F | G7")
     return _Controls(
         first, last, tracks, n, temperature, seed, key, low, high, voices, fewest, most, density=density, chords=chords
     )

@@ -57,6 +57,9 @@ def infill_request(form: Form, midi_base64: str) -> InfillRequest:
                     "key": form.key or None,
                     "density": _number(form, "density"),
                     "chords": form.chords.strip() or None,
+                    # As limits: that works with every model.
+                    "chord_tones_only": bool(form.chords.strip()),
+                    "enforce": bool(form.density.strip() or form.chords.strip()),
                 }
                 | {name: _whole(form, name) for name in limits},
                 "sampling": {"n": int(form.n), "temperature": form.temperature, "seed": _whole(form, "seed")},

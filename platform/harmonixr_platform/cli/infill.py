@@ -27,7 +27,7 @@ Bars, beats and tracks are counted from 1 and ranges include both ends. Everythi
   harmonixr infill song.mid --list
   harmonixr infill song.mid --bars 9-12 --tracks 2 -o out.mid
   harmonixr infill song.mid --beats 33-36 --tracks Piano,Bass --key "G major" --n 4 -o out.mid
-  harmonixr infill song.mid --bars 9-12 --tracks 1 --chords "C | Am | F G" --density 2 -o out.mid
+  harmonixr infill song.mid --bars 9-12 --tracks 1 --chords "C | Am" --chord-tones-only --density 2 --enforce -o out.mid
   harmonixr infill song.mid --bars 9-12 --only velocity -o humanised.mid
   harmonixr infill song.mid --continue 4 -o longer.mid
   harmonixr infill song.mid --bars 1-8 --new-track "Acoustic Bass" --max-polyphony 1 -o with-bass.mid
@@ -114,7 +114,9 @@ def _add_controls(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--polyphony", type=float, metavar="N", help="about N notes of a track at once while any sounds")
     group.add_argument("--velocity", type=float, metavar="V", help="a mean velocity of about V, 1-127")
     group.add_argument(
-        "--enforce", action="store_true", help="keep density, polyphony and velocity as limits, with any model"
+        "--enforce",
+        action="store_true",
+        help="keep density, polyphony, velocity and chord tones as limits, with any model",
     )
     group.add_argument("--chords", metavar="'C | Am F | G7'", help="the chords of each bar, repeated over the region")
     group.add_argument("--chord-tones-only", action="store_true", help="no other notes than the chords': enforced")
