@@ -18,13 +18,15 @@ DEFAULT_TEMPERATURE = 0.8
 class Sampling:
     """How to draw a token: temperature 0 takes the likeliest; top_k 0 and top_p 1 leave nothing out.
 
-    A `guidance` above 1 follows soft controls more closely than the model does by itself, at twice the work.
+    A `guidance` above 1 follows soft controls more closely than the model does by itself, at twice the work. `recall`
+    is how far the fill may repeat passages of the song: 0 as the model alone would, 1 as often as songs do.
     """
 
     temperature: float = DEFAULT_TEMPERATURE
     top_k: int = 0
     top_p: float = 0.98
     guidance: float = 1.0
+    recall: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature <= 5:
@@ -33,6 +35,10 @@ class Sampling:
             raise ControlError(f"top_k {self.top_k} is negative; give 0 for no limit, or at least 1")
         if not 0 < self.top_p <= 1:
             raise ControlError(f"top_p {self.top_p} is out of range; give more than 0 and at most 1")
+        if not 0 <= self.recall <= 1:
+            raise ControlError(
+                f"the recall {self.recall} is out of range; give 0 (new) to 1 (as the song repeats itself)"
+            )
         if not 0 <= self.guidance <= 10:
             raise ControlError(f"the guidance {self.guidance} is out of range; give 0 to 10, where 1 adds nothing")
 

@@ -25,9 +25,9 @@ def open_batch(model: InfillTransformer, *, rows: int, length: int | None = None
     """
     library = load_library(may_compile=True) if compiled else None
     if library is not None and model.norm.weight.device.type == "cpu" and is_supported(model.config):
-        return Batch(NativeRunner(model, library), _chooser(library))
+        return Batch(NativeRunner(model, library), _chooser(library), gate=model.pointer)
     runner = EagerRunner(model, rows=rows, length=length or model.config.max_length)
-    return Batch(runner, _chooser(library))
+    return Batch(runner, _chooser(library), gate=model.pointer)
 
 
 def _chooser(library: ctypes.CDLL | None) -> Chooser:

@@ -8,7 +8,7 @@ Knows nothing of sampling or reports.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from harmonixr_model.evaluation.protocol import Question
 from harmonixr_model.infill.loss import predicting_mask
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.tokens.grammar import open_grammar
+from harmonixr_model.tokens.pointer import Guess, Pointers
 from harmonixr_model.tokens.vocab import VOCAB
 
 BITS = "bits per note"
@@ -59,11 +60,16 @@ def answer_bits(model: InfillTransformer, question: Question) -> float:
 def measured_bits(model: InfillTransformer, question: Question, *, with_grammar: bool = True) -> dict[str, float]:
     """Return the bits of the true answer by measure: BITS and its fields, and the same with the grammar kept.
 
+    A model with a pointer says them with it, as it decodes.
+
     With it, what the grammar forbids has no probability, as in decoding. Some music breaks it (a pitch struck again on
     the channel where it still sounds): it could not be decoded, and has no bits of that kind.
     """
     tokens = [int(token) for token, forced in zip(question.fill, question.is_forced, strict=True) if not forced]
-    logits_NV = _logits(model, question)
+    logits_NV = answer_logits(model, question)
+    if model.pointer is not None:
+        guesses = [guess for _, guess in walk(question)]
+        logits_NV = model.pointer.mix(logits_NV, guesses, recall=[1.0] * len(guesses))
     targets_N = torch.tensor(tokens, device=logits_NV.device)
     measured = by_field(tokens, _bits(logits_NV, targets_N))
     allowed_NV = allowed_tokens(question) if with_grammar else None
@@ -90,8 +96,22 @@ def allowed_tokens(question: Question) -> Tensor | None:
     return torch.stack(allowed)
 
 
-def _logits(model: InfillTransformer, question: Question) -> Tensor:
-    """Return the logits of each token to be predicted, float32 [N, V]."""
+def walk(question: Question) -> Iterator[tuple[int, Guess | None]]:
+    """Yield each token to be predicted of the true answer, and what the song's own passages guess in its place."""
+    if not question.prompt.recalled:
+        yield from ((int(t), None) for t, forced in zip(question.fill, question.is_forced, strict=True) if not forced)
+        return
+    pointers = Pointers(question.prompt.recalled)
+    for number, (_, run) in enumerate(question.asked_runs()):
+        pointers.open_cell(number)
+        for token in run:
+            yield token, pointers.guess()
+            pointers.advance(token)
+
+
+@torch.inference_mode()
+def answer_logits(model: InfillTransformer, question: Question) -> Tensor:
+    """Return what the model alone thinks in place of each token to be predicted: logits, float32 [N, V]."""
     batch = collate([question.example()])
     device = next(model.parameters()).device
     moved = Batch(*(tensor.to(device) for tensor in _tensors(batch)))

@@ -16,10 +16,12 @@ from safetensors import SafetensorError, safe_open
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.infill.pointer import PointerGate
 from harmonixr_model.nn.weights_file import write_weights
 from harmonixr_model.tokens.vocab import VOCAB
 
 FORMAT = "harmonixr.infill.1"
+_POINTER = "pointer.gate"
 
 
 def save_checkpoint(
@@ -31,6 +33,8 @@ def save_checkpoint(
 ) -> None:
     """Write the model whole or not at all. `info` is any JSON: tokens seen, bits per note, data, licence."""
     weights = {name: weight.detach().to("cpu", dtype).contiguous() for name, weight in model.state_dict().items()}
+    if model.pointer is not None:
+        weights[_POINTER] = model.pointer.weight_KF.float().contiguous()
     metadata = {
         "format": FORMAT,
         "config": json.dumps(model.config.to_dict()),
@@ -55,9 +59,11 @@ def load_checkpoint(
     model = InfillTransformer(config)
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  not a dict
+    gate_KF = weights.pop(_POINTER, None)
     try:
         model.load_state_dict(weights)
-    except RuntimeError as error:
+        model.pointer = None if gate_KF is None else PointerGate(gate_KF)
+    except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: the weights do not fit the config they came with: {error}") from error
     return model.to(device).eval(), info
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.pointer import PointerGate
 from harmonixr_model.nn.attention import Cache, new_cache, prefix_mask, rotation
 from harmonixr_model.nn.block import Block
 from harmonixr_model.nn.embedding import MusicEmbedding, PlainEmbedding
@@ -26,6 +27,8 @@ class InfillTransformer(nn.Module):
     def __init__(self, config: InfillConfig) -> None:
         super().__init__()
         self.config = config
+        # Fitted once training is done (`evaluation.pointer`); no weight that training moves.
+        self.pointer: PointerGate | None = None
         self.embedding = _embedding(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(

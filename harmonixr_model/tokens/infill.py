@@ -31,6 +31,7 @@ from harmonixr_model.tokens.encoded import (
     split_at_bars,
 )
 from harmonixr_model.tokens.memory import passage_tokens, similar_passages
+from harmonixr_model.tokens.pointer import FOLLOWED, Recalled, recalled
 from harmonixr_model.tokens.rules import GrammarRules, HardLimits, build_rules
 from harmonixr_model.tokens.vocab import MAX_TRACKS, VOCAB, tempo_bin
 
@@ -85,9 +86,10 @@ class InfillLayout:
 
 @dataclass(frozen=True, slots=True)
 class InfillPrompt(InfillLayout):
-    """A layout and the rules its fill must keep; all that decoding needs."""
+    """A layout, the rules its fill must keep, and the passages a pointer may follow; all that decoding needs."""
 
     rules: GrammarRules
+    recalled: tuple[Recalled, ...] = ()
 
 
 def build_prompt(
@@ -103,7 +105,9 @@ def build_prompt(
     """Return the prompt that asks for `cells`; `context` is a grid score that no longer holds the notes to replace.
 
     Notes the context still has inside a cell are kept (locked) and said before its MASK. `controls` are token ids
-    said in the header. Raises PromptError where the gap does not fit, ControlError where `limits` cannot be kept.
+    said in the header. Nothing is recalled by pointers without `passages`, where soft controls ask for something else
+    than the song has, and where one field of known notes is asked for. Raises PromptError where the gap does not fit,
+    ControlError where `limits` cannot be kept.
     """
     encoded = context if isinstance(context, EncodedScore) else EncodedScore(context)
     layout = build_layout(encoded, cells, max_prefix_tokens=max_prefix_tokens, controls=controls, passages=passages)
@@ -126,6 +130,7 @@ def build_prompt(
         gap_bar=layout.gap_bar,
         slots=layout.slots,
         rules=rules,
+        recalled=_recalled(encoded, layout.cells, bars) if passages and not controls else (),
     )
 
 
@@ -347,6 +352,12 @@ def _memory(
     for passage in similar_passages(context, cells, bars, count=count):
         tokens += passage_tokens(context, passage, cells, bars=bars, slots=slots, room=room - len(tokens))
     return tokens
+
+
+def _recalled(context: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar]) -> tuple[Recalled, ...]:
+    if any(cell.only or cell.controls for cell in cells):
+        return ()
+    return recalled(context, cells, similar_passages(context, cells, bars, count=FOLLOWED), bars=bars)
 
 
 def _surroundings(

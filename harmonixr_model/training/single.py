@@ -120,6 +120,7 @@ def _new_model(job: SingleJob) -> InfillTransformer:
     if same != job.model:
         raise CheckpointError(f"{job.start_from} holds another architecture; start from one of the same size")
     model.load_state_dict(trained.state_dict())
+    model.pointer = trained.pointer
     if not info.get("controls"):
         part_control_rows(model)
     return model

@@ -19,6 +19,7 @@ COMMANDS = {
     "ingest": "turn folders of MIDI into a training corpus",
     "train": "train what a YAML file describes (infill or reward model)",
     "finetune": "let a model learn from a folder of your own music",
+    "calibrate": "fit how far a trained model lets the song's own passages speak",
     "tune": "sweep hyperparameters with Ray Tune",
     "evaluate": "measure a model on held-out music beside baselines",
     "plot": "draw embeddings, what a fill rests on, loss curves and sweeps as SVG",

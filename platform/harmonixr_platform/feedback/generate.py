@@ -144,13 +144,14 @@ def random_gap(
 
 def _candidate(song: Song, spec: RegionSpec, contestant: Contestant, rng: random.Random) -> Candidate:
     seed = rng.randrange(2**31)
-    sampling = SamplingSpec(seed=seed, temperature=rng.choice(TEMPERATURES))
+    # Two fills that both repeat the song would be one fill.
+    sampling = SamplingSpec(seed=seed, temperature=rng.choice(TEMPERATURES), recall=0)
     (fill,) = contestant.infiller.fill(
         song,
         resolve_region(spec, song),
         n=1,
         seed=seed,
-        sampling=Sampling(temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p),
+        sampling=Sampling(sampling.temperature, sampling.top_k, sampling.top_p, recall=sampling.recall),
     )
     return candidate_of(fill, contestant, sampling)
 

@@ -103,7 +103,8 @@ def fills_of_gap(
     found: list[tuple[Arm, Candidate]] = []
     region, limits, soft = resolve_region(spec, song), limits_of(study.controls), soft_of(study.controls)
     for arm in study.arms:
-        sampling = Sampling(arm.sampling.temperature, arm.sampling.top_k, arm.sampling.top_p)
+        drawn = arm.sampling
+        sampling = Sampling(drawn.temperature, drawn.top_k, drawn.top_p, recall=drawn.recall)
         wanted, tries = study.fills.per_arm, 0
         while wanted and tries <= _REDRAWS:
             # Seeds of an arm run on over its attempts and never meet those of another arm's.

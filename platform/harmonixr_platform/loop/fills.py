@@ -27,7 +27,8 @@ class Contestant:
 
     def fill(self, gap: Gap, count: int, *, seed: int) -> list[Fill]:
         """Return fills of a gap, drawn with `seed` and those after it."""
-        sampling = Sampling(temperature=self._temperature)
+        # What is compared and learnt from is the model's own: fills that repeat the song would be alike.
+        sampling = Sampling(temperature=self._temperature, recall=0)
         return self.infiller.fill(gap.song, gap.region, n=count, seed=seed, sampling=sampling)
 
     def candidate(self, fill: Fill) -> Candidate:
@@ -35,7 +36,7 @@ class Contestant:
         return Candidate(
             model_version=self.version.version,
             checkpoint_sha256=self.version.sha256,
-            sampling=SamplingSpec(seed=fill.seed, temperature=self._temperature),
+            sampling=SamplingSpec(seed=fill.seed, temperature=self._temperature, recall=0),
             seed=fill.seed,
             tokens=fill.tokens,
             midi_sha256=hashlib.sha256(fill.midi).hexdigest(),

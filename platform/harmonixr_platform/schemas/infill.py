@@ -109,6 +109,8 @@ class ControlSpec(Strict):
 class SamplingSpec(Strict):
     """How to draw. The same seed and model version give the same fill."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"recall"})
+
     n: Annotated[int, Field(ge=1, le=16)] = 1
     best_of: Annotated[int, Field(ge=1, le=32)] | None = Field(
         default=None, description="make this many, keep the n the reward model likes best"
@@ -117,6 +119,9 @@ class SamplingSpec(Strict):
     temperature: Annotated[float, Field(ge=0, le=5)] = DEFAULT_TEMPERATURE
     top_k: Annotated[int, Field(ge=0, le=4096)] = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.98
+    recall: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1.0, description="how far fills may repeat the song: 0 as the model alone would, 1 as often as songs do"
+    )
 
     @model_validator(mode="after")
     def _best_of_covers_n(self) -> "SamplingSpec":

@@ -104,7 +104,7 @@ class Model:
 
     async def _submit(self, version: str, ask: Ask) -> tuple[LoadedEngine, Ticket]:
         loaded, spec = await self._versions.engine(version), ask.sampling
-        sampling = Sampling(temperature=spec.temperature, top_k=spec.top_k, top_p=spec.top_p)
+        sampling = Sampling(spec.temperature, spec.top_k, spec.top_p, recall=spec.recall)
         loaded.stopwatch.start(ask.prompt)
         deadline = time.monotonic() + ask.timeout_s
         try:

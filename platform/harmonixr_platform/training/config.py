@@ -132,6 +132,9 @@ class InfillJob(Job):
     data: Showing = Showing()
     scaling: Scaling = Scaling()
     checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
+    pointer_gaps: int = Field(
+        default=300, ge=0, description="gaps from which the finished model learns how far to repeat a song; 0: none"
+    )
     max_failures: int = Field(default=3, ge=0, description="how often a lost worker is replaced")
     register_as: Literal["", "challenger", "champion"] = Field(
         default="", description="alias to move to the new version"

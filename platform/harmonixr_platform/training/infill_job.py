@@ -14,7 +14,9 @@ from typing import Any
 
 import torch
 
+from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.errors import CheckpointError
+from harmonixr_model.evaluation.pointer import fit_pointer
 from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.training.infill import corpus_task, describe_corpus
@@ -67,7 +69,7 @@ def run(
     cpus = job.scaling.workers * job.scaling.cpus_per_worker
     with ray_session(cpus=cpus), listening(_Log(log_folder, listen)) as mailbox:
         result = _fit(job, _trainer(job, values, corpus, storage, mailbox))
-    model, info = _collect(result.checkpoint, log_folder)
+    model, info = _collect(result.checkpoint, log_folder, corpus, pointer_gaps=job.pointer_gaps)
     version = _register(job, model, info, values, settings) if job.register_version else None
     return Trained(model, info, version)
 
@@ -200,10 +202,12 @@ def _best_model(run: Run) -> InfillTransformer:
     return model
 
 
-def _collect(checkpoint: Any, folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Bring the finished model to this machine and see that it loads."""
+def _collect(checkpoint: Any, folder: Path, corpus: Path, *, pointer_gaps: int) -> tuple[Path, dict[str, Any]]:
+    """Bring the finished model to this machine, see that it loads, and calibrate its pointer."""
     with checkpoint.as_directory() as where:
         trained, info = load_checkpoint(Path(where) / MODEL)
+    if pointer_gaps:
+        trained.pointer = fit_pointer(trained, Corpus.open(corpus), gaps=pointer_gaps)
     save_checkpoint(folder / MODEL, trained, info=info)
     return folder / MODEL, info
 

@@ -1,0 +1,48 @@
+"""`harmonixr calibrate`: fit how far a trained model lets the song's own passages speak."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from harmonixr_model.errors import CorpusError
+
+EPILOG = """
+Training jobs do this at their end; run it for weights made elsewhere, or for another kind of music. No weight changes:
+a few dozen numbers are learnt from gaps of the corpus's training split and written beside the weights.
+  harmonixr calibrate runs/nano/model.safetensors --corpus corpus -o model.safetensors
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    from harmonixr_model.evaluation.pointer import GAPS
+
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.add_argument("model", type=Path, metavar="MODEL.safetensors", help="a trained checkpoint")
+    parser.add_argument("--corpus", type=Path, required=True, help="a folder written by `harmonixr ingest`")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="where the checkpoint goes")
+    parser.add_argument("--gaps", type=int, default=GAPS, metavar="N", help="gaps to learn from (%(default)s)")
+    parser.add_argument("--half", action="store_true", help="write the weights in half precision, as shipped ones are")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit and write; return 0."""
+    import torch
+
+    from harmonixr_model.data.corpus import Corpus
+    from harmonixr_model.evaluation.pointer import fit_pointer
+    from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
+    from harmonixr_platform.cli.evaluate import progress_bar
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    model, info = load_checkpoint(args.model)
+    with progress_bar(args.gaps, "calibrating", unit="gap") as bar:
+        model.pointer = fit_pointer(model, Corpus.open(args.corpus), gaps=args.gaps, progress=lambda *_: bar.update())
+    if model.pointer is None:
+        raise CorpusError(f"{args.corpus} repeats itself too little to learn from; give more music, or more --gaps")
+    save_checkpoint(args.output, model, info=info, dtype=torch.float16 if args.half else torch.float32)
+    print(args.output)
+    return 0
