@@ -49,7 +49,7 @@ def fit_pointer(
         guesses = [guess for _, guess in drawn if guess is not None]
         if guesses:
             own_G = logs_NV[places, [guess.token for guess in guesses]]
-            found.append(features(guesses, own_G))
+            found.append(torch.from_numpy(features(guesses, own_G.double().numpy())))
             kinds += [guess.kind for guess in guesses]
             came_true += [token == guess.token for token, guess in drawn if guess is not None]
         progress(done, gaps)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -31,11 +33,13 @@ class PointerGate:
         if weight_KF.shape != (len(KINDS), len(FEATURES)):
             raise ValueError(f"a gate has {len(KINDS)} x {len(FEATURES)} weights, not {tuple(weight_KF.shape)}")
         self.weight_KF = weight_KF.detach().double().cpu()
+        self._weight_KF = self.weight_KF.numpy()
 
-    def log_odds(self, guesses: Sequence[Guess], log_probability_G: Tensor) -> Tensor:
+    def log_odds(self, guesses: Sequence[Guess], log_probability_G: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the log odds [G] that the guesses come true; the model gives them `log_probability_G`."""
-        kinds = torch.tensor([guess.kind for guess in guesses])
-        return (features(guesses, log_probability_G) * self.weight_KF[kinds]).sum(-1)
+        weight_GF = self._weight_KF[[guess.kind for guess in guesses]]
+        found: npt.NDArray[np.float64] = (features(guesses, log_probability_G) * weight_GF).sum(axis=-1)
+        return found
 
     @torch.inference_mode()
     def mix(self, logits_RV: Tensor, guesses: Sequence[Guess | None], *, recall: Sequence[float]) -> Tensor:
@@ -47,23 +51,25 @@ class PointerGate:
         if not rows:
             return logits_RV
         made = [guess for row in rows if (guess := guesses[row]) is not None]
-        at_G = torch.tensor(rows, device=logits_RV.device)
-        token_G = torch.tensor([guess.token for guess in made], device=logits_RV.device)
-        logits_GV = logits_RV[at_G].float()
-        whole_G = logits_GV.logsumexp(-1)
-        own_G = (logits_GV.gather(-1, token_G[:, None])[:, 0] - whole_G).double().clamp(_LOG_LEAST, _LOG_MOST)
-        gate_G = self.log_odds(made, own_G.cpu()).sigmoid().to(own_G.device)
-        share_G = torch.tensor([recall[row] for row in rows], dtype=torch.float64, device=own_G.device)
-        chance_G = (own_G.exp() + share_G * (gate_G - own_G.exp())).clamp(1e-7, 1 - 1e-7)
+        at_G = np.arange(len(rows)), np.array([guess.token for guess in made])
+        chosen_GV = logits_RV if len(rows) == len(guesses) else logits_RV[rows]
+        # So few numbers that numpy is done before PyTorch has dispatched.
+        logits_GV = chosen_GV.float().cpu().numpy()
+        highest_G1 = logits_GV.max(axis=-1, keepdims=True)
+        whole_G = np.log(np.exp(logits_GV - highest_G1).sum(axis=-1)) + highest_G1[:, 0]
+        own_G = np.clip((logits_GV[at_G] - whole_G).astype(np.float64), _LOG_LEAST, _LOG_MOST)
+        share_G = np.array([recall[row] for row in rows])
+        gate_G = 1 / (1 + np.exp(-self.log_odds(made, own_G)))
+        chance_G = np.clip(np.exp(own_G) + share_G * (gate_G - np.exp(own_G)), 1e-7, 1 - 1e-7)
         # The others keep their logits and together weigh 1 - chance.
-        others_G = whole_G.double() + torch.log1p(-own_G.exp())
-        logits_RV[at_G, token_G] = (others_G + chance_G.logit()).to(logits_RV.dtype)
+        new_G = whole_G + np.log1p(-np.exp(own_G)) + np.log(chance_G) - np.log1p(-chance_G)
+        logits_RV[rows, at_G[1].tolist()] = torch.from_numpy(new_G).to(logits_RV)
         return logits_RV
 
 
-def features(guesses: Sequence[Guess], log_probability_G: Tensor) -> Tensor:
+def features(guesses: Sequence[Guess], log_probability_G: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return [G, F], float64, as FEATURES names them."""
-    own_G = log_probability_G.double().clamp(_LOG_LEAST, _LOG_MOST)
-    odds_G = own_G - torch.log1p(-own_G.exp())
-    evidence_GE = torch.tensor([guess.evidence for guess in guesses], dtype=torch.float64)
-    return torch.cat([odds_G[:, None], (odds_G * evidence_GE[:, _SIMILARITY])[:, None], evidence_GE], dim=1)
+    own_G = np.clip(log_probability_G, _LOG_LEAST, _LOG_MOST)
+    odds_G1 = (own_G - np.log1p(-np.exp(own_G)))[:, None]
+    evidence_GE = np.array([guess.evidence for guess in guesses])
+    return np.concatenate([odds_G1, odds_G1 * evidence_GE[:, [_SIMILARITY]], evidence_GE], axis=1)

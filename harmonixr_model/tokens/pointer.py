@@ -16,15 +16,20 @@ from harmonixr_model.tokens.encoded import EncodedScore, GridCell, encode_notes
 from harmonixr_model.tokens.memory import Passage, passage_notes
 from harmonixr_model.tokens.vocab import VOCAB
 
-# So many passages are followed; more of them guessed no better (docs/decisions/0006).
+# So many passages are followed (docs/decisions/0008).
 FOLLOWED = 4
 # Each token counts this much less, in how well a passage has told, than the one after it.
 _FADING = 0.95
 KINDS = ("position", "pitch", "duration", "velocity", "end")
 EVIDENCE = ("always", "similarity", "told well", "told often", "others agree", "others differ")
 
-_POSITION, _PITCH, _DURATION, _VELOCITY = VOCAB.position, VOCAB.pitch, VOCAB.duration, VOCAB.velocity
 _END = VOCAB.id("END")
+_POSITION, _PITCH, _DURATION, _VELOCITY, _OTHER = range(5)
+# Looked at for every token of every passage: the kind of each, END and all others last.
+_KIND = bytes(
+    next((k for k, b in enumerate((VOCAB.position, VOCAB.pitch, VOCAB.duration, VOCAB.velocity)) if t in b), _OTHER)
+    for t in range(VOCAB.size)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,95 +107,94 @@ class Pointers:
     def advance(self, token: int) -> None:
         """Take the token that was said."""
         for number, pointer in enumerate(self._pointers):
-            guess = pointer.guess()
-            if guess is not None:
-                self._told[number] = self._told[number] * _FADING + (guess == token)
+            if pointer.guess is not None:
+                self._told[number] = self._told[number] * _FADING + (pointer.guess == token)
                 self._times[number] = self._times[number] * _FADING + 1
             pointer.advance(token)
 
     def guess(self) -> Guess | None:
         """Return what the most trustworthy passage says next; None where no passage says anything."""
-        said = [
-            (self._trust(number), number, token)
-            for number, pointer in enumerate(self._pointers)
-            if (token := pointer.guess()) is not None
-        ]
-        if not said:
+        best, token, odds, highest = -1, -1, 0.0, float("-inf")
+        trusts = []
+        for number, pointer in enumerate(self._pointers):
+            if pointer.guess is None:
+                continue
+            told, times = self._told[number], self._times[number]
+            own_odds = log((told + 1) / (times - told + 1))
+            trust = own_odds + 3 * self._passages[number].similarity
+            trusts.append((trust, pointer.guess))
+            if trust > highest:
+                best, token, odds, highest = number, pointer.guess, own_odds, trust
+        if best < 0:
             return None
-        _, best, token = max(said, key=lambda one: (one[0], -one[1]))
-        agree = sum(_weight(trust) for trust, number, other in said if number != best and other == token)
-        differ = sum(_weight(trust) for trust, _, other in said if other != token)
-        evidence = (1.0, self._passages[best].similarity, self._log_odds(best), self._times[best] / 20, agree, differ)
-        return Guess(token, _kind(token), evidence)
-
-    def _trust(self, number: int) -> float:
-        return self._log_odds(number) + 3 * self._passages[number].similarity
-
-    def _log_odds(self, number: int) -> float:
-        told, times = self._told[number], self._times[number]
-        return log((told + 1) / (times - told + 1))
+        agree = sum(_weight(trust) for trust, other in trusts if other == token) - _weight(highest)
+        differ = sum(_weight(trust) for trust, other in trusts if other != token)
+        evidence = (1.0, self._passages[best].similarity, odds, self._times[best] / 20, agree, differ)
+        return Guess(token, _KIND[token], evidence)
 
 
 class _Pointer:
-    """One passage in one cell: the note it would say next, and what has been said."""
+    """One passage in one cell: the note it would say next, and what has been said. `guess` is its next token."""
 
-    __slots__ = ("_matched", "_next", "_notes", "_pitch", "_position", "_state", "_velocity")
+    __slots__ = ("_matched", "_next", "_notes", "_pitch", "_position", "_velocity", "guess")
 
     def __init__(self, notes: Sequence[PointedNote]) -> None:
         self._notes = notes
         self._next = 0
         self._matched: PointedNote | None = None  # the passage's note in whose place the last one stands
         self._position = self._pitch = self._velocity = -1
-        self._state = "between notes"
+        self.guess: int | None = notes[0].position if notes else _END
 
-    def guess(self) -> int | None:
-        matched = self._matched
-        if self._state == "duration":
-            return None if matched is None else matched.duration
-        note = self._notes[self._next] if self._next < len(self._notes) else None
-        if self._state == "pitch":
-            return note.pitch if note is not None and note.position == self._position else None
+    def advance(self, token: int) -> None:
+        """Take the token that was said."""
+        kind = _KIND[token]
+        if kind == _POSITION:
+            self._position, self._pitch, self._matched = token, -1, None
+            note = self._skip()
+            self.guess = note.pitch if note is not None and note.position == token else None
+        elif kind == _PITCH:
+            self._pitch = token
+            self._match(token)
+            self.guess = None if self._matched is None else self._matched.duration
+        else:
+            if kind == _VELOCITY:
+                self._velocity, self._matched = token, None
+            self.guess = self._after_note()
+
+    def _after_note(self) -> int:
+        matched, note = self._matched, self._skip()
         if matched is not None and matched.velocity != self._velocity:
             return matched.velocity
         if note is None:
             return _END
         return note.pitch if note.position == self._position else note.position
 
-    def advance(self, token: int) -> None:
-        if token in _POSITION:
-            self._position, self._pitch, self._matched, self._state = token, -1, None, "pitch"
-        elif token in _PITCH:
-            self._pitch, self._state = token, "duration"
-            self._match(token)
-        elif token in _DURATION:
-            self._state = "between notes"
-        elif token in _VELOCITY:
-            self._velocity, self._matched = token, None
-        self._skip()
-
     def _match(self, pitch: int) -> None:
         """Find the passage's note that this one is, or stands in place of: the next of the same moment."""
-        here = [i for i in range(self._next, len(self._notes)) if self._notes[i].position == self._position]
-        same = [i for i in here if self._notes[i].pitch == pitch]
-        self._matched = self._notes[(same or here)[0]] if here else None
-        if here:
-            self._next = (same or here)[0] + 1
+        at, notes, position = self._next, self._notes, self._position
+        first = at
+        while at < len(notes) and notes[at].position == position and notes[at].pitch < pitch:
+            at += 1
+        if at < len(notes) and notes[at].position == position and notes[at].pitch == pitch:
+            first = at
+        if first < len(notes) and notes[first].position == position:
+            self._matched, self._next = notes[first], first + 1
+        else:
+            self._matched = None
 
-    def _skip(self) -> None:
-        """Pass over notes that can no longer come: notes are said by position, then pitch."""
-        while self._next < len(self._notes):
-            note = self._notes[self._next]
-            if (note.position, note.pitch) > (self._position, self._pitch):
-                return
-            self._next += 1
+    def _skip(self) -> PointedNote | None:
+        """Pass over notes that can no longer come, and return the next: notes are said by position, then pitch."""
+        notes, position, pitch = self._notes, self._position, self._pitch
+        at = self._next
+        while at < len(notes):
+            note = notes[at]
+            if note.position > position or (note.position == position and note.pitch > pitch):
+                self._next = at
+                return note
+            at += 1
+        self._next = at
+        return None
 
 
 def _weight(trust: float) -> float:
     return 1 / (1 + exp(2 - trust))
-
-
-def _kind(token: int) -> int:
-    for kind, block in enumerate((_POSITION, _PITCH, _DURATION, _VELOCITY)):
-        if token in block:
-            return kind
-    return KINDS.index("end")
