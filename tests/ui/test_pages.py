@@ -43,6 +43,31 @@ def test_a_gap_is_filled_heard_in_place_and_downloaded(open_page, service):
     assert download.value.path().read_bytes()[:4] == b"MThd"
 
 
+# How much of the roll has the colour of a fill.
+PAINTED = """() => {
+    const canvas = document.querySelector('#hx-song canvas');
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    let count = 0;
+    for (let i = 0; i < data.length; i += 4)
+        count += Math.abs(data[i] - 232) + Math.abs(data[i + 1] - 80) + Math.abs(data[i + 2] - 47) < 12;
+    return count;
+}"""
+
+
+def test_notes_come_onto_the_roll_while_the_fill_is_being_made(open_page, service):
+    service.bar_pause_s = 3.0
+    page = open_page()
+    page.get_by_label("2 · Left hand").check()
+    bare = page.evaluate(PAINTED)
+    page.get_by_role("button", name="Fill the gap").click()
+    page.wait_for_function(f"count => ({PAINTED})() > count + 20", arg=bare)
+    first = page.evaluate(PAINTED)
+    page.wait_for_function(f"count => ({PAINTED})() > count + 20", arg=first)
+    # Two more fills are still to come.
+    assert page.locator(".hx-card").count() == 0
+    page.wait_for_selector(".hx-card")
+
+
 def test_a_file_of_ones_own_is_opened_and_never_kept_on_the_server(open_page, service, tmp_path):
     page = open_page()
     uploads = []
