@@ -14,7 +14,7 @@ from harmonixr_model.tokens.attributes import ONLY, asking
 from harmonixr_model.tokens.infill import EncodedScore, GridCell
 
 # How often a window holds one gap alone, as when the model is used; otherwise gaps are added up to a drawn share.
-SINGLE_CHANCE = 0.25
+SINGLE_CHANCE = 0.2
 MIN_SHARE, MAX_SHARE = 0.3, 0.7
 MAX_DRAWS = 24
 CONTINUATION_CHANCE = 0.1
@@ -63,7 +63,7 @@ class Mask:
 def draw_mask(scene: Scene, rng: np.random.Generator) -> Mask:
     """Draw one mask of the mixture over a window.
 
-    A quarter of the windows hold one gap; the others hold gaps of one or several shapes until a share of the notes
+    A fifth of the windows hold one gap; the others hold gaps of one or several shapes until a share of the notes
     between MIN_SHARE and MAX_SHARE is hidden, so that enough tokens carry loss. Some windows end with their gap
     (continuation), some keep a third of the hidden notes (locks), in some one field alone is hidden of each note.
     """
