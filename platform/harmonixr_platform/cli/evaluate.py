@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a checkpoint, `shipped`, `champion`, `challenger` or a version of the registry (default: shipped)",
     )
     parser.add_argument("--split", choices=("valid", "test"), default="valid", help="default: valid")
-    parser.add_argument("--items", type=int, default=44, metavar="N", help="gaps (default: 44, four of each shape)")
+    parser.add_argument("--items", type=int, default=90, metavar="N", help="gaps (default: 90, five of each shape)")
     parser.add_argument("--samples", type=int, default=1, metavar="N", help="fills a gap; 0: bits alone (default: 1)")
     parser.add_argument("--shapes", nargs="+", default=[], metavar="SHAPE", help="kinds of gap (default: all)")
     parser.add_argument("--sources", nargs="+", default=[], metavar="NAME", help="collections (default: all)")
