@@ -53,9 +53,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory):
     with EmbeddedRedis(state):
         # Each look at the clock is a minute later: time enough to have listened.
         minutes = count()
-        _judge(
-            FeedbackService.open(settings, now=lambda: datetime.now(UTC) + timedelta(minutes=next(minutes))), rounds=6
+        service = FeedbackService.open(
+            settings, rng=random.Random(0), now=lambda: datetime.now(UTC) + timedelta(minutes=next(minutes))
         )
+        _judge(service, rounds=6)
         mover = Mover.open(settings)
         while mover.run_once():
             pass

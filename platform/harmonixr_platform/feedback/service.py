@@ -93,7 +93,13 @@ class FeedbackService:
         self._shown = lru_cache(_SHOWN_PAIRS)(self._show)
 
     @classmethod
-    def open(cls, settings: Settings, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> FeedbackService:
+    def open(
+        cls,
+        settings: Settings,
+        *,
+        rng: random.Random | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> FeedbackService:
         """Return the service on the stores that the settings name; Redis is met (or started) at the first call."""
         return cls(
             open_stream(settings),
@@ -101,6 +107,7 @@ class FeedbackService:
             secret=settings.rater_key(),
             ttl=timedelta(seconds=settings.comparison_ttl_s),
             per_minute=settings.rater_per_minute,
+            rng=rng,
             now=now,
         )
 
