@@ -101,7 +101,7 @@ class Infiller:
                 duration.
             n: how many candidates.
             seed: the same seed, model and arguments give the same fills.
-            sampling: temperature, top-k, top-p, guidance.
+            sampling: temperature, top-k, top-p, guidance, recall.
             new_track: a track to add; the region's cells then name the track after the song's last one.
             progress: called with (windows done, windows in all) of all candidates; the second may grow.
 
@@ -117,18 +117,18 @@ class Infiller:
         song = as_song(song)
         seeds = [(seed + i) % MAX_SEED for i in range(n)]
         sampling = sampling or Sampling()
-        sessions = [
-            FillSession(
-                song,
-                region,
-                max_length=self.max_length,
-                limits=limits,
-                controls=controls,
-                only=only,
-                new_track=new_track,
-            )
-            for _ in seeds
-        ]
+        begun = FillSession(
+            song,
+            region,
+            max_length=self.max_length,
+            limits=limits,
+            controls=controls,
+            only=only,
+            new_track=new_track,
+        )
+        # Built before the others fork off: all candidates share the first prompt, which is then read once.
+        begun.next_prompt()
+        sessions = [begun.fork() for _ in seeds]
         likely = [0.0] * n
         while waiting := [i for i in range(n) if sessions[i].next_prompt() is not None]:
             answers = self._answers([sessions[i] for i in waiting], [seeds[i] for i in waiting], sampling)
@@ -174,12 +174,10 @@ class Infiller:
         """Return an answer to the next prompt of each session: all are at the same window."""
         prompts = [session.next_prompt() for session in sessions]
         window = len(sessions[0].tokens)
-        # The first window's prompt is the same for all candidates: they share one, which is read once.
-        shared = prompts[0] if window == 0 else None
         jobs = []
         for prompt, seed in zip(prompts, seeds, strict=True):
             assert prompt is not None
-            jobs.append((shared or prompt, window_seed(seed, window)))
+            jobs.append((prompt, window_seed(seed, window)))
         return self.engine.generate_each(jobs, sampling=sampling)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from harmonixr_model.data.dedup import fingerprint
 from harmonixr_model.errors import MidiError
+from harmonixr_model.music.columns import is_whole
 from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
 from harmonixr_model.music.song import Song
 from harmonixr_model.tokens.grid import quantize
@@ -106,16 +107,6 @@ def notes_hash(score: Score) -> str:
     return hashlib.sha256(np.array(rows, dtype=np.int32).tobytes()).hexdigest()[:32]
 
 
-def _is_whole(data: bytes) -> bool:
-    """Say whether all chunks that the header announces are there and end within the data."""
-    at = data.find(b"MThd", 0, 64)
-    announced, found = int.from_bytes(data[at + 10 : at + 12], "big"), 0
-    while at + 8 <= len(data):
-        found += data[at : at + 4] == b"MTrk"
-        at += 8 + int.from_bytes(data[at + 4 : at + 8], "big")
-    return at <= len(data) and found >= announced
-
-
 def _parse_carefully(data: bytes) -> Score | Rejected:
     """Read by the lossless reader: slower, and safe whatever the file holds."""
     try:
@@ -131,7 +122,7 @@ def _parse(data: bytes) -> Score | Rejected:
     import symusic
 
     # The bulk reader reads past the end of what is cut off, and may take the process with it.
-    if not _is_whole(data):
+    if not is_whole(data):
         return _parse_carefully(data)
     try:
         parsed = symusic.Score.from_midi(data)

@@ -40,7 +40,7 @@ class Columns:
 def read_columns(data: bytes) -> Columns:
     """Return the notes of a MIDI file; raises MidiError where it cannot be read."""
     # The bulk reader reads past the end of what is cut off, and may take the process with it.
-    if not _is_whole(data):
+    if not is_whole(data):
         return columns_of(Song.parse(data).score)
     import symusic
 
@@ -108,7 +108,7 @@ def _from_zero(changes: list[Any], default: Any) -> tuple[Any, ...]:
     return tuple(latest[tick] for tick in sorted(latest) if tick >= 0)
 
 
-def _is_whole(data: bytes) -> bool:
+def is_whole(data: bytes) -> bool:
     """Say whether all chunks that the header announces are there and end within the data."""
     at = data.find(b"MThd", 0, 64)
     announced, found = int.from_bytes(data[at + 10 : at + 12], "big"), 0

@@ -30,7 +30,7 @@ from harmonixr_model.tokens.encoded import (
     metre_tokens,
     split_at_bars,
 )
-from harmonixr_model.tokens.memory import passage_tokens, similar_passages
+from harmonixr_model.tokens.memory import Passage, passage_tokens, similar_passages
 from harmonixr_model.tokens.pointer import FOLLOWED, Recalled, recalled
 from harmonixr_model.tokens.rules import GrammarRules, HardLimits, build_rules
 from harmonixr_model.tokens.vocab import MAX_TRACKS, VOCAB, tempo_bin
@@ -110,8 +110,13 @@ def build_prompt(
     ControlError where `limits` cannot be kept.
     """
     encoded = context if isinstance(context, EncodedScore) else EncodedScore(context)
-    layout = build_layout(encoded, cells, max_prefix_tokens=max_prefix_tokens, controls=controls, passages=passages)
-    bars = _bars(encoded, layout.cells)
+    ordered, bars = _ordered(encoded, cells)
+    # Found once, for the prompt to remember and for pointers to follow.
+    found = similar_passages(encoded, ordered, bars, count=max(passages, FOLLOWED)) if passages else []
+    layout = _layout(
+        encoded, ordered, bars, max_prefix_tokens=max_prefix_tokens, controls=controls, passages=found[:passages]
+    )
+    says_more = controls or any(cell.only or cell.controls for cell in ordered)
     rules = build_rules(
         encoded,
         layout.cells,
@@ -130,7 +135,7 @@ def build_prompt(
         gap_bar=layout.gap_bar,
         slots=layout.slots,
         rules=rules,
-        recalled=_recalled(encoded, layout.cells, bars) if passages and not controls else (),
+        recalled=() if says_more else recalled(encoded, ordered, found[:FOLLOWED], bars=bars),
     )
 
 
@@ -148,6 +153,20 @@ def build_layout(
     the gap.
     """
     ordered, bars = _ordered(context, cells)
+    found = similar_passages(context, ordered, bars, count=passages) if passages else []
+    return _layout(context, ordered, bars, max_prefix_tokens=max_prefix_tokens, controls=controls, passages=found)
+
+
+def _layout(
+    context: EncodedScore,
+    ordered: tuple[GridCell, ...],
+    bars: tuple[Bar, ...],
+    *,
+    max_prefix_tokens: int,
+    controls: Sequence[int],
+    passages: Sequence[Passage],
+) -> InfillLayout:
+    """Return the layout of cells in fill order that remembers `passages`, each as far as there is room."""
     gap = _gap_bars(bars, ordered)
     slots = _choose_slots(context, ordered)
     slot_of = {track: slot for slot, track in enumerate(slots)}
@@ -163,7 +182,7 @@ def build_layout(
             f"the gap's {len(gap)} bars and {len(slots)} tracks take {max_prefix_tokens - room} tokens, the model "
             f"reads {max_prefix_tokens}; choose fewer bars"
         )
-    memory = _memory(context, ordered, bars, slots=slots, count=passages, room=round(MEMORY_SHARE * room))
+    memory = _memory(context, ordered, bars, slots=slots, passages=passages, room=round(MEMORY_SHARE * room))
     before, after = _surroundings(context, bars, gap, slots, room - len(memory))
     prefix = np.array([*head, *memory, *chain(*before, *gap_tokens, *after), SEP], dtype=np.int32)
     headers = tuple(
@@ -342,22 +361,14 @@ def _memory(
     bars: Sequence[Bar],
     *,
     slots: Sequence[int],
-    count: int,
+    passages: Sequence[Passage],
     room: int,
 ) -> list[int]:
     """Return the tokens of the passages that fit, the most alike first."""
     tokens: list[int] = []
-    if not count:
-        return tokens
-    for passage in similar_passages(context, cells, bars, count=count):
+    for passage in passages:
         tokens += passage_tokens(context, passage, cells, bars=bars, slots=slots, room=room - len(tokens))
     return tokens
-
-
-def _recalled(context: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar]) -> tuple[Recalled, ...]:
-    if any(cell.only or cell.controls for cell in cells):
-        return ()
-    return recalled(context, cells, similar_passages(context, cells, bars, count=FOLLOWED), bars=bars)
 
 
 def _surroundings(

@@ -121,7 +121,7 @@ def _new_model(job: SingleJob) -> InfillTransformer:
         raise CheckpointError(f"{job.start_from} holds another architecture; start from one of the same size")
     model.load_state_dict(trained.state_dict())
     model.pointer = trained.pointer
-    if not info.get("controls"):
+    if not info.get("controls_said"):
         part_control_rows(model)
     return model
 
@@ -143,7 +143,9 @@ def training_info(run: Run, job: dict[str, Any], data: dict[str, Any]) -> dict[s
         "validation_loss": _finite(run.best_loss),
         "validation_bits_per_note": _finite(run.best_bits_per_note),
         "parameters": sum(weight.numel() for weight in run.model.parameters()),
-        "controls": list(CONTROLS),
+        "controls_said": list(CONTROLS),
+        # Which of them it follows is for `harmonixr calibrate --controls` to say, once that is measured.
+        "controls": [],
         "fields": list(ONLY),
         "training": job,
         "data": data,

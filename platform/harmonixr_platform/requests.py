@@ -1,14 +1,18 @@
-"""What a request means in a song: its region and its limits as the library's values. Knows no stage and no store."""
+"""What a request means in a song: region, limits, controls and sampling as the library's values.
+
+Knows no stage and no store.
+"""
 
 from __future__ import annotations
 
+from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.music.harmony import read_key, scale_of
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.regions_text import read_region
 from harmonixr_model.music.song import Song
 from harmonixr_model.tokens.controls import SoftControls, read_chords
 from harmonixr_model.tokens.rules import HardLimits
-from harmonixr_platform.schemas import ControlSpec, RegionSpec
+from harmonixr_platform.schemas import ControlSpec, RegionSpec, SamplingSpec
 
 _LIMITS = {
     *("pitch_min", "pitch_max", "max_polyphony", "min_notes_per_bar", "max_notes_per_bar"),
@@ -37,6 +41,16 @@ def limits_of(controls: ControlSpec) -> HardLimits:
     if controls.key is not None:
         given["scale"] = tuple(sorted(scale_of(read_key(controls.key))))
     return HardLimits(**given)
+
+
+def sampling_of(spec: SamplingSpec) -> Sampling:
+    """Return how a request's fills are drawn; its counts and its seed are another's matter."""
+    return Sampling(
+        temperature=spec.temperature,
+        top_k=spec.top_k,
+        top_p=spec.top_p,
+        recall=1.0 if spec.recall is None else spec.recall,
+    )
 
 
 def soft_of(controls: ControlSpec) -> SoftControls:

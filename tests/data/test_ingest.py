@@ -89,7 +89,7 @@ def test_a_file_that_was_cut_off_gives_what_is_left_of_it(share):
 
 def test_both_readers_give_the_same_of_a_whole_file(monkeypatch):
     whole = read_file(SONG)
-    monkeypatch.setattr(reader, "_is_whole", lambda data: False)
+    monkeypatch.setattr(reader, "is_whole", lambda data: False)
     careful = read_file(SONG)
     assert isinstance(whole, Parsed)
     assert isinstance(careful, Parsed)

@@ -9,6 +9,8 @@ import pytest
 from harmonixr_model import examples
 from harmonixr_model.music.song import Song
 from harmonixr_platform.registry import Lineage, open_registry
+from harmonixr_platform.schemas import InfillRequest, Pair
+from harmonixr_platform.stores.objects import open_object_store
 
 MINUET = examples.load("minuet-in-g")
 INFILL = {
@@ -76,6 +78,20 @@ def test_a_challenger_is_heard_against_the_champion(api, settings, tiny_checkpoi
     receipt = api("POST", "/v1/judgments", json=judgment(own_pair(api))).json()
     champion = registry.resolve("infill", "champion").version
     assert {receipt["model_a"], receipt["model_b"]} == {champion, version.version}
+
+
+@pytest.mark.parametrize(("asked", "drawn"), [(None, 0.0), (1.0, 1.0)])
+def test_fills_to_be_compared_repeat_the_song_only_where_that_is_asked(api, settings, asked, drawn):
+    # As the client sends it: every field, those that nobody set as well.
+    request = InfillRequest(**INFILL | {"sampling": {"seed": 4, "recall": asked}}).model_dump(mode="json")
+    store = open_object_store(settings)
+    before = set(store.list("feedback/pairs/"))
+    comparison = api("POST", "/v1/comparisons", json={"rater_key": RATER, "infill": request})
+    assert comparison.status_code == 201
+    for key in set(store.list("feedback/pairs/")) - before:
+        pair = Pair.model_validate_json(store.get(key).data)
+        assert (pair.first.sampling.recall, pair.second.sampling.recall) == (drawn, drawn)
+    assert set(store.list("feedback/pairs/")) > before
 
 
 def test_fills_that_come_out_alike_are_no_comparison(api):

@@ -114,6 +114,9 @@ def test_an_interrupted_run_goes_on_to_the_weights_and_metrics_of_an_uninterrupt
     (model, info), (other, _) = (load_checkpoint(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
     assert info["tokens_seen"] == whole[-1].tokens
+    # Told in training, and followed by nobody knows what share of it: a service refuses them until that is measured.
+    assert info["controls_said"]
+    assert info["controls"] == []
     assert info["validation_bits_per_note"] == pytest.approx(whole[info["best_step"] - 1].validation.bits_per_note)
     logged = [json.loads(line)["step"] for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert logged == [1, 2, 3, 4, 5, 6]

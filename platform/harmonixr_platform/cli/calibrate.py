@@ -18,6 +18,7 @@ a few dozen numbers are learnt from gaps of the corpus's training split and writ
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     from harmonixr_model.evaluation.pointer import GAPS
+    from harmonixr_model.tokens.controls import CONTROLS
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
@@ -25,6 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", type=Path, required=True, help="a folder written by `harmonixr ingest`")
     parser.add_argument("-o", "--output", type=Path, required=True, help="where the checkpoint goes")
     parser.add_argument("--gaps", type=int, default=GAPS, metavar="N", help="gaps to learn from (%(default)s)")
+    parser.add_argument(
+        "--controls",
+        nargs="*",
+        choices=CONTROLS,
+        metavar="NAME",
+        help=f"soft controls that benchmarks/controls.py shows it to follow, and no others: {', '.join(CONTROLS)}",
+    )
     parser.add_argument("--half", action="store_true", help="write the weights in half precision, as shipped ones are")
 
 
@@ -43,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         model.pointer = fit_pointer(model, Corpus.open(args.corpus), gaps=args.gaps, progress=lambda *_: bar.update())
     if model.pointer is None:
         raise CorpusError(f"{args.corpus} repeats itself too little to learn from; give more music, or more --gaps")
+    if args.controls is not None:
+        info["controls"] = args.controls
     save_checkpoint(args.output, model, info=info, dtype=torch.float16 if args.half else torch.float32)
     print(args.output)
     return 0

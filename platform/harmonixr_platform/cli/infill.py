@@ -99,7 +99,8 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="R",
-        help="how far to repeat the song: 0 as the model alone would, 1 as often as songs do (%(default)s)",
+        help="how far to repeat the song: 0 as the model alone would, 1 as often as songs do (%(default)s); "
+        "says nothing with soft controls or --only",
     )
 
 

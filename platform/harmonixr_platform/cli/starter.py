@@ -47,7 +47,7 @@ def ensure_pool(client: Client, settings: Settings, *, pool: str, say: Callable[
         say(f"making pairs to judge, {number} of {len(names)}")
         midi = examples.load(name)
         region = middle_gap(client.inspect(midi))
-        sampling = SamplingSpec(n=2, seed=number, recall=0)
+        sampling = SamplingSpec(n=2, seed=number).for_comparing()
         answer = client.infill(midi, region, sampling=sampling)
         first, second = (_candidate(view, answer, sampling) for view in answer.candidates)
         pair = make_pair(

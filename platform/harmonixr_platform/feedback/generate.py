@@ -19,7 +19,7 @@ from harmonixr_model.tokens.rules import HardLimits
 from harmonixr_platform.feedback.errors import FeedbackError
 from harmonixr_platform.feedback.pairs import PairStore, make_pair
 from harmonixr_platform.feedback.pool import PoolStore
-from harmonixr_platform.requests import resolve_region
+from harmonixr_platform.requests import resolve_region, sampling_of
 from harmonixr_platform.schemas import Candidate, ControlSpec, Pair, RegionSpec, SamplingSpec
 from harmonixr_platform.stores.objects import ObjectStore
 
@@ -144,14 +144,13 @@ def random_gap(
 
 def _candidate(song: Song, spec: RegionSpec, contestant: Contestant, rng: random.Random) -> Candidate:
     seed = rng.randrange(2**31)
-    # Two fills that both repeat the song would be one fill.
-    sampling = SamplingSpec(seed=seed, temperature=rng.choice(TEMPERATURES), recall=0)
+    sampling = SamplingSpec(seed=seed, temperature=rng.choice(TEMPERATURES)).for_comparing()
     (fill,) = contestant.infiller.fill(
         song,
         resolve_region(spec, song),
         n=1,
         seed=seed,
-        sampling=Sampling(sampling.temperature, sampling.top_k, sampling.top_p, recall=sampling.recall),
+        sampling=sampling_of(sampling),
     )
     return candidate_of(fill, contestant, sampling)
 

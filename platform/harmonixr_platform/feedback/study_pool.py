@@ -16,7 +16,6 @@ from itertools import combinations
 
 from pydantic import TypeAdapter
 
-from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.music.song import Song
 from harmonixr_platform.feedback.errors import BadStudy, FeedbackError
@@ -25,7 +24,7 @@ from harmonixr_platform.feedback.gold import broken_pair, identical_pair
 from harmonixr_platform.feedback.pairs import PairStore, make_pair
 from harmonixr_platform.feedback.studies import Begun, GoldPair, StudyPair, StudyStore
 from harmonixr_platform.feedback.study import Arm, Study
-from harmonixr_platform.requests import limits_of, resolve_region, soft_of
+from harmonixr_platform.requests import limits_of, resolve_region, sampling_of, soft_of
 from harmonixr_platform.schemas import Candidate, RegionSpec, Strict
 from harmonixr_platform.stores.errors import ConditionFailed, NotFound
 from harmonixr_platform.stores.objects import ObjectStore
@@ -103,17 +102,16 @@ def fills_of_gap(
     found: list[tuple[Arm, Candidate]] = []
     region, limits, soft = resolve_region(spec, song), limits_of(study.controls), soft_of(study.controls)
     for arm in study.arms:
-        drawn = arm.sampling
-        sampling = Sampling(drawn.temperature, drawn.top_k, drawn.top_p, recall=drawn.recall)
+        drawn = arm.sampling.for_comparing()
         wanted, tries = study.fills.per_arm, 0
         while wanted and tries <= _REDRAWS:
             # Seeds of an arm run on over its attempts and never meet those of another arm's.
             first_seed = _seed(seed, arm.name) + tries * study.fills.per_arm
             fills = contestants[arm.name].infiller.fill(
-                song, region, limits=limits, controls=soft, n=wanted, seed=first_seed, sampling=sampling
+                song, region, limits=limits, controls=soft, n=wanted, seed=first_seed, sampling=sampling_of(drawn)
             )
             for fill in fills:
-                spec_of_fill = arm.sampling.model_copy(update={"seed": fill.seed})
+                spec_of_fill = drawn.model_copy(update={"seed": fill.seed})
                 candidate = candidate_of(fill, contestants[arm.name], spec_of_fill)
                 if all(candidate.midi_sha256 != other.midi_sha256 for _, other in found):
                     found.append((arm, candidate))

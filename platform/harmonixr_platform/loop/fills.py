@@ -7,11 +7,11 @@ import hashlib
 from collections.abc import Sequence
 from itertools import combinations
 
-from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.infiller import Fill, Infiller
 from harmonixr_platform.feedback.pairs import PairStore, make_pair
 from harmonixr_platform.feedback.pool import PoolStore
 from harmonixr_platform.registry import Registry, Version
+from harmonixr_platform.requests import sampling_of
 from harmonixr_platform.schemas import Candidate, ControlSpec, RegionSpec, SamplingSpec
 from harmonixr_platform.stores.objects import ObjectStore
 from harmonixr_platform.training.gaps import Gap
@@ -23,20 +23,18 @@ class Contestant:
     def __init__(self, registry: Registry, version: Version, *, temperature: float) -> None:
         self.version = version
         self.infiller = Infiller.load(registry.fetch(version))
-        self._temperature = temperature
+        self._spec = SamplingSpec(temperature=temperature).for_comparing()
 
     def fill(self, gap: Gap, count: int, *, seed: int) -> list[Fill]:
         """Return fills of a gap, drawn with `seed` and those after it."""
-        # What is compared and learnt from is the model's own: fills that repeat the song would be alike.
-        sampling = Sampling(temperature=self._temperature, recall=0)
-        return self.infiller.fill(gap.song, gap.region, n=count, seed=seed, sampling=sampling)
+        return self.infiller.fill(gap.song, gap.region, n=count, seed=seed, sampling=sampling_of(self._spec))
 
     def candidate(self, fill: Fill) -> Candidate:
         """Return a fill as one side of a pair."""
         return Candidate(
             model_version=self.version.version,
             checkpoint_sha256=self.version.sha256,
-            sampling=SamplingSpec(seed=fill.seed, temperature=self._temperature, recall=0),
+            sampling=self._spec.model_copy(update={"seed": fill.seed}),
             seed=fill.seed,
             tokens=fill.tokens,
             midi_sha256=hashlib.sha256(fill.midi).hexdigest(),

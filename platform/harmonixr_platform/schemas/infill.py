@@ -119,9 +119,15 @@ class SamplingSpec(Strict):
     temperature: Annotated[float, Field(ge=0, le=5)] = DEFAULT_TEMPERATURE
     top_k: Annotated[int, Field(ge=0, le=4096)] = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.98
-    recall: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=1.0, description="how far fills may repeat the song: 0 as the model alone would, 1 as often as songs do"
+    recall: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="how far fills may repeat the song: 0 as the model alone would, 1 as often as songs do. Left out "
+        "it is 1, and 0 for fills to be compared. Says nothing with soft controls or `only`",
     )
+
+    def for_comparing(self) -> "SamplingSpec":
+        """Return it with recall 0 where none is asked for: two fills that both repeat the song would be one fill."""
+        return self.model_copy(update={"recall": 0.0}) if self.recall is None else self
 
     @model_validator(mode="after")
     def _best_of_covers_n(self) -> "SamplingSpec":

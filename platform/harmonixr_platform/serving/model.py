@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.ticket import CandidateFinished, CellDecided, Failed, Ticket
 from harmonixr_model.tokens.infill import InfillPrompt
 from harmonixr_platform.registry import ALIASES, Registry, RegistryError, open_registry
+from harmonixr_platform.requests import sampling_of
 from harmonixr_platform.schemas import ModelsResponse, ModelView, SamplingSpec
 from harmonixr_platform.serving.arguments import ModelConfig, ServingArgs
 from harmonixr_platform.serving.loading import EngineLoader, LoadedEngine
@@ -103,8 +103,7 @@ class Model:
         return await asyncio.to_thread(self._models)
 
     async def _submit(self, version: str, ask: Ask) -> tuple[LoadedEngine, Ticket]:
-        loaded, spec = await self._versions.engine(version), ask.sampling
-        sampling = Sampling(spec.temperature, spec.top_k, spec.top_p, recall=spec.recall)
+        loaded, sampling = await self._versions.engine(version), sampling_of(ask.sampling)
         loaded.stopwatch.start(ask.prompt)
         deadline = time.monotonic() + ask.timeout_s
         try:

@@ -237,9 +237,7 @@ class Service:
         midi, options = self.decode(request.midi_base64), InfillOptions(**_without_midi(request))
         first_model = await self.stages.describe(options.model)
         second_model = await self._rival(options.model, first_model)
-        if "recall" not in options.sampling.model_fields_set:
-            # Two fills that both repeat the song would be one fill, and nothing to compare.
-            options = options.model_copy(update={"sampling": options.sampling.model_copy(update={"recall": 0.0})})
+        options = options.model_copy(update={"sampling": options.sampling.for_comparing()})
         seed = seed_for(None) if options.sampling.seed is None else options.sampling.seed
         ends = asyncio.get_running_loop().time() + self._args.deadline_s
         first = await self._draw_one(Asked(midi, options, first_model, caller.name, ends), seed)
