@@ -21,9 +21,8 @@ from harmonixr_model.retouching import AskedNotes, ask_about, check_controls, wi
 from harmonixr_model.tokens.attributes import answer_length, shown_tokens
 from harmonixr_model.tokens.controls import (
     SoftControls,
-    cell_tokens,
+    asked_tokens,
     chord_spans,
-    request_tokens,
     split_at_chords,
 )
 from harmonixr_model.tokens.encoded import Only
@@ -212,7 +211,6 @@ class FillSession:
             self._context,
             [self._said(cell) for cell in cells] if self.controls.asked else cells,
             max_prefix_tokens=self.max_length - reserve,
-            controls=request_tokens(self.controls),
             limits=self.limits,
             max_fill_tokens=reserve,
         )
@@ -235,16 +233,8 @@ class FillSession:
     def _said(self, cell: GridCell) -> GridCell:
         """Return the cell with what is asked of it."""
         bars = self._context.score.bars_until(cell.end)
-        controls = self.controls
-        said = cell_tokens(
-            cell,
-            density=None if controls.enforce else controls.density,
-            polyphony=None if controls.enforce else controls.polyphony,
-            velocity=None if controls.enforce else controls.velocity,
-            chords=() if "chords" in controls.enforced else self._chords_of(cell),
-            bar_start=next(bar.start for bar in bars if bar.start <= cell.start < bar.end),
-        )
-        return replace(cell, controls=said)
+        start = next(bar.start for bar in bars if bar.start <= cell.start < bar.end)
+        return replace(cell, controls=asked_tokens(self.controls, cell, chords=self._chords_of(cell), bar_start=start))
 
     def _in_ticks(self, track: int, notes: Sequence[Note]) -> list[Note]:
         """Return grid notes in the song's ticks, each inside the cell it was made for."""

@@ -46,28 +46,27 @@ def draw_said(rng: np.random.Generator, *, share: float) -> frozenset[str]:
     )
 
 
-def with_controls(
-    full: EncodedScore, mask: Mask, said: Collection[str], *, tags: Tags | None = None
-) -> tuple[Mask, tuple[int, ...]]:
-    """Return the mask with controls in its cells, and the tokens of the whole request.
+def with_controls(full: EncodedScore, mask: Mask, said: Collection[str], *, tags: Tags | None = None) -> Mask:
+    """Return the mask with controls in its cells.
 
     `full` holds the answer: cells say what their hidden notes amount to, chords and key what all tracks play there.
     """
     if not said or not mask.cells:
-        return mask, ()
+        return mask
     bars = full.score.bars_until(max(cell.end for cell in mask.cells))
     chords = _chords(full, mask.cells, bars) if "chords" in said else []
-    cells = tuple(_said_cell(full, cell, mask, said, chords=chords, bars=bars) for cell in mask.cells)
     tags = tags or Tags()
     controls = SoftControls(
         key=estimate_key(_pitched(full, *_around(mask.cells, bars))) if "key" in said else None,
         style=tags.style if "style" in said else None,
         composer=tags.composer if "composer" in said else None,
     )
-    return replace(mask, cells=cells), request_tokens(controls)
+    of_all = request_tokens(controls)
+    cells = (replace(c, controls=of_all + _said(full, c, mask, said, chords=chords, bars=bars)) for c in mask.cells)
+    return replace(mask, cells=tuple(cells))
 
 
-def _said_cell(
+def _said(
     full: EncodedScore,
     cell: GridCell,
     mask: Mask,
@@ -75,12 +74,13 @@ def _said_cell(
     *,
     chords: Sequence[ChordSpan],
     bars: Sequence[Bar],
-) -> GridCell:
+) -> tuple[int, ...]:
+    """Return what one cell says of itself."""
     if not any(name in said for name in CELL_CONTROLS):
-        return cell
+        return ()
     truth = measure(full.hidden(cell, mask.locks), cell)
     is_drum = full.tracks[cell.track].is_drum
-    tokens = cell_tokens(
+    return cell_tokens(
         cell,
         density=truth.density if "density" in said else None,
         polyphony=truth.polyphony if "polyphony" in said else None,
@@ -88,7 +88,6 @@ def _said_cell(
         chords=() if is_drum else chords,
         bar_start=next(bar.start for bar in bars if bar.start <= cell.start < bar.end),
     )
-    return replace(cell, controls=tokens)
 
 
 def _chords(full: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar]) -> list[ChordSpan]:

@@ -7,7 +7,6 @@ An example is a function of (seed, step, index) alone: whichever worker builds i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -134,17 +133,14 @@ class InfillDataset:
             full = EncodedScore(augment(encoded.score, rng, transposes=self.config.transposes))
         passages = 0 if rng.random() < self.config.forgets else self.config.passages
         mask = draw_mask(Scene(full, bars), rng)
-        controls: tuple[int, ...] = ()
         if self.config.controlled:
             said = draw_said(rng, share=self.config.controlled)
-            mask, controls = with_controls(full, mask, said, tags=self._tags(piece))
+            mask = with_controls(full, mask, said, tags=self._tags(piece))
             if said and rng.random() < NARROW_SHARE:
-                narrow = example_of(
-                    full, mask, max_tokens=self.config.max_tokens, passages=0, controls=controls, prefix=NARROW_PREFIX
-                )
+                narrow = example_of(full, mask, max_tokens=self.config.max_tokens, passages=0, prefix=NARROW_PREFIX)
                 if narrow is not None:
                     return narrow
-        return example_of(full, mask, max_tokens=self.config.max_tokens, passages=passages, controls=controls)
+        return example_of(full, mask, max_tokens=self.config.max_tokens, passages=passages)
 
     def _tags(self, piece: int) -> Tags:
         known = self.corpus.piece(piece)
@@ -157,13 +153,12 @@ def example_of(
     *,
     max_tokens: int,
     passages: int = PASSAGES,
-    controls: Sequence[int] = (),
     prefix: int | None = None,
 ) -> Example | None:
     """Return the example that hides `mask` in a score, or None when nothing is hidden or it takes too many tokens.
 
     What the answer does not take of `max_tokens` is the prompt's, `prefix` tokens at most: as much around the gap as
-    fits. `controls` are tokens said in its header.
+    fits.
     """
     if not mask.cells:
         return None
@@ -173,7 +168,7 @@ def example_of(
     room = room if prefix is None else min(room, prefix)
     context = full.without(mask.cells, mask.locks)
     try:
-        layout = build_layout(context, mask.cells, max_prefix_tokens=room, passages=passages, controls=controls)
+        layout = build_layout(context, mask.cells, max_prefix_tokens=room, passages=passages)
     except PromptError:
         return None
     notes = answer_notes(layout, full, mask.locks)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from harmonixr_model.engine.chooser import PlainChooser
@@ -20,23 +19,14 @@ from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import EagerRunner
 from harmonixr_model.errors import ControlError
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.coordinates import coordinates_of_tokens
 from harmonixr_model.tokens.infill import InfillPrompt
-from harmonixr_model.tokens.vocab import VOCAB
-
-_REQUEST_BLOCKS = (VOCAB.key, VOCAB.style, VOCAB.composer)
 
 
 def without_controls(prompt: InfillPrompt) -> InfillPrompt:
     """Return the prompt as it would be with no soft control asked; its rules stay those of the first."""
-    first_track = int(np.flatnonzero(np.isin(prompt.prefix, list(VOCAB.track)))[0])
-    head = [t for t in prompt.prefix[:first_track].tolist() if not any(t in block for block in _REQUEST_BLOCKS)]
-    prefix = np.concatenate([np.array(head, dtype=np.int32), prompt.prefix[first_track:]])
     headers = tuple(_without(header, cell.controls) for header, cell in zip(prompt.headers, prompt.cells, strict=True))
     return replace(
         prompt,
-        prefix=prefix,
-        coordinates=coordinates_of_tokens(prefix, gap_bar=prompt.gap_bar),
         headers=headers,
         cells=tuple(replace(cell, controls=()) for cell in prompt.cells),
     )
@@ -86,7 +76,7 @@ class _Pair:
 
     def __init__(self, prompt: InfillPrompt, seed: int, sampling: Sampling) -> None:
         plain = without_controls(prompt)
-        if len(plain.prefix) == len(prompt.prefix) and plain.headers == prompt.headers:
+        if plain.headers == prompt.headers:
             raise ControlError("guidance leans towards soft controls and none is asked; ask for one, or leave it at 1")
         self.asked, self.plain = Row(prompt, seed, sampling), Row(plain, seed, sampling)
 

@@ -17,8 +17,8 @@ from harmonixr_model.tokens.vocab import VOCAB
 
 END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
 
-# A token and where it stands: (token, bar, step, slot, token before).
-Placed = tuple[int, int, int, int, int]
+# A token and its coordinates: (token, bar, step, slot, token before, what is asked).
+Placed = tuple[int, int, int, int, int, tuple[int, ...]]
 
 
 @dataclass(slots=True, eq=False)

@@ -104,9 +104,15 @@ class EagerRunner:
         What padding leaves in the cache lies past its row's end and is overwritten before any token may look there.
         """
         longest = max(map(len, chunks))
-        padding = (PAD,) + (0,) * len(COORDINATE_SIZES)
-        fed_RT5 = torch.tensor([[*chunk, *[padding] * (longest - len(chunk))] for chunk in chunks], device=self.device)
+        padding = [(PAD, *(0,) * len(COORDINATE_SIZES))]
+        fed = [[*map(_flat, chunk), *padding * (longest - len(chunk))] for chunk in chunks]
+        fed_RTK = torch.tensor(fed, device=self.device)
         positions_R = torch.tensor(positions, device=self.device)
-        logits_RTV = self.model.extend(fed_RT5[..., 0], fed_RT5[..., 1:], positions_R, self._cache)
+        logits_RTV = self.model.extend(fed_RTK[..., 0], fed_RTK[..., 1:], positions_R, self._cache)
         last_R = torch.tensor([len(chunk) - 1 for chunk in chunks], device=self.device)
         return logits_RTV[torch.arange(len(chunks), device=self.device), last_R]
+
+
+def _flat(placed: Placed) -> tuple[int, ...]:
+    *place, asked = placed
+    return (*place, *asked)

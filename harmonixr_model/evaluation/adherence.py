@@ -24,13 +24,12 @@ from harmonixr_model.music.estimate import ChordSpan, estimate_chords
 from harmonixr_model.music.harmony import Chord
 from harmonixr_model.tokens.controls import (
     SoftControls,
-    cell_tokens,
+    asked_tokens,
     density_of,
     density_token,
     measure,
     polyphony_of,
     polyphony_token,
-    request_tokens,
     velocity_range_of,
     velocity_token,
 )
@@ -88,11 +87,9 @@ def asked_prompt(
     cells = [
         replace(
             cell,
-            controls=cell_tokens(
+            controls=asked_tokens(
+                controls,
                 cell,
-                density=None if controls.enforce else controls.density,
-                polyphony=None if controls.enforce else controls.polyphony,
-                velocity=None if controls.enforce else controls.velocity,
                 chords=() if context.tracks[cell.track].is_drum else chords,
                 bar_start=starts[cell],
             ),
@@ -103,7 +100,6 @@ def asked_prompt(
         context,
         cells,
         max_prefix_tokens=context_tokens - question.prompt.rules.max_tokens,
-        controls=request_tokens(controls),
         limits=controls.limits(HardLimits()),
         max_fill_tokens=question.prompt.rules.max_tokens,
     )

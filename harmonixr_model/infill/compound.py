@@ -66,11 +66,9 @@ class StepEmbedding(MusicEmbedding):
 
     def forward(self, tokens_BTS: Tensor, coordinates_BTK: Tensor) -> Tensor:
         """Embed [B, T, S] and [B, T, K] as [B, T, C]."""
-        bar, step, slot, previous = coordinates_BTK.int().unbind(-1)
-        place: Tensor = self.bar(bar) + self.step(step) + self.slot(slot) + self.previous(self.token(previous))
         said_BTSC = self.token(tokens_BTS) * (tokens_BTS != NOTHING).unsqueeze(-1)
         said: Tensor = said_BTSC.sum(-2)
-        return place + said
+        return self.place(coordinates_BTK) + self.before(coordinates_BTK) + said
 
 
 class CompoundTransformer(nn.Module):
@@ -80,7 +78,12 @@ class CompoundTransformer(nn.Module):
         super().__init__()
         self.trunk = InfillTransformer(config)
         embedding = StepEmbedding(
-            config.vocabulary, config.width, bars=config.bars, steps=config.steps, slots=config.slots
+            config.vocabulary,
+            config.width,
+            bars=config.bars,
+            steps=config.steps,
+            slots=config.slots,
+            asked=config.asked,
         )
         embedding.load_state_dict(self.trunk.embedding.state_dict())
         self.trunk.embedding = embedding

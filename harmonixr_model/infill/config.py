@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from harmonixr_model.errors import CheckpointError
-from harmonixr_model.tokens.coordinates import COORDINATE_SIZES
+from harmonixr_model.tokens.coordinates import ASKED_SIZE, PLACE_SIZES
 from harmonixr_model.tokens.vocab import VOCAB
 
 Attending = Literal["prefix", "causal"]
@@ -17,7 +17,8 @@ class InfillConfig:
     """Everything that decides the shapes of the weights, and dropout.
 
     `max_length` is how many tokens a prompt and its fill may take together: the longest the model was trained for.
-    `bars`, `steps` and `slots` are how many values each coordinate has (see MusicEmbedding).
+    `bars`, `steps` and `slots` are how many values each coordinate has, `asked` how many all soft controls have (see
+    MusicEmbedding); with 0, as checkpoints had it before, controls are tokens alone.
 
     The last two are what docs/experiments/architectures.md compares: `attending` lets the prefix see all of itself, or
     (`causal`) only what came before; without `coordinates` a token says nothing but itself.
@@ -28,10 +29,11 @@ class InfillConfig:
     heads: int
     dropout: float = 0.1
     max_length: int = 2048
-    bars: int = COORDINATE_SIZES[0]
-    steps: int = COORDINATE_SIZES[1]
-    slots: int = COORDINATE_SIZES[2]
+    bars: int = PLACE_SIZES[0]
+    steps: int = PLACE_SIZES[1]
+    slots: int = PLACE_SIZES[2]
     vocabulary: int = VOCAB.size
+    asked: int = 0
     attending: Attending = "prefix"
     coordinates: bool = True
 
@@ -62,14 +64,14 @@ class InfillConfig:
             raise CheckpointError(f"incomplete model settings: {error}") from error
 
 
-_SWITCHES: dict[str, Any] = {field.name: field.default for field in fields(InfillConfig)[-2:]}
-# Parameters with this vocabulary, roughly: 3.6 M, 7 M, 15 M, 39 M, 115 M.
+_SWITCHES: dict[str, Any] = {field.name: field.default for field in fields(InfillConfig)[-3:]}
+# Parameters with this vocabulary, roughly: 3.9 M, 7.2 M, 15 M, 39 M, 115 M.
 SIZES = {
-    "nano": InfillConfig(width=256, layers=4, heads=4),
-    "mini": InfillConfig(width=320, layers=5, heads=5),
-    "small": InfillConfig(width=384, layers=8, heads=6),
-    "base": InfillConfig(width=512, layers=12, heads=8),
-    "large": InfillConfig(width=768, layers=16, heads=12),
+    "nano": InfillConfig(width=256, layers=4, heads=4, asked=ASKED_SIZE),
+    "mini": InfillConfig(width=320, layers=5, heads=5, asked=ASKED_SIZE),
+    "small": InfillConfig(width=384, layers=8, heads=6, asked=ASKED_SIZE),
+    "base": InfillConfig(width=512, layers=12, heads=8, asked=ASKED_SIZE),
+    "large": InfillConfig(width=768, layers=16, heads=12, asked=ASKED_SIZE),
 }
 
 

@@ -73,7 +73,12 @@ class EncoderDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = MusicEmbedding(
-            config.vocabulary, config.width, bars=config.bars, steps=config.steps, slots=config.slots
+            config.vocabulary,
+            config.width,
+            bars=config.bars,
+            steps=config.steps,
+            slots=config.slots,
+            asked=config.asked,
         )
         self.dropout = nn.Dropout(config.dropout)
         reading = config.layers // 2
@@ -88,6 +93,8 @@ class EncoderDecoder(nn.Module):
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
         nn.init.orthogonal_(self.embedding.previous.weight)
+        if self.embedding.asked is not None:
+            nn.init.zeros_(self.embedding.asked.weight)
         for module in self.modules():
             # As in InfillTransformer, each block starts as the identity.
             if isinstance(module, Attention | CrossAttention | SwiGLU):

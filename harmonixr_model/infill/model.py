@@ -38,6 +38,8 @@ class InfillTransformer(nn.Module):
         self.apply(_initialise)
         if isinstance(self.embedding, MusicEmbedding):
             nn.init.orthogonal_(self.embedding.previous.weight)
+            if self.embedding.asked is not None:
+                nn.init.zeros_(self.embedding.asked.weight)
         for block in self.layers():
             # Each block starts as the identity (Zhang et al. 2019, Fixup): deeper models take the same learning rate.
             nn.init.zeros_(block.attention.out.weight)
@@ -149,7 +151,9 @@ class InfillTransformer(nn.Module):
 def _embedding(config: InfillConfig) -> PlainEmbedding:
     if not config.coordinates:
         return PlainEmbedding(config.vocabulary, config.width)
-    return MusicEmbedding(config.vocabulary, config.width, bars=config.bars, steps=config.steps, slots=config.slots)
+    return MusicEmbedding(
+        config.vocabulary, config.width, bars=config.bars, steps=config.steps, slots=config.slots, asked=config.asked
+    )
 
 
 def _initialise(module: nn.Module) -> None:

@@ -99,7 +99,7 @@ def weighed_notes(prompt: InfillPrompt, weights: npt.NDArray[np.float64]) -> lis
     waiting = 0.0
     pitch = -1
     for at, token in enumerate(prompt.prefix.tolist()):
-        bar, step, slot, _ = prompt.coordinates[at].tolist()
+        bar, step, slot = prompt.coordinates[at, :3].tolist()
         if token in VOCAB.position:
             waiting = float(weights[at])
         elif token in VOCAB.pitch and slot and step:

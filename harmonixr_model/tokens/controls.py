@@ -1,4 +1,4 @@
-"""What a musician asks for softly, as tokens: said in the header of the request and of each cell, never enforced.
+"""What a musician asks for softly, as tokens: said in the header of each cell, never enforced.
 
 In training the same tokens are computed from the true answer, so that what is asked and what is measured mean the
 same. Knows nothing of models, randomness or files; what must hold whatever the model thinks is `HardLimits`.
@@ -193,8 +193,22 @@ def measure(notes: Sequence[Note], cell: GridCell) -> Measure:
     return Measure(density, sum(sounding) / len(sounding), velocity)
 
 
+def asked_tokens(
+    controls: SoftControls, cell: GridCell, *, chords: Iterable[ChordSpan] = (), bar_start: int
+) -> tuple[int, ...]:
+    """Return what a cell's header says of these controls; what is enforced is not said. `chords` are in steps."""
+    return request_tokens(controls) + cell_tokens(
+        cell,
+        density=None if controls.enforce else controls.density,
+        polyphony=None if controls.enforce else controls.polyphony,
+        velocity=None if controls.enforce else controls.velocity,
+        chords=() if "chords" in controls.enforced else chords,
+        bar_start=bar_start,
+    )
+
+
 def request_tokens(controls: SoftControls) -> tuple[int, ...]:
-    """Return what the header says of the whole request."""
+    """Return KEY, STYLE and COMPOSER, which every cell of a request says."""
     tokens: list[int] = []
     if controls.key is not None:
         tokens.append(key_token(controls.key))
@@ -214,7 +228,7 @@ def cell_tokens(
     chords: Iterable[ChordSpan] = (),
     bar_start: int = 0,
 ) -> tuple[int, ...]:
-    """Return what a cell's header says: DENSITY, POLYPHONY, VELRANGE, then CHORD and, at each change, POS CHORD."""
+    """Return what a cell's header says of it: DENSITY, POLYPHONY, VELRANGE, then CHORD; at each change POS CHORD."""
     tokens: list[int] = []
     if density is not None:
         tokens.append(density_token(density))

@@ -1,14 +1,15 @@
-"""Where each token stands: bar from the gap, step in the bar, track slot, and after which token. Knows no scores.
+"""Where each token stands and what is asked of it: bar from the gap, step in the bar, track slot, the token before,
+and each soft control in force. Knows no scores.
 
 A coordinate is 0 where it is not said. A token's coordinates follow from itself and earlier tokens, and from one
 constant of the prompt: how many bars of the prefix come before the gap.
 """
 
-# T tokens, K = 4 coordinates: bar, step, slot, the token before
+# T tokens, K = 11 coordinates: bar, step, slot, the token before; one for each of the 7 soft controls
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +24,25 @@ PASSAGES, PASSAGE_BARS = 2, 16
 # another place, and each of its notes says by itself how far it may be trusted. Said by MATCH alone, that reached the
 # notes only after a layer; the first one, which had learnt to copy, copied good and bad passages alike (docs/log.md).
 REF_SHIFT = LAST_BAR + BAR_SHIFT + 1
-COORDINATE_SIZES = (REF_SHIFT + VOCAB.match.size * PASSAGE_BARS, MAX_BAR_STEPS + 2, MAX_TRACKS + 1, VOCAB.size)
+# Soft controls stand in the header of their cell, and every token of its answer says again what is asked: a token far
+# back was hardly heard by models of some 40 M tokens of training (docs/decisions/0009-controls-on-every-token.md).
+# The values of all blocks are counted through, from 1.
+ASKED = (
+    VOCAB.density,
+    VOCAB.polyphony,
+    VOCAB.velocity_range,
+    VOCAB.chord,
+    VOCAB.key,
+    VOCAB.style,
+    VOCAB.composer,
+)
+ASKED_SIZE = 1 + sum(block.size for block in ASKED)
+NOTHING_ASKED = (0,) * len(ASKED)
+PLACE_SIZES = (REF_SHIFT + VOCAB.match.size * PASSAGE_BARS, MAX_BAR_STEPS + 2, MAX_TRACKS + 1, VOCAB.size)
+COORDINATE_SIZES = (*PLACE_SIZES, *(ASKED_SIZE,) * len(ASKED))
 
 _BAR, _SEP = VOCAB.id("BAR"), VOCAB.id("SEP")
+_CHORD = ASKED.index(VOCAB.chord)
 
 
 def _flags(*names: str) -> npt.NDArray[np.bool_]:
@@ -63,6 +80,14 @@ _BAR_VALUE = np.minimum(_values((VOCAB.bar_index.start, VOCAB.bar_index.size), s
 _SETS_BAR = _FORGETS_ALL | (_BAR_VALUE > 0) | _flags("BAR")
 _SETS_STEP = _FORGETS_ALL | (_STEP_VALUE > 0) | (_SLOT_VALUE > 0) | _flags("BAR", "MASK", "HOLD", "END")
 _SETS_SLOT = _FORGETS_ALL | (_SLOT_VALUE > 0) | _flags("BAR")
+_ASKED_VALUE = np.zeros(VOCAB.size, dtype=np.int16)
+_ASKED_COLUMN = np.zeros(VOCAB.size, dtype=np.int16)
+for _column, _block in enumerate(ASKED):
+    _ASKED_VALUE[_block.start : _block.stop] = 1 + _ASKED_VALUE.max() + np.arange(_block.size)
+    _ASKED_COLUMN[_block.start : _block.stop] = _column
+# What a token does to what is asked.
+_ASKS, _FORGETS, _MOVES = 1, 2, 3
+_ASKED_TURN = bytes(np.select([_ASKED_VALUE > 0, _FORGETS_ALL, _STEP_VALUE > 0], [_ASKS, _FORGETS, _MOVES], 0).tolist())
 
 
 def coordinates_of_tokens(tokens: npt.ArrayLike, *, gap_bar: int) -> npt.NDArray[np.int16]:
@@ -86,7 +111,19 @@ def coordinates_of_tokens(tokens: npt.ArrayLike, *, gap_bar: int) -> npt.NDArray
         # A fill follows SEP; what a prefix follows means nothing.
         np.concatenate(([_SEP], ids[:-1]))[: len(ids)],
     )
-    return np.stack(columns, axis=1).astype(np.int16)
+    return np.concatenate([np.stack(columns, axis=1), _asked_of_tokens(ids)], axis=1).astype(np.int16)
+
+
+def _asked_of_tokens(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
+    """Return what is asked of each token, [T, len(ASKED)]."""
+    asked = np.zeros((len(ids), len(ASKED)), dtype=np.int16)
+    said = np.flatnonzero(_ASKED_VALUE[ids])
+    if len(said):
+        state = Asked()
+        for at in range(said[0], len(ids)):
+            state.advance(int(ids[at]))
+            asked[at] = state.now
+    return asked
 
 
 def _carried(values: npt.NDArray[np.generic], is_set: npt.NDArray[np.bool_]) -> npt.NDArray[np.generic]:
@@ -94,6 +131,35 @@ def _carried(values: npt.NDArray[np.generic], is_set: npt.NDArray[np.bool_]) -> 
     latest = np.maximum.accumulate(np.where(is_set, np.arange(len(values)), -1))
     carried: npt.NDArray[np.generic] = np.where(latest >= 0, values[latest], 0)
     return carried
+
+
+@dataclass(slots=True)
+class Asked:
+    """The soft controls in force, a token at a time: one value for each block of ASKED, 0 where nothing is asked."""
+
+    now: tuple[int, ...] = NOTHING_ASKED
+    # (step of the bar, value) of the chords of this cell, in order.
+    _chords: list[tuple[int, int]] = field(default_factory=list)
+    _step: int = 0
+
+    def advance(self, token: int) -> None:
+        """Take one token."""
+        does = _ASKED_TURN[token]
+        if does == _ASKS:
+            column, value = int(_ASKED_COLUMN[token]), int(_ASKED_VALUE[token])
+            if column == _CHORD:
+                self._chords.append((self._step, value))
+            self._put(column, value)
+        elif does == _FORGETS:
+            self.now, self._step = NOTHING_ASKED, 0
+            self._chords.clear()
+        elif does == _MOVES:
+            self._step = token - VOCAB.position.start
+            if len(self._chords) > 1:
+                self._put(_CHORD, next((value for step, value in reversed(self._chords) if step <= self._step), 0))
+
+    def _put(self, column: int, value: int) -> None:
+        self.now = (*self.now[:column], value, *self.now[column + 1 :])
 
 
 @dataclass(slots=True)
@@ -107,9 +173,11 @@ class CoordinateState:
     step: int = 0
     slot: int = 0
     previous: int = _SEP
+    asked: Asked = field(default_factory=Asked)
 
-    def advance(self, token: int) -> tuple[int, int, int, int]:
-        """Take one token and return its (bar, step, slot, token before)."""
+    def advance(self, token: int) -> tuple[int, int, int, int, tuple[int, ...]]:
+        """Take one token and return its (bar, step, slot, token before, what is asked)."""
+        self.asked.advance(token)
         if token == _BAR:
             self.bar = _clip_bar(self.bars_said - self.gap_bar)
             self.bars_said += 1
@@ -123,4 +191,4 @@ class CoordinateState:
         if _SETS_SLOT[token]:
             self.slot = int(_SLOT_VALUE[token])
         previous, self.previous = self.previous, token
-        return self.bar, self.step, self.slot, previous
+        return self.bar, self.step, self.slot, previous, self.asked.now

@@ -97,26 +97,22 @@ def build_prompt(
     cells: Sequence[GridCell],
     *,
     max_prefix_tokens: int,
-    controls: Sequence[int] = (),
     limits: HardLimits | None = None,
     max_fill_tokens: int = 1 << 30,
     passages: int = PASSAGES,
 ) -> InfillPrompt:
     """Return the prompt that asks for `cells`; `context` is a grid score that no longer holds the notes to replace.
 
-    Notes the context still has inside a cell are kept (locked) and said before its MASK. `controls` are token ids
-    said in the header. Nothing is recalled by pointers without `passages`, where soft controls ask for something else
-    than the song has, and where one field of known notes is asked for. Raises PromptError where the gap does not fit,
-    ControlError where `limits` cannot be kept.
+    Notes the context still has inside a cell are kept (locked) and said before its MASK. Pointers recall nothing
+    without `passages`, where soft controls ask for something else than the song has, and where one field of known
+    notes is asked for. Raises PromptError where the gap does not fit, ControlError where `limits` cannot be kept.
     """
     encoded = context if isinstance(context, EncodedScore) else EncodedScore(context)
     ordered, bars = _ordered(encoded, cells)
     # Found once, for the prompt to remember and for pointers to follow.
     found = similar_passages(encoded, ordered, bars, count=max(passages, FOLLOWED)) if passages else []
-    layout = _layout(
-        encoded, ordered, bars, max_prefix_tokens=max_prefix_tokens, controls=controls, passages=found[:passages]
-    )
-    says_more = controls or any(cell.only or cell.controls for cell in ordered)
+    layout = _layout(encoded, ordered, bars, max_prefix_tokens=max_prefix_tokens, passages=found[:passages])
+    says_more = any(cell.only or cell.controls for cell in ordered)
     rules = build_rules(
         encoded,
         layout.cells,
@@ -144,7 +140,6 @@ def build_layout(
     cells: Sequence[GridCell],
     *,
     max_prefix_tokens: int,
-    controls: Sequence[int] = (),
     passages: int = PASSAGES,
 ) -> InfillLayout:
     """Return the layout alone, without the grammar's tables: the quick path, for training.
@@ -154,7 +149,7 @@ def build_layout(
     """
     ordered, bars = _ordered(context, cells)
     found = similar_passages(context, ordered, bars, count=passages) if passages else []
-    return _layout(context, ordered, bars, max_prefix_tokens=max_prefix_tokens, controls=controls, passages=found)
+    return _layout(context, ordered, bars, max_prefix_tokens=max_prefix_tokens, passages=found)
 
 
 def _layout(
@@ -163,14 +158,13 @@ def _layout(
     bars: tuple[Bar, ...],
     *,
     max_prefix_tokens: int,
-    controls: Sequence[int],
     passages: Sequence[Passage],
 ) -> InfillLayout:
     """Return the layout of cells in fill order that remembers `passages`, each as far as there is room."""
     gap = _gap_bars(bars, ordered)
     slots = _choose_slots(context, ordered)
     slot_of = {track: slot for slot, track in enumerate(slots)}
-    head = _header(context, slots, gap[0].start, controls)
+    head = _header(context, slots, gap[0].start)
     cells_at: dict[tuple[int, int], list[GridCell]] = {}
     cell_bars = [_bar_at(bars, cell.start) for cell in ordered]
     for cell, bar in zip(ordered, cell_bars, strict=True):
@@ -344,10 +338,10 @@ def _choose_slots(context: EncodedScore, cells: Sequence[GridCell]) -> tuple[int
     return tuple(sorted(chosen))
 
 
-def _header(context: EncodedScore, slots: Sequence[int], start: int, controls: Sequence[int]) -> list[int]:
+def _header(context: EncodedScore, slots: Sequence[int], start: int) -> list[int]:
     tempos = context.score.tempos
     pace = tempos[max(0, bisect_right(tempos, start, key=lambda t: t.tick) - 1)].us_per_quarter if tempos else 500_000
-    tokens = [BOS, VOCAB.tempo.start + tempo_bin(pace), *controls]
+    tokens = [BOS, VOCAB.tempo.start + tempo_bin(pace)]
     for slot, track in enumerate(slots):
         content = context.tracks[track]
         sound = VOCAB.drums if content.is_drum else VOCAB.program.start + content.program

@@ -116,10 +116,12 @@ def _new_model(job: SingleJob) -> InfillTransformer:
     if job.start_from is None:
         return model
     trained, info = load_checkpoint(job.start_from)
-    same = replace(trained.config, dropout=job.model.dropout, max_length=job.model.max_length)
+    asked = trained.config.asked or job.model.asked
+    same = replace(trained.config, dropout=job.model.dropout, max_length=job.model.max_length, asked=asked)
     if same != job.model:
         raise CheckpointError(f"{job.start_from} holds another architecture; start from one of the same size")
-    model.load_state_dict(trained.state_dict())
+    # What controls add begins at nothing where a checkpoint is older than that.
+    model.load_state_dict(model.state_dict() | trained.state_dict())
     model.pointer = trained.pointer
     if not info.get("controls_said"):
         part_control_rows(model)

@@ -60,16 +60,16 @@ def test_an_uncontrolled_dataset_says_none_and_a_controlled_one_the_same_twice(c
 
 def test_each_cell_says_what_its_answer_amounts_to_and_carries_no_loss_for_it():
     full = EncodedScore(quantize(compose(2, bars=16)))
-    mask, request = with_controls(full, gap(full, 5), CONTROLS, tags=Tags("pop", "Bach"))
-    assert [VOCAB.block_of(token) for token in request] == ["key", "style", "composer"]
+    mask = with_controls(full, gap(full, 5), CONTROLS, tags=Tags("pop", "Bach"))
     for cell in mask.cells:
+        assert [VOCAB.block_of(token) for token in cell.controls[:3]] == ["key", "style", "composer"]
         truth = measure(full.hidden(cell), cell)
         expected = (density_token(truth.density), polyphony_token(truth.polyphony), velocity_token(truth.velocity))
-        assert cell.controls[:3] == expected
+        assert cell.controls[3:6] == expected
         has_chord = any(token in VOCAB.chord for token in cell.controls)
         assert has_chord == (not full.tracks[cell.track].is_drum)
-    example = example_of(full, mask, max_tokens=4096, controls=request)
-    prompt = build_prompt(full.without(mask.cells), mask.cells, max_prefix_tokens=4096, controls=request)
+    example = example_of(full, mask, max_tokens=4096)
+    prompt = build_prompt(full.without(mask.cells), mask.cells, max_prefix_tokens=4096)
     np.testing.assert_array_equal(example.tokens[: example.prefix_length], prompt.prefix)
     fills = decode_fill(prompt, example.tokens[example.prefix_length :])
     assert [list(fill) for fill in fills] == [list(full.hidden(cell)) for cell in prompt.cells]
@@ -82,7 +82,7 @@ def test_a_silent_cell_asks_for_no_notes():
     silent = EncodedScore(
         full.score.replace_notes({0: [n for n in full.tracks[0].notes if not bar.start <= n.onset < bar.end]})
     )
-    mask, _ = with_controls(silent, gap(silent, 5, tracks=(0,)), ("density", "polyphony", "velocity"))
+    mask = with_controls(silent, gap(silent, 5, tracks=(0,)), ("density", "polyphony", "velocity"))
     assert mask.cells[0].controls == (density_token(0),)
 
 

@@ -10,9 +10,10 @@ from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
 from harmonixr_model.session import FillSession
+from harmonixr_model.tokens.coordinates import ASKED_SIZE
 
 torch.set_num_threads(1)
-CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700)
+CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700, asked=ASKED_SIZE)
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,7 @@ def tiny_model():
     model = InfillTransformer(CONFIG).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.2)
+    torch.nn.init.zeros_(model.embedding.asked.weight[:1])  # nothing asked
     return model
 
 
@@ -31,9 +33,9 @@ def song():
 
 @pytest.fixture(scope="session")
 def prompt_of(song):
-    def make(*, bars=(4, 5), tracks=(0, 1), limits=None, max_length=CONFIG.max_length):
+    def make(*, bars=(4, 5), tracks=(0, 1), limits=None, controls=None, max_length=CONFIG.max_length):
         region = Region.bars(song.score, *bars, tracks)
-        prompt = FillSession(song, region, max_length=max_length, limits=limits).next_prompt()
+        prompt = FillSession(song, region, max_length=max_length, limits=limits, controls=controls).next_prompt()
         assert prompt is not None
         return prompt
 

@@ -15,6 +15,9 @@ from harmonixr_model.engine.runner import EagerRunner
 from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.music.harmony import read_key
+from harmonixr_model.tokens.controls import SoftControls, read_chords
+from harmonixr_model.tokens.coordinates import ASKED_SIZE
 from harmonixr_model.tokens.grammar import check_fill
 from harmonixr_model.tokens.infill import coordinates_of
 
@@ -27,12 +30,20 @@ def random_model(**shape):
     for block in model.layers():
         torch.nn.init.normal_(block.attention.out.weight, std=0.05)
         torch.nn.init.normal_(block.feedforward.out.weight, std=0.05)
+    if model.embedding.asked is not None:
+        torch.nn.init.normal_(model.embedding.asked.weight[1:], std=0.05)  # row 0: nothing asked
     return model
+
+
+def placed_of(prompt, tokens):
+    """Return a fill's tokens with their coordinates, as a runner is fed."""
+    coordinates = coordinates_of(prompt, tokens).tolist()
+    return [(int(t), *c[:4], tuple(c[4:])) for t, c in zip(tokens, coordinates, strict=True)]
 
 
 def follow(runner, prompt, tokens, *, chunk):
     """Return the logits after each chunk of a fill."""
-    placed = [(int(t), *map(int, c)) for t, c in zip(tokens, coordinates_of(prompt, tokens), strict=True)]
+    placed = placed_of(prompt, tokens)
     runner.join(0, finish(runner.read(prompt)), prompt)
     at = range(0, len(placed), chunk)
     return torch.cat([runner.feed([placed[i : i + chunk]], [len(prompt.prefix) + i]) for i in at])
@@ -45,11 +56,13 @@ def follow(runner, prompt, tokens, *, chunk):
         {"width": 96, "layers": 3, "heads": 3},
         {"width": 256, "layers": 2, "heads": 2},
         {"width": 256, "layers": 1, "heads": 1},
+        {"width": 64, "layers": 2, "heads": 1, "asked": ASKED_SIZE},
     ],
 )
 @torch.inference_mode()
 def test_logits_are_those_of_the_model_within_what_bf16_leaves(library, prompt_of, shape):
-    model, prompt = random_model(**shape), prompt_of()
+    model = random_model(**shape)
+    prompt = prompt_of(controls=SoftControls(density=2, chords=read_chords("C Am | F"), style="pop"))
     [fill] = Decoder(model).generate(prompt, seeds=[1], sampling=PLAIN)
     tokens = fill.tokens[:150]
     for chunk in (1, 7):
@@ -63,14 +76,11 @@ def test_logits_are_those_of_the_model_within_what_bf16_leaves(library, prompt_o
 
 
 def test_logits_are_bit_by_bit_the_same_alone_beside_others_and_in_chunks(library, prompt_of):
-    model = random_model(width=96, layers=3, heads=3)
-    prompts = [prompt_of(), prompt_of(bars=(9, 9), tracks=(2, 3))]
+    model = random_model(width=96, layers=3, heads=3, asked=ASKED_SIZE)
+    prompts = [prompt_of(controls=SoftControls(density=2, key=read_key("D"))), prompt_of(bars=(9, 9), tracks=(2, 3))]
     fills = [Decoder(model).generate(p, seeds=[i], sampling=PLAIN)[0].tokens[:60] for i, p in enumerate(prompts)]
     alone = [follow(NativeRunner(model, library), p, f, chunk=1) for p, f in zip(prompts, fills, strict=True)]
-    placed = [
-        [(int(t), *map(int, c)) for t, c in zip(f, coordinates_of(p, f), strict=True)]
-        for p, f in zip(prompts, fills, strict=True)
-    ]
+    placed = [placed_of(p, f) for p, f in zip(prompts, fills, strict=True)]
     runner = NativeRunner(model, library)
     prefixes = [finish(runner.read(prompt)) for prompt in prompts]
     rows = [i % 3 % 2 for i in range(9)]

@@ -73,8 +73,8 @@ def test_rank_correlation_takes_ties_and_turns():
 def test_what_is_asked_stands_in_every_header_and_only_there(asked):
     prompt = asked_prompt(asked[0], SoftControls(density=2, style="pop"))
     assert all(any(token in VOCAB.density for token in header) for header in prompt.headers)
-    assert VOCAB.style[0] in prompt.prefix.tolist()
-    assert not any(token in VOCAB.density for token in prompt.prefix.tolist())
+    assert all(VOCAB.style[0] in header for header in prompt.headers)
+    assert not any(token in block for block in (VOCAB.density, VOCAB.style) for token in prompt.prefix.tolist())
     assert asking("velocity", 84).asked == ("velocity",)
 
 

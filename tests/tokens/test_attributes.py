@@ -8,6 +8,7 @@ from harmonixr_model.data.masking import Mask
 from harmonixr_model.errors import TokenError
 from harmonixr_model.music.compose import compose
 from harmonixr_model.tokens.attributes import HIDDEN, ONLY, asking
+from harmonixr_model.tokens.coordinates import COORDINATE_SIZES
 from harmonixr_model.tokens.grid import quantize
 from harmonixr_model.tokens.infill import (
     EncodedScore,
@@ -92,7 +93,7 @@ def test_an_answer_takes_no_more_than_was_reckoned(only):
     layout = build_layout(full.without(cells), cells, max_prefix_tokens=8192)
     fill, is_forced = encode_answer(layout, [full.hidden(cell) for cell in layout.cells])
     assert len(fill) == len(is_forced) <= fill_length(full, cells)
-    assert coordinates_of(layout, fill).shape == (len(fill), 4)
+    assert coordinates_of(layout, fill).shape == (len(fill), len(COORDINATE_SIZES))
 
 
 def test_an_answer_with_a_note_too_few_is_refused():

@@ -25,6 +25,7 @@ from harmonixr_model.tokens.controls import (
     velocity_range_of,
     velocity_token,
 )
+from harmonixr_model.tokens.coordinates import ASKED, NOTHING_ASKED, CoordinateState, coordinates_of_tokens
 from harmonixr_model.tokens.encoded import GridCell
 from harmonixr_model.tokens.tags import COMPOSERS, STYLES
 from harmonixr_model.tokens.vocab import CHORD_QUALITIES, PITCH_CLASSES, VOCAB
@@ -137,3 +138,27 @@ def test_a_model_that_did_not_learn_a_control_refuses_it():
         check_known(asked, {"controls": list(CONTROLS), "data": {"styles": {"jazz": 3}}})
     check_known(asked, {"controls": list(CONTROLS), "data": {"styles": {"pop": 3}}})
     check_known(SoftControls(), {})
+
+
+def values(block, token):
+    """Return a token's value among those of all controls: blocks are counted through, from 1."""
+    return 1 + sum(b.size for b in ASKED[: ASKED.index(block)]) + block.index(token)
+
+
+def test_every_token_of_a_cell_says_what_is_asked_of_it_and_chords_change_where_they_do():
+    steps = {"POS_0": 0, "POS_24": 1, "POS_48": 2, "POS_60": 3}
+    first, second = VOCAB.id("CHORD_C_maj"), VOCAB.id("CHORD_A_min")
+    head = ["FILL", "BARIDX_0", "TRACK_0", "DENSITY_7", "CHORD_C_maj", "POS_48", "CHORD_A_min"]
+    answer = [name for at in steps for name in (at, "PITCH_60", "DUR_12", "VEL_10")]
+    again = ["END", "FILL", "BARIDX_1", "TRACK_0", "POS_48", "PITCH_60"]
+    ids = [VOCAB.id(name) for name in (*head, *answer, *again)]
+    asked = coordinates_of_tokens(ids, gap_bar=0)[:, 4:]
+    state = CoordinateState(0)
+    assert asked.tolist() == [list(state.advance(token)[-1]) for token in ids]
+    assert (asked[:3] == NOTHING_ASKED).all()
+    assert (asked[-5:] == NOTHING_ASKED).all()
+    inside = asked[len(head) : -6]
+    assert (inside[:, 0] == values(VOCAB.density, VOCAB.id("DENSITY_7"))).all()
+    assert (inside[:8, 3] == values(VOCAB.chord, first)).all()
+    assert (inside[8:, 3] == values(VOCAB.chord, second)).all()
+    assert (inside[:, [1, 2, 4, 5, 6]] == 0).all()

@@ -245,7 +245,7 @@ def test_coordinates_of_a_whole_example_equal_those_found_step_by_step(gap, wind
     state = CoordinateState(layout.gap_bar)
     one_by_one = [state.advance(int(token)) for token in [*layout.prefix, *tokens]]
     batch = np.concatenate([layout.coordinates, coordinates_of(layout, tokens)])
-    assert batch.tolist() == [list(coordinates) for coordinates in one_by_one]
+    assert batch.tolist() == [[*place, *asked] for *place, asked in one_by_one]
     assert (batch >= 0).all()
     assert (batch < COORDINATE_SIZES).all()
 

@@ -27,6 +27,7 @@ struct Model {
 // Keys and values of one sequence: for each layer, keys of every head, then values of every head, `span` words apart.
 struct Token {
     int64_t token, bar, step, slot, previous;
+    const float* asked;  // [width], what is asked of this token; null where nothing is
     int64_t position, place;  // place: the row of the logits to write, -1 for none
     uint32_t *prefix, *own;
     int64_t prefix_span, own_span;
@@ -242,6 +243,8 @@ void hx_embed(const Model* model, const Token* tokens, int64_t count, float* x) 
         const float *c = model->steps + k.step * width, *d = model->slots + k.slot * width;
         const float* e = model->previous + k.previous * width;
         for (int64_t i = 0; i < width; i++) x[t * width + i] = a[i] + b[i] + c[i] + d[i] + e[i];
+        if (k.asked)
+            for (int64_t i = 0; i < width; i++) x[t * width + i] += k.asked[i];
     }
 }
 

@@ -26,12 +26,14 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.nn.attention import rotation
 from harmonixr_model.nn.block import gated_width
 from harmonixr_model.nn.embedding import MusicEmbedding
+from harmonixr_model.tokens.coordinates import NOTHING_ASKED
 from harmonixr_model.tokens.infill import InfillPrompt
 
 PANEL, CACHE_LINE, HUGE_PAGE = 64, 64, 1 << 21
-_COORDINATES = ("bar", "step", "slot", "previous")
+_PLACE = ("bar", "step", "slot", "previous")
+_KEPT_SUMS = 1024
 _TOKEN = np.dtype(
-    [(name, np.int64) for name in ("token", *_COORDINATES, "position", "place", "prefix", "own")]
+    [(name, np.int64) for name in ("token", *_PLACE, "asked", "position", "place", "prefix", "own")]
     + [(name, np.int64) for name in ("prefix_span", "own_span", "prefix_length", "own_position", "own_length")]
 )
 _POINTER = ctypes.c_void_p
@@ -80,6 +82,8 @@ class NativeRunner:
         self._weights = _Weights(model)
         self._stride = _padded(model.config.vocabulary)
         self._rows: list[tuple[Segment, Segment]] = []  # the prefix and the own tokens of the row at each place
+        # What soft controls add to a token, and its address: worked out once for each combination.
+        self._sums: dict[tuple[int, ...], tuple[npt.NDArray[np.float32], int]] = {}
 
     @property
     def max_length(self) -> int:
@@ -97,7 +101,8 @@ class NativeRunner:
         segment = Segment.empty(self._config, length)
         tokens = np.zeros(length, dtype=_TOKEN)
         tokens["token"] = prompt.prefix
-        for name, coordinate in zip(_COORDINATES, prompt.coordinates.T, strict=True):
+        # Nothing is asked of a prefix.
+        for name, coordinate in zip(_PLACE, prompt.coordinates.T[: len(_PLACE)], strict=True):
             tokens[name] = coordinate
         tokens["position"] = tokens["own_position"] = np.arange(length)
         tokens["own"], tokens["own_span"], tokens["own_length"] = segment.address, segment.span, length
@@ -123,6 +128,8 @@ class NativeRunner:
         """Append the chunks; return [R, V]."""
         rows = len(chunks)
         fed = []
+        if len(self._sums) > _KEPT_SUMS:
+            self._sums.clear()
         # Tokens that share a prefix stand together: it is then read once for all of them.
         for place in sorted(range(rows), key=lambda place: self._rows[place][0].address):
             prefix, own = self._rows[place]
@@ -130,7 +137,9 @@ class NativeRunner:
             at, chunk = positions[place], chunks[place]
             for i, placed in enumerate(chunk, start=at):
                 is_last = i + 1 == at + len(chunk)
-                fed.append((*placed, i, place if is_last else -1, *spans, i - prefix.length, i - prefix.length + 1))
+                *where, asked = placed
+                added, to = self._sum(asked), place if is_last else -1
+                fed.append((*where, added, i, to, *spans, i - prefix.length, i - prefix.length + 1))
         tokens = np.array(fed, dtype=_TOKEN)
         x = np.empty((len(fed), self._config.width), dtype=np.float32)
         logits = np.empty((rows, self._stride), dtype=np.float32)
@@ -143,6 +152,15 @@ class NativeRunner:
             ctypes.c_int64(self._stride),
         )
         return torch.from_numpy(logits)[:, : self._config.vocabulary]
+
+    def _sum(self, asked: tuple[int, ...]) -> int:
+        """Return the address of what these soft controls add to a token, 0 where they add nothing."""
+        if asked == NOTHING_ASKED or self._weights.asked is None:
+            return 0
+        if asked not in self._sums:
+            added = self._weights.asked[list(asked)].sum(0)
+            self._sums[asked] = added, added.ctypes.data
+        return self._sums[asked][1]
 
 
 def is_supported(config: InfillConfig) -> bool:
@@ -169,6 +187,7 @@ class _Weights:
         cosine, sine = rotation(torch.arange(config.max_length + MAX_CHUNK), config.head_width)
         embedding = model.embedding
         assert isinstance(embedding, MusicEmbedding)  # is_supported
+        self.asked = None if embedding.asked is None else embedding.asked.weight.detach().float().cpu().numpy()
         self.model = _Model(
             width=config.width,
             layers=config.layers,
