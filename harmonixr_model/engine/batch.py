@@ -11,16 +11,14 @@ from harmonixr_model.engine.chooser import Chooser
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import MAX_CHUNK, Prefix, Runner
 from harmonixr_model.errors import PromptError
-from harmonixr_model.infill.pointer import PointerGate
 from harmonixr_model.tokens.infill import InfillPrompt
 
 
 class Batch:
     """The rows being decoded together, in places without holes. One thread at a time."""
 
-    def __init__(self, runner: Runner, chooser: Chooser, *, gate: PointerGate | None = None) -> None:
+    def __init__(self, runner: Runner, chooser: Chooser) -> None:
         self.rows: list[Row] = []
-        self._gate = gate
         self._runner = runner
         self._chooser = chooser
 
@@ -64,10 +62,6 @@ class Batch:
             return []
         if len(places) < len(self.rows):
             logits_RV = logits_RV[places]
-        if self._gate is not None:
-            drawing = [self.rows[place] for place in places]
-            recall = [row.sampling.recall for row in drawing]
-            logits_RV = self._gate.mix(logits_RV, [row.guess() for row in drawing], recall=recall)
         closed = []
         for place, (token, log_probability) in zip(places, self._chooser.choose(logits_RV, places), strict=True):
             if self.rows[place].take(token, log_probability):

@@ -1,4 +1,4 @@
-"""The seam between logits and the next tokens: every row's grammar, settings and random stream.
+"""The seam between logits and the next tokens: every row's grammar, pointers, settings and random stream.
 
 `PlainChooser` asks the scalar grammar row by row and draws with PyTorch: the reference, and what runs where there is no
 C++ compiler. Knows nothing of models or queues.
@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harmonixr_model.engine.row import Row
+from harmonixr_model.engine.row import END, Row
+from harmonixr_model.infill.pointer import PointerGate
 from harmonixr_model.infill.sample import sample, uniforms
 from harmonixr_model.tokens.grammar import open_grammar
+from harmonixr_model.tokens.pointer import Guess, Pointers
 
 
 class Chooser(Protocol):
@@ -37,9 +39,10 @@ class Chooser(Protocol):
 
 
 class PlainChooser:
-    """One grammar a row."""
+    """One grammar a row, and its pointers. `gate` says how far these are believed; without it none speak."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, gate: PointerGate | None = None) -> None:
+        self._gate = gate
         self._rows: list[_Chosen] = []
 
     def join(self, place: int, row: Row) -> None:
@@ -56,6 +59,9 @@ class PlainChooser:
         """Return (token, its log probability) for the rows at `places`."""
         rows = [self._rows[place] for place in places]
         device = logits_RV.device
+        if self._gate is not None:
+            recall = [row.sampling.recall for row in rows]
+            logits_RV = self._gate.mix(logits_RV, [row.guess() for row in rows], recall=recall)
         tokens_R, log_probability_R = sample(
             logits_RV,
             torch.from_numpy(np.stack([row.grammar.allowed() for row in rows])).to(device),
@@ -109,10 +115,16 @@ class MixedChooser:
 
 
 class _Chosen:
-    """A row's grammar and stream."""
+    """A row's grammar, pointers and stream."""
 
     def __init__(self, row: Row) -> None:
         self.sampling = row.sampling
+        recalled = row.prompt.recalled if row.sampling.recall else ()
+        self._pointers = Pointers(recalled) if recalled else None
+        # Those that no pointer has come to.
+        self._cells = list(range(row.prompt.rules.cells))
+        if self._pointers is not None:
+            self._pointers.open_cell(self._cells.pop(0))
         self.grammar = open_grammar(row.prompt.rules)
         self._uniforms = iter(uniforms(row.seed, row.prompt.rules.max_tokens).tolist())
         self._take_forced()
@@ -121,8 +133,15 @@ class _Chosen:
         uniform: float = next(self._uniforms)
         return uniform
 
+    def guess(self) -> Guess | None:
+        return None if self._pointers is None else self._pointers.guess()
+
     def take(self, token: int) -> None:
         self.grammar.advance(token)
+        if self._pointers is not None:
+            self._pointers.advance(token)
+            if token == END and self._cells:
+                self._pointers.open_cell(self._cells.pop(0))
         self._take_forced()
 
     def _take_forced(self) -> None:

@@ -12,6 +12,7 @@ from harmonixr_model.engine.native.library import load_library
 from harmonixr_model.engine.native.runner import NativeRunner, is_supported
 from harmonixr_model.engine.runner import EagerRunner
 from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.infill.pointer import PointerGate
 
 _log = logging.getLogger(__name__)
 
@@ -25,11 +26,12 @@ def open_batch(model: InfillTransformer, *, rows: int, length: int | None = None
     """
     library = load_library(may_compile=True) if compiled else None
     if library is not None and model.norm.weight.device.type == "cpu" and is_supported(model.config):
-        return Batch(NativeRunner(model, library), _chooser(library), gate=model.pointer)
+        return Batch(NativeRunner(model, library), _chooser(library, model.pointer))
     runner = EagerRunner(model, rows=rows, length=length or model.config.max_length)
-    return Batch(runner, _chooser(library), gate=model.pointer)
+    return Batch(runner, _chooser(library, model.pointer))
 
 
-def _chooser(library: ctypes.CDLL | None) -> Chooser:
+def _chooser(library: ctypes.CDLL | None, gate: PointerGate | None) -> Chooser:
+    plain = PlainChooser(gate=gate)
     # The compiled grammar knows no attribute-only fills; they are few and short.
-    return PlainChooser() if library is None else MixedChooser(NativeChooser(library), PlainChooser())
+    return plain if library is None else MixedChooser(NativeChooser(library, gate=gate), plain)

@@ -12,7 +12,6 @@ from harmonixr_model.engine.engine import Generated, Sampling
 from harmonixr_model.tokens.asked_rules import CHOICE
 from harmonixr_model.tokens.coordinates import CoordinateState
 from harmonixr_model.tokens.infill import InfillPrompt
-from harmonixr_model.tokens.pointer import Guess, Pointers
 from harmonixr_model.tokens.vocab import VOCAB
 
 END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
@@ -37,11 +36,9 @@ class Row:
     _cell_starts: list[int] = field(default_factory=list)
     # Of an attribute-only cell's template, what comes after what is said.
     _left: list[int] = field(default_factory=list)
-    _pointers: Pointers | None = field(init=False)
 
     def __post_init__(self) -> None:
         self._coordinates = CoordinateState(self.prompt.gap_bar)
-        self._pointers = Pointers(self.prompt.recalled) if self.prompt.recalled and self.sampling.recall else None
         self._open_cell()
 
     @property
@@ -57,17 +54,11 @@ class Row:
     def take(self, token: int, log_probability: float) -> bool:
         """Append a drawn token and every one that is forced after it; return whether that closed a cell."""
         self.log_probability += log_probability
-        if self._pointers is not None:
-            self._pointers.advance(token)
         self._append(token)
         is_closed = self._follow() or token == END
         if is_closed:
             self._open_cell()
         return is_closed
-
-    def guess(self) -> Guess | None:
-        """Return what the song's own passages would say next."""
-        return None if self._pointers is None else self._pointers.guess()
 
     def said(self, cell: int) -> tuple[int, ...]:
         """Return the tokens of a decided cell, its header and END included."""
@@ -80,8 +71,6 @@ class Row:
         self.is_finished = self.cell == len(headers)
         for token in (EOS,) if self.is_finished else headers[self.cell]:
             self._append(token)
-        if self._pointers is not None and not self.is_finished:
-            self._pointers.open_cell(self.cell)
         if self.prompt.rules.asked and not self.is_finished:
             self._left = list(self.prompt.rules.asked.templates[self.cell])
             self._follow()

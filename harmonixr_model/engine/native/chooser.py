@@ -1,9 +1,9 @@
-"""The grammar, the random stream and the draw of every row in the compiled library; see `Chooser` for the contract.
+"""Grammar, pointers, random stream and draw of every row in the compiled library; see `Chooser` for the contract.
 
 Says and draws what `PlainChooser` does. Knows nothing of models.
 """
 
-# R rows, V vocabulary
+# R rows, V vocabulary, N notes of P passages, C cells
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ import torch
 from torch import Tensor
 
 from harmonixr_model.engine.row import Row
+from harmonixr_model.infill.pointer import PointerGate
 from harmonixr_model.infill.sample import uniforms
+from harmonixr_model.tokens.pointer import Recalled
 from harmonixr_model.tokens.rules import GrammarRules
 from harmonixr_model.tokens.vocab import DURATIONS, VELOCITY_BINS, VOCAB
 
 _POINTER = ctypes.c_void_p
-_SETTINGS = np.dtype([("uniform", np.float64), ("temperature", np.float64), ("top_p", np.float64), ("top_k", np.int64)])
+_SETTINGS = np.dtype(
+    [(name, np.float64) for name in ("uniform", "temperature", "top_p", "recall")] + [("top_k", np.int64)]
+)
 _TABLES = (
     *("cell_group", "cell_row", "bar_start", "cell_start", "cell_end", "min_notes", "max_notes", "counts_on"),
     *("last_end", "close_tokens"),
@@ -32,7 +36,10 @@ _TABLES = (
 class _Vocabulary(ctypes.Structure):
     _fields_ = [
         (name, ctypes.c_int64)
-        for name in ("size", "position", "pitch", "duration", "velocity", "velocities", "end", "durations")
+        for name in (
+            *("size", "position", "positions", "pitch", "pitches", "duration", "durations"),
+            *("velocity", "velocities", "end"),
+        )
     ] + [("duration_steps", _POINTER)]
 
 
@@ -63,12 +70,14 @@ _DURATION_STEPS = np.array(DURATIONS, dtype=np.int64)
 _VOCABULARY = _Vocabulary(
     size=VOCAB.size,
     position=VOCAB.position.start,
+    positions=VOCAB.position.size,
     pitch=VOCAB.pitch.start,
+    pitches=VOCAB.pitch.size,
     duration=VOCAB.duration.start,
+    durations=len(DURATIONS),
     velocity=VOCAB.velocity.start,
     velocities=VELOCITY_BINS,
     end=VOCAB.id("END"),
-    durations=len(DURATIONS),
     duration_steps=_DURATION_STEPS.ctypes.data,
 )
 
@@ -126,30 +135,65 @@ class NativeGrammar:
         return self._kept[-1].ctypes.data
 
 
-class NativeChooser:
-    """The compiled grammar of every row."""
+class _Passages(ctypes.Structure):
+    _fields_ = [(name, _POINTER) for name in ("vocabulary", "notes", "first", "similarity")] + [
+        (name, ctypes.c_int64) for name in ("passages", "cells")
+    ]
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+
+class NativePointers:
+    """One row's pointers, at its first cell. Freed with the object."""
+
+    def __init__(self, library: ctypes.CDLL, passages: Sequence[Recalled]) -> None:
+        cells = [cell for passage in passages for cell in passage.cells]
+        notes_N4 = [(n.position, n.pitch, n.duration, n.velocity) for cell in cells for n in cell]
+        self._notes = np.array(notes_N4, dtype=np.int64)
+        self._first = np.cumsum([0, *map(len, cells)], dtype=np.int64)
+        self._similarity = np.array([passage.similarity for passage in passages], dtype=np.float64)
+        self._passages = _Passages(
+            vocabulary=ctypes.addressof(_VOCABULARY),
+            notes=self._notes.ctypes.data,
+            first=self._first.ctypes.data,
+            similarity=self._similarity.ctypes.data,
+            passages=len(passages),
+            cells=len(passages[0].cells),
+        )
+        library.hx_pointers_open.restype = _POINTER
+        self.handle: int = library.hx_pointers_open(ctypes.byref(self._passages))
+        weakref.finalize(self, library.hx_pointers_close, _POINTER(self.handle))
+
+
+class NativeChooser:
+    """The compiled grammar and pointers of every row. `gate` says how far these are believed; without it none speak."""
+
+    def __init__(self, library: ctypes.CDLL, *, gate: PointerGate | None = None) -> None:
         self._library = library
+        self._gate = None if gate is None else np.ascontiguousarray(gate.weight_KF.numpy())
         self._grammars: list[NativeGrammar] = []
+        self._pointers: list[NativePointers | None] = []
         self._uniforms: list[Iterator[float]] = []
-        self._handles = np.zeros(0, dtype=np.int64)
+        self._handles = np.zeros((2, 0), dtype=np.int64)  # of the grammars, and of the pointers: 0 where there are none
         self._settings = np.zeros(0, dtype=_SETTINGS)
 
     def join(self, place: int, row: Row) -> None:
         """Take a row at its first choice."""
         self._grammars[place:] = [NativeGrammar(self._library, row.prompt.rules)]
         self._uniforms[place:] = [iter(uniforms(row.seed, row.prompt.rules.max_tokens).tolist())]
-        if place == len(self._handles):
+        if place == len(self._settings):
             self._grow(max(8, 2 * place))
-        self._handles[place] = self._grammars[place].handle
-        self._settings[place] = 0, row.sampling.temperature, row.sampling.top_p, row.sampling.top_k
+        points = self._gate is not None and row.prompt.recalled and row.sampling.recall
+        pointers = NativePointers(self._library, row.prompt.recalled) if points else None
+        self._pointers[place:] = [pointers]
+        self._handles[:, place] = self._grammars[place].handle, pointers.handle if pointers else 0
+        sampling = row.sampling
+        self._settings[place] = 0, sampling.temperature, sampling.top_p, sampling.recall, sampling.top_k
 
     def leave(self, place: int, last: int) -> None:
         """Forget a row; the last one moves there."""
         self._grammars[place], self._uniforms[place] = self._grammars[last], self._uniforms[last]
-        del self._grammars[last:], self._uniforms[last:]
-        self._handles[place], self._settings[place] = self._handles[last], self._settings[last]
+        self._pointers[place] = self._pointers[last]
+        del self._grammars[last:], self._uniforms[last:], self._pointers[last:]
+        self._handles[:, place], self._settings[place] = self._handles[:, last], self._settings[last]
 
     def choose(self, logits_RV: Tensor, places: Sequence[int]) -> list[tuple[int, float]]:
         """Return (token, its log probability) for the rows at `places`."""
@@ -158,11 +202,13 @@ class NativeChooser:
         is_all = places[-1] == count - 1
         handles, settings = self._handles, self._settings
         if not is_all:
-            handles, settings = handles[places], settings[places]
+            handles, settings = np.ascontiguousarray(handles[:, places]), settings[places]
         settings["uniform"][:count] = [next(self._uniforms[place]) for place in places]
         tokens, log_probabilities = np.empty(count, dtype=np.int64), np.empty(count)
         self._library.hx_choose(
-            _POINTER(handles.ctypes.data),
+            _POINTER(handles[0].ctypes.data),
+            _POINTER(handles[1].ctypes.data),
+            _POINTER(0 if self._gate is None else self._gate.ctypes.data),
             ctypes.c_int64(count),
             _POINTER(logits_RV.data_ptr()),
             ctypes.c_int64(logits_RV.stride(0)),
@@ -173,6 +219,6 @@ class NativeChooser:
         return list(zip(tokens.tolist(), log_probabilities.tolist(), strict=True))
 
     def _grow(self, rows: int) -> None:
-        more = rows - len(self._handles)
-        self._handles = np.concatenate([self._handles, np.zeros(more, dtype=np.int64)])
+        more = rows - len(self._settings)
+        self._handles = np.concatenate([self._handles, np.zeros((2, more), dtype=np.int64)], axis=1)
         self._settings = np.concatenate([self._settings, np.zeros(more, dtype=_SETTINGS)])

@@ -1,18 +1,16 @@
 // The grammar of fills for one row, as `tokens.grammar.FillGrammar` has it, and the draw of its next token, as
-// `infill.sample`. The rules are written out in `tokens.rules.GrammarRules`. Knows nothing of models.
+// `infill.sample`, once pointers have spoken. The rules are written out in `tokens.rules.GrammarRules`. Knows nothing of
+// models.
 
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "lanes.h"
+#include "pointer.h"
+#include "vocabulary.h"
 
 extern "C" {
-
-struct Vocabulary {
-    int64_t size, position, pitch, duration, velocity, velocities, end, durations;
-    const int64_t* duration_steps;
-};
 
 // One prompt's tables, owned by whoever made them; see GrammarRules.
 struct Rules {
@@ -25,7 +23,7 @@ struct Rules {
 };
 
 struct Settings {
-    double uniform, temperature, top_p;
+    double uniform, temperature, top_p, recall;
     int64_t top_k;
 };
 }
@@ -365,14 +363,22 @@ void hx_grammar_allow(const void* grammar, uint8_t* mask) { ((const Grammar*)gra
 
 void hx_grammar_advance(void* grammar, int64_t token) { ((Grammar*)grammar)->advance(token); }
 
-// Draw one token for each of `count` rows from logits [count, stride] and take it.
-void hx_choose(void** grammars, int64_t count, const float* logits, int64_t stride, const Settings* settings,
-               int64_t* tokens, double* log_probabilities) {
+void* hx_pointers_open(const Passages* passages) { return new Pointers(*passages); }
+
+void hx_pointers_close(void* pointers) { delete (Pointers*)pointers; }
+
+// Draw one token for each of `count` rows from logits [count, stride], which the pointers of a row (null: none) change,
+// and take it.
+void hx_choose(void** grammars, void** pointers, const double* gate, int64_t count, float* logits, int64_t stride,
+               const Settings* settings, int64_t* tokens, double* log_probabilities) {
     thread_local Room room;
-    for (int64_t r = 0; r < count; r++) {
+    for (int64_t r = 0; r < count; r++, logits += stride) {
         auto* grammar = (Grammar*)grammars[r];
-        tokens[r] = draw(*grammar, logits + r * stride, settings[r], room, log_probabilities + r);
+        auto* pointing = (Pointers*)pointers[r];
+        if (pointing) mix(logits, grammar->vocabulary.size, pointing->guess(), gate, settings[r].recall);
+        tokens[r] = draw(*grammar, logits, settings[r], room, log_probabilities + r);
         grammar->advance(tokens[r]);
+        if (pointing) pointing->advance(tokens[r]);
     }
 }
 }
