@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.pointer import PointerGate
-from harmonixr_model.nn.attention import Cache, new_cache, prefix_mask, rotation
+from harmonixr_model.nn.attention import Cache, Rotation, new_cache, prefix_mask, rotation
 from harmonixr_model.nn.block import Block
 from harmonixr_model.nn.embedding import MusicEmbedding, PlainEmbedding
 
@@ -107,25 +107,36 @@ class InfillTransformer(nn.Module):
 
         `cache.copy_row` then gives the same prefix to further candidates.
         """
-        *_, last_1PC = self._prefill_layers(self.embedding(tokens_1P, coordinates_1PK), cache, row)
-        return self.embedding.logits(self.norm(last_1PC[0, -1]))
+        x_1PC = self.embedding(tokens_1P, coordinates_1PK)
+        by, mask = self._prefill_places(x_1PC)
+        for block, layer in zip(self.layers(), cache.layers, strict=True):
+            x_1PC = block.prefill(x_1PC, by, layer, row=row, mask=mask)
+        return self.embedding.logits(self.norm(x_1PC[0, -1]))
 
     @torch.inference_mode()
     def prefill_by_layer(
         self, tokens_1P: Tensor, coordinates_1PK: Tensor, cache: Cache, row: int = 0
     ) -> Iterator[None]:
-        """Read a prefix as `prefill` does and give way after each layer, so that others need not wait for all."""
-        for _ in self._prefill_layers(self.embedding(tokens_1P, coordinates_1PK), cache, row):
-            yield
+        """Read a prefix and give way after each layer, so that others need not wait for all.
 
-    def _prefill_layers(self, x_1PC: Tensor, cache: Cache, row: int) -> Iterator[Tensor]:
+        For those who go on from what is remembered: what the last layer makes of a prefix is left out.
+        """
+        x_1PC = self.embedding(tokens_1P, coordinates_1PK)
+        by, mask = self._prefill_places(x_1PC)
+        *lower, last = zip(self.layers(), cache.layers, strict=True)
+        for block, layer in lower:
+            x_1PC = block.prefill(x_1PC, by, layer, row=row, mask=mask)
+            yield
+        last[0].remember(x_1PC, by, last[1], row=row)
+        yield
+
+    def _prefill_places(self, x_1PC: Tensor) -> tuple[Rotation, Tensor | None]:
+        """Return the rotations of a prefix's positions, and what may see what: everything where this is None."""
         tokens = x_1PC.shape[1]
         by = rotation(torch.arange(tokens, device=x_1PC.device), self.config.head_width)
         is_causal = self.config.attending == "causal"
         mask = prefix_mask(torch.zeros(1, dtype=torch.long, device=x_1PC.device), tokens) if is_causal else None
-        for block, layer in zip(self.layers(), cache.layers, strict=True):
-            x_1PC = block.prefill(x_1PC, by, layer, row=row, mask=mask)
-            yield x_1PC
+        return by, mask
 
     @torch.inference_mode()
     def extend(self, tokens_RT: Tensor, coordinates_RTK: Tensor, positions_R: Tensor, cache: Cache) -> Tensor:

@@ -132,6 +132,11 @@ class Attention(nn.Module):
         cache.put_prefix(row, keys, values)
         return self._attend(queries, keys, values, mask)
 
+    def remember(self, x_1TC: Tensor, by: Rotation, cache: LayerCache, *, row: int) -> None:
+        """Keep the keys and values of a prefix in a cache's row, and attend to nothing."""
+        _, keys, values = self._project(x_1TC, by)
+        cache.put_prefix(row, keys, values)
+
     def extend(self, x_RTC: Tensor, by: Rotation, cache: LayerCache, *, positions_RT: Tensor, mask: Tensor) -> Tensor:
         """Append T tokens to the first R rows and attend over what those rows hold; mask is bool [R, 1, T, L]."""
         queries, keys, values = self._project(x_RTC, by)

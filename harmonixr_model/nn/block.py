@@ -52,6 +52,10 @@ class Block(nn.Module):
         """Run one prefix and remember it; see Attention.prefill."""
         return self._finish(x_1TC, self.attention.prefill(self.attention_norm(x_1TC), by, cache, row=row, mask=mask))
 
+    def remember(self, x_1TC: Tensor, by: Rotation, cache: LayerCache, *, row: int) -> None:
+        """Remember one prefix of which nothing above this layer is wanted; see Attention.remember."""
+        self.attention.remember(self.attention_norm(x_1TC), by, cache, row=row)
+
     def extend(self, x_RTC: Tensor, by: Rotation, cache: LayerCache, *, positions_RT: Tensor, mask: Tensor) -> Tensor:
         """Run tokens appended to cached rows; see Attention.extend."""
         normed = self.attention_norm(x_RTC)

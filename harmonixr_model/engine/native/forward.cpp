@@ -86,8 +86,12 @@ struct Pass {
     }
 
     void run(int layer) {
-        for (int start = 0; start < count; start += CHUNK) remember(layer, start, std::min(CHUNK, count - start));
+        remember_all(layer);
         for (int start = 0; start < count; start += CHUNK) finish(layer, start, std::min(CHUNK, count - start));
+    }
+
+    void remember_all(int layer) {
+        for (int start = 0; start < count; start += CHUNK) remember(layer, start, std::min(CHUNK, count - start));
     }
 
     // Queries of the chunk's tokens into `queries`, keys and values into the cache.
@@ -224,9 +228,8 @@ struct Pass {
         for (int64_t i = 0; i < stride; i += LANES) {
             Lanes lanes = exponential(load(score + i) - most);
             total += lanes;
-            store(score + i, lanes);
+            round_lanes(lanes, weight + i);
         }
-        round_row(score, weight, (int)stride);
         return sum(total);
     }
 };
@@ -251,6 +254,11 @@ void hx_embed(const Model* model, const Token* tokens, int64_t count, float* x) 
 void hx_layers(const Model* model, const Token* tokens, int64_t count, float* x, int64_t first, int64_t stop) {
     Pass pass{*model, tokens, (int)count, x};
     for (int64_t layer = first; layer < stop; layer++) pass.run((int)layer);
+}
+
+// Only the keys and values of a layer: all that is wanted of the last one where no token is drawn yet.
+void hx_remember(const Model* model, const Token* tokens, int64_t count, float* x, int64_t layer) {
+    Pass{*model, tokens, (int)count, x}.remember_all((int)layer);
 }
 
 // Logits, [places, stride], of the tokens that have a place.

@@ -50,14 +50,20 @@ inline Lanes exponential(Lanes x) {
     return x < low ? Lanes{} : scaled;
 }
 
-// Round `count` floats, a multiple of 16, to the nearest bf16, ties to even.
+// Round sixteen floats to the nearest bf16, ties to even.
+inline void round_lanes(Lanes lanes, uint16_t* to) {
+#if defined(__AVX512BF16__)
+    __m256bh halves = _mm512_cvtneps_pbh((__m512)lanes);
+#else
+    Words bits = (Words)lanes;
+    Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    using Halves = uint16_t __attribute__((vector_size(32)));
+    Halves halves = __builtin_convertvector(rounded, Halves);
+#endif
+    std::memcpy(to, &halves, sizeof halves);
+}
+
+// The same of `count` floats, a multiple of 16.
 inline void round_row(const float* from, uint16_t* to, int count) {
-    for (int i = 0; i < count; i += LANES) {
-        Lanes lanes = load(from + i);
-        Words bits = (Words)lanes;
-        Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-        using Halves = uint16_t __attribute__((vector_size(32)));
-        Halves halves = __builtin_convertvector(rounded, Halves);
-        std::memcpy(to + i, &halves, sizeof halves);
-    }
+    for (int i = 0; i < count; i += LANES) round_lanes(load(from + i), to + i);
 }

@@ -109,10 +109,13 @@ class NativeRunner:
         x = np.empty((length, self._config.width), dtype=np.float32)
         model, count = ctypes.byref(self._weights.model), ctypes.c_int64(length)
         self._library.hx_embed(model, _pointer(tokens), count, _pointer(x))
-        for layer in range(self._config.layers):
+        last = self._config.layers - 1
+        for layer in range(last):
             first, stop = ctypes.c_int64(layer), ctypes.c_int64(layer + 1)
             self._library.hx_layers(model, _pointer(tokens), count, _pointer(x), first, stop)
             yield
+        self._library.hx_remember(model, _pointer(tokens), count, _pointer(x), ctypes.c_int64(last))
+        yield
         return segment
 
     def join(self, place: int, prefix: Segment, prompt: InfillPrompt) -> None:
