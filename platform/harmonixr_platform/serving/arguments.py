@@ -34,6 +34,7 @@ class ServingArgs(BaseModel):
         recalled_s: how long it keeps them.
         remembered_sounds: fills of which an ingress can give the sound.
         near_midi_bytes: the largest file that an ingress itself tokenizes and splices; 0: the other stages do it.
+        model_line: whether an ingress may call the Model's one replica on its machine past Serve.
         mover_interval_s: how often judgments are carried to objects.
 
     """
@@ -60,6 +61,7 @@ class ServingArgs(BaseModel):
     recalled_s: Annotated[int, Field(ge=1, le=86_400)] = 3600
     remembered_sounds: Annotated[int, Field(ge=1)] = 64
     near_midi_bytes: Annotated[int, Field(ge=0)] = 64 * 1024
+    model_line: bool = True
     mover_interval_s: Annotated[float, Field(gt=0)] = 2.0
 
 

@@ -19,7 +19,7 @@ from harmonixr_model.errors import HarmonixrError
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.door import Door
 from harmonixr_platform.serving.errors import NoRewardModel, Overloaded, Unavailable
-from harmonixr_platform.serving.stages import Call, Stages
+from harmonixr_platform.serving.stages import MODEL_LINE, Call, Stages
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -46,6 +46,7 @@ class Ingress:
         """Return the HTTP application; called once by Serve, on the replica's event loop."""
         from harmonixr_platform.serving.api import make_api
         from harmonixr_platform.serving.decoding import Decoding
+        from harmonixr_platform.serving.line import LineCall
         from harmonixr_platform.serving.near import NearCall
         from harmonixr_platform.serving.recall import Recall
         from harmonixr_platform.serving.service import Service
@@ -55,7 +56,10 @@ class Ingress:
         settings = Settings()
         recall = Recall.open(settings, self._args)
         near = {"Tokenization": Tokenization(self._args), "Decoding": Decoding(self._args)}
-        call = NearCall(remote_call(self._stages), near, max_midi_bytes=self._args.near_midi_bytes)
+        far: Call = remote_call(self._stages)
+        if self._args.model_line:
+            far = LineCall(far, "Model", MODEL_LINE)
+        call = NearCall(far, near, max_midi_bytes=self._args.near_midi_bytes)
         service = Service(Stages(call), self._args, recall=recall)
         return make_api(service, self._args, api_keys=settings.api_key_list(), door=self._door)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import zlib
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -68,16 +66,6 @@ class Ask:
     sampling: SamplingSpec
     owner: str
     timeout_s: float
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A prompt's tables take 100 KB and say little. Small, they travel in the call itself; what is larger than 100
-        # KB Ray carries through its store of objects, which takes longer than packing.
-        packed = zlib.compress(pickle.dumps(self.prompt, pickle.HIGHEST_PROTOCOL), 1)
-        return _ask, (packed, self.seeds, self.sampling, self.owner, self.timeout_s)
-
-
-def _ask(packed: bytes, *others: Any) -> Ask:
-    return Ask(pickle.loads(zlib.decompress(packed)), *others)  # from our own ingress, as the call is
 
 
 @dataclass(frozen=True, slots=True)

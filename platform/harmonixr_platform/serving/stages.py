@@ -39,6 +39,9 @@ from harmonixr_platform.serving.messages import (
 )
 from harmonixr_platform.stores.streams import Backlog
 
+# The Model's methods that may be called past Serve: those of every fill.
+MODEL_LINE = frozenset({"generate", "stream"})
+
 
 class Call(Protocol):
     """Carries a call to a stage; raises what the stage raises."""
