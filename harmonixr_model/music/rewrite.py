@@ -7,6 +7,7 @@ events now follow it, the End-of-Track are written anew. An edited chunk that wa
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -69,17 +70,22 @@ def _copied(source: bytes, span: TrackSpan) -> bytes:
 def _edited(midi: MidiFile, chunk: int, edit: ChunkEdit) -> bytes:
     events, span = midi.tracks[chunk], midi.spans[chunk]
     ended = bool(events) and events[-1].message.startswith(END_OF_TRACK)
+    count = len(events) - ended
     body = _Body(midi.source, span)
-    queue = sorted(edit.inserted, key=lambda insertion: (insertion.event.tick, insertion.side))
-    following = 0
-    for index, event in enumerate(events[:-1] if ended else events):
-        while following < len(queue) and _comes_first(queue[following], event.tick):
-            body.insert(queue[following].event)
-            following += 1
+    # (index of the event it comes before, insertion), (index, None) for an event that goes or changes.
+    changes: list[tuple[int, Insertion | None]] = [(_place(events, count, one), one) for one in edit.inserted]
+    changes += [(index, None) for index in edit.deleted.union(edit.replaced) if index < count]
+    at = 0
+    for index, inserted in sorted(changes, key=_in_order):
+        body.copy_run(events, at, index)
+        at = index
+        if inserted is not None:
+            body.insert(inserted.event)
+            continue
         if index not in edit.deleted:
-            body.copy(index, event, replaced=edit.replaced.get(index))
-    for insertion in queue[following:]:
-        body.insert(insertion.event)
+            body.copy(index, events[index], replaced=edit.replaced[index])
+        at += 1
+    body.copy_run(events, at, count)
     if not ended:
         body.insert(Event(max(body.tick, events[-1].tick if events else 0), END_OF_TRACK + b"\x00"))
         junk = b""
@@ -91,8 +97,15 @@ def _edited(midi: MidiFile, chunk: int, edit: ChunkEdit) -> bytes:
     return b"MTrk" + len(content).to_bytes(4, "big") + content
 
 
-def _comes_first(insertion: Insertion, tick: int) -> bool:
-    return insertion.event.tick < tick or (insertion.event.tick == tick and insertion.side == BEFORE)
+def _place(events: Sequence[Event], count: int, insertion: Insertion) -> int:
+    """Return the index of the first of `count` events that the insertion comes before."""
+    bisect = bisect_left if insertion.side == BEFORE else bisect_right
+    return bisect(events, insertion.event.tick, hi=count, key=lambda event: event.tick)
+
+
+def _in_order(change: tuple[int, Insertion | None]) -> tuple[int, bool, int, int]:
+    index, inserted = change
+    return (index, True, 0, 0) if inserted is None else (index, False, inserted.event.tick, inserted.side)
 
 
 class _Body:
@@ -110,6 +123,25 @@ class _Body:
         """Append a new event, its status byte written."""
         self._append(variable_length(event.tick - self.tick), event.message, event)
         self.last_index = -2
+
+    def copy_run(self, events: Sequence[Event], first: int, stop: int) -> None:
+        """Append events of the source that follow each other there: past the first, their bytes as they are."""
+        if first >= stop:
+            return
+        self.copy(first, events[first])
+        if stop == first + 1:
+            return
+        self.out += self.source[self.span.offsets[first + 1] : self.span.offsets[stop]]
+        self.tick, self.last_index = events[stop - 1].tick, stop - 1
+        is_cancelled = False
+        for index in range(stop - 1, first, -1):
+            status = events[index].message[0]
+            if status < 0xF0:
+                self.strict_status, self.lenient_status = 0 if is_cancelled else status, status
+                return
+            is_cancelled |= _cancels(status)
+        if is_cancelled:
+            self.strict_status = 0
 
     def copy(self, index: int, event: Event, *, replaced: bytes | None = None) -> None:
         """Append an event of the source: its own bytes, where they still say the same, or what replaces them."""
@@ -138,8 +170,13 @@ class _Body:
         status = event.message[0]
         if status < 0xF0:
             self.strict_status = self.lenient_status = status
-        elif status < 0xF8 or status == 0xFF:
+        elif _cancels(status):
             self.strict_status = 0
+
+
+def _cancels(status: int) -> bool:
+    """Say whether this may cancel running status: all but real-time messages."""
+    return status < 0xF8 or status == 0xFF
 
 
 def _varlen_value(raw: bytes) -> int:
