@@ -43,6 +43,9 @@ class MusicEmbedding(PlainEmbedding):
         self.slot = nn.Embedding(slots, width)
         self.previous = nn.Linear(width, width, bias=False)
         self.asked = nn.Embedding(asked, width, padding_idx=0) if asked else None
+        # What is asked is one voice among many that move its vectors: by Adam's even steps they grew too slowly to be
+        # heard within millions of tokens. Multiplied, as embeddings were in Vaswani et al. 2017, they grow faster.
+        self.loudness = width**0.5
 
     def forward(self, tokens_BT: Tensor, coordinates_BTK: Tensor) -> Tensor:
         """Embed tokens with their coordinates: [B, T] and [B, T, K] give [B, T, C]."""
@@ -58,4 +61,7 @@ class MusicEmbedding(PlainEmbedding):
         """Return what bar, step, slot and the soft controls in force add, [B, T, C]."""
         bar, step, slot = coordinates_BTK[..., :3].int().unbind(-1)
         place: Tensor = self.bar(bar) + self.step(step) + self.slot(slot)
-        return place if self.asked is None else place + self.asked(coordinates_BTK[..., 4:].int()).sum(-2)
+        if self.asked is None:
+            return place
+        asked: Tensor = self.asked(coordinates_BTK[..., 4:].int()).sum(-2)
+        return place + self.loudness * asked

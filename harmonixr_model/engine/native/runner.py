@@ -190,7 +190,9 @@ class _Weights:
         cosine, sine = rotation(torch.arange(config.max_length + MAX_CHUNK), config.head_width)
         embedding = model.embedding
         assert isinstance(embedding, MusicEmbedding)  # is_supported
-        self.asked = None if embedding.asked is None else embedding.asked.weight.detach().float().cpu().numpy()
+        self.asked: npt.NDArray[np.float32] | None = None
+        if embedding.asked is not None:
+            self.asked = embedding.loudness * embedding.asked.weight.detach().float().cpu().numpy()
         self.model = _Model(
             width=config.width,
             layers=config.layers,
