@@ -8,6 +8,8 @@ but the token before count from 0, which says that it is not known here, or that
 
 from __future__ import annotations
 
+from math import sqrt
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -45,7 +47,7 @@ class MusicEmbedding(PlainEmbedding):
         self.asked = nn.Embedding(asked, width, padding_idx=0) if asked else None
         # What is asked is one voice among many that move its vectors: by Adam's even steps they grew too slowly to be
         # heard within millions of tokens. Multiplied, as embeddings were in Vaswani et al. 2017, they grow faster.
-        self.loudness = width**0.5
+        self.loudness = sqrt(width)
 
     def forward(self, tokens_BT: Tensor, coordinates_BTK: Tensor) -> Tensor:
         """Embed tokens with their coordinates: [B, T] and [B, T, K] give [B, T, C]."""
