@@ -192,7 +192,7 @@ class _Weights:
         assert isinstance(embedding, MusicEmbedding)  # is_supported
         self.asked: npt.NDArray[np.float32] | None = None
         if embedding.asked is not None:
-            self.asked = embedding.loudness * embedding.asked.weight.detach().float().cpu().numpy()
+            self.asked = (embedding.loudness * embedding.asked.weight).detach().float().cpu().numpy()
         self.model = _Model(
             width=config.width,
             layers=config.layers,
