@@ -30,9 +30,16 @@ def test_what_the_model_leans_towards_arrives_in_the_request():
         infill_request(Form(5, 8, [1], density="many"), MIDI)
 
 
+def test_what_may_change_and_how_far_the_song_is_repeated_arrive_in_the_request():
+    request = infill_request(Form(5, 8, [1], only="velocity", recall=0.4), MIDI)
+    assert (request.controls.only, request.sampling.recall) == ("velocity", 0.4)
+    assert infill_request(Form(5, 8, [1], recall=0), MIDI).sampling.recall == 0
+
+
 def test_empty_fields_ask_for_nothing():
     request = infill_request(Form(5, 8, [1]), MIDI)
     assert request.sampling.seed is None
+    assert request.sampling.recall is None
     assert request.controls == ControlSpec()
 
 

@@ -18,10 +18,17 @@ from harmonixr_ui.api import Api, sentence
 from harmonixr_ui.coming import coming
 from harmonixr_ui.components import duel, song_view
 from harmonixr_ui.consent import wording
-from harmonixr_ui.form import KEYS, Form, FormError, default_gap, infill_request, song_value, track_label
+from harmonixr_ui.form import KEYS, RECALL, Form, FormError, default_gap, infill_request, song_value, track_label
 from harmonixr_ui.routes import drawn
 
 _FIRST_EXAMPLE = "minuet-in-g"
+_CHANGES = [
+    ("the notes", ""),
+    ("their pitches alone", "pitch"),
+    ("their rhythm alone", "rhythm"),
+    ("their loudness alone", "velocity"),
+    ("their lengths alone", "duration"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,8 @@ class _Controls:
     max_notes_per_bar: gr.Textbox
     density: gr.Textbox
     chords: gr.Textbox
+    only: gr.Dropdown
+    recall: gr.Slider
 
     def all(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -84,9 +93,20 @@ def _controls() -> _Controls:
             first = gr.Number(1, label="From bar", precision=0, elem_id="hx-first", min_width=90)
             last = gr.Number(1, label="To bar", precision=0, elem_id="hx-last", min_width=90)
         tracks = gr.CheckboxGroup([], label="Tracks to fill", elem_id="hx-tracks")
+        only = gr.Dropdown(_CHANGES, value="", label="What may change", elem_id="hx-only")
     with gr.Group():
         n = gr.Slider(1, 8, value=3, step=1, label="Fills", buttons=[])
         temperature = gr.Slider(0.2, 1.6, value=DEFAULT_TEMPERATURE, step=0.05, label="Temperature", buttons=[])
+        recall = gr.Slider(
+            0,
+            1,
+            value=RECALL,
+            step=0.1,
+            label="Repeat the song",
+            info="1: where the song plays this again, so may the fill; 0: the model alone",
+            elem_id="hx-recall",
+            buttons=[],
+        )
         seed = _optional("Seed", "new each time", elem_id="hx-seed")
     with gr.Accordion("Limits every fill keeps", open=False):
         key = gr.Dropdown([("any", ""), *((k, k) for k in KEYS)], value="", label="Key")
@@ -100,7 +120,11 @@ def _controls() -> _Controls:
         density = _optional("Notes a quarter, about", "any")
         chords = _optional("Only tones of these chords, bar by bar", "C | Am F | G7")
     return _Controls(
-        first, last, tracks, n, temperature, seed, key, low, high, voices, fewest, most, density=density, chords=chords
+        *(first, last, tracks, n, temperature, seed, key, low, high, voices, fewest, most),
+        density=density,
+        chords=chords,
+        only=only,
+        recall=recall,
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from harmonixr_platform.schemas import DEFAULT_TEMPERATURE, InfillRequest, InspectResponse, TrackView
 
 TONICS = "C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"
+RECALL = 1.0
 KEYS = tuple(f"{tonic} {mode}" for mode in ("major", "minor") for tonic in TONICS)
 
 
@@ -36,6 +37,8 @@ class Form:
     max_notes_per_bar: str = ""
     density: str = ""
     chords: str = ""
+    only: str = ""
+    recall: float = RECALL
 
 
 def infill_request(form: Form, midi_base64: str) -> InfillRequest:
@@ -55,6 +58,7 @@ def infill_request(form: Form, midi_base64: str) -> InfillRequest:
                 "region": {"bars": f"{first}-{last}", "tracks": sorted(form.tracks)},
                 "controls": {
                     "key": form.key or None,
+                    "only": form.only or None,
                     "density": _number(form, "density"),
                     "chords": form.chords.strip() or None,
                     # As limits: that works with every model.
@@ -62,7 +66,13 @@ def infill_request(form: Form, midi_base64: str) -> InfillRequest:
                     "enforce": bool(form.density.strip() or form.chords.strip()),
                 }
                 | {name: _whole(form, name) for name in limits},
-                "sampling": {"n": int(form.n), "temperature": form.temperature, "seed": _whole(form, "seed")},
+                "sampling": {
+                    "n": int(form.n),
+                    "temperature": form.temperature,
+                    "seed": _whole(form, "seed"),
+                    # Untouched it says nothing: two blind fills of a chorus would be one.
+                    "recall": None if form.recall == RECALL else form.recall,
+                },
             }
         )
     except ValidationError as error:
