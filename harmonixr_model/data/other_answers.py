@@ -1,0 +1,98 @@
+"""Another answer than the song's own, so that what is asked is not what the surroundings tell anyway.
+
+Surroundings tell nearly as much of an answer as controls do. A model that only met answers which agree with both
+believes the surroundings, and what is asked against them goes unheard. Knows nothing of torch or files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import groupby, pairwise
+
+import numpy as np
+
+from harmonixr_model.data.masking import Mask
+from harmonixr_model.music.score import Note
+from harmonixr_model.tokens.encoded import EncodedScore
+
+# Of the examples that say a control which can be varied so many vary it.
+OTHER_SHARE = 0.5
+_MOST_LOUDER = 45
+_SHORTEST_SPLIT = 6  # steps
+
+Change = Callable[[Sequence[Note], np.random.Generator], list[Note]]
+
+
+def other_answer(full: EncodedScore, mask: Mask, said: Collection[str], rng: np.random.Generator) -> EncodedScore:
+    """Return the song with the hidden notes varied in what is said of them, or as it is.
+
+    Louder or softer, fewer or more notes, fewer or more voices; one way throughout a mask. Notes that stay are never
+    touched, and no two notes of a pitch overlap that did not before.
+    """
+    changes = [change for name, change in _CHANGES.items() if name in said and rng.random() < OTHER_SHARE]
+    if not changes or any(cell.only for cell in mask.cells):
+        return full
+    seed = int(rng.integers(1 << 32))
+    hidden: dict[int, set[Note]] = {}
+    for cell in mask.cells:
+        hidden.setdefault(cell.track, set()).update(full.hidden(cell, mask.locks))
+    replaced: dict[int, Iterable[Note]] = {}
+    for track, notes in hidden.items():
+        made = sorted(notes)
+        for change in changes:
+            made = change(made, np.random.default_rng(seed))
+        cells = [cell for cell in mask.cells if cell.track == track]
+        inside = [note for note in made if any(cell.holds(note) for cell in cells)]
+        replaced[track] = _beside([note for note in full.tracks[track].notes if note not in notes], inside)
+    return EncodedScore(full.score.replace_notes(replaced))
+
+
+def _louder(notes: Sequence[Note], rng: np.random.Generator) -> list[Note]:
+    by = int(rng.integers(-_MOST_LOUDER, _MOST_LOUDER + 1))
+    return [note._replace(velocity=min(max(note.velocity + by, 1), 127)) for note in notes]
+
+
+def _voices(notes: Sequence[Note], rng: np.random.Generator) -> list[Note]:
+    """Keep the highest one or two of each moment, or double each note an octave below."""
+    if rng.random() < 1 / 3:
+        return sorted([*notes, *(note._replace(pitch=note.pitch - 12) for note in notes if note.pitch >= 12)])
+    most = int(rng.integers(1, 3))
+    moments = [sorted(group, key=lambda n: -n.pitch)[:most] for _, group in groupby(notes, key=lambda n: n.onset)]
+    if most > 1:
+        return [note for moment in moments for note in moment]
+    line = [moment[0] for moment in moments]
+    cut = [one._replace(duration=min(one.duration, two.onset - one.onset)) for one, two in pairwise(line)]
+    return [*cut, *line[-1:]]
+
+
+def _count(notes: Sequence[Note], rng: np.random.Generator) -> list[Note]:
+    """Leave moments out, or say each longer note twice."""
+    if rng.random() < 0.4:
+        return sorted(half for note in notes for half in _halves(note))
+    share = float(rng.uniform(0.2, 0.7))
+    stays = {onset: rng.random() < share for onset in dict.fromkeys(note.onset for note in notes)}
+    return [note for note in notes if stays[note.onset]]
+
+
+_CHANGES: dict[str, Change] = {"density": _count, "polyphony": _voices, "velocity": _louder}
+
+
+def _halves(note: Note) -> Iterable[Note]:
+    if note.duration < _SHORTEST_SPLIT:
+        return (note,)
+    first = note.duration // 2
+    return note._replace(duration=first), note._replace(onset=note.onset + first, duration=note.duration - first)
+
+
+def _beside(kept: Sequence[Note], made: Iterable[Note]) -> list[Note]:
+    """Return both, less the made notes that would overlap another of their pitch."""
+    taken: dict[int, list[Note]] = {}
+    for note in kept:
+        taken.setdefault(note.pitch, []).append(note)
+    found = list(kept)
+    for note in made:
+        others = taken.setdefault(note.pitch, [])
+        if all(note.end <= other.onset or note.onset >= other.end for other in others):
+            others.append(note)
+            found.append(note)
+    return sorted(found)
