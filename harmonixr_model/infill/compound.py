@@ -77,14 +77,7 @@ class CompoundTransformer(nn.Module):
     def __init__(self, config: InfillConfig) -> None:
         super().__init__()
         self.trunk = InfillTransformer(config)
-        embedding = StepEmbedding(
-            config.vocabulary,
-            config.width,
-            bars=config.bars,
-            steps=config.steps,
-            slots=config.slots,
-            asked=config.asked,
-        )
+        embedding = StepEmbedding(config.vocabulary, config.width, **config.coordinate_sizes)
         embedding.load_state_dict(self.trunk.embedding.state_dict())
         self.trunk.embedding = embedding
         self.norms = nn.ModuleList(nn.RMSNorm(config.width, eps=1e-6) for _ in FIELDS[1:])

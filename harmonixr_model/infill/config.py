@@ -48,6 +48,11 @@ class InfillConfig:
         """Width of one attention head."""
         return self.width // self.heads
 
+    @property
+    def coordinate_sizes(self) -> dict[str, int]:
+        """How many values each coordinate has, as MusicEmbedding takes them."""
+        return {"bars": self.bars, "steps": self.steps, "slots": self.slots, "asked": self.asked}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain JSON values; switches at their default are not said, as before there were any."""
         return {name: value for name, value in asdict(self).items() if _SWITCHES.get(name) != value}

@@ -72,14 +72,7 @@ class EncoderDecoder(nn.Module):
     def __init__(self, config: InfillConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = MusicEmbedding(
-            config.vocabulary,
-            config.width,
-            bars=config.bars,
-            steps=config.steps,
-            slots=config.slots,
-            asked=config.asked,
-        )
+        self.embedding = MusicEmbedding(config.vocabulary, config.width, **config.coordinate_sizes)
         self.dropout = nn.Dropout(config.dropout)
         reading = config.layers // 2
         width, heads, dropout = config.width, config.heads, config.dropout

@@ -162,9 +162,7 @@ class InfillTransformer(nn.Module):
 def _embedding(config: InfillConfig) -> PlainEmbedding:
     if not config.coordinates:
         return PlainEmbedding(config.vocabulary, config.width)
-    return MusicEmbedding(
-        config.vocabulary, config.width, bars=config.bars, steps=config.steps, slots=config.slots, asked=config.asked
-    )
+    return MusicEmbedding(config.vocabulary, config.width, **config.coordinate_sizes)
 
 
 def _initialise(module: nn.Module) -> None:
