@@ -14,11 +14,13 @@ from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.native.chooser import NativeChooser, NativeGrammar
 from harmonixr_model.engine.row import Row
 from harmonixr_model.errors import ControlError, PromptError
+from harmonixr_model.infill.pointer import FEATURES, PointerGate
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.tokens.encoded import GridCell, split_at_bars
 from harmonixr_model.tokens.grammar import FillGrammar
 from harmonixr_model.tokens.grid import quantize
 from harmonixr_model.tokens.infill import build_prompt
+from harmonixr_model.tokens.pointer import KINDS
 from harmonixr_model.tokens.rules import HardLimits
 from harmonixr_model.tokens.vocab import VOCAB
 
@@ -142,3 +144,29 @@ def test_both_choosers_draw_the_same_tokens(library, prompt_of, sampling, spread
         plain, native = (chooser.choose(logits, [0, 1, 2]) for chooser in choosers)
         assert [token for token, _ in plain] == [token for token, _ in native]
         assert [value for _, value in native] == pytest.approx([value for _, value in plain], abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("recall", [1.0, 0.6])
+def test_both_choosers_hear_the_pointers_alike(library, prompt_of, seed, recall):
+    prompts = [prompt_of(), prompt_of(bars=(9, 11), tracks=(2, 3)), prompt_of(bars=(12, 13), tracks=(1,))]
+    assert all(prompt.recalled for prompt in prompts)
+    generator = torch.Generator().manual_seed(seed)
+    gate = PointerGate(torch.randn(len(KINDS), len(FEATURES), generator=generator))
+    choosers = [PlainChooser(gate=gate), NativeChooser(library, gate=gate)]
+    sampling = Sampling(top_p=1.0, recall=recall)
+    for chooser in choosers:
+        for place, prompt in enumerate(prompts):
+            chooser.join(place, Row(prompt, 10 + place, sampling))
+    heard = 0
+    for _ in range(60):
+        logits = torch.randn(3, VOCAB.size, generator=generator)
+        # END often enough that the second cells are reached.
+        logits[:, VOCAB.id("END")] += 2
+        said = [chooser.choose(logits.clone(), [0, 1, 2]) for chooser in choosers]
+        assert [token for token, _ in said[0]] == [token for token, _ in said[1]]
+        assert [value for _, value in said[1]] == pytest.approx([value for _, value in said[0]], abs=1e-4)
+        heard += 1
+        if any(chosen.grammar.finished for chosen in choosers[0]._rows):
+            break
+    assert heard >= 8
