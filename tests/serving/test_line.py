@@ -3,6 +3,9 @@
 import asyncio
 import os
 import stat
+import subprocess
+import sys
+import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -215,3 +218,21 @@ def test_nobody_else_may_enter_and_nothing_is_left_behind():
         LineServer(Stage(), METHODS).close()
 
     asyncio.run(main())
+
+
+def test_folders_of_processes_that_are_gone_are_removed_and_others_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    gone, mine, odd = (
+        tmp_path / f"harmonixr-line-{name}" for name in (f"{int(ended.stdout)}-a", f"{os.getpid()}-b", "what-c")
+    )
+    for folder in (gone, mine, odd):
+        folder.mkdir()
+
+    async def main():
+        server = LineServer(Stage(), METHODS)
+        await server.address()
+        server.close()
+
+    asyncio.run(main())
+    assert (gone.exists(), mine.exists(), odd.exists()) == (False, True, True)

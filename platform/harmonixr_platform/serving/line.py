@@ -29,6 +29,7 @@ from harmonixr_platform.serving.stages import Call
 _log = logging.getLogger("ray.serve")
 _LENGTH = struct.Struct(">I")
 _BUFFER = 1 << 20
+_PREFIX = "harmonixr-line-"
 # After a line could not be had, calls go the old way for so long before one is asked for again.
 _PAUSE_S = 2.0
 # What a frame of the server is to the call whose number it carries; the last is the client's own word for a lost line.
@@ -55,7 +56,8 @@ class LineServer:
         """Return where it listens, which only this user may enter; it begins to when first asked."""
         async with self._opening:
             if self._folder is None:
-                folder = Path(tempfile.mkdtemp(prefix="harmonixr-line-"))
+                _sweep()
+                folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
                 self._server = await asyncio.start_unix_server(self._serve, folder / "line", limit=_BUFFER)
                 self._folder = folder
             return str(self._folder / "line")
@@ -232,6 +234,21 @@ class _Line:
                 heard.put_nowait((_BROKEN, LineBroken()))
             self._heard.clear()
             self._writer.close()
+
+
+def _sweep() -> None:
+    """Remove the folders of processes that ended without a word: Ray kills replicas when it stops."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        owner = folder.name.removeprefix(_PREFIX).split("-")[0]
+        if not owner.isdecimal():
+            continue
+        try:
+            os.kill(int(owner), 0)
+        except ProcessLookupError:
+            # What is another user's stays: it cannot be removed.
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, OverflowError):
+            continue
 
 
 def _forget(running: dict[int, asyncio.Task[None]], number: int, task: asyncio.Task[None]) -> None:
