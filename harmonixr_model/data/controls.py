@@ -19,8 +19,8 @@ from harmonixr_model.tokens.encoded import EncodedScore, GridCell
 # How often each is said in an example that says any.
 SAID_CHANCES = {
     "density": 0.6,
-    "polyphony": 0.45,
-    "velocity": 0.4,
+    "polyphony": 0.6,
+    "velocity": 0.5,
     "chords": 0.5,
     "key": 0.3,
     "style": 0.5,

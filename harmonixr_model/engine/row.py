@@ -38,7 +38,7 @@ class Row:
     _left: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._coordinates = CoordinateState(self.prompt.gap_bar)
+        self._coordinates = CoordinateState(self.prompt.gap_bar, self.prompt.cell_steps)
         self._open_cell()
 
     @property

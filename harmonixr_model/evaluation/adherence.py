@@ -22,17 +22,15 @@ from harmonixr_model.evaluation.protocol import Question
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords
 from harmonixr_model.music.harmony import Chord
-from harmonixr_model.tokens.controls import (
-    SoftControls,
-    asked_tokens,
+from harmonixr_model.tokens.amounts import (
     density_of,
     density_token,
-    measure,
     polyphony_of,
     polyphony_token,
     velocity_range_of,
     velocity_token,
 )
+from harmonixr_model.tokens.controls import SoftControls, asked_tokens, measure
 from harmonixr_model.tokens.grid import GRID
 from harmonixr_model.tokens.infill import InfillPrompt, build_prompt, decode_fill, encode_answer
 from harmonixr_model.tokens.rules import HardLimits

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 
 from harmonixr_model.errors import CheckpointError
@@ -22,6 +23,7 @@ from harmonixr_model.tokens.vocab import VOCAB
 
 FORMAT = "harmonixr.infill.1"
 _POINTER = "pointer.gate"
+_ASKED = "embedding.asked.weight"
 
 
 def save_checkpoint(
@@ -60,6 +62,8 @@ def load_checkpoint(
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  not a dict
     gate_KF = weights.pop(_POINTER, None)
+    if _ASKED in weights:
+        weights[_ASKED] = F.pad(weights[_ASKED], (0, 0, 0, config.asked - len(weights[_ASKED])))
     try:
         model.load_state_dict(weights)
         model.pointer = None if gate_KF is None else PointerGate(gate_KF)

@@ -64,9 +64,11 @@ class InfillConfig:
         if unknown:
             raise CheckpointError(f"unknown model settings {', '.join(unknown)}: made by a newer version?")
         try:
-            return cls(**values)
+            config = cls(**values)
         except TypeError as error:
             raise CheckpointError(f"incomplete model settings: {error}") from error
+        # Older ones knew fewer values; those added since begin at nothing (`infill.checkpoint`).
+        return replace(config, asked=ASKED_SIZE) if 0 < config.asked < ASKED_SIZE else config
 
 
 _SWITCHES: dict[str, Any] = {field.name: field.default for field in fields(InfillConfig)[-3:]}

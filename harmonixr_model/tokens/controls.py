@@ -6,7 +6,6 @@ same. Knows nothing of models, randomness or files; what must hold whatever the 
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
@@ -17,11 +16,18 @@ from harmonixr_model.errors import ControlError
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of, read_chord
 from harmonixr_model.music.score import Bar, Note
+from harmonixr_model.tokens.amounts import (
+    MOST_DENSITY,
+    MOST_POLYPHONY,
+    density_token,
+    polyphony_token,
+    velocity_token,
+)
 from harmonixr_model.tokens.encoded import GridCell, Only
 from harmonixr_model.tokens.grid import GRID
 from harmonixr_model.tokens.rules import HardLimits
 from harmonixr_model.tokens.tags import COMPOSERS, STYLES
-from harmonixr_model.tokens.vocab import PITCH_CLASSES, VOCAB, Block
+from harmonixr_model.tokens.vocab import PITCH_CLASSES, VOCAB
 
 CELL_CONTROLS = ("density", "polyphony", "velocity", "chords")
 REQUEST_CONTROLS = ("key", "style", "composer")
@@ -29,10 +35,6 @@ ENFORCEABLE = ("density", "polyphony", "velocity")
 MAX_PITCHES = 128
 _LOUDER = 8  # what is enforced stays within so much of the velocity asked for
 CONTROLS = (*CELL_CONTROLS, *REQUEST_CONTROLS)
-# The notes of four quarters that stand for each bin; finer where a note more or less is heard.
-_NOTES_A_WHOLE = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 56)
-_DENSITY_EDGES = tuple((one + two) / 2 for one, two in pairwise(_NOTES_A_WHOLE))
-_MOST_POLYPHONY = 1 + (VOCAB.polyphony.size - 1) / 2
 _MODES = ("major", "minor")
 _QUALITY_NAMES = tuple(QUALITIES)
 
@@ -66,8 +68,8 @@ class SoftControls:
     enforce: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.density, "density", 0, _NOTES_A_WHOLE[-1] / 4, "notes a quarter")
-        _check(self.polyphony, "polyphony", 1, _MOST_POLYPHONY, "notes at once")
+        _check(self.density, "density", 0, MOST_DENSITY, "notes a quarter")
+        _check(self.polyphony, "polyphony", 1, MOST_POLYPHONY, "notes at once")
         _check(self.velocity, "velocity", 1, 127, "")
         if any(quality_of(chord) is None for bar in self.chords for chord in bar):
             raise ControlError(f"there is no token for such a chord; use one of {', '.join(QUALITIES)}")
@@ -121,40 +123,6 @@ def _check(value: float | None, name: str, low: float, high: float, unit: str) -
 def _check_tag(value: str | None, name: str, known: Sequence[str]) -> None:
     if value is not None and value not in known:
         raise ControlError(f"there is no {name} {value!r}; choose from {', '.join(known)}")
-
-
-def density_token(notes_a_quarter: float) -> int:
-    """Return the token of a density."""
-    return VOCAB.density[bisect_right(_DENSITY_EDGES, notes_a_quarter * 4)]
-
-
-def density_of(token: int) -> float:
-    """Return the notes a quarter that stand for a density token."""
-    return _NOTES_A_WHOLE[VOCAB.density.index(token)] / 4
-
-
-def polyphony_token(notes_at_once: float) -> int:
-    """Return the token of a mean polyphony: half notes at once from 1 on."""
-    return _nearest(VOCAB.polyphony, 2 * (notes_at_once - 1))
-
-
-def polyphony_of(token: int) -> float:
-    """Return the mean polyphony that stands for a token."""
-    return 1 + VOCAB.polyphony.index(token) / 2
-
-
-def velocity_token(velocity: float) -> int:
-    """Return the token of a mean velocity, in bins of eight."""
-    return _nearest(VOCAB.velocity_range, (velocity - 4) / 8)
-
-
-def velocity_range_of(token: int) -> int:
-    """Return the mean velocity that stands for a token."""
-    return 8 * VOCAB.velocity_range.index(token) + 4
-
-
-def _nearest(block: Block, value: float) -> int:
-    return block[min(max(0, int(value + 0.5)), block.size - 1)]
 
 
 def chord_token(chord: Chord) -> int:

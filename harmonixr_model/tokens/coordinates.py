@@ -1,19 +1,21 @@
 """Where each token stands and what is asked of it: bar from the gap, step in the bar, track slot, the token before,
-and each soft control in force. Knows no scores.
+each soft control in force, and how much of it is still to come. Knows no scores.
 
-A coordinate is 0 where it is not said. A token's coordinates follow from itself and earlier tokens, and from one
-constant of the prompt: how many bars of the prefix come before the gap.
+A coordinate is 0 where it is not said. A token's coordinates follow from itself and earlier tokens, and from what a
+prompt fixes: how many bars of the prefix come before the gap, and how long its cells are.
 """
 
-# T tokens, K = 11 coordinates: bar, step, slot, the token before; one for each of the 7 soft controls
+# T tokens, K = 13 coordinates: bar, step, slot, the token before; one for each of the 7 soft controls; 2 of progress
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from harmonixr_model.tokens.progress import NO_PROGRESS, NOTES_LEFT, PROGRESS_SIZE, Progress
 from harmonixr_model.tokens.vocab import MAX_BAR_STEPS, MAX_TRACKS, VOCAB
 
 # Bars -64..63 from the gap's first bar are said as 1..128; what lies further away is clipped to the ends.
@@ -26,7 +28,7 @@ PASSAGES, PASSAGE_BARS = 2, 16
 REF_SHIFT = LAST_BAR + BAR_SHIFT + 1
 # Soft controls stand in the header of their cell, and every token of its answer says again what is asked: a token far
 # back was hardly heard by models of some 40 M tokens of training (docs/decisions/0009-controls-on-every-token.md).
-# The values of all blocks are counted through, from 1.
+# The values of all blocks are counted through, from 1, and then those of progress (tokens/progress.py).
 ASKED = (
     VOCAB.density,
     VOCAB.polyphony,
@@ -36,10 +38,11 @@ ASKED = (
     VOCAB.style,
     VOCAB.composer,
 )
-ASKED_SIZE = 1 + sum(block.size for block in ASKED)
-NOTHING_ASKED = (0,) * len(ASKED)
+_SAID_SIZE = 1 + sum(block.size for block in ASKED)
+ASKED_SIZE = _SAID_SIZE + PROGRESS_SIZE
+NOTHING_ASKED = (0,) * len(ASKED) + NO_PROGRESS
 PLACE_SIZES = (REF_SHIFT + VOCAB.match.size * PASSAGE_BARS, MAX_BAR_STEPS + 2, MAX_TRACKS + 1, VOCAB.size)
-COORDINATE_SIZES = (*PLACE_SIZES, *(ASKED_SIZE,) * len(ASKED))
+COORDINATE_SIZES = (*PLACE_SIZES, *(ASKED_SIZE,) * len(NOTHING_ASKED))
 
 _BAR, _SEP = VOCAB.id("BAR"), VOCAB.id("SEP")
 _CHORD = ASKED.index(VOCAB.chord)
@@ -86,14 +89,23 @@ for _column, _block in enumerate(ASKED):
     _ASKED_VALUE[_block.start : _block.stop] = 1 + _ASKED_VALUE.max() + np.arange(_block.size)
     _ASKED_COLUMN[_block.start : _block.stop] = _column
 # What a token does to what is asked.
-_ASKS, _FORGETS, _MOVES = 1, 2, 3
-_ASKED_TURN = bytes(np.select([_ASKED_VALUE > 0, _FORGETS_ALL, _STEP_VALUE > 0], [_ASKS, _FORGETS, _MOVES], 0).tolist())
+_ASKS, _FORGETS, _MOVES, _COUNTS = 1, 2, 3, 4
+_IS_COUNTED = _flags("HOLD") | (
+    _values((VOCAB.pitch.start, VOCAB.pitch.size), (VOCAB.duration.start, VOCAB.duration.size)) > 0
+)
+_ASKED_TURN = bytes(
+    np.select(
+        [_ASKED_VALUE > 0, _FORGETS_ALL, _STEP_VALUE > 0, _IS_COUNTED], [_ASKS, _FORGETS, _MOVES, _COUNTS], 0
+    ).tolist()
+)
 
 
-def coordinates_of_tokens(tokens: npt.ArrayLike, *, gap_bar: int) -> npt.NDArray[np.int16]:
+def coordinates_of_tokens(
+    tokens: npt.ArrayLike, *, gap_bar: int, cell_steps: Sequence[int] = ()
+) -> npt.NDArray[np.int16]:
     """Return the coordinates int16 [T, K] of a whole sequence, prefix or prefix and fill or fill alone.
 
-    `gap_bar` is the number of bars said before the gap's first bar.
+    `gap_bar` is the number of bars said before the gap's first bar, `cell_steps` the lengths of the fill's cells.
     """
     ids = np.asarray(tokens, dtype=np.int64)
     said = _BAR_VALUE[ids]
@@ -111,17 +123,16 @@ def coordinates_of_tokens(tokens: npt.ArrayLike, *, gap_bar: int) -> npt.NDArray
         # A fill follows SEP; what a prefix follows means nothing.
         np.concatenate(([_SEP], ids[:-1]))[: len(ids)],
     )
-    return np.concatenate([np.stack(columns, axis=1), _asked_of_tokens(ids)], axis=1).astype(np.int16)
+    return np.concatenate([np.stack(columns, axis=1), _asked_of_tokens(ids, cell_steps)], axis=1).astype(np.int16)
 
 
-def _asked_of_tokens(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int16]:
-    """Return what is asked of each token, [T, len(ASKED)]."""
-    asked = np.zeros((len(ids), len(ASKED)), dtype=np.int16)
-    said = np.flatnonzero(_ASKED_VALUE[ids])
-    if len(said):
-        state = Asked()
-        for at in range(said[0], len(ids)):
-            state.advance(int(ids[at]))
+def _asked_of_tokens(ids: npt.NDArray[np.int64], cell_steps: Sequence[int]) -> npt.NDArray[np.int16]:
+    """Return what is asked of each token, [T, len(NOTHING_ASKED)]."""
+    asked = np.zeros((len(ids), len(NOTHING_ASKED)), dtype=np.int16)
+    if _ASKED_VALUE[ids].any():
+        state = Asked(Progress(cell_steps))
+        for at, token in enumerate(ids.tolist()):
+            state.advance(token)
             asked[at] = state.now
     return asked
 
@@ -135,8 +146,9 @@ def _carried(values: npt.NDArray[np.generic], is_set: npt.NDArray[np.bool_]) -> 
 
 @dataclass(slots=True)
 class Asked:
-    """The soft controls in force, a token at a time: one value for each block of ASKED, 0 where nothing is asked."""
+    """The soft controls in force, a token at a time: one value for each block of ASKED, then progress; 0 for none."""
 
+    progress: Progress = field(default_factory=Progress)
     now: tuple[int, ...] = NOTHING_ASKED
     # (step of the bar, value) of the chords of this cell, in order.
     _chords: list[tuple[int, int]] = field(default_factory=list)
@@ -145,6 +157,9 @@ class Asked:
     def advance(self, token: int) -> None:
         """Take one token."""
         does = _ASKED_TURN[token]
+        if not does:
+            return
+        self.progress.advance(token)
         if does == _ASKS:
             column, value = int(_ASKED_COLUMN[token]), int(_ASKED_VALUE[token])
             if column == _CHORD:
@@ -153,10 +168,15 @@ class Asked:
         elif does == _FORGETS:
             self.now, self._step = NOTHING_ASKED, 0
             self._chords.clear()
+            return
         elif does == _MOVES:
             self._step = token - VOCAB.position.start
             if len(self._chords) > 1:
                 self._put(_CHORD, next((value for step, value in reversed(self._chords) if step <= self._step), 0))
+        left, lacking = self.progress.now
+        if left or lacking:
+            shown = _SAID_SIZE - 1 + left if left else 0, _SAID_SIZE - 1 + len(NOTES_LEFT) + lacking if lacking else 0
+            self.now = (*self.now[: len(ASKED)], *shown)
 
     def _put(self, column: int, value: int) -> None:
         self.now = (*self.now[:column], value, *self.now[column + 1 :])
@@ -167,13 +187,17 @@ class CoordinateState:
     """The same, a token at a time: what a decoder keeps per row. `advance` returns the token's own coordinates."""
 
     gap_bar: int
+    cell_steps: Sequence[int] = ()
     bars_said: int = 0
     level: int = 0
     bar: int = 0
     step: int = 0
     slot: int = 0
     previous: int = _SEP
-    asked: Asked = field(default_factory=Asked)
+    asked: Asked = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.asked = Asked(Progress(self.cell_steps))
 
     def advance(self, token: int) -> tuple[int, int, int, int, tuple[int, ...]]:
         """Take one token and return its (bar, step, slot, token before, what is asked)."""

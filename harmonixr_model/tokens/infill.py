@@ -83,6 +83,11 @@ class InfillLayout:
     gap_bar: int
     slots: tuple[int, ...]
 
+    @property
+    def cell_steps(self) -> tuple[int, ...]:
+        """The lengths of the cells."""
+        return tuple(cell.end - cell.start for cell in self.cells)
+
 
 @dataclass(frozen=True, slots=True)
 class InfillPrompt(InfillLayout):
@@ -276,7 +281,7 @@ def decode_cell(prompt: InfillPrompt, number: int, tokens: Sequence[int]) -> tup
 
 def coordinates_of(layout: InfillLayout, fill_tokens: npt.ArrayLike) -> npt.NDArray[np.int16]:
     """Return the coordinates int16 [F, K] of a fill; SEP, which comes before it, forgets all earlier ones."""
-    return coordinates_of_tokens(fill_tokens, gap_bar=layout.gap_bar)
+    return coordinates_of_tokens(fill_tokens, gap_bar=layout.gap_bar, cell_steps=layout.cell_steps)
 
 
 def _by_onset_and_pitch(note: Note) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from harmonixr_model.data.dataset import NARROW_PREFIX, DatasetConfig, InfillDat
 from harmonixr_model.data.masking import Mask
 from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.music.compose import compose
-from harmonixr_model.tokens.controls import CONTROLS, density_token, measure, polyphony_token, velocity_token
+from harmonixr_model.tokens.amounts import density_token, polyphony_token, velocity_token
+from harmonixr_model.tokens.controls import CONTROLS, measure
 from harmonixr_model.tokens.grid import quantize
 from harmonixr_model.tokens.infill import EncodedScore, GridCell, build_prompt, decode_fill
 from harmonixr_model.tokens.vocab import VOCAB

@@ -100,7 +100,9 @@ def test_the_answer_is_the_hidden_music_and_decodes_to_it():
     np.testing.assert_array_equal(example.tokens[: example.prefix_length], prompt.prefix)
     fills = decode_fill(prompt, example.tokens[example.prefix_length :])
     assert [list(fill) for fill in fills] == [list(full.hidden(cell)) for cell in prompt.cells]
-    np.testing.assert_array_equal(example.coordinates, coordinates_of_tokens(example.tokens, gap_bar=prompt.gap_bar))
+    np.testing.assert_array_equal(
+        example.coordinates, coordinates_of_tokens(example.tokens, gap_bar=prompt.gap_bar, cell_steps=prompt.cell_steps)
+    )
 
 
 def test_what_is_hidden_leaves_no_trace_before_the_answer():

@@ -83,3 +83,20 @@ def test_what_is_not_said_and_fields_alone_leave_the_song_as_it_is(full):
     assert all(other is full for other in drawn(full, mask, {"key", "style", "chords"}))
     asked = tuple(asking(cell, "velocity", full.hidden(cell)) for cell in mask.cells)
     assert all(other is full for other in drawn(full, Mask(asked, frozenset(), None), {"velocity"}))
+
+
+def test_voices_that_are_added_stand_below_and_belong_to_what_sounds(full):
+    mask = mask_of(full, 0)
+    added = 0
+    for other in drawn(full, mask, {"polyphony"}):
+        for cell in mask.cells:
+            for note in set(other.hidden(cell)) - set(full.hidden(cell)):
+                above = [n for n in other.hidden(cell) if n.onset == note.onset and n.pitch > note.pitch]
+                if any(n.onset == note.onset and n.pitch == note.pitch for n in full.hidden(cell)):
+                    continue  # a note that was cut where the next begins
+                pitched = [n for track in full.tracks if not track.is_drum for n in track.notes]
+                heard = {n.pitch % 12 for n in pitched if n.onset <= note.onset < n.end}
+                assert above
+                assert note.pitch % 12 in heard
+                added += 1
+    assert added > 20

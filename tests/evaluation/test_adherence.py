@@ -24,7 +24,8 @@ from harmonixr_model.evaluation.protocol import questions
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords, estimate_key
 from harmonixr_model.music.harmony import Key, read_chord
 from harmonixr_model.music.score import Note, Score, Track
-from harmonixr_model.tokens.controls import SoftControls, density_of
+from harmonixr_model.tokens.amounts import density_of
+from harmonixr_model.tokens.controls import SoftControls
 from harmonixr_model.tokens.encoded import EncodedScore, GridCell
 from harmonixr_model.tokens.infill import encode_answer
 from harmonixr_model.tokens.rules import HardLimits

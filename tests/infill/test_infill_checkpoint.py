@@ -1,6 +1,7 @@
 """A checkpoint's promises: what was saved comes back, and what does not fit is refused with a reason."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.checkpoint import load_checkpoint, read_info, save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.tokens.coordinates import ASKED_SIZE
+from harmonixr_model.tokens.progress import PROGRESS_SIZE
 
 TINY = InfillConfig(width=32, layers=1, heads=2, bars=4, steps=24, slots=4, vocabulary=50)
 INFO = {"tokens": 12_000, "bits_per_note": 9.5, "data": ["composed"]}
@@ -93,3 +96,14 @@ def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         load_checkpoint(tmp_path / "none.safetensors")
     assert caught.value.filename == str(tmp_path / "none.safetensors")
+
+
+def test_weights_from_before_progress_was_counted_say_what_they_said(tmp_path):
+    older = replace(TINY, asked=ASKED_SIZE - PROGRESS_SIZE)
+    model = InfillTransformer(older).eval()
+    torch.nn.init.normal_(model.embedding.asked.weight[1:])
+    save_checkpoint(tmp_path / "older.safetensors", model, info={})
+    loaded, _ = load_checkpoint(tmp_path / "older.safetensors")
+    assert loaded.config.asked == ASKED_SIZE
+    assert torch.equal(loaded.embedding.asked.weight[: older.asked], model.embedding.asked.weight)
+    assert not loaded.embedding.asked.weight[older.asked :].any()

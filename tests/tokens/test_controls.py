@@ -9,21 +9,23 @@ from harmonixr_model.errors import ControlError
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.harmony import QUALITIES, Key, chord_named, quality_of, read_chord, read_key
 from harmonixr_model.music.score import Note
+from harmonixr_model.tokens.amounts import (
+    density_of,
+    density_token,
+    polyphony_of,
+    polyphony_token,
+    velocity_range_of,
+    velocity_token,
+)
 from harmonixr_model.tokens.controls import (
     CONTROLS,
     SoftControls,
     cell_tokens,
     check_known,
     chord_token,
-    density_of,
-    density_token,
     key_token,
     measure,
-    polyphony_of,
-    polyphony_token,
     request_tokens,
-    velocity_range_of,
-    velocity_token,
 )
 from harmonixr_model.tokens.coordinates import ASKED, NOTHING_ASKED, CoordinateState, coordinates_of_tokens
 from harmonixr_model.tokens.encoded import GridCell

@@ -242,7 +242,7 @@ def test_coordinates_of_a_whole_example_equal_those_found_step_by_step(gap, wind
     except ValueError:
         assume(False)
     tokens, _ = encode_answer(layout, answer_notes(layout, gap.full, gap.locks))
-    state = CoordinateState(layout.gap_bar)
+    state = CoordinateState(layout.gap_bar, layout.cell_steps)
     one_by_one = [state.advance(int(token)) for token in [*layout.prefix, *tokens]]
     batch = np.concatenate([layout.coordinates, coordinates_of(layout, tokens)])
     assert batch.tolist() == [[*place, *asked] for *place, asked in one_by_one]
