@@ -66,7 +66,7 @@ class PlainChooser:
             logits_RV,
             torch.from_numpy(np.stack([row.grammar.allowed() for row in rows])).to(device),
             uniform_R=torch.tensor([row.next_uniform() for row in rows], dtype=torch.float64, device=device),
-            temperature_R=torch.tensor([row.sampling.temperature for row in rows], device=device),
+            temperature_R=torch.tensor([row.temperature for row in rows], device=device),
             top_k_R=torch.tensor([row.sampling.top_k for row in rows], device=device),
             top_p_R=torch.tensor([row.sampling.top_p for row in rows], device=device),
         )
@@ -118,7 +118,7 @@ class _Chosen:
     """A row's grammar, pointers and stream."""
 
     def __init__(self, row: Row) -> None:
-        self.sampling = row.sampling
+        self.sampling, self.temperature = row.sampling, row.temperature
         recalled = row.prompt.recalled if row.sampling.recall else ()
         self._pointers = Pointers(recalled) if recalled else None
         # Those that no pointer has come to.

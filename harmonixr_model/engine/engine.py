@@ -9,27 +9,27 @@ from typing import Protocol
 from harmonixr_model.errors import ControlError
 from harmonixr_model.tokens.infill import InfillPrompt
 
-# Of 0, 0.5, 0.8 and 1, what comes nearest to the hidden music in pitch-class entropy (the model card has the numbers);
-# colder fills hit more of its notes and are more alike.
-DEFAULT_TEMPERATURE = 0.8
+# What comes nearest to the hidden music by kind of track, from a grid over held-out gaps (docs/controls.md): colder
+# fills hit more of its notes and are more alike.
+DEFAULT_TEMPERATURE, DRUM_TEMPERATURE = 0.8, 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to draw a token: temperature 0 takes the likeliest; top_k 0 and top_p 1 leave nothing out.
+    """How to draw a token: temperature 0 takes the likeliest, None suits the tracks; top_k 0 and top_p 1 drop nothing.
 
     A `guidance` above 1 follows soft controls more closely than the model does by itself, at twice the work. `recall`
     is how far the fill may repeat passages of the song: 0 as the model alone would, 1 as often as songs do.
     """
 
-    temperature: float = DEFAULT_TEMPERATURE
+    temperature: float | None = None
     top_k: int = 0
     top_p: float = 0.98
     guidance: float = 1.0
     recall: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature <= 5:
+        if self.temperature is not None and not 0 <= self.temperature <= 5:
             raise ControlError(f"the temperature {self.temperature} is out of range; give 0 (the likeliest) to 5")
         if self.top_k < 0:
             raise ControlError(f"top_k {self.top_k} is negative; give 0 for no limit, or at least 1")
@@ -41,6 +41,17 @@ class Sampling:
             )
         if not 0 <= self.guidance <= 10:
             raise ControlError(f"the guidance {self.guidance} is out of range; give 0 to 10, where 1 adds nothing")
+
+    def temperature_of(self, prompt: InfillPrompt) -> float:
+        """Return the temperature given, or what suits the tracks that a prompt asks for."""
+        if self.temperature is not None:
+            return self.temperature
+        return DRUM_TEMPERATURE if prompt.is_drums else DEFAULT_TEMPERATURE
+
+
+def temperature_text(temperature: float | None) -> str:
+    """Say a temperature, or what stands in its place where none is given."""
+    return f"{DEFAULT_TEMPERATURE:g}, drums {DRUM_TEMPERATURE:g}" if temperature is None else f"{temperature:g}"
 
 
 @dataclass(frozen=True, slots=True)

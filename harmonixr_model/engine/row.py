@@ -42,6 +42,11 @@ class Row:
         self._open_cell()
 
     @property
+    def temperature(self) -> float:
+        """At which its tokens are drawn."""
+        return self.sampling.temperature_of(self.prompt)
+
+    @property
     def position(self) -> int:
         """How many tokens, the prompt's included, the model has read: where the next one goes."""
         return len(self.prompt.prefix) + len(self.tokens) - len(self.pending)

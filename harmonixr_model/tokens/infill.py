@@ -91,10 +91,14 @@ class InfillLayout:
 
 @dataclass(frozen=True, slots=True)
 class InfillPrompt(InfillLayout):
-    """A layout, the rules its fill must keep, and the passages a pointer may follow; all that decoding needs."""
+    """A layout, the rules its fill must keep, and the passages a pointer may follow; all that decoding needs.
+
+    `is_drums` says whether drums alone are asked for.
+    """
 
     rules: GrammarRules
     recalled: tuple[Recalled, ...] = ()
+    is_drums: bool = False
 
 
 def build_prompt(
@@ -137,6 +141,7 @@ def build_prompt(
         slots=layout.slots,
         rules=rules,
         recalled=() if says_more else recalled(encoded, ordered, found[:FOLLOWED], bars=bars),
+        is_drums=all(encoded.tracks[cell.track].is_drum for cell in ordered),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harmonixr_model.engine.decoder import MAX_ROWS, Decoder
-from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE, DRUM_TEMPERATURE, Sampling
 from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.tokens.grammar import FillGrammar, HardLimits, check_fill
 from harmonixr_model.tokens.infill import coordinates_of
@@ -52,6 +52,16 @@ def test_forced_tokens_fed_in_small_chunks_change_nothing(decoder, prompt_of, mo
     whole = decoder.generate_each(jobs, sampling=Sampling())
     monkeypatch.setattr("harmonixr_model.engine.batch.MAX_CHUNK", 2)
     assert [g.tokens for g in decoder.generate_each(jobs, sampling=Sampling())] == [g.tokens for g in whole]
+
+
+def test_a_temperature_left_out_suits_the_tracks(decoder, prompt_of, song):
+    drums = next(i for i, track in enumerate(song.score.tracks) if track.is_drum)
+    for tracks, temperature in (((drums,), DRUM_TEMPERATURE), ((0,), DEFAULT_TEMPERATURE), ((0, drums), 0.8)):
+        jobs = [(prompt_of(bars=(4, 4), tracks=tracks), seed) for seed in range(4)]
+        left_out = decoder.generate_each(jobs, sampling=Sampling())
+        given = decoder.generate_each(jobs, sampling=Sampling(temperature=temperature))
+        other = decoder.generate_each(jobs, sampling=Sampling(temperature=2 * temperature))
+        assert [g.tokens for g in left_out] == [g.tokens for g in given] != [g.tokens for g in other]
 
 
 def test_more_candidates_than_rows_are_all_answered(decoder, prompt_of):

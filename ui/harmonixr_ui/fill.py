@@ -13,7 +13,7 @@ import gradio as gr
 
 from harmonixr_model import examples
 from harmonixr_platform.client import ServiceError
-from harmonixr_platform.schemas import DEFAULT_TEMPERATURE, InfillRequest, InfillResponse
+from harmonixr_platform.schemas import DEFAULT_TEMPERATURE, InfillRequest, InfillResponse, temperature_text
 from harmonixr_ui.api import Api, sentence
 from harmonixr_ui.coming import coming
 from harmonixr_ui.components import duel, song_view
@@ -96,7 +96,14 @@ def _controls() -> _Controls:
         only = gr.Dropdown(_CHANGES, value="", label="What may change", elem_id="hx-only")
     with gr.Group():
         n = gr.Slider(1, 8, value=3, step=1, label="Fills", buttons=[])
-        temperature = gr.Slider(0.2, 1.6, value=DEFAULT_TEMPERATURE, step=0.05, label="Temperature", buttons=[])
+        temperature = gr.Slider(
+            *(0.2, 1.6),
+            value=DEFAULT_TEMPERATURE,
+            step=0.05,
+            label="Temperature",
+            info=f"higher is wilder; left alone: {temperature_text(None)}",
+            buttons=[],
+        )
         recall = gr.Slider(
             0,
             1,

@@ -68,7 +68,8 @@ def infill_request(form: Form, midi_base64: str) -> InfillRequest:
                 | {name: _whole(form, name) for name in limits},
                 "sampling": {
                     "n": int(form.n),
-                    "temperature": form.temperature,
+                    # Untouched it is left to the kind of track.
+                    "temperature": None if form.temperature == DEFAULT_TEMPERATURE else form.temperature,
                     "seed": _whole(form, "seed"),
                     # Untouched it says nothing: two blind fills of a chorus would be one.
                     "recall": None if form.recall == RECALL else form.recall,

@@ -186,7 +186,7 @@ class NativeChooser:
         self._pointers[place:] = [pointers]
         self._handles[:, place] = self._grammars[place].handle, pointers.handle if pointers else 0
         sampling = row.sampling
-        self._settings[place] = 0, sampling.temperature, sampling.top_p, sampling.recall, sampling.top_k
+        self._settings[place] = 0, row.temperature, sampling.top_p, sampling.recall, sampling.top_k
 
     def leave(self, place: int, last: int) -> None:
         """Forget a row; the last one moves there."""

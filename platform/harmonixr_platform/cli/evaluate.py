@@ -44,7 +44,7 @@ class EvaluateError(HarmonixrError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE
+    from harmonixr_model.engine.engine import temperature_text
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
@@ -67,9 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--greedy", action="store_true", help="fill once more with the likeliest tokens")
     parser.add_argument("--reward", type=Path, metavar="FILE", help="a reward model, to choose the best sample by")
     parser.add_argument("--seed", type=int, default=0, help="of the gaps (default: 0)")
-    parser.add_argument(
-        "--temperature", type=float, default=DEFAULT_TEMPERATURE, metavar="T", help="0: greedy (default: %(default)s)"
-    )
+    parser.add_argument("--temperature", type=float, metavar="T", help=f"0: greedy (default: {temperature_text(None)})")
     parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest (default: all)")
     parser.add_argument("--top-p", type=float, default=0.98, metavar="P", help="nucleus (default: 0.98)")
     parser.add_argument(
@@ -210,7 +208,9 @@ def _training(args: argparse.Namespace, corpus: Corpus, says: str) -> Iterator[S
 
 def _decoding(args: argparse.Namespace) -> str:
     """Name how the fills of the report are chosen."""
-    said = [f"sampled (temperature {args.temperature:g}, top-k {args.top_k}, top-p {args.top_p:g})"]
+    from harmonixr_model.engine.engine import temperature_text
+
+    said = [f"sampled (temperature {temperature_text(args.temperature)}, top-k {args.top_k}, top-p {args.top_p:g})"]
     said += ["greedy"] if args.greedy else []
     said += [f"best of {args.samples} by likelihood per token"] if args.samples > 1 else []
     said += [f"best of {args.samples} by the reward model {args.reward.name}"] if args.reward else []

@@ -80,7 +80,7 @@ def _add_region(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE
+    from harmonixr_model.engine.engine import temperature_text
 
     group = parser.add_argument_group("how to draw")
     group.add_argument("--n", type=int, default=1, metavar="N", help="how many fills (1)")
@@ -88,9 +88,8 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--temperature",
         type=float,
-        default=DEFAULT_TEMPERATURE,
         metavar="T",
-        help="0: the likeliest notes (%(default)s)",
+        help=f"0: the likeliest notes ({temperature_text(None)})",
     )
     group.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens (0: all)")
     group.add_argument("--top-p", type=float, default=0.98, metavar="P", help="draw from this share of chance (0.98)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from harmonixr_model.engine.engine import temperature_text
 from harmonixr_platform.feedback.export_columns import COLUMNS
 from harmonixr_platform.feedback.reader import Judged
 from harmonixr_platform.feedback.studies import Begun
@@ -59,7 +60,7 @@ def _told(counts: Mapping[str, int]) -> str:
 def _definition(begun: Begun) -> str:
     study = begun.study
     arms = "\n".join(
-        f"- {arm.name}: model {begun.models[arm.name]}, temperature {arm.sampling.temperature:g}, "
+        f"- {arm.name}: model {begun.models[arm.name]}, temperature {temperature_text(arm.sampling.temperature)}, "
         f"top-k {arm.sampling.top_k}, top-p {arm.sampling.top_p:g}"
         for arm in study.arms
     )

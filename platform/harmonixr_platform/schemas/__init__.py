@@ -3,7 +3,7 @@
 Bars, beats and tracks are counted from 1 here, as musicians count, and ranges include both ends.
 """
 
-from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE
+from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE, temperature_text
 from harmonixr_platform.schemas.base import Problem, Strict
 from harmonixr_platform.schemas.comparing import (
     ComparisonRequest,
@@ -103,4 +103,5 @@ __all__ = [
     "Tombstone",
     "TrackName",
     "TrackView",
+    "temperature_text",
 ]

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE
+from harmonixr_model.engine.engine import temperature_text
 from harmonixr_platform.schemas.base import Strict
 
 TrackName = int | str
@@ -116,7 +116,9 @@ class SamplingSpec(Strict):
         default=None, description="make this many, keep the n the reward model likes best"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=5)] = DEFAULT_TEMPERATURE
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = Field(
+        default=None, description=f"0: the likeliest notes; left out, what suits the tracks: {temperature_text(None)}"
+    )
     top_k: Annotated[int, Field(ge=0, le=4096)] = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.98
     recall: Annotated[float, Field(ge=0, le=1)] | None = Field(

@@ -97,7 +97,11 @@ def _close(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _told(defined: Study) -> str:
-    arms = ", ".join(f"{arm.name} ({arm.model}, temperature {arm.sampling.temperature:g})" for arm in defined.arms)
+    from harmonixr_model.engine.engine import temperature_text
+
+    arms = ", ".join(
+        f"{arm.name} ({arm.model}, temperature {temperature_text(arm.sampling.temperature)})" for arm in defined.arms
+    )
     return (
         f"study {defined.version}: {arms}\n"
         f"  at least {defined.quotas.raters_per_pair} raters a pair, {defined.quotas.per_rater} comparisons a rater, "
