@@ -39,7 +39,11 @@ namespace {
 
 constexpr int CHUNK = 48;  // tokens whose activations stay in the second-level cache
 
+constexpr int SEEN = 2 * TILE_PAIRS;  // tokens that attention looks at together; what is none of them weighs nothing
+
 int64_t padded(int64_t count, int64_t to) { return (count + to - 1) / to * to; }
+
+int value_pairs(int64_t tokens) { return (int)(has_tiles() ? padded(tokens, SEEN) : padded(tokens, 2)) / 2; }
 
 void normalise(const float* x, const float* weight, uint16_t* out, int width) {
     Lanes squares = {};
@@ -81,8 +85,8 @@ struct Pass {
 
     void project(const uint32_t* matrix, const uint16_t* from, int rows, int inputs, int outputs, float* out,
                  int64_t out_stride) const {
-        multiply(rows, (const uint32_t*)from, inputs / 2, matrix, inputs / 2, (int)(padded(outputs, PANEL) / PANEL),
-                 (int64_t)inputs / 2 * PANEL, out, out_stride);
+        multiply(rows, (const uint32_t*)from, inputs / 2, matrix, inputs / 2, outputs, (int64_t)inputs / 2 * PANEL,
+                 out, out_stride);
     }
 
     void run(int layer) {
@@ -167,7 +171,7 @@ struct Pass {
         const int64_t prefix = first.prefix_length, shared = padded(prefix, PANEL);
         int64_t longest = 0;
         for (int r = 0; r < rows; r++) longest = std::max(longest, tokens[start + r].own_length);
-        const int64_t stride = shared + padded(longest, PANEL);
+        const int64_t stride = shared + padded(longest, PANEL), seen = shared + padded(longest, SEEN);
         scores.resize((size_t)rows * stride);
         weights.resize((size_t)rows * stride);
         const auto* q = (const uint32_t*)&queries[(size_t)start * width + head * head_width];
@@ -175,24 +179,25 @@ struct Pass {
         const auto* p = (const uint32_t*)weights.data();
         if (prefix)
             multiply(rows, q, q_stride, block(first.prefix, first.prefix_span, layer, 0, head), head_width / 2,
-                     (int)(shared / PANEL), key_panel, scores.data(), stride);
+                     (int)prefix, key_panel, scores.data(), stride);
         each_own(start, rows, [&](int r, int run, const Token& t, int64_t length) {
             multiply(run, q + r * q_stride, q_stride, block(t.own, t.own_span, layer, 0, head), head_width / 2,
-                     (int)(padded(length, PANEL) / PANEL), key_panel, &scores[r * stride + shared], stride);
+                     (int)length, key_panel, &scores[r * stride + shared], stride);
         });
         float totals[CHUNK];
         for (int r = 0; r < rows; r++)
             totals[r] = soften(&scores[r * stride], &weights[r * stride], prefix, shared, tokens[start + r].own_length,
-                               stride);
-        const int panels = head_padded / PANEL;
+                               seen);
+        const int64_t value_panels = head_padded / PANEL;
         alignas(64) float of_prefix[CHUNK * 4 * PANEL], of_own[CHUNK * 4 * PANEL];
         std::memset(of_prefix, 0, sizeof(float) * rows * head_padded);
         if (prefix)
-            multiply(rows, p, p_stride, block(first.prefix, first.prefix_span, layer, 1, head), (int)((prefix + 1) / 2),
-                     panels, first.prefix_span / panels, of_prefix, head_padded);
+            multiply(rows, p, p_stride, block(first.prefix, first.prefix_span, layer, 1, head), value_pairs(prefix),
+                     head_width, first.prefix_span / value_panels, of_prefix, head_padded);
         each_own(start, rows, [&](int r, int run, const Token& t, int64_t length) {
             multiply(run, p + r * p_stride + shared / 2, p_stride, block(t.own, t.own_span, layer, 1, head),
-                     (int)((length + 1) / 2), panels, t.own_span / panels, of_own + r * head_padded, head_padded);
+                     value_pairs(length), head_width, t.own_span / value_panels, of_own + r * head_padded,
+                     head_padded);
         });
         for (int r = 0; r < rows; r++) {
             float* both = of_prefix + r * head_padded;
@@ -216,16 +221,16 @@ struct Pass {
     }
 
     // Softmax without its division: weights in bf16, 0 where nothing is seen; returns what to divide by.
-    static float soften(float* score, uint16_t* weight, int64_t prefix, int64_t shared, int64_t own, int64_t stride) {
+    static float soften(float* score, uint16_t* weight, int64_t prefix, int64_t shared, int64_t own, int64_t seen) {
         const float unseen = -1e30f;
         std::fill(score + prefix, score + shared, unseen);
-        std::fill(score + shared + own, score + stride, unseen);
+        std::fill(score + shared + own, score + seen, unseen);
         Lanes highest = Lanes{} + unseen;
-        for (int64_t i = 0; i < stride; i += LANES) highest = larger(highest, load(score + i));
+        for (int64_t i = 0; i < seen; i += LANES) highest = larger(highest, load(score + i));
         float most = unseen;
         for (int i = 0; i < LANES; i++) most = std::max(most, highest[i]);
         Lanes total = {};
-        for (int64_t i = 0; i < stride; i += LANES) {
+        for (int64_t i = 0; i < seen; i += LANES) {
             Lanes lanes = exponential(load(score + i) - most);
             total += lanes;
             round_lanes(lanes, weight + i);
@@ -252,24 +257,27 @@ void hx_embed(const Model* model, const Token* tokens, int64_t count, float* x) 
 }
 
 void hx_layers(const Model* model, const Token* tokens, int64_t count, float* x, int64_t first, int64_t stop) {
+    Tiles tiles;
     Pass pass{*model, tokens, (int)count, x};
     for (int64_t layer = first; layer < stop; layer++) pass.run((int)layer);
 }
 
 // Only the keys and values of a layer: all that is wanted of the last one where no token is drawn yet.
 void hx_remember(const Model* model, const Token* tokens, int64_t count, float* x, int64_t layer) {
+    Tiles tiles;
     Pass{*model, tokens, (int)count, x}.remember_all((int)layer);
 }
 
 // Logits, [places, stride], of the tokens that have a place.
 void hx_logits(const Model* model, const Token* tokens, int64_t count, const float* x, float* out, int64_t stride) {
+    Tiles tiles;
     const int64_t width = model->width;
     std::vector<uint16_t> rounded((size_t)count * width);
     std::vector<float> made((size_t)count * stride);
     int rows = 0;
     for (int64_t t = 0; t < count; t++)
         if (tokens[t].place >= 0) normalise(x + t * width, model->norm, &rounded[width * rows++], (int)width);
-    multiply(rows, (const uint32_t*)rounded.data(), width / 2, model->head, (int)(width / 2), (int)(stride / PANEL),
+    multiply(rows, (const uint32_t*)rounded.data(), width / 2, model->head, (int)(width / 2), (int)model->vocabulary,
              width / 2 * PANEL, made.data(), stride);
     rows = 0;
     for (int64_t t = 0; t < count; t++)

@@ -5,8 +5,8 @@
 #pragma once
 
 #include "lanes.h"
+#include "tiles.h"
 
-constexpr int PANEL = 64;
 constexpr int TILE = 6;  // rows at once: 24 sums and 4 weights fill the 32 registers of AVX-512
 
 template <int ROWS>
@@ -48,10 +48,18 @@ inline void tile(const uint32_t* x, int64_t x_stride, const uint32_t* weights, i
 #endif
 }
 
-// out[r] = weights * x[r] for `rows` rows of `pairs` input pairs each, in `panels` panels `panel_stride` words apart.
-inline void multiply(int rows, const uint32_t* x, int64_t x_stride, const uint32_t* weights, int pairs, int panels,
+// out[r] = weights * x[r] for `rows` rows of `pairs` input pairs each, in panels `panel_stride` words apart. What is
+// written to the last panel past the `outputs` that are wanted means nothing.
+inline void multiply(int rows, const uint32_t* x, int64_t x_stride, const uint32_t* weights, int pairs, int outputs,
                      int64_t panel_stride, float* out, int64_t out_stride) {
-    for (int panel = 0; panel < panels; panel++, weights += panel_stride, out += PANEL) {
+    if (has_tiles() && pairs % TILE_PAIRS == 0) {
+        for (; outputs > 0; outputs -= PANEL, weights += panel_stride, out += PANEL)
+            for (int r = 0; r < rows; r += TILE_ROWS)
+                multiply_tiles(std::min(rows - r, TILE_ROWS), x + r * x_stride, x_stride, weights, pairs, outputs,
+                               out + r * out_stride, out_stride);
+        return;
+    }
+    for (; outputs > 0; outputs -= PANEL, weights += panel_stride, out += PANEL) {
         int r = 0;
         for (; r + TILE <= rows; r += TILE)
             tile<TILE>(x + r * x_stride, x_stride, weights, pairs, out + r * out_stride, out_stride);
