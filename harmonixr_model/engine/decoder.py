@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby, islice
 
-from harmonixr_model.engine.batch import Batch, check_fits
+from harmonixr_model.engine.batch import AnyBatch, check_fits
 from harmonixr_model.engine.engine import Generated, Job, Sampling
 from harmonixr_model.engine.guided import generate_guided
 from harmonixr_model.engine.opening import open_batch
@@ -61,7 +61,7 @@ class Decoder:
                 batch.leave(row)
         return [row.generated for row in rows]
 
-    def _open(self, jobs: Sequence[Job]) -> Batch:
+    def _open(self, jobs: Sequence[Job]) -> AnyBatch:
         if self._batch is not None:
             return self._batch
         longest = max(len(prompt.prefix) + prompt.rules.max_tokens for prompt, _ in jobs)
@@ -77,7 +77,7 @@ def finish(reading: Generator[None, None, Prefix]) -> Prefix:
             return end.value
 
 
-def _with_prefixes(batch: Batch, rows: Sequence[Row]) -> Iterator[tuple[Row, Prefix]]:
+def _with_prefixes(batch: AnyBatch, rows: Sequence[Row]) -> Iterator[tuple[Row, Prefix]]:
     """Give each row with its prefix, which is read when the first row of a prompt is asked for."""
     for _, sharing in groupby(rows, key=lambda row: id(row.prompt)):
         prefix: Prefix = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import logging
 
-from harmonixr_model.engine.batch import Batch
+from harmonixr_model.engine.batch import AnyBatch, Batch, MixedBatch
 from harmonixr_model.engine.chooser import Chooser, MixedChooser, PlainChooser
+from harmonixr_model.engine.native.batch import NativeBatch
 from harmonixr_model.engine.native.chooser import NativeChooser
 from harmonixr_model.engine.native.library import load_library
 from harmonixr_model.engine.native.runner import NativeRunner, is_supported
@@ -17,7 +18,7 @@ from harmonixr_model.infill.pointer import PointerGate
 _log = logging.getLogger(__name__)
 
 
-def open_batch(model: InfillTransformer, *, rows: int, length: int | None = None, compiled: bool = False) -> Batch:
+def open_batch(model: InfillTransformer, *, rows: int, length: int | None = None, compiled: bool = False) -> AnyBatch:
     """Return an empty batch for at most `rows` rows of `length` tokens (the model's own by default).
 
     Compiled, a model on a processor runs in bf16 by the C++ step; the first time on a machine that takes a few seconds
@@ -26,7 +27,8 @@ def open_batch(model: InfillTransformer, *, rows: int, length: int | None = None
     """
     library = load_library(may_compile=True) if compiled else None
     if library is not None and model.norm.weight.device.type == "cpu" and is_supported(model.config):
-        return Batch(NativeRunner(model, library), _chooser(library, model.pointer))
+        native, gate = NativeRunner(model, library), model.pointer
+        return MixedBatch(NativeBatch(native, library, gate=gate), Batch(native, _chooser(library, gate)))
     runner = EagerRunner(model, rows=rows, length=length or model.config.max_length)
     return Batch(runner, _chooser(library, model.pointer))
 

@@ -6,6 +6,7 @@ is known), no model and no grammar.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harmonixr_model.engine.engine import Generated, Sampling
@@ -32,6 +33,8 @@ class Row:
     pending: list[Placed] = field(default_factory=list)
     log_probability: float = 0.0
     is_finished: bool = False
+    # Of how many cells whoever follows the row has been told.
+    told: int = 0
     _coordinates: CoordinateState = field(init=False)
     _cell_starts: list[int] = field(default_factory=list)
     # Of an attribute-only cell's template, what comes after what is said.
@@ -64,6 +67,16 @@ class Row:
         if is_closed:
             self._open_cell()
         return is_closed
+
+    def catch_up(self, tokens: Sequence[int], log_probability: float) -> None:
+        """Take all that was said since, forced tokens included, where a batch keeps the row's state itself."""
+        self.log_probability = log_probability
+        for token in tokens:
+            self.tokens.append(token)
+            if token == END:
+                self.cell += 1
+                self._cell_starts.append(len(self.tokens))
+        self.is_finished = self.cell == len(self.prompt.headers)
 
     def said(self, cell: int) -> tuple[int, ...]:
         """Return the tokens of a decided cell, its header and END included."""

@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from harmonixr_model.engine.batch import Batch, check_fits
+from harmonixr_model.engine.batch import AnyBatch, check_fits
 from harmonixr_model.engine.engine import Generated, Job, Sampling
 from harmonixr_model.engine.opening import open_batch
 from harmonixr_model.engine.prefixes import PrefixMemory
@@ -26,6 +26,8 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.tokens.infill import InfillPrompt
 
 _log = logging.getLogger(__name__)
+# While no prompt is being read and nobody follows what is said, a batch may draw so many tokens of each row at a time.
+UNWATCHED_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class _Request:
 class EngineLoop:
     """Takes requests from any thread and answers them in the one that runs `run_forever`, or `turn` by `turn`."""
 
-    def __init__(self, batch: Batch, *, max_length: int, limits: LoopLimits | None = None) -> None:
+    def __init__(self, batch: AnyBatch, *, max_length: int, limits: LoopLimits | None = None) -> None:
         self.limits = limits or LoopLimits()
         self.max_length = max_length
         if self.limits.tokens < max_length:
@@ -243,6 +245,8 @@ class EngineLoop:
 
         Owners at their bound are passed by. Reading takes one turn a layer while rows run, and no turn where none do.
         """
+        if not self._waiting:
+            return
         with self._wake:
             waiting = list(self._waiting)
             rows_of = Counter(request.owner for request in self._running.values())
@@ -302,10 +306,8 @@ class EngineLoop:
     def _step(self) -> None:
         if not self._running:
             return
-        said = sum(len(row.tokens) for row in self._running)
-        running = list(self._running)
         try:
-            closed = self._batch.step()
+            closed = self._batch.step(most=self._most())
         except Exception as error:
             # Whose row it was cannot be told: all that run fail, and the engine goes on with what waits.
             _log.exception("a step failed")
@@ -313,14 +315,24 @@ class EngineLoop:
                 self._fail(request, error)
             return
         self._steps += 1
-        self._tokens += sum(len(row.tokens) for row in running) - said
         for row in closed:
             self._report(row)
+
+    def _most(self) -> int:
+        """Return how many tokens of each row may be drawn before others are thought of."""
+        with self._wake:
+            is_reading = any(request.reading is not None for request in self._waiting)
+        is_followed = any(request.ticket.is_followed for request in self._running.values())
+        return 1 if is_reading or is_followed else UNWATCHED_STEPS
 
     def _report(self, row: Row) -> None:
         request = self._running[row]
         candidate = request.rows[row]
-        request.ticket.tell(CellDecided(candidate, row.cell - 1, row.said(row.cell - 1)))
+        for cell in range(row.told, row.cell):
+            said = row.said(cell)
+            self._tokens += len(said)
+            request.ticket.tell(CellDecided(candidate, cell, said))
+        row.told = row.cell
         if not row.is_finished:
             return
         with self._wake:

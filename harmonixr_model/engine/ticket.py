@@ -9,6 +9,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -65,6 +66,7 @@ class Ticket:
         self.candidates = candidates
         self._events: list[Event] = []
         self._listeners: list[Listener] = []
+        self._waiting: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._cancelled = threading.Event()
@@ -78,6 +80,11 @@ class Ticket:
     def is_cancelled(self) -> bool:
         """Whether somebody gave the request up."""
         return self._cancelled.is_set()
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether anybody listens to events as they happen."""
+        return bool(self._listeners)
 
     def cancel(self) -> None:
         """Give the request up: its rows are free from the next step on, and it fails with FillCancelled."""
@@ -126,9 +133,12 @@ class Ticket:
 
     async def wait(self) -> list[Generated]:
         """Return what `result` returns without blocking the event loop; cancels the request when cancelled itself."""
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        # Of all events only the last: each wakes the loop's thread, and keeps the engine's from the interpreter.
+        self._waiting.append(lambda: loop.call_soon_threadsafe(over.set))
         try:
-            async for _ in self.events():
-                pass
+            if not self.is_over:
+                await over.wait()
         except asyncio.CancelledError:
             self.cancel()
             raise
@@ -146,6 +156,9 @@ class Ticket:
                     self._listeners.remove(listener)
         if isinstance(event, Finished | Failed):
             self._over.set()
+            for wake in self._waiting:
+                with suppress(RuntimeError):  # its event loop has ended
+                    wake()
 
 
 def _put(loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[Event], event: Event) -> None:

@@ -216,3 +216,10 @@ class CoordinateState:
             self.slot = int(_SLOT_VALUE[token])
         previous, self.previous = self.previous, token
         return self.bar, self.step, self.slot, previous, self.asked.now
+
+
+def places_of_tokens() -> npt.NDArray[np.int16]:
+    """Return what each token of a fill makes of bar, step and slot, int16 [V, 3]; -1 where it keeps what was."""
+    values = np.stack([_BAR_VALUE, _STEP_VALUE, _SLOT_VALUE], axis=1)
+    sets = np.stack([_SETS_BAR, _SETS_STEP, _SETS_SLOT], axis=1)
+    return np.ascontiguousarray(np.where(sets, values, -1), dtype=np.int16)

@@ -100,6 +100,11 @@ class InfillPrompt(InfillLayout):
     recalled: tuple[Recalled, ...] = ()
     is_drums: bool = False
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything but notes is asked: a soft control, or one field of notes that are known."""
+        return any(cell.only or cell.controls for cell in self.cells)
+
 
 def build_prompt(
     context: Score | EncodedScore,

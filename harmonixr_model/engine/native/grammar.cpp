@@ -6,6 +6,7 @@
 #include <cmath>
 #include <vector>
 
+#include "draw.h"
 #include "lanes.h"
 #include "pointer.h"
 #include "vocabulary.h"
@@ -20,11 +21,6 @@ struct Rules {
     const int64_t *last_end, *close_tokens, *header_size;
     const uint8_t *pitch_allowed, *velocity_allowed;
     int64_t groups, tracks, steps, horizon, cells, max_polyphony, max_tokens, min_polyphony;
-};
-
-struct Settings {
-    double uniform, temperature, top_p, recall;
-    int64_t top_k;
 };
 }
 
@@ -367,8 +363,6 @@ void* hx_pointers_open(const Passages* passages) { return new Pointers(*passages
 
 void hx_pointers_close(void* pointers) { delete (Pointers*)pointers; }
 
-// Draw one token for each of `count` rows from logits [count, stride], which the pointers of a row (null: none) change,
-// and take it.
 void hx_choose(void** grammars, void** pointers, const double* gate, int64_t count, float* logits, int64_t stride,
                const Settings* settings, int64_t* tokens, double* log_probabilities) {
     thread_local Room room;

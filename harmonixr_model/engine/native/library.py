@@ -16,8 +16,8 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-SOURCES = ("forward.cpp", "grammar.cpp")
-HEADERS = ("lanes.h", "matmul.h", "pointer.h", "tiles.h", "vocabulary.h")
+SOURCES = ("forward.cpp", "grammar.cpp", "rows.cpp")
+HEADERS = ("draw.h", "lanes.h", "matmul.h", "pointer.h", "step.h", "tiles.h", "vocabulary.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-Wno-psabi")
 TIMEOUT_S = 120.0
 _HERE = Path(__file__).parent

@@ -77,10 +77,10 @@ class NativeRunner:
         if not is_supported(model.config):
             raise ValueError(f"the compiled step runs no model of this shape: {model.config}")
 
-        self._config = model.config
+        self.config = model.config
+        self.stride = _padded(model.config.vocabulary)  # of the logits of a row
         self._library = library
         self._weights = _Weights(model)
-        self._stride = _padded(model.config.vocabulary)
         self._rows: list[tuple[Segment, Segment]] = []  # the prefix and the own tokens of the row at each place
         # What soft controls add to a token, and its address: worked out once for each combination.
         self._sums: dict[tuple[int, ...], tuple[npt.NDArray[np.float32], int]] = {}
@@ -88,7 +88,12 @@ class NativeRunner:
     @property
     def max_length(self) -> int:
         """The most tokens that a prompt and its fill may take together."""
-        return self._config.max_length
+        return self.config.max_length
+
+    @property
+    def address(self) -> ctypes.c_void_p:
+        """Where the library finds the weights, as long as this object lives."""
+        return _POINTER(ctypes.addressof(self._weights.model))
 
     @property
     def precision(self) -> str:
@@ -98,7 +103,7 @@ class NativeRunner:
     def read(self, prompt: InfillPrompt) -> Generator[None, None, Segment]:
         """Read a prefix, giving way after each layer."""
         length = len(prompt.prefix)
-        segment = Segment.empty(self._config, length)
+        segment = Segment.empty(self.config, length)
         tokens = np.zeros(length, dtype=_TOKEN)
         tokens["token"] = prompt.prefix
         # Nothing is asked of a prefix.
@@ -106,10 +111,10 @@ class NativeRunner:
             tokens[name] = coordinate
         tokens["position"] = tokens["own_position"] = np.arange(length)
         tokens["own"], tokens["own_span"], tokens["own_length"] = segment.address, segment.span, length
-        x = np.empty((length, self._config.width), dtype=np.float32)
+        x = np.empty((length, self.config.width), dtype=np.float32)
         model, count = ctypes.byref(self._weights.model), ctypes.c_int64(length)
         self._library.hx_embed(model, _pointer(tokens), count, _pointer(x))
-        last = self._config.layers - 1
+        last = self.config.layers - 1
         for layer in range(last):
             first, stop = ctypes.c_int64(layer), ctypes.c_int64(layer + 1)
             self._library.hx_layers(model, _pointer(tokens), count, _pointer(x), first, stop)
@@ -120,7 +125,7 @@ class NativeRunner:
 
     def join(self, place: int, prefix: Segment, prompt: InfillPrompt) -> None:
         """Let the row at `place` go on from a prefix, which it shares."""
-        self._rows[place:] = [(prefix, Segment.empty(self._config, prompt.rules.max_tokens))]
+        self._rows[place:] = [(prefix, Segment.empty(self.config, prompt.rules.max_tokens))]
 
     def leave(self, place: int, last: int, *, length: int) -> None:
         """Forget a row, and with it its memory; the last one moves there, without a copy."""
@@ -144,17 +149,17 @@ class NativeRunner:
                 added, to = self._sum(asked), place if is_last else -1
                 fed.append((*where, added, i, to, *spans, i - prefix.length, i - prefix.length + 1))
         tokens = np.array(fed, dtype=_TOKEN)
-        x = np.empty((len(fed), self._config.width), dtype=np.float32)
-        logits = np.empty((rows, self._stride), dtype=np.float32)
+        x = np.empty((len(fed), self.config.width), dtype=np.float32)
+        logits = np.empty((rows, self.stride), dtype=np.float32)
         self._library.hx_step(
             ctypes.byref(self._weights.model),
             _pointer(tokens),
             ctypes.c_int64(len(fed)),
             _pointer(x),
             _pointer(logits),
-            ctypes.c_int64(self._stride),
+            ctypes.c_int64(self.stride),
         )
-        return torch.from_numpy(logits)[:, : self._config.vocabulary]
+        return torch.from_numpy(logits)[:, : self.config.vocabulary]
 
     def _sum(self, asked: tuple[int, ...]) -> int:
         """Return the address of what these soft controls add to a token, 0 where they add nothing."""
