@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 from math import exp, log
 
 from harmonixr_model.music.score import Bar, Note
@@ -32,8 +33,7 @@ _KIND = bytes(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PointedNote:
+class PointedNote(NamedTuple):
     """A note as the tokens that say it."""
 
     position: int
