@@ -148,12 +148,14 @@ class FillSession:
             self._notes.setdefault(cell.track, []).extend(notes)
             self._answers.append((cell, notes))
             grown.setdefault(cell.track, []).extend(notes)
+        self.tokens.append(tuple(int(token) for token in tokens))
+        self._prompt = None
+        if len(self.tokens) == len(self.windows):
+            return  # no prompt will see this answer
         score = self._context.score
         self._context = EncodedScore(
             score.replace_notes({track: [*score.tracks[track].notes, *new] for track, new in grown.items()})
         )
-        self.tokens.append(tuple(int(token) for token in tokens))
-        self._prompt = None
 
     def result(self) -> FilledSong:
         """Return the song with every window's answer in it; an empty region gives the input byte for byte."""

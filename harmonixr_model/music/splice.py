@@ -106,6 +106,8 @@ def _deleted(song: Song, region: Region) -> dict[int, set[int]]:
 
 
 def _new_places(song: Song, new_tracks: Sequence[Track]) -> list[_Place]:
+    if not new_tracks:
+        return []
     used = {message[0] & 0x0F for events in song.midi.tracks for _, message in events if message[0] < 0xF0}
     free = [channel for channel in range(16) if channel not in used and channel != DRUM_CHANNEL]
     melodic = sum(not track.is_drum for track in new_tracks)
@@ -151,6 +153,8 @@ class _Sounding:
         stretches: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
         for track, sources in zip(song.score.tracks, song.sources, strict=True):
             pitches = {pitch for channel, pitch in wanted if channel == track.channel}
+            if not pitches:
+                continue
             for note, source in zip(track.notes, sources, strict=True):
                 if note.pitch in pitches and source.on not in deleted.get(source.chunk, ()):
                     end = note.end if source.off is not None else float("inf")
