@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 from math import exp, log
+from typing import NamedTuple
 
 from harmonixr_model.music.score import Bar, Note
 from harmonixr_model.tokens.encoded import EncodedScore, GridCell, encode_notes

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
 from harmonixr_model.engine.ticket import CellDecided
 from harmonixr_model.infiller import window_seed
@@ -60,7 +59,9 @@ class Asked:
 class Listener:
     """What may be told while candidates are drawn; a caller who waits for the whole answer needs none."""
 
-    def __init__(self, taken: Callable[[], None], decided: Callable[[InfillPrompt, CellDecided, Draft], Any]) -> None:
+    def __init__(
+        self, taken: Callable[[], None], decided: Callable[[InfillPrompt, CellDecided, Draft], Awaitable[None]]
+    ) -> None:
         self.taken = taken
         self.decided = decided
 
@@ -133,7 +134,7 @@ class Drawing:
                     continue
                 seen.add(name)
                 if isinstance(word, CellDecided):
-                    self._listener.decided(window.prompt, word, drafts[word.candidate])
+                    await self._listener.decided(window.prompt, word, drafts[word.candidate])
                 else:
                     yield drafts[word.candidate].then(window, word)
 

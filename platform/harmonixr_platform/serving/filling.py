@@ -67,7 +67,7 @@ class Filler:
             accepted = InfillAccepted(
                 request_id=request_id, model_version=info.version, seed=wish.seed, candidates=sampling.n
             )
-            listener = await self._listener(wish, accepted, tell)
+            listener = self._listener(wish, accepted, tell)
         asked = Asked(wish.midi, wish.options, info, wish.owner, wish.ends)
         drawing = Drawing(self._stages, asked, listener=listener)
         if sampling.best_of is None:
@@ -118,20 +118,24 @@ class Filler:
             raise failures.exceptions[0] from None
         return sorted((task.result() for task in tasks), key=lambda made: made.view.index)
 
-    async def _listener(self, wish: Wish, accepted: InfillAccepted, tell: Tell) -> Listener:
-        song = await asyncio.to_thread(read_song, wish.midi, self._args.max_midi_bytes)
-        reader = BarReader(song, region_of(song, wish.options))
-        heard: list[bool] = []
+    def _listener(self, wish: Wish, accepted: InfillAccepted, tell: Tell) -> Listener:
+        reading: list[asyncio.Task[BarReader]] = []
 
         def taken() -> None:
-            if not heard:
-                heard.append(True)
+            if not reading:
+                # While the model reads the prompt; of a song planned in this process nothing is left to read.
+                reading.append(asyncio.create_task(self._read_bars(wish)))
                 tell(accepted)
 
-        def decided(prompt: InfillPrompt, event: CellDecided, draft: Draft) -> None:
+        async def decided(prompt: InfillPrompt, event: CellDecided, draft: Draft) -> None:
+            reader = await reading[0]
             tell(reader.read(prompt, event, candidate=draft.candidate, seed=draft.seed))
 
         return Listener(taken, decided)
+
+    async def _read_bars(self, wish: Wish) -> BarReader:
+        song = await asyncio.to_thread(read_song, wish.midi, self._args.max_midi_bytes)
+        return BarReader(song, region_of(song, wish.options))
 
     def _render(self, draft: Draft, filled: Filled, finished: Finished, reward: float | None) -> _Made:
         started = time.perf_counter()

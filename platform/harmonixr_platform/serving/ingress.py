@@ -19,6 +19,7 @@ from harmonixr_model.errors import HarmonixrError
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.door import Door
 from harmonixr_platform.serving.errors import NoRewardModel, Overloaded, Unavailable
+from harmonixr_platform.serving.garbage import look_less_often
 from harmonixr_platform.serving.stages import MODEL_LINE, Call, Stages
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ class Ingress:
             far = LineCall(far, "Model", MODEL_LINE)
         call = NearCall(far, near, max_midi_bytes=self._args.near_midi_bytes)
         service = Service(Stages(call), self._args, recall=recall)
-        return make_api(service, self._args, api_keys=settings.api_key_list(), door=self._door)
+        api = make_api(service, self._args, api_keys=settings.api_key_list(), door=self._door)
+        look_less_often()
+        return api
 
 
 class RemoteCall:
