@@ -145,7 +145,7 @@ class _Line:
             header_first=first.ctypes.data,
             cells=len(headers),
             uniforms=drawn.ctypes.data,
-            settings=_Settings(0, sampling.temperature, sampling.top_p, sampling.recall, sampling.top_k),
+            settings=_Settings(0, row.temperature, sampling.top_p, sampling.recall, sampling.top_k),
             said=self.said.ctypes.data,
         )
         library.hx_row_open.restype = _POINTER
