@@ -15,9 +15,11 @@ from harmonixr_model.tokens.tokenizer import decode, encode
 from harmonixr_model.tokens.vocab import DURATIONS, VOCAB
 
 ticks = st.integers(0, 6000)
-notes = st.builds(Note, ticks, st.integers(0, 4000), st.integers(0, 127), st.integers(1, 127))
+notes = st.builds(Note, ticks, st.integers(0, 4000), st.integers(0, 127), st.integers(1, 127), st.just(0))
 # Few pitches and times, so that notes collide.
-crowded = st.builds(Note, st.integers(0, 300), st.integers(0, 500), st.integers(60, 62), st.integers(1, 127))
+crowded = st.builds(
+    Note, st.integers(0, 300), st.integers(0, 500), st.integers(60, 62), st.integers(1, 127), st.just(0)
+)
 tracks = st.builds(
     lambda found, program, is_drum, name, channel: Track((), program, is_drum, name, channel).with_notes(found),
     st.lists(notes | crowded, max_size=25),
