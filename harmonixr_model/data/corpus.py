@@ -2,6 +2,7 @@
 
     corpus.json              format, counts, how it was made
     shards/00000.npy         notes of many pieces, one after another (NOTE below)
+    shards/00000.micro.npy   int8, how far each of them is from its step (`Note.micro`); older corpora have none
     shards/00000.jsonl       those pieces: tracks, tempos, metres, fingerprint
     manifest.jsonl           the pieces that count, with piece_id and split; written last: what has it is whole
 
@@ -76,21 +77,25 @@ def write_shard(folder: Path, name: str, pieces: Iterable[tuple[Piece, Score]]) 
     """Write one shard and return its number of notes; the .jsonl comes last, so a shard that has one is whole."""
     shards = folder / "shards"
     shards.mkdir(parents=True, exist_ok=True)
-    arrays: list[npt.NDArray[Any]] = []
+    found: list[Note] = []
     lines: list[str] = []
     first = 0
     for piece, score in pieces:
         record = _piece_record(piece, score, first)
         for track in score.tracks:
-            arrays.append(np.array([tuple(note) for note in track.notes], dtype=NOTE))
+            found += track.notes
             first += len(track.notes)
         lines.append(json.dumps(record, separators=(",", ":")))
-    notes = np.concatenate(arrays) if arrays else np.empty(0, dtype=NOTE)
-    draft = shards / f".{name}.{os.getpid()}.npy"
-    np.save(draft, notes)
-    os.replace(draft, shards / f"{name}.npy")
+    _save(shards / f"{name}.npy", np.array([note[:4] for note in found], dtype=NOTE))
+    _save(shards / f"{name}.micro.npy", np.array([note.micro for note in found], dtype=np.int8))
     write_atomically(shards / f"{name}.jsonl", "".join(line + "\n" for line in lines).encode())
-    return len(notes)
+    return len(found)
+
+
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    draft = path.with_name(f".{path.stem}.{os.getpid()}.npy")
+    np.save(draft, array)
+    os.replace(draft, path)
 
 
 def _piece_record(piece: Piece, score: Score, first: int) -> dict[str, Any]:
@@ -173,14 +178,19 @@ class Corpus:
         listed = {"fingerprint": tuple(record["fingerprint"]), "styles": tuple(record.get("styles", ()))}
         return Piece(**known | listed)
 
-    def score(self, index: int) -> Score:
-        """Return a piece as a grid score."""
+    def score(self, index: int, *, micro: bool = False) -> Score:
+        """Return a piece as a grid score; with `micro` its notes say how far they began from their step."""
         record = self._records[index]
-        notes = self._shard(record["shard"])
+        rows = self._shard(record["shard"])
+        off = self._shard(f"{record['shard']}.micro") if micro else None
+
+        def notes(first: int, stop: int) -> tuple[Note, ...]:
+            return _notes(rows[first:stop], None if off is None else off[first:stop])
+
         return Score(
             ticks_per_quarter=GRID,
             tracks=tuple(
-                Track(_notes(notes[first : first + count]), program, bool(is_drum), name, channel)
+                Track(notes(first, first + count), program, bool(is_drum), name, channel)
                 for program, is_drum, name, channel, first, count in record["tracks"]
             ),
             tempos=tuple(Tempo(*tempo) for tempo in record["tempos"]),
@@ -212,5 +222,7 @@ def hold_out(folder: Path, *, share: float) -> dict[str, int]:
     return dict(Counter(record["split"] for record in split))
 
 
-def _notes(rows: npt.NDArray[Any]) -> tuple[Note, ...]:
-    return tuple(map(Note._make, rows.tolist()))
+def _notes(rows: npt.NDArray[Any], off: npt.NDArray[Any] | None) -> tuple[Note, ...]:
+    if off is None:
+        return tuple(Note(*row) for row in rows.tolist())
+    return tuple(Note(*row, parts) for row, parts in zip(rows.tolist(), off.tolist(), strict=True))

@@ -49,7 +49,7 @@ class DatasetConfig:
     Varying means another key as well, unless `transposes` is off. Pieces are drawn in proportion to their notes to
     the power of `length_power`: 1 would let long pieces dominate, 0 would show a drum loop as often as a song. A prompt
     remembers up to `passages` passages of the song, or in `forgets` of the examples none. A share `controlled` of them
-    says soft controls, drawn by `data.controls`.
+    says soft controls, drawn by `data.controls`. With `micro` notes say how far they began from the grid.
     """
 
     split: str = "train"
@@ -60,6 +60,7 @@ class DatasetConfig:
     forgets: float = 0.1
     transposes: bool = True
     controlled: float = 0.0
+    micro: bool = False
     sources: tuple[str, ...] = field(default=())
 
 
@@ -124,7 +125,7 @@ class InfillDataset:
         return self._encoded(piece)
 
     def _encode(self, piece: int) -> EncodedScore:
-        return EncodedScore(self.corpus.score(piece))
+        return EncodedScore(self.corpus.score(piece, micro=self.config.micro))
 
     def _draw(self, piece: int, rng: np.random.Generator, *, budget: int) -> Example | None:
         encoded = self._encoded(piece)

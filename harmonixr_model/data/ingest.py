@@ -67,7 +67,7 @@ def read_file(data: bytes, *, is_performance: bool = False) -> Parsed | Rejected
     has_pseudo_bars = is_performance or not has_usable_metre(score)
     if has_pseudo_bars:
         score = replace(score, time_signatures=(COMMON_TIME,))
-    grid = quantize(score)
+    grid = quantize(score, micro=True)
     grid = replace(grid, tracks=tuple(track for track in grid.tracks if track.notes))
     return Parsed(grid, has_pseudo_bars, sum(len(t.notes) for t in grid.tracks), notes_hash(grid), fingerprint(grid))
 
@@ -158,6 +158,6 @@ def _track(track: Any) -> Track:
     )
     keep: npt.NDArray[np.bool_] = (pitch >= 0) & (pitch < 128) & (velocity > 0) & (onset >= 0)
     rows = np.stack([onset, np.maximum(duration, 1), pitch, np.minimum(velocity, 127)], axis=1)[keep]
-    notes = map(Note._make, rows.tolist())
+    notes = (Note(*row) for row in rows.tolist())
     is_drum = bool(track.is_drum)
     return Track((), int(track.program), is_drum, str(track.name), 9 if is_drum else 0).with_notes(notes)
