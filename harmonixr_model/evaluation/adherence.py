@@ -100,6 +100,7 @@ def asked_prompt(
         max_prefix_tokens=context_tokens - question.prompt.rules.max_tokens,
         limits=controls.limits(HardLimits()),
         max_fill_tokens=question.prompt.rules.max_tokens,
+        micro=question.prompt.rules.says_micro,
     )
 
 

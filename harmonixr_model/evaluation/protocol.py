@@ -133,6 +133,7 @@ def hide_future(question: Question, *, context_tokens: int = CONTEXT_TOKENS) -> 
         cells,
         max_prefix_tokens=round(context_tokens * PREFIX_SHARE),
         max_fill_tokens=question.prompt.rules.max_tokens,
+        micro=question.prompt.rules.says_micro,
     )
     fill, is_forced = encode_answer(prompt, question.answer)
     return replace(question, context=context, prompt=prompt, fill=fill, is_forced=is_forced)
@@ -152,11 +153,13 @@ def questions(
     passages: int = PASSAGES,
     context_tokens: int = CONTEXT_TOKENS,
     least_tracks: int = 1,
+    micro: bool = False,
 ) -> Iterator[Question]:
     """Yield `count` questions, shape after shape in turn, over the pieces of a split in an order of chance.
 
     `sources` limits them to pieces of those collections, `least_tracks` to pieces with so many tracks that play;
-    `passages` is how many a prompt remembers.
+    `passages` is how many a prompt remembers. With `micro` notes say how far they are from the grid: the same gaps
+    where they still fit.
 
     A shape that fits no piece is left out and its questions are missing. Raises ProtocolError for a shape there is
     none of, CorpusError where the split is empty or no shape fits.
@@ -181,7 +184,14 @@ def questions(
         # Each round of shapes goes through the pieces in another order, so that no shape keeps to a few of them.
         order = np.roll(np.random.default_rng((seed, number // len(names), 1)).permutation(pieces), -first)
         question = _ask(
-            corpus, order, names[first], rng, number=number, passages=passages, context_tokens=context_tokens
+            corpus,
+            order,
+            names[first],
+            rng,
+            number=number,
+            passages=passages,
+            context_tokens=context_tokens,
+            micro=micro,
         )
         if question is None:
             hopeless.add(names[first])
@@ -203,10 +213,11 @@ def _ask(
     number: int,
     passages: int,
     context_tokens: int,
+    micro: bool,
 ) -> Question | None:
     for attempt in range(_ATTEMPTS):
         piece = int(order[attempt // 4 % len(order)])
-        full = EncodedScore(apart(corpus.score(piece)))
+        full = EncodedScore(apart(corpus.score(piece, micro=micro)))
         question = ask(
             full,
             SHAPES[shape](full, rng),
@@ -216,6 +227,7 @@ def _ask(
             number=number,
             passages=passages,
             context_tokens=context_tokens,
+            micro=micro,
         )
         if question is not None:
             return question
@@ -232,6 +244,7 @@ def ask(
     source: str = "",
     passages: int = PASSAGES,
     context_tokens: int = CONTEXT_TOKENS,
+    micro: bool = False,
 ) -> Question | None:
     """Return the question that this gap makes, or None when it hides too little or does not fit."""
     if not gap.cells:
@@ -255,6 +268,7 @@ def ask(
             max_prefix_tokens=prefix_tokens,
             max_fill_tokens=context_tokens - prefix_tokens,
             passages=passages,
+            micro=micro,
         )
     except PromptError:
         return None

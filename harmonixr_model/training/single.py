@@ -22,7 +22,7 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.tokens.attributes import ONLY
 from harmonixr_model.tokens.controls import CONTROLS
 from harmonixr_model.training.flops import batch_flops, peak_of
-from harmonixr_model.training.infill import BatchConfig, InfillTask, corpus_task, describe_corpus
+from harmonixr_model.training.infill import SHOWN, BatchConfig, InfillTask, corpus_task, describe_corpus
 from harmonixr_model.training.loop import Effort, LoopConfig, Progress, new_run, train, uses_bf16
 from harmonixr_model.training.report import MetricsLog
 from harmonixr_model.training.state import Run, load_state, save_state
@@ -86,7 +86,8 @@ def run_single(
     another architecture.
     """
     device = torch.device(job.device)
-    task = corpus_task(job.corpus, job.batch, context=job.context, steps=job.loop.steps)
+    shown = replace(SHOWN, micro=job.model.micro)
+    task = corpus_task(job.corpus, job.batch, context=job.context, steps=job.loop.steps, shown=shown)
     torch.manual_seed(job.loop.seed)
     run = new_run(_new_model(job).to(device), job.loop)
     state = job.out / "state.pt"

@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 
 
 def random_rules(rng: random.Random):
-    """A gap in random music: shared channels, held notes, odd metres, parts of bars, bands, limits, off the grid or on."""
+    """A gap in random music: shared channels, odd metres, parts of bars, bands, limits, on and off the grid."""
     while True:
         tracks = []
         for index in range(rng.randint(1, 3)):

@@ -219,6 +219,7 @@ def _decoding(args: argparse.Namespace) -> str:
 
 def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[Question]:
     from harmonixr_model.evaluation.protocol import questions
+    from harmonixr_model.infill.checkpoint import read_info
 
     asked = []
     with progress_bar(args.items, "choosing gaps", unit="gap") as bar:
@@ -231,6 +232,7 @@ def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[Question]:
             sources=args.sources,
             passages=args.passages,
             least_tracks=args.least_tracks,
+            micro=read_info(find_model(args.model)[0])[0].micro,
         )
         for question in found:
             asked.append(question)

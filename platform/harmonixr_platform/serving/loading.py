@@ -56,16 +56,25 @@ EngineLoader = Callable[[Path, "ServingArgs"], LoadedEngine]
 
 
 def load_engine(path: Path, args: ServingArgs) -> LoadedEngine:
-    """Return the library's batching engine on a checkpoint's weights, running in a thread of its own."""
+    """Return the library's batching engine on a checkpoint's weights, running in a thread of its own.
+
+    Raises CheckpointError where the weights are of no use here.
+    """
     import torch
 
     from harmonixr_model.engine.opening import open_batch
     from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
+    from harmonixr_model.errors import CheckpointError
     from harmonixr_model.infill.checkpoint import load_checkpoint
     from harmonixr_model.tokens.controls import learnt
 
     torch.set_num_threads(args.threads)
     model, info = load_checkpoint(path)
+    if model.config.micro:
+        raise CheckpointError(
+            f"{path} says how far notes are from the grid, which the service does not ask for; serve a checkpoint "
+            "trained without micro, or fill with the library or `harmonixr infill`"
+        )
     limits = LoopLimits(
         rows=args.rows,
         tokens=max(args.cache_tokens, model.config.max_length),

@@ -41,13 +41,14 @@ class ModelSpec(Job):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     attending: Attending = Field(default="prefix", description="causal: the context too is read from left to right")
     coordinates: bool = Field(default=True, description="tokens say their bar, step, slot and the token before")
+    micro: bool = Field(default=False, description="notes say how far they are from the grid")
 
     def build(self, max_length: int) -> InfillConfig:
         """Return the architecture."""
         changes = {
             name: getattr(self, name) for name in ("width", "layers", "heads") if getattr(self, name) is not None
         }
-        changes |= {"attending": self.attending, "coordinates": self.coordinates}
+        changes |= {"attending": self.attending, "coordinates": self.coordinates, "micro": self.micro}
         return sized(self.size, dropout=self.dropout, max_length=max_length, **changes)
 
 
@@ -57,9 +58,9 @@ class Showing(Job):
     passages: int = Field(default=SHOWN.passages, ge=0, le=PASSAGES, description="remembered passages of the song")
     transposes: bool = Field(default=True, description="training pieces are heard in other keys too")
 
-    def build(self) -> DatasetConfig:
-        """Return what every dataset of the job has in common."""
-        return replace(SHOWN, passages=self.passages, transposes=self.transposes)
+    def build(self, *, micro: bool) -> DatasetConfig:
+        """Return what every dataset of the job has in common; `micro` is the model's."""
+        return replace(SHOWN, passages=self.passages, transposes=self.transposes, micro=micro)
 
     def deciding(self) -> dict[str, Any]:
         """Return what of this decides a run's weights: nothing where all is as it was before there was a choice."""

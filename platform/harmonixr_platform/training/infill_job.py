@@ -155,7 +155,7 @@ def train_worker(config: dict[str, Any]) -> None:
         steps=job.optimisation.steps,
         rank=rank,
         world_size=world_size,
-        shown=job.data.build(),
+        shown=job.data.build(micro=job.model.micro),
     )
     torch.manual_seed(job.seed)
     run = new_run(InfillTransformer(job.architecture()).to(device), job.loop())

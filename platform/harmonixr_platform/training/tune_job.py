@@ -122,7 +122,7 @@ def train_trial(drawn: dict[str, Any], *, job: dict[str, Any], base: dict[str, A
         infill.batch(),
         context=infill.context,
         steps=infill.optimisation.steps,
-        shown=infill.data.build(),
+        shown=infill.data.build(micro=infill.model.micro),
     )
     torch.manual_seed(infill.seed)
     run = new_run(InfillTransformer(infill.architecture()).to(device), infill.loop())
