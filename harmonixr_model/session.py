@@ -27,7 +27,7 @@ from harmonixr_model.tokens.controls import (
 )
 from harmonixr_model.tokens.encoded import Only
 from harmonixr_model.tokens.grammar import HardLimits, check_fill
-from harmonixr_model.tokens.grid import GRID, quantize, to_tick
+from harmonixr_model.tokens.grid import GRID, in_ticks, quantize
 from harmonixr_model.tokens.infill import EncodedScore, GridCell, InfillPrompt, build_prompt, decode_fill, split_at_bars
 
 # A window takes at most so many bars, and its fill is expected to take at most this share of what the model holds.
@@ -74,6 +74,7 @@ class FillSession:
         controls: SoftControls | None = None,
         only: Only | None = None,
         new_track: Track | None = None,
+        micro: bool = False,
     ) -> None:
         """Plan the windows.
 
@@ -85,6 +86,7 @@ class FillSession:
             controls: what is asked for softly, of every cell alike.
             only: the one field of the region's notes that may change; all else of them stays as it is.
             new_track: an empty track to add, with its program, drum flag and name.
+            micro: whether the model reads and writes how far notes are from the grid.
 
         Raises:
             RegionError: the region names no such track, is shorter than a step of the grid, or has no notes for `only`.
@@ -99,12 +101,13 @@ class FillSession:
         self.max_length = max_length
         self.only = only
         self.new_track = new_track
+        self.micro = micro
         self.tokens: list[tuple[int, ...]] = []
         self._notes: dict[int, list[Note]] = {}
         self._answers: list[tuple[GridCell, tuple[Note, ...]]] = []
         context = _with_track(region_context(song.score, region), new_track)
         region.check(context)
-        self._context = EncodedScore(quantize(context))
+        self._context = EncodedScore(quantize(context, micro=micro))
         cells = _grid_cells(self._context.score, region, song.score)
         self._chords = self._asked_chords(cells)
         if self.controls.chord_tones_only:
@@ -215,6 +218,7 @@ class FillSession:
             max_prefix_tokens=self.max_length - reserve,
             limits=self.limits,
             max_fill_tokens=reserve,
+            micro=self.micro,
         )
         # What the context leaves over is the fill's.
         return replace(prompt, rules=replace(prompt.rules, max_tokens=self.max_length - len(prompt.prefix)))
@@ -247,9 +251,9 @@ class FillSession:
             cell = next(
                 c for c in cells if _first_step(c.start, per_quarter) <= note.onset < _first_step(c.end, per_quarter)
             )
-            onset = min(max(to_tick(note.onset, per_quarter), cell.start), cell.end - 1)
-            end = max(to_tick(note.end, per_quarter), onset + 1)
-            placed.append(Note(onset, end - onset, note.pitch, note.velocity))
+            began, end = in_ticks(note, per_quarter)
+            onset = min(max(began, cell.start), cell.end - 1)
+            placed.append(Note(onset, max(end - onset, 1), note.pitch, note.velocity))
         return placed
 
 
