@@ -40,11 +40,17 @@ class Plan:
     batch: BatchConfig
     context: int
     questions: int
+    shapes: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
         """Return the plan as JSON: results of another plan are not compared with this one's."""
         made = {"model": self.model.to_dict(), "loop": asdict(self.loop), "batch": asdict(self.batch)}
-        return {**made, "context": self.context, "questions": self.questions}
+        return {
+            **made,
+            "context": self.context,
+            "questions": self.questions,
+            **({"shapes": list(self.shapes)} if self.shapes else {}),
+        }
 
 
 class Comparison:
@@ -104,7 +110,7 @@ class Comparison:
                     "notes": question.notes,
                     "bits": answer_bits(model, question.example()),
                 }
-                for question in self._ask(arm)
+                for question in self.ask(arm)
             ],
         }
         return made, model
@@ -120,14 +126,20 @@ class Comparison:
             return StepTask({context: InSteps(source)}, InSteps(source), batch, steps=steps)
         return InfillTask({context: source}, source, batch, steps=steps)
 
-    def _ask(self, arm: Arm) -> list[Question]:
+    def ask(self, arm: Arm) -> list[Question]:
         """Return the questions as this arm is shown them: the same gaps for all, what stands around may differ."""
-        key = arm.passages, arm.is_in_one_key
+        key = arm.passages, arm.is_in_one_key, *arm.asks.items()
         if key not in self._questions:
             plan, heard = self.plan, arm.open(self.corpus)
             self._questions[key] = list(
                 questions(
-                    heard, split="valid", count=plan.questions, passages=arm.passages, context_tokens=plan.context
+                    heard,
+                    split="valid",
+                    count=plan.questions,
+                    shapes=plan.shapes,
+                    passages=arm.passages,
+                    context_tokens=plan.context,
+                    **arm.asks,
                 )
             )
         return self._questions[key]

@@ -65,6 +65,11 @@ class Arm:
         """How many passages of the song its prompts remember."""
         return int(self.data.get("passages", PASSAGES))
 
+    @property
+    def asks(self) -> dict[str, Any]:
+        """What its questions are asked of and with, besides what all arms share."""
+        return {name: self.data[name] for name in ("sources", "micro") if name in self.data}
+
     def build(self, config: InfillConfig) -> InfillTransformer | EncoderDecoder | CompoundTransformer:
         """Return the arm's model, `config` being the default's."""
         changed = replace(config, **self.model)

@@ -1,0 +1,111 @@
+"""How a fill's onsets lie beside what was played, finer than the grid: in milliseconds and in parts of a step.
+
+Knows nothing of models; notes are on the grid and may say how far they are from it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio
+from harmonixr_model.music.score import Note, Score
+from harmonixr_model.tokens.grid import MICRO
+
+SIXTEENTH = 6  # steps
+_BINS_A_STEP = 4  # of the histogram of deviations: 5 ms at 120
+DEVIATION_BINS = SIXTEENTH * _BINS_A_STEP
+
+
+def played_ms(score: Score, note: Note) -> float:
+    """Return when a grid note begins, by the tempos of its score."""
+    here = score.seconds(note.onset)
+    return 1000 * (here + (score.seconds(note.onset + 1) - here) * note.micro / MICRO)
+
+
+def exact_f1(score: Score, answer: Fills, fill: Fills, *, within_ms: float) -> Ratio:
+    """Notes that agree in cell, pitch and onset within some milliseconds, one to one; see `metrics.note_f1`."""
+    matches = total = 0
+    for truth, made in zip(answer, fill, strict=True):
+        expected, given = _times(score, truth), _times(score, made)
+        matches += sum(_matches(times, given.get(pitch, []), within_ms) for pitch, times in expected.items())
+        total += len(truth) + len(made)
+    return Ratio(2 * matches, total)
+
+
+def deviation(note: Note) -> float:
+    """Return how far a note begins from the nearest sixteenth, in steps: -3 up to 3."""
+    off = note.onset + note.micro / MICRO
+    return (off + SIXTEENTH / 2) % SIXTEENTH - SIXTEENTH / 2
+
+
+def deviations(fill: Fills) -> npt.NDArray[np.int64]:
+    """Count the notes of a fill by their deviation, int64 [DEVIATION_BINS], quarters of a step from -3 on."""
+    bins = [int((deviation(note) + SIXTEENTH / 2) * _BINS_A_STEP) for notes in fill for note in notes]
+    return np.bincount(np.array(bins, dtype=np.int64), minlength=DEVIATION_BINS)
+
+
+def mean_deviation_difference(answer: Fills, fill: Fills) -> Ratio:
+    """How far apart answer and fill are in their mean deviation from sixteenths, in steps; silence is left out."""
+    one, two = ([deviation(note) for notes in side for note in notes] for side in (answer, fill))
+    return Ratio(abs(float(np.mean(one)) - float(np.mean(two))), 1) if one and two else Ratio()
+
+
+def spread(score: Score, fill: Fills) -> Ratio:
+    """Milliseconds between neighbours among notes of one step of a cell: how far together hands and feet strike."""
+    apart: list[float] = []
+    for notes in fill:
+        steps: dict[int, list[float]] = defaultdict(list)
+        for note in notes:
+            steps[note.onset].append(played_ms(score, note))
+        apart += [two - one for times in steps.values() for one, two in pairwise(sorted(times))]
+    return Ratio(sum(apart), len(apart))
+
+
+def overlap(
+    counted: Sequence[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.int64]]],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """Return the share that two histograms, summed over gaps, have in common, with a bootstrap over pieces (95 %).
+
+    `counted` are (piece_id, one side's counts, the other's); 1 is the same distribution (Pastore and Calcagnì 2019).
+    """
+    pieces: dict[str, npt.NDArray[np.int64]] = {}
+    for piece, one, two in counted:
+        pieces[piece] = pieces.get(piece, np.zeros((2, len(one)), dtype=np.int64)) + np.stack([one, two])
+    if not pieces:
+        return Estimate(math.nan, math.nan, math.nan, 0, 0)
+    counts = np.stack(list(pieces.values()))
+    drawn = np.random.default_rng(seed).integers(len(counts), size=(resamples, len(counts)))
+    totals = np.concatenate([counts.sum(axis=0)[None], counts[drawn].sum(axis=1)]).astype(float)
+    shares = totals / np.maximum(totals.sum(axis=-1, keepdims=True), 1)
+    value, *boot = shares.min(axis=1).sum(axis=-1)
+    low, high = np.quantile(boot, [0.025, 0.975])
+    return Estimate(float(value), float(low), float(high), len(counted), len(pieces))
+
+
+def _times(score: Score, notes: Iterable[Note]) -> dict[int, list[float]]:
+    times: dict[int, list[float]] = defaultdict(list)
+    for note in notes:
+        times[note.pitch].append(played_ms(score, note))
+    return {pitch: sorted(found) for pitch, found in times.items()}
+
+
+def _matches(one: Sequence[float], two: Sequence[float], within: float) -> int:
+    """Count the pairs of a largest one-to-one matching: on a line the greedy one is largest."""
+    i = j = count = 0
+    while i < len(one) and j < len(two):
+        if abs(one[i] - two[j]) <= within:
+            i, j, count = i + 1, j + 1, count + 1
+        elif one[i] < two[j]:
+            i += 1
+        else:
+            j += 1
+    return count

@@ -1,0 +1,70 @@
+"""Measures of timing finer than the grid, on examples small enough to be reckoned by hand (a step is 20.8 ms)."""
+
+import numpy as np
+import pytest
+
+from harmonixr_model.evaluation.timing import (
+    DEVIATION_BINS,
+    deviation,
+    deviations,
+    exact_f1,
+    mean_deviation_difference,
+    overlap,
+    played_ms,
+    spread,
+)
+from harmonixr_model.music.score import Note, Score, Tempo
+
+SCORE = Score(24)
+
+
+def hit(onset, micro=0, pitch=36):
+    return Note(onset, 3, pitch, 80, micro)
+
+
+def test_a_note_is_heard_where_its_step_and_offset_say_by_the_tempo_there():
+    assert played_ms(SCORE, hit(24)) == pytest.approx(500)
+    assert played_ms(SCORE, hit(24, 12)) == pytest.approx(500 + 500 / 48)
+    slower = Score(24, tempos=(Tempo(0, 500_000), Tempo(24, 1_000_000)))
+    assert played_ms(slower, hit(24, -12)) == pytest.approx(500 - 1000 / 48)
+    assert played_ms(slower, hit(24, 12)) == pytest.approx(500 + 1000 / 48)
+
+
+def test_notes_agree_within_so_many_milliseconds_and_one_to_one():
+    truth = [[hit(0), hit(24)]]
+    assert exact_f1(SCORE, truth, [[hit(0, 5), hit(24, 6)]], within_ms=5).value == 0.5  # 4.3 and 5.2 ms late
+    assert exact_f1(SCORE, truth, [[hit(0, 5), hit(24, 6)]], within_ms=6).value == 1
+    assert exact_f1(SCORE, truth, [[hit(0, pitch=38), hit(24, pitch=38)]], within_ms=100).value == 0
+    assert exact_f1(SCORE, [[hit(0)]], [[hit(0), hit(0, 3)]], within_ms=5).value == pytest.approx(2 / 3)
+
+
+def test_a_deviation_is_the_way_from_the_nearest_sixteenth():
+    assert [deviation(hit(onset)) for onset in (0, 1, 2, 3, 5, 6)] == [0, 1, 2, -3, -1, 0]
+    assert deviation(hit(7, -12)) == 0.5
+    counts = deviations([[hit(0), hit(6)], [hit(5, 12)]])
+    assert len(counts) == DEVIATION_BINS
+    assert counts[12] == 2  # on the sixteenth
+    assert counts[10] == 1  # half a step early
+    assert counts.sum() == 3
+
+
+def test_a_fill_as_early_as_the_answer_is_not_off():
+    early, late = [[hit(0, -6), hit(6, -6)]], [[hit(0, 6)]]
+    assert mean_deviation_difference(early, [[hit(12, -6)]]).value == 0
+    assert mean_deviation_difference(early, late).value == 0.5
+    assert not mean_deviation_difference(early, [[]]).whole
+
+
+def test_only_notes_of_one_step_lie_apart():
+    assert spread(SCORE, [[hit(0, -6), hit(0, 6, pitch=42), hit(24)]]).value == pytest.approx(500 / 48)
+    assert not spread(SCORE, [[hit(0), hit(6)]]).whole
+
+
+def test_histograms_overlap_wholly_with_themselves_and_not_at_all_with_others():
+    one, two = np.array([3, 1, 0, 0]), np.array([0, 0, 2, 2])
+    same = overlap([("a", one, 2 * one), ("b", two, two)])
+    assert (same.pieces, same.gaps) == (2, 2)
+    assert overlap([("a", one, one)]).value == 1
+    assert overlap([("a", one, two)]).value == 0
+    assert overlap([("a", np.array([1, 1]), np.array([1, 0]))]).value == 0.5
+    assert same.low <= same.value <= same.high
