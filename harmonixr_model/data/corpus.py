@@ -225,4 +225,4 @@ def hold_out(folder: Path, *, share: float) -> dict[str, int]:
 def _notes(rows: npt.NDArray[Any], off: npt.NDArray[Any] | None) -> tuple[Note, ...]:
     if off is None:
         return tuple(Note(*row) for row in rows.tolist())
-    return tuple(Note(*row, parts) for row, parts in zip(rows.tolist(), off.tolist(), strict=True))
+    return tuple(Note._make((*row, parts)) for row, parts in zip(rows.tolist(), off.tolist(), strict=True))

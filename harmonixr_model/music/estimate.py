@@ -104,7 +104,7 @@ def _sound(
     ends_B = np.append(starts_B[1:], end)
     sound = np.zeros((len(starts_B), 12))
     lowest = np.full(len(starts_B), 128)
-    for onset, duration, pitch, _ in notes:
+    for onset, duration, pitch, *_ in notes:
         stop = onset + duration
         if stop <= starts_B[0] or onset >= end:
             continue
