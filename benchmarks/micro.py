@@ -50,6 +50,7 @@ def parse() -> argparse.Namespace:
     add("--context", type=int, default=512)
     add("--lr", type=float, default=3e-3)
     add("--questions", type=int, default=200)
+    add("--seeds", type=int, default=1, help="runs of each arm: what chance alone does")
     add("--samples", type=int, default=2, help="fills drawn of each gap")
     return parser.parse_args()
 
@@ -72,25 +73,32 @@ def compare(args: argparse.Namespace, out: Path) -> str:
     corpus = Corpus.open(args.corpus)
     plan = plan_of(args)
     comparison = Comparison(plan, corpus, out=out, say=_say)
-    shown = {"sources": tuple(args.sources), "passages": 2}
-    grid = Arm("on the grid", "", data=shown)
-    micro = Arm("with MICRO", "", model={"micro": True}, data={**shown, "micro": True})
-    read = [comparison.run(arm) for arm in (grid, micro)]
-    pairs = same_gaps(comparison.ask(micro), comparison.ask(grid))
-    _say(f"{len(pairs)} gaps are asked of both")
-    asked = [[pair[1] for pair in pairs], [pair[0] for pair in pairs]]
-    models = [_trained(arm, plan, out) for arm in (grid, micro)]
-    bits = [ask_bits(model, questions) for model, questions in zip(models, asked, strict=True)]
-    _say("drawing fills")
-    fills = [draw_fills(model, questions, samples=args.samples) for model, questions in zip(models, asked, strict=True)]
-    systems: dict[str, list[list[Fills]]] = {
-        "what was there": [[question.answer] for question in asked[1]],
-        "on the grid": fills[0],
-        "on the grid, jittered by chance": jittered(fills[0]),
-        "with MICRO": fills[1],
-    }
-    tokens = [made["tokens"] if made else 0 for made in read]
-    return "\n".join([*_bits_table(bits, tokens), "", *_fills_table(asked[1], systems), "", _foot(bits[1])])
+    pairs = [_pair(args, seed) for seed in range(args.seeds)]
+    read = [[comparison.run(arm) for arm in pair] for pair in pairs]
+    grid, micro = pairs[0]
+    both = same_gaps(comparison.ask(micro), comparison.ask(grid))
+    _say(f"{len(both)} gaps are asked of both")
+    asked = [question for question, _ in both]
+    bits: list[tuple[str, int, Bits]] = []
+    systems: dict[str, list[list[Fills]]] = {"what was there": [[question.answer] for question in asked]}
+    for pair, made in zip(pairs, read, strict=True):
+        for arm, on_grid, result in zip(pair, (True, False), made, strict=True):
+            model, questions = _trained(arm, plan, out), [two[on_grid] for two in both]
+            bits.append((arm.name, result["tokens"] if result else 0, ask_bits(model, questions)))
+            _say(f"drawing fills {arm.name}")
+            systems[arm.name] = draw_fills(model, questions, samples=args.samples)
+    systems[f"{grid.name}, jittered by chance"] = jittered(systems[grid.name])
+    return "\n".join([*_bits_table(bits), "", *_fills_table(asked, systems), "", *_foot(bits)])
+
+
+def _pair(args: argparse.Namespace, seed: int) -> tuple[Arm, Arm]:
+    """Return the arm on the grid and the one off it, of one seed of weights and data."""
+    shown: dict[str, object] = {"sources": tuple(args.sources)}
+    suffix = f", seed {seed}" if seed else ""
+    return (
+        Arm(f"on the grid{suffix}", "", data=shown, seed=seed),
+        Arm(f"with MICRO{suffix}", "", model={"micro": True}, data={**shown, "micro": True}, seed=seed),
+    )
 
 
 def plan_of(args: argparse.Namespace) -> Plan:
@@ -118,23 +126,22 @@ def _trained(arm: Arm, plan: Plan, out: Path) -> InfillTransformer:
     return model.eval()
 
 
-def _bits_table(bits: Sequence[Bits], tokens: Sequence[int]) -> list[str]:
+def _bits_table(bits: Sequence[tuple[str, int, Bits]]) -> list[str]:
     lines = [
-        "| arm | bits a note: what the grid says | against the other | bits a note: offsets | tokens a note | read |",
-        "|---|---|---|---|---|---|",
+        "| arm | bits a note: what the grid says | against its twin | onset, pitch, duration, velocity "
+        "| bits a note: offsets | tokens a note | read |",
+        "|---|---|---|---|---|---|---|",
     ]
-    gained = margin(bits[1].notes, bits[0].notes)
-    for name, found, read, beside in zip(
-        ("on the grid", "with MICRO"),
-        bits,
-        tokens,
-        ("", f"{gained.value:+.2f} ({_ends(gained, signed=True)})"),
-        strict=True,
-    ):
-        offsets = _cell(found.timing) if name == "with MICRO" else "–"
+    for number, (name, read, found) in enumerate(bits):
+        gained = offsets = ""
+        if number % 2:
+            offsets = _cell(found.timing)
+            more = margin(found.notes, bits[number - 1][2].notes)
+            gained = f"{more.value:+.2f} ({_ends(more, signed=True)})"
+        fields = ", ".join(f"{estimate(measured).value:.2f}" for measured in found.by_field.values())
         lines.append(
-            f"| {name} | {_cell(found.notes)} | {beside} | {offsets} | {estimate(found.tokens).value:.1f} "
-            f"| {read / 1e6:.2f} M |"
+            f"| {name} | {_cell(found.notes)} | {gained} | {fields} | {offsets} "
+            f"| {estimate(found.tokens).value:.1f} | {read / 1e6:.2f} M |"
         )
     return lines
 
@@ -163,14 +170,19 @@ def _fills_table(asked: Sequence[Question], systems: dict[str, list[list[Fills]]
     return lines
 
 
-def _foot(bits: Bits) -> str:
-    found = estimate(bits.notes)
-    return (
-        f"{found.gaps} gaps of {found.pieces} pieces; intervals of 95 % over pieces. The median of the offsets that "
-        f"the MICRO arm expects of the true notes errs by {_cell(bits.guessed_ms)} ms, saying none by "
-        f"{_cell(bits.grid_ms)} ms; of notes that join another in their step by {_cell(bits.joining_guessed_ms)} "
-        f"and {_cell(bits.joining_grid_ms)} ms. A uniform guess of 25 takes 4.64 bits.\n"
-    )
+def _foot(bits: Sequence[tuple[str, int, Bits]]) -> list[str]:
+    found = estimate(bits[0][2].notes)
+    lines = [
+        f"{found.gaps} gaps of {found.pieces} pieces; intervals of 95 % over pieces. A uniform guess of 25 offsets "
+        "takes 4.64 bits.",
+        "",
+        "| offsets of the true notes guessed by | error (ms) | of notes that join another in their step |",
+        "|---|---|---|",
+        f"| the grid: none | {_cell(bits[0][2].grid_ms)} | {_cell(bits[0][2].joining_grid_ms)} |",
+    ]
+    for name, _, measured in bits[1::2]:
+        lines.append(f"| {name}: the median | {_cell(measured.guessed_ms)} | {_cell(measured.joining_guessed_ms)} |")
+    return [*lines, ""]
 
 
 def _cell(measured: Measured, digits: int = 2) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
-from harmonixr_model.evaluation.likelihood import answer_logits
+from harmonixr_model.evaluation.likelihood import FIELDS, answer_logits, field_of
 from harmonixr_model.evaluation.metrics import Fills, Ratio
 from harmonixr_model.evaluation.protocol import Question
 from harmonixr_model.infill.model import InfillTransformer
@@ -35,6 +35,7 @@ class Bits:
     """
 
     notes: Measured = field(default_factory=list)
+    by_field: dict[str, Measured] = field(default_factory=lambda: {name: [] for name in FIELDS})
     timing: Measured = field(default_factory=list)
     guessed_ms: Measured = field(default_factory=list)
     grid_ms: Measured = field(default_factory=list)
@@ -58,27 +59,29 @@ def ask_bits(model: InfillTransformer, asked: Sequence[Question]) -> Bits:
     found = Bits()
     for question in asked:
         said = [int(t) for t, forced in zip(question.fill, question.is_forced, strict=True) if not forced]
-        notes, timing, guesses = split_bits(answer_logits(model, question), said)
+        by_field, timing, guesses = split_bits(answer_logits(model, question), said)
         piece, count = question.piece_id, question.notes
-        found.notes.append((piece, Ratio(notes, count)))
+        found.notes.append((piece, Ratio(sum(by_field.values()), count)))
+        for name, bits in by_field.items():
+            found.by_field[name].append((piece, Ratio(bits, count)))
         found.timing.append((piece, Ratio(timing, count)))
         found.tokens.append((piece, Ratio(len(said), count)))
         _take_errors(found, question, guesses)
     return found
 
 
-def split_bits(logits_NV: Tensor, said: Sequence[int]) -> tuple[float, float, list[int]]:
-    """Return the bits of notes on the grid, those of their offsets, and the median offset guessed for each note.
+def split_bits(logits_NV: Tensor, said: Sequence[int]) -> tuple[dict[str, float], float, list[int]]:
+    """Return the bits of notes on the grid by FIELDS, those of their offsets, and the median offset guessed for each.
 
     After a PITCH, MICRO or its absence is the offset's; a DUR then costs what it would if no MICRO could come.
     """
     log_NV = logits_NV.double().log_softmax(-1)
-    notes = timing = 0.0
+    notes, timing = dict.fromkeys(FIELDS, 0.0), 0.0
     guesses: list[int] = []
     for n, token in enumerate(said):
         bits = -float(log_NV[n, token]) / math.log(2)
         if n == 0 or said[n - 1] not in VOCAB.pitch:
-            notes += bits
+            notes[field_of(token)] += bits
             continue
         chance = log_NV[n, VOCAB.micro.start : VOCAB.micro.stop].exp().numpy()
         none = max(1e-12, 1 - float(chance.sum()))
@@ -86,7 +89,7 @@ def split_bits(logits_NV: Tensor, said: Sequence[int]) -> tuple[float, float, li
         guesses.append(int(np.searchsorted(chance.cumsum(), 0.5)) - FURTHEST)
         offset_bits = bits if token in VOCAB.micro else -math.log2(none)
         timing += offset_bits
-        notes += bits - offset_bits
+        notes[field_of(token)] += bits - offset_bits
     return notes, timing, guesses
 
 
