@@ -43,9 +43,14 @@ def test_a_job_may_choose_its_architecture_and_what_it_is_shown():
     default = parse_job(InfillJob, MINIMAL, source="")
     assert default.architecture() == replace(SIZES["nano"], dropout=0.0, max_length=1024)
     assert (default.data.build(), default.data.deciding()) == (SHOWN, {})
-    chosen = {"model": {"attending": "causal", "coordinates": False}, "data": {"passages": 0, "transposes": False}}
+    chosen = {
+        "model": {"attending": "causal", "coordinates": False, "micro": True},
+        "data": {"passages": 0, "transposes": False},
+    }
     job = parse_job(InfillJob, MINIMAL | chosen, source="")
-    assert (job.architecture().attending, job.architecture().coordinates) == ("causal", False)
+    made = job.architecture()
+    assert (made.attending, made.coordinates, made.micro) == ("causal", False, True)
+    assert job.data.build(micro=made.micro).micro
     assert job.data.build() == replace(SHOWN, passages=0, transposes=False)
     assert job.data.deciding() == {"data": {"passages": 0, "transposes": False}}
 

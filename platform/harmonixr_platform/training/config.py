@@ -58,7 +58,7 @@ class Showing(Job):
     passages: int = Field(default=SHOWN.passages, ge=0, le=PASSAGES, description="remembered passages of the song")
     transposes: bool = Field(default=True, description="training pieces are heard in other keys too")
 
-    def build(self, *, micro: bool) -> DatasetConfig:
+    def build(self, *, micro: bool = False) -> DatasetConfig:
         """Return what every dataset of the job has in common; `micro` is the model's."""
         return replace(SHOWN, passages=self.passages, transposes=self.transposes, micro=micro)
 
