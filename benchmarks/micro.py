@@ -178,7 +178,7 @@ def _foot(bits: Sequence[tuple[str, int, Bits]]) -> list[str]:
         "",
         "| offsets of the true notes guessed by | error (ms) | of notes that join another in their step |",
         "|---|---|---|",
-        f"| the grid: none | {_cell(bits[0][2].grid_ms)} | {_cell(bits[0][2].joining_grid_ms)} |",
+        f"| none, as the grid has it | {_cell(bits[1][2].grid_ms)} | {_cell(bits[1][2].joining_grid_ms)} |",
     ]
     for name, _, measured in bits[1::2]:
         lines.append(f"| {name}: the median | {_cell(measured.guessed_ms)} | {_cell(measured.joining_guessed_ms)} |")
