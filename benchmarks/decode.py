@@ -21,9 +21,12 @@ import torch
 from parts.peers import HuggingFace, open_peers
 from parts.saturation import arrivals, serve
 
-from harmonixr_model.engine.batch import Batch
+from harmonixr_model.engine.batch import AnyBatch, Batch
 from harmonixr_model.engine.decoder import finish
 from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.engine.native.chooser import NativeChooser
+from harmonixr_model.engine.native.library import load_library
+from harmonixr_model.engine.native.runner import NativeRunner
 from harmonixr_model.engine.opening import open_batch
 from harmonixr_model.engine.row import Row
 from harmonixr_model.infill.config import SIZES, sized
@@ -161,7 +164,7 @@ def decode_contest(
     return contest
 
 
-def fill_rows(batch: Batch, prompt: InfillPrompt, *, rows: int, fill: int, seed: int) -> int:
+def fill_rows(batch: AnyBatch, prompt: InfillPrompt, *, rows: int, fill: int, seed: int) -> int:
     """Draw about `fill` tokens for each row; return how many were drawn, forced ones left out."""
     prefix = finish(batch.read(prompt))
     running = [Row(prompt, seed * rows + i, SAMPLING) for i in range(rows)]
@@ -196,8 +199,12 @@ def prefill_contest(
 
 def chooser_share(model: InfillTransformer, prompt: InfillPrompt, *, rows: int) -> tuple[float, float]:
     """Return the share of a step's time that grammar, sampling and their calls take, and the step's median seconds."""
-    batch = open_batch(model, rows=rows, compiled=True)
-    choose, spent = batch._chooser.choose, 0.0
+    library = load_library(may_compile=True)
+    assert library is not None  # there is a compiler
+    # Turn by turn: the library by itself lets nobody in between.
+    chooser = NativeChooser(library, gate=model.pointer)
+    batch = Batch(NativeRunner(model, library), chooser)
+    choose, spent = chooser.choose, 0.0
 
     def timed(*args: object) -> list[tuple[int, float]]:
         nonlocal spent
@@ -206,7 +213,7 @@ def chooser_share(model: InfillTransformer, prompt: InfillPrompt, *, rows: int) 
         spent += time.process_time() - started
         return result
 
-    batch._chooser.choose = timed  # type: ignore[method-assign]
+    chooser.choose = timed  # type: ignore[method-assign]
     prefix = finish(batch.read(prompt))
     for seed in range(rows):
         batch.join(Row(prompt, seed, SAMPLING), prefix)

@@ -15,6 +15,8 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.tokens.infill import InfillPrompt
 
 MAX_ROWS = 32
+# Tokens of each row between two looks at what else there is to do: an interrupt waits for so many.
+STEPS = 16
 
 
 class Decoder:
@@ -55,7 +57,7 @@ class Decoder:
             while not all(row.is_finished for row in rows):
                 for row, prefix in islice(waiting, MAX_ROWS - len(batch.rows)):
                     batch.join(row, prefix)
-                batch.step()
+                batch.step(most=STEPS)
         finally:
             for row in list(batch.rows):  # an interrupted fill must not go on in the next one
                 batch.leave(row)
