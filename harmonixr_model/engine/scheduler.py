@@ -54,7 +54,7 @@ class LoopLimits:
 
 @dataclass(frozen=True, slots=True)
 class LoopStats:
-    """How the engine does: what it holds now, and what it has done since it began."""
+    """How the engine does: what it holds now, and what it has done since it began; a step draws up to a few tokens."""
 
     running: int
     waiting: int
