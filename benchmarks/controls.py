@@ -27,7 +27,7 @@ import torch
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.engine.decoder import Decoder
-from harmonixr_model.engine.engine import Engine, Sampling
+from harmonixr_model.engine.engine import GUIDANCE, Engine, Sampling
 from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.evaluation.adherence import GRIDS, chord_adherence, follows, measured, told_bits
 from harmonixr_model.evaluation.harmony import chord_accuracy, composed_accuracies, estimated_key, hand_labelled
@@ -150,7 +150,7 @@ def follow(bench: Bench) -> tuple[str, dict[str, Any]]:
         truths = [value for gap in gaps if (value := measured(gap, gap.answer, name)) is not None]
         ways = [(guidance, False) for guidance in dict.fromkeys((1.0, bench.guidance))] if bench.knows(name) else []
         for guidance, enforce in (*ways, (1.0, True)):
-            key = f"{name}, enforced" if enforce else name if guidance == 1 else f"{name}, guidance {guidance:g}"
+            key = f"{name}, enforced" if enforce else f"{name}, guidance {guidance:g}"
             _say(key)
             sampling = replace(SAMPLING, guidance=guidance)
             pairs = follows(bench.engine, gaps, name, sampling=sampling, enforce=enforce)
@@ -163,7 +163,8 @@ def follow(bench: Bench) -> tuple[str, dict[str, Any]]:
         "Each value is asked of each gap (one track × 4 bars of held-out pieces), one fill each; Spearman's rank "
         "correlation is over all pairs of asked and measured. Density is notes a quarter, polyphony the mean number "
         "of notes at once while any sounds (pitched tracks), velocity the mean; the last column is the hidden music. "
-        "Enforced means kept by the grammar (`--enforce`), which any model does.\n\n"
+        "Enforced means kept by the grammar (`--enforce`), which any model does. Where controls are asked and nothing "
+        f"else is said, guidance is {GUIDANCE:g}.\n\n"
     )
     return text + _table(["control", "gaps", "fills", "Spearman", "asked → mean measured", "hidden"], rows), found
 
@@ -351,14 +352,14 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--items", type=int, default=24, help="gaps a measure")
     parser.add_argument("--samples", type=int, default=10_000, help="fills under hard limits")
-    parser.add_argument("--guidance", type=float, default=2.0, help="also ask with this guidance; 1: without alone")
+    parser.add_argument("--guidance", type=float, default=GUIDANCE, help="ask with this guidance too; 1: without alone")
     parser.add_argument("--out", type=Path, required=True, help="a Markdown page; parts not run again are kept")
     args = parser.parse_args()
     torch.set_num_threads(1)
     path = SHIPPED if args.model == "shipped" else Path(args.model)
     model, info = load_checkpoint(path)
     corpus = Corpus.open(args.corpus) if args.corpus else None
-    # The compiled step: ten thousand fills earn back its compiler. Guidance runs eagerly whichever it is.
+    # The compiled step: ten thousand fills earn back its compiler.
     engine = Decoder(model, compiled=True)
     bench = Bench(corpus, model, engine, args.items, args.samples, args.guidance, info)
     kept = args.out.with_suffix(".json")

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Protocol
 
+from torch import Tensor
+
 from harmonixr_model.engine.chooser import Chooser
+from harmonixr_model.engine.guided import chunks_of, lean, unasked
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import MAX_CHUNK, Prefix, Runner
 from harmonixr_model.errors import PromptError
@@ -46,10 +49,16 @@ class AnyBatch(Protocol):
 
 
 class Batch:
-    """The rows being decoded together, in places without holes. One thread at a time."""
+    """The rows being decoded together, in places without holes. One thread at a time.
+
+    A guided row has a second reader, which is not asked anything: the runner has a place for each reader, the chooser
+    one for each row.
+    """
 
     def __init__(self, runner: Runner, chooser: Chooser) -> None:
         self.rows: list[Row] = []
+        self._readers: list[Row] = []
+        self._unasked: dict[Row, Row] = {}
         self._runner = runner
         self._chooser = chooser
 
@@ -64,16 +73,25 @@ class Batch:
 
     def join(self, row: Row, prefix: Prefix) -> None:
         """Let a fresh row take part from the next step on."""
-        self._runner.join(len(self.rows), prefix, row.prompt)
+        if row.guidance != 1:
+            self._unasked[row] = unasked(row)
+        for reader in self._readers_of(row):
+            self._runner.join(len(self._readers), prefix, reader.prompt)
+            self._readers.append(reader)
         self._chooser.join(len(self.rows), row)
         self.rows.append(row)
 
     def leave(self, row: Row) -> None:
         """Take a row out; its place is free at once."""
-        place, last = self.rows.index(row), self.rows[-1]
-        self._runner.leave(place, len(self.rows) - 1, length=last.position)
+        for reader in self._readers_of(row):
+            place, last = self._readers.index(reader), self._readers[-1]
+            self._runner.leave(place, len(self._readers) - 1, length=last.position)
+            self._readers[place] = last
+            self._readers.pop()
+        self._unasked.pop(row, None)
+        place = self.rows.index(row)
         self._chooser.leave(place, len(self.rows) - 1)
-        self.rows[place] = last
+        self.rows[place] = self.rows[-1]
         self.rows.pop()
 
     def step(self, *, most: int = 1) -> list[Row]:
@@ -84,24 +102,48 @@ class Batch:
         """
         if not self.rows:
             return []
-        positions = [row.position for row in self.rows]
-        chunks = [row.pending[:MAX_CHUNK] for row in self.rows]
-        logits_RV = self._runner.feed(chunks, positions)
-        for row in self.rows:
-            del row.pending[:MAX_CHUNK]
+        logits_RV = self._feed()
         places = [place for place, row in enumerate(self.rows) if not row.pending]
         if not places:
             return []
-        if len(places) < len(self.rows):
-            logits_RV = logits_RV[places]
+        rows = [self.rows[place] for place in places]
         closed = []
-        for place, (token, log_probability) in zip(places, self._chooser.choose(logits_RV, places), strict=True):
-            if self.rows[place].take(token, log_probability):
-                closed.append(self.rows[place])
+        drawn = self._chooser.choose(self._logits(logits_RV, rows), places)
+        for row, (token, log_probability) in zip(rows, drawn, strict=True):
+            if row in self._unasked:
+                self._unasked[row].take(token, log_probability)
+            if row.take(token, log_probability):
+                closed.append(row)
         for row in closed:
             if row.is_finished:
                 self.leave(row)
         return closed
+
+    def _readers_of(self, row: Row) -> list[Row]:
+        return [row, self._unasked[row]] if row in self._unasked else [row]
+
+    def _feed(self) -> Tensor:
+        """Let every reader read on; return the logits after what each has read, [readers, V]."""
+        chunks = {reader: reader.pending[:MAX_CHUNK] for reader in self._readers}
+        for row, plain in self._unasked.items():
+            chunks[row], chunks[plain] = chunks_of(row, plain)
+        positions = [reader.position for reader in self._readers]
+        logits_RV = self._runner.feed([chunks[reader] for reader in self._readers], positions)
+        for reader in self._readers:
+            del reader.pending[: len(chunks[reader])]
+        return logits_RV
+
+    def _logits(self, logits_RV: Tensor, rows: list[Row]) -> Tensor:
+        """Return what each of `rows` draws from."""
+        if rows == self._readers:
+            return logits_RV
+        place_of = {reader: place for place, reader in enumerate(self._readers)}
+        drawn_RV = logits_RV[[place_of[row] for row in rows]]
+        guided = [i for i, row in enumerate(rows) if row in self._unasked]
+        if guided:
+            plain_RV = logits_RV[[place_of[self._unasked[rows[i]]] for i in guided]]
+            drawn_RV[guided] = lean(drawn_RV[guided], plain_RV, [rows[i].guidance for i in guided])
+        return drawn_RV
 
 
 class MixedBatch:

@@ -7,7 +7,6 @@ from itertools import groupby, islice
 
 from harmonixr_model.engine.batch import AnyBatch, check_fits
 from harmonixr_model.engine.engine import Generated, Job, Sampling
-from harmonixr_model.engine.guided import generate_guided
 from harmonixr_model.engine.opening import open_batch
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import Prefix
@@ -49,13 +48,12 @@ class Decoder:
             check_fits(prompt, self.max_length)
         if not jobs:
             return []
-        if sampling.guidance != 1:
-            return generate_guided(self.model, jobs, sampling=sampling, rows=MAX_ROWS // 2)
-        batch, rows = self._open(jobs), [Row(prompt, seed, sampling) for prompt, seed in jobs]
+        rows = [Row(prompt, seed, sampling) for prompt, seed in jobs]
+        batch, most = self._open(rows), MAX_ROWS // max(row.readers for row in rows)
         waiting = _with_prefixes(batch, rows)
         try:
             while not all(row.is_finished for row in rows):
-                for row, prefix in islice(waiting, MAX_ROWS - len(batch.rows)):
+                for row, prefix in islice(waiting, most - len(batch.rows)):
                     batch.join(row, prefix)
                 batch.step(most=STEPS)
         finally:
@@ -63,11 +61,12 @@ class Decoder:
                 batch.leave(row)
         return [row.generated for row in rows]
 
-    def _open(self, jobs: Sequence[Job]) -> AnyBatch:
+    def _open(self, rows: Sequence[Row]) -> AnyBatch:
         if self._batch is not None:
             return self._batch
-        longest = max(len(prompt.prefix) + prompt.rules.max_tokens for prompt, _ in jobs)
-        return open_batch(self.model, rows=min(len(jobs), MAX_ROWS), length=longest)
+        longest = max(len(row.prompt.prefix) + row.prompt.rules.max_tokens for row in rows)
+        readers = sum(row.readers for row in rows)
+        return open_batch(self.model, rows=min(readers, MAX_ROWS), length=longest)
 
 
 def finish(reading: Generator[None, None, Prefix]) -> Prefix:

@@ -12,20 +12,23 @@ from harmonixr_model.tokens.infill import InfillPrompt
 # What comes nearest to the hidden music by kind of track, from a grid over held-out gaps (docs/controls.md): colder
 # fills hit more of its notes and are more alike.
 DEFAULT_TEMPERATURE, DRUM_TEMPERATURE = 0.8, 0.6
+# Without it what the surroundings suggest outweighs what is asked (docs/controls.md).
+GUIDANCE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How to draw a token: temperature 0 takes the likeliest, None suits the tracks; top_k 0 and top_p 1 drop nothing.
 
-    A `guidance` above 1 follows soft controls more closely than the model does by itself, at twice the work. `recall`
-    is how far the fill may repeat passages of the song: 0 as the model alone would, 1 as often as songs do.
+    A `guidance` above 1 follows soft controls more closely than the model does by itself, at twice the work; None is
+    GUIDANCE where any are asked. `recall` is how far the fill may repeat passages of the song: 0 as the model alone
+    would, 1 as often as songs do.
     """
 
     temperature: float | None = None
     top_k: int = 0
     top_p: float = 0.98
-    guidance: float = 1.0
+    guidance: float | None = None
     recall: float = 1.0
 
     def __post_init__(self) -> None:
@@ -39,7 +42,7 @@ class Sampling:
             raise ControlError(
                 f"the recall {self.recall} is out of range; give 0 (new) to 1 (as the song repeats itself)"
             )
-        if not 0 <= self.guidance <= 10:
+        if self.guidance is not None and not 0 <= self.guidance <= 10:
             raise ControlError(f"the guidance {self.guidance} is out of range; give 0 to 10, where 1 adds nothing")
 
     def temperature_of(self, prompt: InfillPrompt) -> float:
@@ -47,6 +50,15 @@ class Sampling:
         if self.temperature is not None:
             return self.temperature
         return DRUM_TEMPERATURE if prompt.is_drums else DEFAULT_TEMPERATURE
+
+    def guidance_of(self, prompt: InfillPrompt) -> float:
+        """Return how far to lean towards what a prompt asks softly; raises ControlError where it asks nothing."""
+        asks = any(cell.controls for cell in prompt.cells)
+        if self.guidance is None:
+            return GUIDANCE if asks else 1.0
+        if self.guidance != 1 and not asks:
+            raise ControlError("guidance leans towards soft controls and none is asked; ask for one, or leave it at 1")
+        return self.guidance
 
 
 def temperature_text(temperature: float | None) -> str:

@@ -50,6 +50,16 @@ class Row:
         return self.sampling.temperature_of(self.prompt)
 
     @property
+    def guidance(self) -> float:
+        """How far it leans towards what it is asked; 1 is as the model says."""
+        return self.sampling.guidance_of(self.prompt)
+
+    @property
+    def readers(self) -> int:
+        """How many rows of the model read it: a guided one is read without what it is asked as well."""
+        return 1 if self.guidance == 1 else 2
+
+    @property
     def position(self) -> int:
         """How many tokens, the prompt's included, the model has read: where the next one goes."""
         return len(self.prompt.prefix) + len(self.tokens) - len(self.pending)

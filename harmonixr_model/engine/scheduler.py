@@ -78,6 +78,7 @@ class _Request:
     sampling: Sampling
     owner: str
     deadline: float | None
+    readers: int  # of the model's rows, for each candidate: two where it is guided
     reading: Generator[None, None, Prefix] | None = None
     prefix: Prefix = None
     has_begun: bool = False
@@ -90,7 +91,7 @@ class _Request:
 
     @property
     def fill_tokens(self) -> int:
-        return self.prompt.rules.max_tokens
+        return self.readers * self.prompt.rules.max_tokens
 
     @property
     def all_tokens(self) -> int:
@@ -122,7 +123,8 @@ class EngineLoop:
     def open(cls, model: InfillTransformer, *, limits: LoopLimits | None = None, compiled: bool = True) -> EngineLoop:
         """Return a loop that owns the model. Compiling, if it must, is over when this returns; see `open_batch`."""
         limits = limits or LoopLimits()
-        batch = open_batch(model.eval(), rows=limits.rows, compiled=compiled)
+        # One guided candidate takes two rows.
+        batch = open_batch(model.eval(), rows=max(2, limits.rows), compiled=compiled)
         return cls(batch, max_length=model.config.max_length, limits=limits)
 
     def submit(
@@ -145,11 +147,13 @@ class EngineLoop:
 
         Raises:
             PromptError: prompt and fill may outgrow the model.
+            ControlError: guidance is given, and nothing is asked that it could lean to.
             EngineBusy: too much waits already, or the engine is closing.
 
         """
         check_fits(prompt, self.max_length)
-        request = _Request(Ticket(len(seeds)), prompt, tuple(seeds), sampling, owner, deadline)
+        readers = 1 if sampling.guidance_of(prompt) == 1 else 2
+        request = _Request(Ticket(len(seeds)), prompt, tuple(seeds), sampling, owner, deadline, readers)
         if not seeds:
             request.ticket.tell(Finished())
             return request.ticket
@@ -250,13 +254,14 @@ class EngineLoop:
         with self._wake:
             waiting = list(self._waiting)
             rows_of = Counter(request.owner for request in self._running.values())
+            readers = sum(request.readers for request in self._running.values())
             held = sum(request.held_tokens for request in self._requests())
         for request in waiting:
             while request.next < len(request.seeds):
                 if request.owner and rows_of[request.owner] >= self.limits.owner_rows:
                     break
                 needed = request.fill_tokens + (0 if request.has_begun else request.prefix_tokens)
-                is_full = len(self._running) >= self.limits.rows or held + needed > self.limits.tokens
+                is_full = readers + request.readers > self.limits.rows or held + needed > self.limits.tokens
                 # One that runs alone may go past the budget by prefixes read ahead; else nothing might ever join.
                 if self._running and is_full:
                     return
@@ -270,6 +275,7 @@ class EngineLoop:
                     break
                 rows_of[request.owner] += 1
                 held += needed
+                readers += request.readers
 
     def _has_read(self, request: _Request) -> bool:
         """Read on, a layer if rows are waiting; return whether the prefix is there."""

@@ -49,6 +49,7 @@ def sampling_of(spec: SamplingSpec) -> Sampling:
         temperature=spec.temperature,
         top_k=spec.top_k,
         top_p=spec.top_p,
+        guidance=spec.guidance,
         recall=1.0 if spec.recall is None else spec.recall,
     )
 

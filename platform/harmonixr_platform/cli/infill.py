@@ -116,6 +116,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_controls(parser: argparse.ArgumentParser) -> None:
+    from harmonixr_model.engine.engine import GUIDANCE
+
     group = parser.add_argument_group("what the model leans towards; asked, not enforced")
     group.add_argument("--density", type=float, metavar="N", help="about N notes a quarter in every track")
     group.add_argument("--polyphony", type=float, metavar="N", help="about N notes of a track at once while any sounds")
@@ -131,7 +133,7 @@ def _add_controls(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--style", metavar="NAME", help="a style that the model was trained on, such as pop")
     group.add_argument("--composer", metavar="NAME", help="a composer that the model was trained on, such as Schubert")
     group.add_argument(
-        "--guidance", type=float, default=1.0, metavar="G", help="above 1: follow these more closely, in twice the time"
+        "--guidance", type=float, metavar="G", help=f"1: as the model does by itself, in half the time ({GUIDANCE:g})"
     )
 
 
@@ -306,7 +308,7 @@ def _controls(args: argparse.Namespace) -> SoftControls:
         style=args.style,
         composer=args.composer,
     )
-    if args.guidance != 1 and not controls.asked:
+    if args.guidance not in (None, 1) and not controls.asked:
         raise ControlError("--guidance leans towards what is asked for; ask for something, such as --density 2")
     return controls
 

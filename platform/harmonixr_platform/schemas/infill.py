@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from harmonixr_model.engine.engine import temperature_text
+from harmonixr_model.engine.engine import GUIDANCE, temperature_text
 from harmonixr_platform.schemas.base import Strict
 
 TrackName = int | str
@@ -109,7 +109,7 @@ class ControlSpec(Strict):
 class SamplingSpec(Strict):
     """How to draw. The same seed and model version give the same fill."""
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"recall"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"recall", "guidance"})
 
     n: Annotated[int, Field(ge=1, le=16)] = 1
     best_of: Annotated[int, Field(ge=1, le=32)] | None = Field(
@@ -125,6 +125,12 @@ class SamplingSpec(Strict):
         default=None,
         description="how far fills may repeat the song: 0 as the model alone would, 1 as often as songs do. Left out "
         "it is 1, and 0 for fills to be compared. Says nothing with soft controls or `only`",
+    )
+
+    guidance: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        default=None,
+        description="how far to lean towards soft controls, 1 as the model does by itself; left out it is "
+        f"{GUIDANCE:g} where any are asked",
     )
 
     def for_comparing(self) -> "SamplingSpec":
