@@ -21,10 +21,7 @@ from parts.arm_runs import Comparison, Plan
 from parts.arms import ARMS, DEFAULT, find_arm
 
 from harmonixr_model.data.corpus import Corpus
-from harmonixr_model.infill.config import sized
 from harmonixr_model.training.composed import write_composed_corpus
-from harmonixr_model.training.infill import BatchConfig
-from harmonixr_model.training.loop import LoopConfig
 
 
 def parse() -> argparse.Namespace:
@@ -70,7 +67,7 @@ def main() -> int:
 
 def compare(args: argparse.Namespace, out: Path) -> list[dict[str, object]]:
     """Run every arm asked for; return the results there are, the default's first."""
-    plan = plan_of(args)
+    plan = Plan.of(args)
     corpus = Corpus.open(args.corpus)
     names = args.arms or [arm.name for arm in ARMS]
     out.mkdir(parents=True, exist_ok=True)
@@ -81,23 +78,6 @@ def compare(args: argparse.Namespace, out: Path) -> list[dict[str, object]]:
         made = comparison.run(find_arm(name), trains=not args.report_only)
         results += [made] if made else []
     return results
-
-
-def plan_of(args: argparse.Namespace) -> Plan:
-    """Return what all arms share."""
-    steps = args.tokens // args.batch_tokens
-    return Plan(
-        model=sized(
-            "nano", width=args.width, layers=args.layers, heads=args.heads, dropout=0.0, max_length=args.context
-        ),
-        # What validates is the questions at the end.
-        loop=LoopConfig(
-            steps=steps, learning_rate=args.lr, warmup=max(1, steps // 15), validate_every=steps + 1, patience=0
-        ),
-        batch=BatchConfig(batch_tokens=args.batch_tokens, micro_tokens=args.batch_tokens, validation_examples=16),
-        context=args.context,
-        questions=args.questions,
-    )
 
 
 def _say(line: str) -> None:

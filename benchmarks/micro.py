@@ -25,11 +25,8 @@ from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.evaluation import timing
 from harmonixr_model.evaluation.metrics import Estimate, Fills, estimate, margin
 from harmonixr_model.evaluation.protocol import Question
-from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.training.composed import write_composed_corpus
-from harmonixr_model.training.infill import BatchConfig
-from harmonixr_model.training.loop import LoopConfig
 
 SHAPES = ("track-1", "track-2", "sub-bar", "half-locked")
 EXACT_MS, NEAR_MS = 5.0, 25.0
@@ -71,7 +68,7 @@ def main() -> int:
 def compare(args: argparse.Namespace, out: Path) -> str:
     """Return the tables."""
     corpus = Corpus.open(args.corpus)
-    plan = plan_of(args)
+    plan = Plan.of(args, shapes=SHAPES)
     comparison = Comparison(plan, corpus, out=out, say=_say)
     pairs = [_pair(args, seed) for seed in range(args.seeds)]
     read = [[comparison.run(arm) for arm in pair] for pair in pairs]
@@ -98,23 +95,6 @@ def _pair(args: argparse.Namespace, seed: int) -> tuple[Arm, Arm]:
     return (
         Arm(f"on the grid{suffix}", "", data=shown, seed=seed),
         Arm(f"with MICRO{suffix}", "", model={"micro": True}, data={**shown, "micro": True}, seed=seed),
-    )
-
-
-def plan_of(args: argparse.Namespace) -> Plan:
-    """Return what both arms share."""
-    steps = args.tokens // args.batch_tokens
-    return Plan(
-        model=sized(
-            "nano", width=args.width, layers=args.layers, heads=args.heads, dropout=0.0, max_length=args.context
-        ),
-        loop=LoopConfig(
-            steps=steps, learning_rate=args.lr, warmup=max(1, steps // 15), validate_every=steps + 1, patience=0
-        ),
-        batch=BatchConfig(batch_tokens=args.batch_tokens, micro_tokens=args.batch_tokens, validation_examples=16),
-        context=args.context,
-        questions=args.questions,
-        shapes=SHAPES,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import time
@@ -21,7 +22,7 @@ from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.dataset import Example
 from harmonixr_model.evaluation.protocol import Question, questions
 from harmonixr_model.infill.compound import CompoundTransformer
-from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.config import InfillConfig, sized
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.training.infill import BatchConfig, InfillTask
 from harmonixr_model.training.loop import LoopConfig, new_run, train
@@ -41,6 +42,24 @@ class Plan:
     context: int
     questions: int
     shapes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, *, shapes: tuple[str, ...] = ()) -> Plan:
+        """Return the plan that a command line asks for."""
+        steps = args.tokens // args.batch_tokens
+        return cls(
+            model=sized(
+                "nano", width=args.width, layers=args.layers, heads=args.heads, dropout=0.0, max_length=args.context
+            ),
+            # What validates is the questions at the end.
+            loop=LoopConfig(
+                steps=steps, learning_rate=args.lr, warmup=max(1, steps // 15), validate_every=steps + 1, patience=0
+            ),
+            batch=BatchConfig(batch_tokens=args.batch_tokens, micro_tokens=args.batch_tokens, validation_examples=16),
+            context=args.context,
+            questions=args.questions,
+            shapes=shapes,
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return the plan as JSON: results of another plan are not compared with this one's."""

@@ -134,8 +134,8 @@ def _by_track(cells: Sequence[GridCell], fills: Fills) -> dict[int, list[Note]]:
 def _f1(truth: Iterable[tuple[Hashable, int]], made: Iterable[tuple[Hashable, int]]) -> Ratio:
     """Twice the matches over all events of both sides: F1 when summed over gaps, as counts."""
     expected, given = _onsets(truth), _onsets(made)
-    matches = sum(_matches(onsets, given.get(key, [])) for key, onsets in expected.items())
-    return Ratio(2 * matches, sum(map(len, expected.values())) + sum(map(len, given.values())))
+    found = sum(matches(onsets, given.get(key, [])) for key, onsets in expected.items())
+    return Ratio(2 * found, sum(map(len, expected.values())) + sum(map(len, given.values())))
 
 
 def _onsets(events: Iterable[tuple[Hashable, int]]) -> dict[Hashable, list[int]]:
@@ -145,11 +145,11 @@ def _onsets(events: Iterable[tuple[Hashable, int]]) -> dict[Hashable, list[int]]
     return {key: sorted(times) for key, times in onsets.items()}
 
 
-def _matches(one: Sequence[int], two: Sequence[int]) -> int:
-    """Count the pairs of a largest one-to-one matching within TOLERANCE: on a line the greedy one is largest."""
+def matches(one: Sequence[float], two: Sequence[float], *, within: float = TOLERANCE) -> int:
+    """Count the pairs of a largest one-to-one matching of sorted times: on a line the greedy one is largest."""
     i = j = count = 0
     while i < len(one) and j < len(two):
-        if abs(one[i] - two[j]) <= TOLERANCE:
+        if abs(one[i] - two[j]) <= within:
             i, j, count = i + 1, j + 1, count + 1
         elif one[i] < two[j]:
             i += 1

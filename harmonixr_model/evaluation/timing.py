@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio
+from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio, matches
 from harmonixr_model.music.score import Note, Score
 from harmonixr_model.tokens.grid import MICRO
 
@@ -30,12 +30,12 @@ def played_ms(score: Score, note: Note) -> float:
 
 def exact_f1(score: Score, answer: Fills, fill: Fills, *, within_ms: float) -> Ratio:
     """Notes that agree in cell, pitch and onset within some milliseconds, one to one; see `metrics.note_f1`."""
-    matches = total = 0
+    found = total = 0
     for truth, made in zip(answer, fill, strict=True):
         expected, given = _times(score, truth), _times(score, made)
-        matches += sum(_matches(times, given.get(pitch, []), within_ms) for pitch, times in expected.items())
+        found += sum(matches(times, given.get(pitch, []), within=within_ms) for pitch, times in expected.items())
         total += len(truth) + len(made)
-    return Ratio(2 * matches, total)
+    return Ratio(2 * found, total)
 
 
 def deviation(note: Note) -> float:
@@ -96,16 +96,3 @@ def _times(score: Score, notes: Iterable[Note]) -> dict[int, list[float]]:
     for note in notes:
         times[note.pitch].append(played_ms(score, note))
     return {pitch: sorted(found) for pitch, found in times.items()}
-
-
-def _matches(one: Sequence[float], two: Sequence[float], within: float) -> int:
-    """Count the pairs of a largest one-to-one matching: on a line the greedy one is largest."""
-    i = j = count = 0
-    while i < len(one) and j < len(two):
-        if abs(one[i] - two[j]) <= within:
-            i, j, count = i + 1, j + 1, count + 1
-        elif one[i] < two[j]:
-            i += 1
-        else:
-            j += 1
-    return count
