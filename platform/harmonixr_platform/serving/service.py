@@ -56,6 +56,7 @@ from harmonixr_platform.stores.streams import Backlog
 Result = TypeVar("Result")
 # How often a second blind fill is drawn anew when it comes out like the first.
 _PAIR_ATTEMPTS = 3
+_ANSWERED_AFTER_S = 0.01  # by then an answer that was made is on its way
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +230,13 @@ class Service:
         answer = await self._filler.fill(wish, info, tell)
         if key is not None and self._recall is not None:
             # Not waited for: whoever asks again before it is there gets the same answer, computed again.
-            self._in_background(self._recall.put(key, said(answer, info, digest=digest)))
+            self._in_background(self._remember(self._recall, key, answer, info, digest))
         return answer
+
+    async def _remember(self, recall: Recall, key: str, answer: InfillResponse, info: ModelInfo, digest: str) -> None:
+        # The answer goes first: writing it down takes the interpreter from whoever sends it.
+        await asyncio.sleep(_ANSWERED_AFTER_S)
+        await recall.put(key, said(answer, info, digest=digest))
 
     async def _own_pair(self, request: InfillRequest, caller: Caller) -> Pair:
         """Make two different fills of the caller's gap: by champion and challenger where there is one."""
