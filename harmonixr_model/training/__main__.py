@@ -47,6 +47,7 @@ def parse(argv: Sequence[str] | None = None) -> SingleJob:
     add("--compile", action="store_true", help="put the model's layers through torch.compile")
     add("--loader-workers", type=int, default=0, help="processes that prepare examples")
     add("--seed", type=int, default=0)
+    add("--songs-first", type=float, default=0.0, metavar="SHARE", help="of the steps, to read whole songs first")
     add("--start-from", type=Path, help="a checkpoint of the same size to begin with, in place of weights of chance")
     args = parser.parse_args(argv)
     return SingleJob(
@@ -75,12 +76,16 @@ def parse(argv: Sequence[str] | None = None) -> SingleJob:
         save_every_s=60 * args.save_every_min,
         device=args.device,
         start_from=args.start_from,
+        songs_first=args.songs_first,
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; return 0, or 2 with one sentence on bad input, or 130 when interrupted (the state is saved)."""
     job = parse(argv)
+    if not 0 <= job.songs_first < 1:
+        sys.stderr.write("--songs-first is a share of the steps: give 0 up to less than 1\n")
+        return 2
     if job.start_from is not None and not job.start_from.is_file():
         sys.stderr.write(f"there is no checkpoint {job.start_from}\n")
         return 2

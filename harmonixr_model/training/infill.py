@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from harmonixr_model.data.collate import Batch, collate
 from harmonixr_model.data.corpus import SPLITS, Corpus
 from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
+from harmonixr_model.data.songs import SongDataset, WarmUp
 from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.tokens.vocab import VOCAB
@@ -138,15 +139,19 @@ def corpus_task(
     rank: int = 0,
     world_size: int = 1,
     shown: DatasetConfig = SHOWN,
+    songs_first: float = 0.0,
 ) -> InfillTask:
     """Open a corpus as a task: one stage a context length, validated unaltered at the longest; raises CorpusError.
 
-    What is validated says no soft control, as when nothing is asked for.
+    The first `songs_first` of the steps read whole songs, each token to be predicted. What is validated says no soft
+    control, as when nothing is asked for.
     """
     opened = Corpus.open(corpus)
 
-    def source(tokens: int) -> InfillDataset:
-        return InfillDataset(opened, replace(shown, split="train", max_tokens=tokens))
+    def source(tokens: int) -> ExampleSource:
+        config = replace(shown, split="train", max_tokens=tokens)
+        gaps = InfillDataset(opened, config)
+        return WarmUp(SongDataset(opened, config), gaps, until=round(songs_first * steps)) if songs_first else gaps
 
     return InfillTask(
         {tokens: source(tokens) for tokens in context},

@@ -32,7 +32,8 @@ from harmonixr_model.training.state import Run, load_state, save_state
 class SingleJob:
     """Everything a run on one machine needs. `out` receives state.pt, metrics.jsonl and model.safetensors.
 
-    `start_from` names a checkpoint of the same architecture whose weights the run begins with.
+    `start_from` names a checkpoint of the same architecture whose weights the run begins with; `songs_first` is the
+    share of the steps that read whole songs before any gaps.
     """
 
     corpus: Path
@@ -44,6 +45,7 @@ class SingleJob:
     save_every_s: float = 180.0
     device: str = "cpu"
     start_from: Path | None = None
+    songs_first: float = 0.0
 
     @property
     def checkpoint(self) -> Path:
@@ -53,6 +55,8 @@ class SingleJob:
     def identity(self) -> dict[str, Any]:
         """Return what decides the final weights: a resumed run must have the same."""
         decided = identity(self.model, self.loop, self.batch, self.context)
+        if self.songs_first:
+            decided["songs_first"] = self.songs_first
         if self.start_from is None:
             return decided
         return {**decided, "start_from": hashlib.sha256(self.start_from.read_bytes()).hexdigest()}
@@ -87,7 +91,14 @@ def run_single(
     """
     device = torch.device(job.device)
     shown = replace(SHOWN, micro=job.model.micro)
-    task = corpus_task(job.corpus, job.batch, context=job.context, steps=job.loop.steps, shown=shown)
+    task = corpus_task(
+        job.corpus,
+        job.batch,
+        context=job.context,
+        steps=job.loop.steps,
+        shown=shown,
+        songs_first=job.songs_first,
+    )
     torch.manual_seed(job.loop.seed)
     run = new_run(_new_model(job).to(device), job.loop)
     state = job.out / "state.pt"

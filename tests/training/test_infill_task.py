@@ -52,6 +52,15 @@ def test_the_context_grows_with_the_run(corpus):
     assert longest[0] <= 256 < longest[1] <= 512  # multiples of 64 themselves
 
 
+def test_whole_songs_come_first_and_then_what_came_without_them(corpus):
+    warmed, plain = task(corpus, songs_first=0.3), task(corpus)
+    for step in range(10):
+        prefixes = torch.cat([batch.prefix_length_B for batch in warmed.batches(step)])
+        assert bool((prefixes == 1).all()) == (step < 3)
+    assert all(torch.equal(a.tokens_BT, b.tokens_BT) for a, b in zip(warmed.batches(3), plain.batches(3), strict=True))
+    assert all(batch.prefix_length_B.min() > 1 for batch in warmed.validation())
+
+
 def test_workers_draw_different_examples_and_share_the_step(corpus):
     def rows(worker):
         batches = [(batch.tokens_BT, batch.length_B) for batch in worker.batches(0)]

@@ -57,6 +57,9 @@ class Showing(Job):
 
     passages: int = Field(default=SHOWN.passages, ge=0, le=PASSAGES, description="remembered passages of the song")
     transposes: bool = Field(default=True, description="training pieces are heard in other keys too")
+    songs_first: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the steps that read whole songs, before any gaps"
+    )
 
     def build(self, *, micro: bool = False) -> DatasetConfig:
         """Return what every dataset of the job has in common; `micro` is the model's."""
@@ -64,7 +67,7 @@ class Showing(Job):
 
     def deciding(self) -> dict[str, Any]:
         """Return what of this decides a run's weights: nothing where all is as it was before there was a choice."""
-        return {} if self == Showing() else {"data": self.model_dump()}
+        return {} if self == Showing() else {"data": self.model_dump(exclude_defaults=True)}
 
 
 class Composed(Job):

@@ -156,6 +156,7 @@ def train_worker(config: dict[str, Any]) -> None:
         rank=rank,
         world_size=world_size,
         shown=job.data.build(micro=job.model.micro),
+        songs_first=job.data.songs_first,
     )
     torch.manual_seed(job.seed)
     run = new_run(InfillTransformer(job.architecture()).to(device), job.loop())

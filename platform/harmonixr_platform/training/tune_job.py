@@ -123,6 +123,7 @@ def train_trial(drawn: dict[str, Any], *, job: dict[str, Any], base: dict[str, A
         context=infill.context,
         steps=infill.optimisation.steps,
         shown=infill.data.build(micro=infill.model.micro),
+        songs_first=infill.data.songs_first,
     )
     torch.manual_seed(infill.seed)
     run = new_run(InfillTransformer(infill.architecture()).to(device), infill.loop())
