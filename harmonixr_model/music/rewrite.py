@@ -125,16 +125,21 @@ class _Body:
         self.last_index = -2
 
     def copy_run(self, events: Sequence[Event], first: int, stop: int) -> None:
-        """Append events of the source that follow each other there: past the first, their bytes as they are."""
+        """Append events of the source that follow each other there, most of them as the bytes they are.
+
+        Running status may reach back across metas to before the run: up to the first channel message each is looked at.
+        """
+        is_open = True
+        while is_open and first < stop:
+            self.copy(first, events[first])
+            is_open = events[first].message[0] >= 0xF0
+            first += 1
         if first >= stop:
             return
-        self.copy(first, events[first])
-        if stop == first + 1:
-            return
-        self.out += self.source[self.span.offsets[first + 1] : self.span.offsets[stop]]
+        self.out += self.source[self.span.offsets[first] : self.span.offsets[stop]]
         self.tick, self.last_index = events[stop - 1].tick, stop - 1
         is_cancelled = False
-        for index in range(stop - 1, first, -1):
+        for index in range(stop - 1, first - 1, -1):
             status = events[index].message[0]
             if status < 0xF0:
                 self.strict_status, self.lenient_status = 0 if is_cancelled else status, status
@@ -192,9 +197,12 @@ def _with_riff_sizes(out: bytes, midi: MidiFile) -> bytes:
     if midi.header < 20 or out[:4] + out[8:12] != b"RIFFRMID" or out[size_at - 4 : size_at] != b"data":
         return out
     old_size = int.from_bytes(out[size_at : midi.header], "little")
-    size = old_size + len(out) - len(midi.source)
+    # A last track whose length lies takes what comes after the wrapper's data for its own.
+    taken = max(0, midi.spans[-1].end - midi.header - old_size)
+    size = old_size + taken + len(out) - len(midi.source)
     end = midi.header + size
     # RIFF chunks of odd length are padded by a byte that their size does not count.
-    body = out[midi.header : end] + b"\0" * (size % 2) + out[end + old_size % 2 :]
+    old_padding = 0 if taken else old_size % 2
+    body = out[midi.header : end] + b"\0" * (size % 2) + out[end + old_padding :]
     total = len(body) + midi.header - 8
     return b"RIFF" + total.to_bytes(4, "little") + out[8:size_at] + size.to_bytes(4, "little") + body

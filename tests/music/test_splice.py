@@ -55,6 +55,25 @@ def test_a_fill_of_a_fill_keeps_the_promises_too(drawn_gaps, preserved, data):
     preserved(again, wider, splice(again, wider, {}))
 
 
+STATUS_ACROSS_A_META = bytes.fromhex(
+    "4d546864 00000006 0001 0001 0018 4d54726b 0000001a"
+    "00903c00 00913c01 00913c00 00ff5103000001 003c00 00ff0100"  # 3c00 is of channel 1, as the deleted note
+)
+PADDING_IN_A_TRACK = bytes.fromhex(
+    "52494646 3a000000 524d4944 64617461 2d000000 4d546864 00000006 0001 0002 0018"
+    "4d54726b 0000000f 8000903c00 8000913c01 8000903c00 4d54726b 000003e8 00"  # 3e8: the wrapper's padding is taken
+)
+
+
+@pytest.mark.parametrize("source", [STATUS_ACROSS_A_META, PADDING_IN_A_TRACK], ids=["status", "padding"])
+def test_what_leans_on_a_deleted_note_or_on_padding_stays_what_it_was(source, preserved):
+    song = Song.parse(source)
+    region = Region((Cell(0, 0, 1),))
+    result = splice(song, region, {})
+    assert result.data != source
+    preserved(song, region, result)
+
+
 @given(data=st.data())
 @settings(parent=relaxed, max_examples=100)
 def test_an_independent_reader_sees_the_same_other_events(drawn_files, data):
