@@ -81,12 +81,11 @@ def _beneath(moment: Sequence[Note], tones: Tones, count: int) -> list[Note]:
     return [lowest._replace(pitch=pitch) for pitch in below[: max(0, count)]]
 
 
-def _count(notes: Sequence[Note], rng: np.random.Generator, __: Tones | None) -> list[Note]:
+def _count(notes: Sequence[Note], rng: np.random.Generator, _: Tones | None) -> list[Note]:
     """Leave moments out, or say each longer note two or four times."""
     if rng.random() < 0.4:
-        for _ in range(int(rng.integers(1, 3))):
-            notes = [half for note in notes for half in _halves(note)]
-        return sorted(notes)
+        twice = [half for note in notes for half in _halves(note)]
+        return sorted(twice if rng.random() < 0.5 else (half for note in twice for half in _halves(note)))
     share = float(rng.uniform(0.2, 0.7))
     stays = {onset: rng.random() < share for onset in dict.fromkeys(note.onset for note in notes)}
     return [note for note in notes if stays[note.onset]]

@@ -35,7 +35,7 @@ class LoopLimits:
     """What the engine takes. Tokens are counted as what a prompt and its fills may hold at most.
 
     Attributes:
-        rows: candidates decoded at once.
+        rows: candidates decoded at once; a guided one counts as two.
         tokens: tokens that the cache may hold, at least one model length.
         waiting_tokens: tokens of requests that wait; one more request is refused with EngineBusy.
         owner_rows: candidates of one owner decoded at once.
