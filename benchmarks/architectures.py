@@ -21,7 +21,7 @@ from parts.arm_runs import Comparison, Plan
 from parts.arms import ARMS, DEFAULT, find_arm
 
 from harmonixr_model.data.corpus import Corpus
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 
 
 def parse() -> argparse.Namespace:

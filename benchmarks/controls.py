@@ -30,18 +30,18 @@ from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import GUIDANCE, Engine, Sampling
 from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.evaluation.adherence import GRIDS, chord_adherence, follows, measured, told_bits
+from harmonixr_model.evaluation.breakdown import role_of
+from harmonixr_model.evaluation.constraint_checks import draw_limits, violations
 from harmonixr_model.evaluation.harmony import chord_accuracy, composed_accuracies, estimated_key, hand_labelled
-from harmonixr_model.evaluation.kinds import role_of
-from harmonixr_model.evaluation.limits import draw_limits, violations
 from harmonixr_model.evaluation.metrics import Ratio, compare
-from harmonixr_model.evaluation.protocol import Question, questions
+from harmonixr_model.evaluation.protocol import EvaluationItem, questions
+from harmonixr_model.grammar.fill_tables import Constraints
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose
-from harmonixr_model.tokens.controls import SoftControls
-from harmonixr_model.tokens.grid import quantize
-from harmonixr_model.tokens.infill import EncodedScore, GridCell, InfillPrompt, build_prompt, decode_fill
-from harmonixr_model.tokens.rules import HardLimits
+from harmonixr_model.notes.grid import quantize
+from harmonixr_model.prompt.controls import AttributeControls
+from harmonixr_model.prompt.layout import EncodedScore, GridCell, InfillPrompt, build_prompt, decode_fill
 from harmonixr_model.weights import SHIPPED
 
 PARTS = ("harmony", "limits", "follow", "chords", "tags", "grid")
@@ -68,7 +68,7 @@ class Bench:
         """Return whether the weights were told a control in training; whether they follow it is the question."""
         return name in self.info.get("controls_said", ())
 
-    def gaps(self, count: int, *, shapes: Sequence[str] = ("track-4",), pitched: bool = False) -> list[Question]:
+    def gaps(self, count: int, *, shapes: Sequence[str] = ("track-4",), pitched: bool = False) -> list[EvaluationItem]:
         """Return gaps of held-out pieces; raises SystemExit without a corpus."""
         if self.corpus is None:
             raise SystemExit("this part asks held-out music: give --corpus")
@@ -107,7 +107,7 @@ def limits(bench: Bench) -> tuple[str, dict[str, Any]]:
     rng = np.random.default_rng(0)
     sampling = Sampling(temperature=1.2, top_p=1.0)
     while done < bench.samples:
-        batch: list[tuple[EncodedScore, HardLimits, InfillPrompt]] = []
+        batch: list[tuple[EncodedScore, Constraints, InfillPrompt]] = []
         while len(batch) < min(64, bench.samples - done):
             song, wanted = songs[int(rng.integers(_SONGS))], draw_limits(rng)
             try:
@@ -194,7 +194,7 @@ def tags(bench: Bench) -> tuple[str, dict[str, Any]]:
     gains: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for gap in bench.gaps(4 * bench.items, shapes=("track-4", "all-2")):
         piece = known[gap.piece_id]
-        plain = told_bits(bench.model, gap, SoftControls())
+        plain = told_bits(bench.model, gap, AttributeControls())
         for name, right, all_of in (("style", style_of(piece), styles), ("composer", composer_of(piece), composers)):
             if right is None or len(all_of) < 2:
                 continue
@@ -227,7 +227,7 @@ def tags(bench: Bench) -> tuple[str, dict[str, Any]]:
 def grid(bench: Bench) -> tuple[str, dict[str, Any]]:
     """Fill gaps of each role at each temperature and top-k."""
     rows, found = [], {}
-    by_role: dict[str, list[Question]] = {role: [] for role in ROLES}
+    by_role: dict[str, list[EvaluationItem]] = {role: [] for role in ROLES}
     for gap in bench.gaps(12 * bench.items, shapes=("track-4", "track-2")):
         role = role_of(gap.context.tracks[gap.prompt.cells[0].track])
         if role in by_role and len(by_role[role]) < bench.items:
@@ -285,7 +285,7 @@ TITLES = {
 }
 
 
-def _compared(engine: Engine, gaps: Sequence[Question], sampling: Sampling) -> dict[str, Ratio]:
+def _compared(engine: Engine, gaps: Sequence[EvaluationItem], sampling: Sampling) -> dict[str, Ratio]:
     made = engine.generate_each([(gap.prompt, gap.number) for gap in gaps], sampling=sampling)
     sums: dict[str, Ratio] = defaultdict(Ratio)
     for gap, fill in zip(gaps, made, strict=True):
@@ -305,7 +305,7 @@ def _random_gap(song: EncodedScore, rng: np.random.Generator) -> tuple[EncodedSc
     return song.without(cells), cells
 
 
-def _binding(wanted: HardLimits) -> Iterator[str]:
+def _binding(wanted: Constraints) -> Iterator[str]:
     if (wanted.pitch_min, wanted.pitch_max) != (0, 127):
         yield "pitch range"
     if wanted.scale is not None:
@@ -320,8 +320,8 @@ def _binding(wanted: HardLimits) -> Iterator[str]:
         yield "velocity"
 
 
-def _tagged(name: str, tag: str) -> SoftControls:
-    return SoftControls(style=tag) if name == "style" else SoftControls(composer=tag)
+def _tagged(name: str, tag: str) -> AttributeControls:
+    return AttributeControls(style=tag) if name == "style" else AttributeControls(composer=tag)
 
 
 def _shares(*values: float) -> list[str]:

@@ -24,18 +24,18 @@ from parts.saturation import arrivals, serve
 from harmonixr_model.engine.batch import AnyBatch, Batch
 from harmonixr_model.engine.decoder import finish
 from harmonixr_model.engine.engine import Sampling
-from harmonixr_model.engine.native.chooser import NativeChooser
 from harmonixr_model.engine.native.library import load_library
 from harmonixr_model.engine.native.runner import NativeRunner
-from harmonixr_model.engine.opening import open_batch
+from harmonixr_model.engine.native.sampler import NativeSampler
 from harmonixr_model.engine.row import Row
+from harmonixr_model.engine.selection import open_batch
+from harmonixr_model.fill.session import FillSession
 from harmonixr_model.infill.config import SIZES, sized
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
-from harmonixr_model.session import FillSession
-from harmonixr_model.tokens.infill import InfillPrompt
+from harmonixr_model.prompt.layout import InfillPrompt
 
 SAMPLING = Sampling(top_p=0.98)
 PARTS = ["decode", "prefill", "share", "saturation"]
@@ -202,7 +202,7 @@ def chooser_share(model: InfillTransformer, prompt: InfillPrompt, *, rows: int) 
     library = load_library(may_compile=True)
     assert library is not None  # there is a compiler
     # Turn by turn: the library by itself lets nobody in between.
-    chooser = NativeChooser(library, gate=model.pointer)
+    chooser = NativeSampler(library, gate=model.pointer)
     batch = Batch(NativeRunner(model, library), chooser)
     choose, spent = chooser.choose, 0.0
 

@@ -36,11 +36,11 @@ from harmonixr_model.evaluation.metrics import Ratio, compare, estimate
 from harmonixr_model.evaluation.protocol import SHAPES, ask, questions
 from harmonixr_model.infill.config import InfillConfig, sized
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.coordinates import COORDINATE_SIZES
-from harmonixr_model.tokens.encoded import EncodedScore
-from harmonixr_model.tokens.infill import decode_fill
-from harmonixr_model.tokens.vocab import VOCAB
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.notes.encoded_score import EncodedScore
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.coordinates import COORDINATE_SIZES
+from harmonixr_model.prompt.layout import decode_fill
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 from harmonixr_model.training.infill import BatchConfig, InfillTask
 from harmonixr_model.training.loop import LoopConfig, new_run, train
 

@@ -24,9 +24,9 @@ from parts.timing_runs import Bits, Measured, ask_bits, draw_fills, jittered, sa
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.evaluation import timing
 from harmonixr_model.evaluation.metrics import Estimate, Fills, estimate, margin
-from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 
 SHAPES = ("track-1", "track-2", "sub-bar", "half-locked")
 EXACT_MS, NEAR_MS = 5.0, 25.0
@@ -126,7 +126,7 @@ def _bits_table(bits: Sequence[tuple[str, int, Bits]]) -> list[str]:
     return lines
 
 
-def _fills_table(asked: Sequence[Question], systems: dict[str, list[list[Fills]]]) -> list[str]:
+def _fills_table(asked: Sequence[EvaluationItem], systems: dict[str, list[list[Fills]]]) -> list[str]:
     lines = [
         f"| fills | note F1 within {EXACT_MS:.0f} ms | within {NEAR_MS:.0f} ms | deviation histograms overlap "
         "| mean deviation off by (steps) | notes of a step lie apart (ms) |",
@@ -135,7 +135,7 @@ def _fills_table(asked: Sequence[Question], systems: dict[str, list[list[Fills]]
     for name, drawn in systems.items():
         each = [(question, fill) for question, fills in zip(asked, drawn, strict=True) for fill in fills]
 
-        def by_time(within_ms: float, each: list[tuple[Question, Fills]] = each) -> Measured:
+        def by_time(within_ms: float, each: list[tuple[EvaluationItem, Fills]] = each) -> Measured:
             return [
                 (q.piece_id, timing.exact_f1(q.context.score, q.answer, fill, within_ms=within_ms)) for q, fill in each
             ]

@@ -22,12 +22,12 @@ import torch
 from parts.peers import HuggingFace, open_peers
 
 from harmonixr_model.engine.decoder import Decoder
+from harmonixr_model.fill.infiller import Infiller, shipped_weights
+from harmonixr_model.fill.session import FillSession
 from harmonixr_model.infill.checkpoint import load_checkpoint
-from harmonixr_model.infiller import Infiller, shipped_weights
 from harmonixr_model.music.compose import compose_song
-from harmonixr_model.music.regions_text import read_region
+from harmonixr_model.music.region_text import read_region
 from harmonixr_model.music.song import Song
-from harmonixr_model.session import FillSession
 
 
 def main() -> int:

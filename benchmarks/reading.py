@@ -25,8 +25,8 @@ from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
-from harmonixr_model.tokens.columns import encode_columns
-from harmonixr_model.tokens.tokenizer import encode
+from harmonixr_model.notes.column_tokenizer import encode_columns
+from harmonixr_model.notes.tokenizer import encode
 
 Job = Callable[[bytes], Any]
 GAP_BARS = (8, 11)

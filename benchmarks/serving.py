@@ -29,7 +29,7 @@ from parts.peers import open_peers
 
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.song import Song
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_platform.client import Client
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import CandidateView, InfillBar, InfillDone, InfillResponse, RegionSpec, SamplingSpec
@@ -169,9 +169,9 @@ class OneByOne:
     def __init__(self, midi: bytes, region: RegionSpec) -> None:
         import torch
 
+        from harmonixr_model.fill.infiller import Infiller, shipped_weights
+        from harmonixr_model.fill.session import FillSession
         from harmonixr_model.infill.checkpoint import load_checkpoint
-        from harmonixr_model.infiller import Infiller, shipped_weights
-        from harmonixr_model.session import FillSession
 
         song = Song.parse(midi)
         config = load_checkpoint(shipped_weights())[0].config

@@ -28,7 +28,7 @@ from torch.multiprocessing.spawn import start_processes
 from harmonixr_model.data.collate import Batch
 from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 from harmonixr_model.training.infill import BatchConfig, InfillTask, bucket, corpus_task
 from harmonixr_model.training.loop import LoopConfig, Progress, new_run, train
 from harmonixr_model.training.single import effort_of

@@ -20,13 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from harmonixr_model.data.collate import collate
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.dataset import Example
-from harmonixr_model.evaluation.protocol import Question, questions
-from harmonixr_model.infill.compound import CompoundTransformer
+from harmonixr_model.evaluation.protocol import EvaluationItem, questions
 from harmonixr_model.infill.config import InfillConfig, sized
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.training.infill import BatchConfig, InfillTask
 from harmonixr_model.training.loop import LoopConfig, new_run, train
 from harmonixr_model.training.state import Run, load_state, save_state
+from harmonixr_model.variants.compound import CompoundTransformer
 
 SAVE_EVERY_S = 60.0
 Say = Callable[[str], None]
@@ -81,7 +81,7 @@ class Comparison:
         self.out = out
         self.say = say
         self._sources: dict[tuple[object, ...], Remembered] = {}
-        self._questions: dict[tuple[object, ...], list[Question]] = {}
+        self._questions: dict[tuple[object, ...], list[EvaluationItem]] = {}
 
     def run(self, arm: Arm, *, trains: bool = True) -> dict[str, Any] | None:
         """Train an arm or what is left of it, ask it, and return its result; one that is there already is read.
@@ -145,7 +145,7 @@ class Comparison:
             return StepTask({context: InSteps(source)}, InSteps(source), batch, steps=steps)
         return InfillTask({context: source}, source, batch, steps=steps)
 
-    def ask(self, arm: Arm) -> list[Question]:
+    def ask(self, arm: Arm) -> list[EvaluationItem]:
         """Return the questions as this arm is shown them: the same gaps for all, what stands around may differ."""
         key = arm.passages, arm.is_in_one_key, *arm.asks.items()
         if key not in self._questions:

@@ -10,14 +10,14 @@ import numpy as np
 
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
-from harmonixr_model.data.one_key import OneKeyCorpus
-from harmonixr_model.data.songs import SongDataset, WarmUp
-from harmonixr_model.infill.compound import CompoundTransformer
+from harmonixr_model.data.whole_songs import SongDataset, WarmUp
 from harmonixr_model.infill.config import InfillConfig
-from harmonixr_model.infill.encoder_decoder import EncoderDecoder
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.coordinates import PASSAGES
+from harmonixr_model.prompt.coordinates import PASSAGES
 from harmonixr_model.training.loop import LoopConfig
+from harmonixr_model.variants.compound import CompoundTransformer
+from harmonixr_model.variants.encoder_decoder import EncoderDecoder
+from harmonixr_model.variants.single_key_corpus import SingleKeyCorpus
 
 DEFAULT = "prefix-LM (default)"
 
@@ -83,7 +83,7 @@ class Arm:
 
     def open(self, corpus: Corpus) -> Corpus:
         """Return the corpus as this arm hears it."""
-        return OneKeyCorpus.open(corpus.folder) if self.is_in_one_key else corpus
+        return SingleKeyCorpus.open(corpus.folder) if self.is_in_one_key else corpus
 
     @property
     def shown(self) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from harmonixr_platform.client import Client
-from harmonixr_platform.serving.local import LocalRay, OwnProcess, free_port, session_members, write_config
+from harmonixr_platform.serving.deploy.local_ray import LocalRay, OwnProcess, free_port, session_members, write_config
 from harmonixr_platform.stores.embedded_redis import server_binary
 
 CONFIG = Path(__file__).resolve().parents[2] / "serve_config.yaml"

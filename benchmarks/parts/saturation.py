@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.engine.request import RequestHandle
 from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
-from harmonixr_model.engine.ticket import Ticket
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.infill import InfillPrompt
+from harmonixr_model.prompt.layout import InfillPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def serve(model: InfillTransformer, prompts: Sequence[InfillPrompt], times: Sequ
     """Answer request i, one candidate, from time i on, with at most `rows` at once."""
     loop = EngineLoop.open(model, limits=LoopLimits(rows=rows, waiting_tokens=1 << 40))
     started = time.process_time()
-    asked: dict[Ticket, float] = {}
+    asked: dict[RequestHandle, float] = {}
     took: list[float] = []
     coming = list(enumerate(times))[::-1]
     shift = 0.0  # an idle engine skips to the next arrival

@@ -15,9 +15,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.music.score import Note, Score
-from harmonixr_model.tokens.infill import GridCell
+from harmonixr_model.prompt.layout import GridCell
 
 PAD, GAP, FILL, END = SPECIALS = ("<pad>", "<gap>", "<fill>", "<end>")
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEF"
@@ -35,7 +35,7 @@ class TextGap:
     answer: str
 
 
-def text_of(question: Question) -> TextGap:
+def text_of(question: EvaluationItem) -> TextGap:
     """Return a question as text; the order of `around` is how far a note is from the gap."""
     score, cells = question.context.score, question.prompt.cells
     start, end = _span(cells)
@@ -77,7 +77,7 @@ class Parsed:
     valid: int
 
 
-def parse_fill(text: str, question: Question) -> Parsed:
+def parse_fill(text: str, question: EvaluationItem) -> Parsed:
     """Read what a model wrote after FILL; a line is valid where it is of the form and its note lies in the gap.
 
     Onsets and ends go to the nearest step of the grid, so that notes compare with those of the answer.

@@ -15,11 +15,11 @@ from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.evaluation.likelihood import FIELDS, answer_logits, field_of
 from harmonixr_model.evaluation.metrics import Fills, Ratio
-from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.grid import MICRO
-from harmonixr_model.tokens.infill import decode_fill
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.grid import MICRO
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.layout import decode_fill
 
 # Nothing is left out: distributions are compared.
 DRAWN = Sampling(temperature=1.0, top_p=1.0, recall=0.0)
@@ -44,17 +44,19 @@ class Bits:
     tokens: Measured = field(default_factory=list)
 
 
-def same_gaps(one: Sequence[Question], other: Sequence[Question]) -> list[tuple[Question, Question]]:
+def same_gaps(
+    one: Sequence[EvaluationItem], other: Sequence[EvaluationItem]
+) -> list[tuple[EvaluationItem, EvaluationItem]]:
     """Pair the questions that ask both sides for the same notes: with MICRO, fewer gaps fit."""
     beside = {_gap(question): question for question in other}
     return [(question, beside[_gap(question)]) for question in one if _gap(question) in beside]
 
 
-def _gap(question: Question) -> tuple[object, ...]:
+def _gap(question: EvaluationItem) -> tuple[object, ...]:
     return question.number, question.piece_id, question.shape, question.notes
 
 
-def ask_bits(model: InfillTransformer, asked: Sequence[Question]) -> Bits:
+def ask_bits(model: InfillTransformer, asked: Sequence[EvaluationItem]) -> Bits:
     """Return what the model gives to the true answers."""
     found = Bits()
     for question in asked:
@@ -93,7 +95,7 @@ def split_bits(logits_NV: Tensor, said: Sequence[int]) -> tuple[dict[str, float]
     return notes, timing, guesses
 
 
-def _take_errors(found: Bits, question: Question, guesses: Sequence[int]) -> None:
+def _take_errors(found: Bits, question: EvaluationItem, guesses: Sequence[int]) -> None:
     score, guessed = question.context.score, iter(guesses)
     sums = np.zeros((2, 3))  # [all notes, those that join another] x [guessed, grid, count]
     for notes in question.answer:
@@ -111,7 +113,7 @@ def _take_errors(found: Bits, question: Question, guesses: Sequence[int]) -> Non
         by_grid.append((question.piece_id, Ratio(on_grid, count)))
 
 
-def draw_fills(model: InfillTransformer, asked: Sequence[Question], *, samples: int) -> list[list[Fills]]:
+def draw_fills(model: InfillTransformer, asked: Sequence[EvaluationItem], *, samples: int) -> list[list[Fills]]:
     """Return `samples` fills of each question."""
     decoder = Decoder(model, compiled=True)
     jobs = [(question.prompt, question.number * samples + i) for question in asked for i in range(samples)]

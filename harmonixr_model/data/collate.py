@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from harmonixr_model.data.dataset import Example
-from harmonixr_model.tokens.coordinates import COORDINATE_SIZES
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.coordinates import COORDINATE_SIZES
 
 PAD = VOCAB.id("PAD")
 

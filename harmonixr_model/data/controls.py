@@ -13,8 +13,8 @@ import numpy as np
 from harmonixr_model.data.masking import Mask
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords, estimate_key
 from harmonixr_model.music.score import Bar, Note
-from harmonixr_model.tokens.controls import CELL_CONTROLS, SoftControls, cell_tokens, measure, request_tokens
-from harmonixr_model.tokens.encoded import EncodedScore, GridCell
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
+from harmonixr_model.prompt.controls import CELL_CONTROLS, AttributeControls, cell_tokens, measure, request_tokens
 
 # How often each is said in an example that says any.
 SAID_CHANCES = {
@@ -56,7 +56,7 @@ def with_controls(full: EncodedScore, mask: Mask, said: Collection[str], *, tags
     bars = full.score.bars_until(max(cell.end for cell in mask.cells))
     chords = _chords(full, mask.cells, bars) if "chords" in said else []
     tags = tags or Tags()
-    controls = SoftControls(
+    controls = AttributeControls(
         key=estimate_key(_pitched(full, *_around(mask.cells, bars))) if "key" in said else None,
         style=tags.style if "style" in said else None,
         composer=tags.composer if "composer" in said else None,

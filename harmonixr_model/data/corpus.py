@@ -26,7 +26,7 @@ import numpy.typing as npt
 from harmonixr_model.data.splits import hashed_share
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
-from harmonixr_model.tokens.grid import GRID
+from harmonixr_model.notes.grid import GRID
 
 FORMAT = 1
 SPLITS = ("train", "valid", "test")

@@ -17,13 +17,13 @@ from harmonixr_model.data.augment import augment
 from harmonixr_model.data.controls import Tags, draw_said, with_controls
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.masking import Mask, Scene, draw_mask
-from harmonixr_model.data.other_answers import other_answer
 from harmonixr_model.data.styles import composer_of, style_of
+from harmonixr_model.data.target_augmentation import augmented_target
 from harmonixr_model.data.window import choose_window
 from harmonixr_model.errors import CorpusError, PromptError
 from harmonixr_model.music.score import Note, Score
-from harmonixr_model.tokens.coordinates import PASSAGES
-from harmonixr_model.tokens.infill import (
+from harmonixr_model.prompt.coordinates import PASSAGES
+from harmonixr_model.prompt.layout import (
     EncodedScore,
     InfillLayout,
     answer_notes,
@@ -137,7 +137,7 @@ class InfillDataset:
         mask = draw_mask(Scene(full, bars), rng)
         if self.config.controlled:
             said = draw_said(rng, share=self.config.controlled)
-            full = other_answer(full, mask, said, rng)
+            full = augmented_target(full, mask, said, rng)
             mask = with_controls(full, mask, said, tags=self._tags(piece))
             if said and rng.random() < NARROW_SHARE:
                 narrow = example_of(full, mask, max_tokens=self.config.max_tokens, passages=0, prefix=NARROW_PREFIX)

@@ -15,7 +15,7 @@ from harmonixr_model.errors import MidiError
 from harmonixr_model.music.columns import is_whole
 from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
 from harmonixr_model.music.song import Song
-from harmonixr_model.tokens.grid import quantize
+from harmonixr_model.notes.grid import quantize
 
 MAX_BYTES = 8 << 20
 MIN_NOTES, MAX_NOTES = 24, 60_000

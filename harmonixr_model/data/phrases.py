@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.music.score import Bar
-from harmonixr_model.tokens.encoded import EncodedScore
+from harmonixr_model.notes.encoded_score import EncodedScore
 
 SHORTEST, LONGEST = 2, 8
 ALIKE = 0.5  # bars whose notes' F1 (track, sixteenth of the bar, pitch) reaches this are the same music

@@ -10,12 +10,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from harmonixr_model.engine.chooser import Chooser
-from harmonixr_model.engine.guided import chunks_of, lean, unasked
+from harmonixr_model.engine.guidance import chunks_of, lean, unasked
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import MAX_CHUNK, Prefix, Runner
+from harmonixr_model.engine.sampler import Sampler
 from harmonixr_model.errors import PromptError
-from harmonixr_model.tokens.infill import InfillPrompt
+from harmonixr_model.prompt.layout import InfillPrompt
 
 
 class AnyBatch(Protocol):
@@ -55,7 +55,7 @@ class Batch:
     one for each row.
     """
 
-    def __init__(self, runner: Runner, chooser: Chooser) -> None:
+    def __init__(self, runner: Runner, chooser: Sampler) -> None:
         self.rows: list[Row] = []
         self._readers: list[Row] = []
         self._unasked: dict[Row, Row] = {}

@@ -7,11 +7,11 @@ from itertools import groupby, islice
 
 from harmonixr_model.engine.batch import AnyBatch, check_fits
 from harmonixr_model.engine.engine import Generated, Job, Sampling
-from harmonixr_model.engine.opening import open_batch
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import Prefix
+from harmonixr_model.engine.selection import open_batch
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.infill import InfillPrompt
+from harmonixr_model.prompt.layout import InfillPrompt
 
 MAX_ROWS = 32
 # Tokens of each row between two looks at what else there is to do: an interrupt waits for so many.

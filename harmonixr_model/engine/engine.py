@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from harmonixr_model.errors import ControlError
-from harmonixr_model.tokens.infill import InfillPrompt
+from harmonixr_model.prompt.layout import InfillPrompt
 
 # What comes nearest to the hidden music by kind of track, from a grid over held-out gaps (docs/controls.md): colder
 # fills hit more of its notes and are more alike.

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harmonixr_model.engine.engine import Generated, Sampling
-from harmonixr_model.tokens.asked_rules import CHOICE
-from harmonixr_model.tokens.coordinates import CoordinateState
-from harmonixr_model.tokens.infill import InfillPrompt
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.grammar.attribute_tables import CHOICE
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.coordinates import CoordinateState
+from harmonixr_model.prompt.layout import InfillPrompt
 
 END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from harmonixr_model.engine.row import Placed
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.nn.attention import Cache
-from harmonixr_model.tokens.coordinates import COORDINATE_SIZES
-from harmonixr_model.tokens.infill import InfillPrompt
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.coordinates import COORDINATE_SIZES
+from harmonixr_model.prompt.layout import InfillPrompt
 
 # Forced tokens enter at most so many at a time: a longer chunk would keep the other rows waiting.
 MAX_CHUNK = 32

@@ -16,14 +16,14 @@ from itertools import groupby
 
 from harmonixr_model.engine.batch import AnyBatch, check_fits
 from harmonixr_model.engine.engine import Generated, Job, Sampling
-from harmonixr_model.engine.opening import open_batch
-from harmonixr_model.engine.prefixes import PrefixMemory
+from harmonixr_model.engine.prefix_cache import PrefixCache
+from harmonixr_model.engine.request import CandidateFinished, CellDecided, Failed, Finished, RequestHandle
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import Prefix
-from harmonixr_model.engine.ticket import CandidateFinished, CellDecided, Failed, Finished, Ticket
+from harmonixr_model.engine.selection import open_batch
 from harmonixr_model.errors import DeadlinePassed, EngineBusy, FillCancelled
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.infill import InfillPrompt
+from harmonixr_model.prompt.layout import InfillPrompt
 
 _log = logging.getLogger(__name__)
 # While no prompt is being read and nobody follows what is said, a batch may draw so many tokens of each row at a time.
@@ -72,7 +72,7 @@ class LoopStats:
 class _Request:
     """A ticket and what the engine knows of it. `next` is the first candidate that has not joined."""
 
-    ticket: Ticket
+    ticket: RequestHandle
     prompt: InfillPrompt
     seeds: tuple[int, ...]
     sampling: Sampling
@@ -117,7 +117,7 @@ class EngineLoop:
         self._is_closing = False
         self._drains = True
         self._steps = self._tokens = self._candidates = self._failures = self._read_tokens = 0
-        self._prefixes = PrefixMemory(self.limits.kept_tokens)
+        self._prefixes = PrefixCache(self.limits.kept_tokens)
 
     @classmethod
     def open(cls, model: InfillTransformer, *, limits: LoopLimits | None = None, compiled: bool = True) -> EngineLoop:
@@ -135,7 +135,7 @@ class EngineLoop:
         *,
         owner: str = "",
         deadline: float | None = None,
-    ) -> Ticket:
+    ) -> RequestHandle:
         """Queue a prompt, one candidate a seed.
 
         Args:
@@ -153,7 +153,7 @@ class EngineLoop:
         """
         check_fits(prompt, self.max_length)
         readers = 1 if sampling.guidance_of(prompt) == 1 else 2
-        request = _Request(Ticket(len(seeds)), prompt, tuple(seeds), sampling, owner, deadline, readers)
+        request = _Request(RequestHandle(len(seeds)), prompt, tuple(seeds), sampling, owner, deadline, readers)
         if not seeds:
             request.ticket.tell(Finished())
             return request.ticket

@@ -18,11 +18,13 @@ from harmonixr_model.engine.engine import Engine, Sampling
 from harmonixr_model.errors import ControlError
 from harmonixr_model.evaluation.likelihood import BITS, measured_bits
 from harmonixr_model.evaluation.metrics import Fills
-from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.protocol import EvaluationItem
+from harmonixr_model.grammar.fill_tables import Constraints
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords
 from harmonixr_model.music.harmony import Chord
-from harmonixr_model.tokens.amounts import (
+from harmonixr_model.notes.grid import GRID
+from harmonixr_model.prompt.control_bins import (
     density_of,
     density_token,
     polyphony_of,
@@ -30,10 +32,8 @@ from harmonixr_model.tokens.amounts import (
     velocity_range_of,
     velocity_token,
 )
-from harmonixr_model.tokens.controls import SoftControls, asked_tokens, measure
-from harmonixr_model.tokens.grid import GRID
-from harmonixr_model.tokens.infill import InfillPrompt, build_prompt, decode_fill, encode_answer
-from harmonixr_model.tokens.rules import HardLimits
+from harmonixr_model.prompt.controls import AttributeControls, asked_tokens, measure
+from harmonixr_model.prompt.layout import InfillPrompt, build_prompt, decode_fill, encode_answer
 
 # What is asked, spread over what music has; each value is the middle of a bin.
 GRIDS: dict[str, tuple[float, ...]] = {
@@ -77,7 +77,11 @@ def _ranks(series: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def asked_prompt(
-    question: Question, controls: SoftControls, *, chords: Sequence[ChordSpan] = (), context_tokens: int = 1024
+    question: EvaluationItem,
+    controls: AttributeControls,
+    *,
+    chords: Sequence[ChordSpan] = (),
+    context_tokens: int = 1024,
 ) -> InfillPrompt:
     """Return a question's prompt with controls, as a session builds it; `chords` are in steps."""
     context = question.context
@@ -98,7 +102,7 @@ def asked_prompt(
         context,
         cells,
         max_prefix_tokens=context_tokens - question.prompt.rules.max_tokens,
-        limits=controls.limits(HardLimits()),
+        limits=controls.limits(Constraints()),
         max_fill_tokens=question.prompt.rules.max_tokens,
         micro=question.prompt.rules.says_micro,
     )
@@ -106,7 +110,7 @@ def asked_prompt(
 
 def follows(
     engine: Engine,
-    questions: Sequence[Question],
+    questions: Sequence[EvaluationItem],
     name: str,
     *,
     sampling: Sampling,
@@ -132,17 +136,17 @@ def follows(
     return Pairs(tuple(asked for asked, _ in pairs), tuple(found for _, found in pairs))
 
 
-def asking(name: str, value: float) -> SoftControls:
+def asking(name: str, value: float) -> AttributeControls:
     """Return controls that ask for one of GRIDS alone."""
-    return SoftControls(
+    return AttributeControls(
         density=value if name == "density" else None,
         polyphony=value if name == "polyphony" else None,
         velocity=value if name == "velocity" else None,
     )
 
 
-def measured(question: Question, fills: Fills, name: str) -> float | None:
-    """Return a measure of SoftControls over the whole gap: cells count by their length, or by their notes."""
+def measured(question: EvaluationItem, fills: Fills, name: str) -> float | None:
+    """Return a measure of AttributeControls over the whole gap: cells count by their length, or by their notes."""
     measures = [(cell, notes, measure(notes, cell)) for cell, notes in zip(question.prompt.cells, fills, strict=True)]
     if name == "density":
         steps = sum(cell.end - cell.start for cell in question.prompt.cells)
@@ -152,7 +156,7 @@ def measured(question: Question, fills: Fills, name: str) -> float | None:
     return sum(value * notes for value, notes in playing) / total if total else None
 
 
-def own_chords(question: Question) -> list[ChordSpan]:
+def own_chords(question: EvaluationItem) -> list[ChordSpan]:
     """Return the chords of the gap's bars as the whole piece plays them, the answer included."""
     first = min(cell.start for cell in question.prompt.cells)
     last = max(cell.end for cell in question.prompt.cells)
@@ -188,7 +192,7 @@ def chord_share(chords: Sequence[ChordSpan], fills: Fills) -> float | None:
 
 
 def chord_adherence(
-    engine: Engine, questions: Sequence[Question], *, sampling: Sampling, seed: int = 0
+    engine: Engine, questions: Sequence[EvaluationItem], *, sampling: Sampling, seed: int = 0
 ) -> dict[str, float]:
     """Return mean chord-tone shares: of foreign chords asked and not asked, of the piece's own, asked and not."""
     shares: dict[str, list[float]] = {}
@@ -198,7 +202,7 @@ def chord_adherence(
             continue
         foreign = moved(own)
         plain, with_own, with_foreign = (
-            asked_prompt(question, SoftControls(), chords=chords) for chords in ((), own, foreign)
+            asked_prompt(question, AttributeControls(), chords=chords) for chords in ((), own, foreign)
         )
         at = seed + number
         # Guidance leans towards controls: where none is asked there is nothing to lean to.
@@ -219,7 +223,7 @@ def chord_adherence(
     return {name: float(np.mean(values)) for name, values in shares.items()}
 
 
-def told_bits(model: InfillTransformer, question: Question, controls: SoftControls) -> float:
+def told_bits(model: InfillTransformer, question: EvaluationItem, controls: AttributeControls) -> float:
     """Return the bits per note of the true answer when the request says these controls of the whole request."""
     prompt = asked_prompt(question, controls)
     fill, is_forced = encode_answer(prompt, question.answer)

@@ -13,19 +13,19 @@ from typing import Literal
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.splits import hashed_share
 from harmonixr_model.evaluation.likelihood import by_field
-from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.music.score import Bar, Note
-from harmonixr_model.tokens.attributes import ONLY, answer_tokens, asking
-from harmonixr_model.tokens.encoded import EncodedScore, Only
-from harmonixr_model.tokens.infill import GridCell
-from harmonixr_model.tokens.memory import passage_notes, similar_passages
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.encoded_score import EncodedScore, Only
+from harmonixr_model.notes.single_field import ONLY, answer_tokens, asking
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.layout import GridCell
+from harmonixr_model.prompt.similar_passages import passage_notes, similar_passages
 
 END = VOCAB.id("END")
 START = -1  # stands before the first token of a cell
 
 
-def copy_bar(question: Question, direction: Literal["previous", "next"]) -> list[tuple[Note, ...]]:
+def copy_bar(question: EvaluationItem, direction: Literal["previous", "next"]) -> list[tuple[Note, ...]]:
     """Fill each cell with what its track plays at the same place of the nearest bar that no cell of its track touches.
 
     Without such a bar on that side the cell stays empty. Notes that the context already has are not doubled.
@@ -33,7 +33,7 @@ def copy_bar(question: Question, direction: Literal["previous", "next"]) -> list
     return [_copied(question, cell, direction) for cell in question.prompt.cells]
 
 
-def _copied(question: Question, cell: GridCell, direction: Literal["previous", "next"]) -> tuple[Note, ...]:
+def _copied(question: EvaluationItem, cell: GridCell, direction: Literal["previous", "next"]) -> tuple[Note, ...]:
     here = next(bar for bar in question.bars if bar.start <= cell.start < bar.end)
     source = _nearest_untouched(question, cell.track, here, step=-1 if direction == "previous" else 1)
     if source is None:
@@ -41,7 +41,7 @@ def _copied(question: Question, cell: GridCell, direction: Literal["previous", "
     return passage_notes(question.context, cell, bars=question.bars, offset=source.index - here.index)
 
 
-def copy_passage(question: Question) -> list[tuple[Note, ...]]:
+def copy_passage(question: EvaluationItem) -> list[tuple[Note, ...]]:
     """Fill the gap with the passage of the whole song whose surroundings are most like its own.
 
     The passage is chosen by `similar_passages`, from the context alone. Without one the gap stays empty.
@@ -53,7 +53,7 @@ def copy_passage(question: Question) -> list[tuple[Note, ...]]:
     return [passage_notes(question.context, cell, bars=question.bars, offset=found[0].offset) for cell in cells]
 
 
-def _nearest_untouched(question: Question, track: int, here: Bar, *, step: int) -> Bar | None:
+def _nearest_untouched(question: EvaluationItem, track: int, here: Bar, *, step: int) -> Bar | None:
     touched = [(cell.start, cell.end) for cell in question.prompt.cells if cell.track == track]
     index = here.index + step
     while 0 <= index < len(question.bars):
@@ -151,13 +151,13 @@ class MarkovBaseline:
             progress(done, len(chosen))
         return fitted
 
-    def bits(self, question: Question) -> dict[str, float]:
+    def bits(self, question: EvaluationItem) -> dict[str, float]:
         """Return the bits this gives to the answer, in all and by field."""
         runs = question.asked_runs()
         bits = [said for track, run in runs for said in self._chain(question, track).bits(run)]
         return by_field((token for _, run in runs for token in run), bits)
 
-    def bits_of_primed_ppm(self, question: Question, *, order: int = 6) -> dict[str, float]:
+    def bits_of_primed_ppm(self, question: EvaluationItem, *, order: int = 6) -> dict[str, float]:
         """The same by an adaptive PPM, primed on all of the song that is not hidden, track by track.
 
         Prediction by partial matching (Cleary and Witten 1984) with escape method C, all orders interpolated (Bunton
@@ -179,7 +179,7 @@ class MarkovBaseline:
             chains[track].add(run)
         return by_field((token for _, run in runs for token in run), bits)
 
-    def _chain(self, question: Question, track: int) -> Markov:
+    def _chain(self, question: EvaluationItem, track: int) -> Markov:
         if question.only:
             return self._fields[question.only, question.context.tracks[track].is_drum]
         return self.drums if question.context.tracks[track].is_drum else self.pitched

@@ -10,8 +10,8 @@ import html
 import math
 from collections.abc import Sequence
 
-from harmonixr_model.evaluation.keeping import with_notes
 from harmonixr_model.evaluation.report import Report, Shown
+from harmonixr_model.evaluation.validity import with_notes
 from harmonixr_model.music.score import Bar, Note, Score
 from harmonixr_model.music.synth import render, wav_bytes
 

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from harmonixr_model.data.collate import Batch, collate
 from harmonixr_model.errors import TokenError
-from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.protocol import EvaluationItem
+from harmonixr_model.grammar.fill_grammar import open_grammar
 from harmonixr_model.infill.loss import predicting_mask
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.grammar import open_grammar
-from harmonixr_model.tokens.pointer import Guess, Pointers
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.copy_pointer import Guess, Pointers
 
 BITS = "bits per note"
 WITH_GRAMMAR = "bits per note, grammar kept"
@@ -51,13 +51,13 @@ def by_field(tokens: Iterable[int], bits: Iterable[float], *, total: str = BITS)
     return sums
 
 
-def answer_bits(model: InfillTransformer, question: Question) -> float:
+def answer_bits(model: InfillTransformer, question: EvaluationItem) -> float:
     """Return the bits the model gives to the true answer, END included, without the grammar's help."""
     return measured_bits(model, question, with_grammar=False)[BITS]
 
 
 @torch.inference_mode()
-def measured_bits(model: InfillTransformer, question: Question, *, with_grammar: bool = True) -> dict[str, float]:
+def measured_bits(model: InfillTransformer, question: EvaluationItem, *, with_grammar: bool = True) -> dict[str, float]:
     """Return the bits of the true answer by measure: BITS and its fields, and the same with the grammar kept.
 
     A model with a pointer says them with it, as it decodes.
@@ -79,7 +79,7 @@ def measured_bits(model: InfillTransformer, question: Question, *, with_grammar:
     return measured
 
 
-def allowed_tokens(question: Question) -> Tensor | None:
+def allowed_tokens(question: EvaluationItem) -> Tensor | None:
     """Return what the grammar allows in place of each token to be predicted, bool [N, V]; None if the answer breaks it.
 
     Forced tokens are walked over.
@@ -96,7 +96,7 @@ def allowed_tokens(question: Question) -> Tensor | None:
     return torch.stack(allowed)
 
 
-def walk(question: Question) -> Iterator[tuple[int, Guess | None]]:
+def walk(question: EvaluationItem) -> Iterator[tuple[int, Guess | None]]:
     """Yield each token to be predicted of the true answer, and what the song's own passages guess in its place."""
     if not question.prompt.recalled:
         yield from ((int(t), None) for t, forced in zip(question.fill, question.is_forced, strict=True) if not forced)
@@ -110,7 +110,7 @@ def walk(question: Question) -> Iterator[tuple[int, Guess | None]]:
 
 
 @torch.inference_mode()
-def answer_logits(model: InfillTransformer, question: Question) -> Tensor:
+def answer_logits(model: InfillTransformer, question: EvaluationItem) -> Tensor:
     """Return what the model alone thinks in place of each token to be predicted: logits, float32 [N, V]."""
     batch = collate([question.example()])
     device = next(model.parameters()).device

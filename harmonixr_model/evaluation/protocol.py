@@ -20,10 +20,10 @@ from harmonixr_model.errors import CorpusError, HarmonixrError, PromptError
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar, Note, Score
 from harmonixr_model.music.song import DRUM_CHANNEL
-from harmonixr_model.tokens.attributes import END, ONLY, asking
-from harmonixr_model.tokens.coordinates import PASSAGES
-from harmonixr_model.tokens.encoded import Only
-from harmonixr_model.tokens.infill import (
+from harmonixr_model.notes.encoded_score import Only
+from harmonixr_model.notes.single_field import END, ONLY, asking
+from harmonixr_model.prompt.coordinates import PASSAGES
+from harmonixr_model.prompt.layout import (
     EncodedScore,
     GridCell,
     InfillPrompt,
@@ -64,7 +64,7 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class EvaluationItem:
     """One gap of one piece.
 
     Attributes:
@@ -124,7 +124,7 @@ class Question:
         return [(cell.track, run) for cell, run in zip(self.prompt.cells, runs[:-1], strict=True)]
 
 
-def hide_future(question: Question, *, context_tokens: int = CONTEXT_TOKENS) -> Question:
+def hide_future(question: EvaluationItem, *, context_tokens: int = CONTEXT_TOKENS) -> EvaluationItem:
     """Return the same question with nothing shown after the gap: neither around it nor among remembered passages."""
     cells = question.prompt.cells
     context = EncodedScore(_until(question.context, max(cell.end for cell in cells)))
@@ -154,7 +154,7 @@ def questions(
     context_tokens: int = CONTEXT_TOKENS,
     least_tracks: int = 1,
     micro: bool = False,
-) -> Iterator[Question]:
+) -> Iterator[EvaluationItem]:
     """Yield `count` questions, shape after shape in turn, over the pieces of a split in an order of chance.
 
     `sources` limits them to pieces of those collections, `least_tracks` to pieces with so many tracks that play;
@@ -214,7 +214,7 @@ def _ask(
     passages: int,
     context_tokens: int,
     micro: bool,
-) -> Question | None:
+) -> EvaluationItem | None:
     for attempt in range(_ATTEMPTS):
         piece = int(order[attempt // 4 % len(order)])
         full = EncodedScore(apart(corpus.score(piece, micro=micro)))
@@ -245,7 +245,7 @@ def ask(
     passages: int = PASSAGES,
     context_tokens: int = CONTEXT_TOKENS,
     micro: bool = False,
-) -> Question | None:
+) -> EvaluationItem | None:
     """Return the question that this gap makes, or None when it hides too little or does not fit."""
     if not gap.cells:
         return None
@@ -278,7 +278,7 @@ def ask(
         return None
     bars = full.score.bars_until(max(full.end, *(cell.end for cell in gap.cells)))
     is_repeated = _is_repeated(context, prompt.cells, answer, bars)
-    return Question(number, piece_id, shape, bars, context, prompt, answer, fill, is_forced, is_repeated, source)
+    return EvaluationItem(number, piece_id, shape, bars, context, prompt, answer, fill, is_forced, is_repeated, source)
 
 
 def _is_repeated(

@@ -14,15 +14,15 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from harmonixr_model.evaluation.copied import COPIED, LONGEST, CopyFinder
-from harmonixr_model.evaluation.keeping import PERCENT, keeping
-from harmonixr_model.evaluation.kinds import ALL, NOVEL, REPEATED, is_of, is_shape, kinds_of
+from harmonixr_model.evaluation.breakdown import ALL, NOVEL, REPEATED, is_of, is_shape, kinds_of
 from harmonixr_model.evaluation.likelihood import BITS, FIELDS, WITH_GRAMMAR
 from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio, compare, diversity, estimate, margin
-from harmonixr_model.evaluation.one_field import LESS_IS_BETTER, RIGHT, field_measures
-from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.evaluation.seams import LEAP_OFF, WAIT_OFF, seam_measures
+from harmonixr_model.evaluation.single_field import LESS_IS_BETTER, RIGHT, field_measures
 from harmonixr_model.evaluation.systems import System
+from harmonixr_model.evaluation.training_overlap import COPIED, LONGEST, CopyFinder
+from harmonixr_model.evaluation.validity import PERCENT, keeping
 from harmonixr_model.music.score import Note, Score
 
 NOTE_F1 = "note F1"
@@ -37,7 +37,7 @@ _LESS_IS_BETTER |= {COPIED, LONGEST, *LESS_IS_BETTER}
 class Shown:
     """One fill of one gap, cell by cell, and its note F1: something to look at and listen to."""
 
-    question: Question
+    question: EvaluationItem
     fill: tuple[tuple[Note, ...], ...]
     note_f1: float
 
@@ -125,16 +125,16 @@ class Report:
 
 
 def evaluate(
-    asked: Iterable[Question],
+    asked: Iterable[EvaluationItem],
     systems: Sequence[System],
     *,
     made: Mapping[str, Any],
-    progress: Callable[[Question], None] = lambda question: None,
+    progress: Callable[[EvaluationItem], None] = lambda question: None,
     training: Iterable[Score] = (),
 ) -> Report:
     """Ask every question of every system; with `training` music, also say how much of the fills is copied from it."""
-    filled: list[tuple[System, Question, Fills]] = []
-    found: dict[str, dict[str, list[tuple[Question, Ratio]]]] = {s.name: defaultdict(list) for s in systems}
+    filled: list[tuple[System, EvaluationItem, Fills]] = []
+    found: dict[str, dict[str, list[tuple[EvaluationItem, Ratio]]]] = {s.name: defaultdict(list) for s in systems}
     shown = []
     for question in asked:
         for system in systems:
@@ -154,7 +154,7 @@ def evaluate(
     return Report(dict(made), results, _margins(found), tuple(shown))
 
 
-def _measure(question: Question, system: System, fills: Sequence[Fills]) -> Iterable[tuple[str, Ratio]]:
+def _measure(question: EvaluationItem, system: System, fills: Sequence[Fills]) -> Iterable[tuple[str, Ratio]]:
     if system.bits is not None:
         for measure, bits in system.bits(question).items():
             yield measure, Ratio(bits, question.notes)
@@ -172,8 +172,8 @@ def _measure(question: Question, system: System, fills: Sequence[Fills]) -> Iter
 
 
 def _copied(
-    filled: Sequence[tuple[System, Question, Fills]], training: Iterable[Score]
-) -> Iterator[tuple[System, Question, str, Ratio]]:
+    filled: Sequence[tuple[System, EvaluationItem, Fills]], training: Iterable[Score]
+) -> Iterator[tuple[System, EvaluationItem, str, Ratio]]:
     music = iter(training)
     first = next(music, None)
     if first is None:
@@ -187,12 +187,14 @@ def _copied(
             yield system, question, measure, ratio
 
 
-def _shown(question: Question, fill: Fills) -> Shown:
+def _shown(question: EvaluationItem, fill: Fills) -> Shown:
     score = compare(question.prompt.cells, question.answer, fill)[NOTE_F1].value
     return Shown(question, tuple(tuple(notes) for notes in fill), score)
 
 
-def _margins(found: Mapping[str, Mapping[str, Sequence[tuple[Question, Ratio]]]]) -> dict[str, dict[str, Estimate]]:
+def _margins(
+    found: Mapping[str, Mapping[str, Sequence[tuple[EvaluationItem, Ratio]]]],
+) -> dict[str, dict[str, Estimate]]:
     """Compare the first system with each other one, gap by gap, over the gaps that both were measured on."""
     first, *others = found
     margins: dict[str, dict[str, Estimate]] = {}
@@ -206,7 +208,7 @@ def _margins(found: Mapping[str, Mapping[str, Sequence[tuple[Question, Ratio]]]]
     return margins
 
 
-def _by_gap(rows: Sequence[tuple[Question, Ratio]]) -> dict[int, tuple[str, Ratio]]:
+def _by_gap(rows: Sequence[tuple[EvaluationItem, Ratio]]) -> dict[int, tuple[str, Ratio]]:
     """Return (piece_id, ratio) by the gap's number, several fills of a gap summed."""
     gaps: dict[int, tuple[str, Ratio]] = {}
     for question, ratio in rows:
@@ -226,7 +228,7 @@ def _said(found: Estimate | None, *, is_share: bool = False) -> str:
     return f"{found.value:.2f}{interval}"
 
 
-def _estimates(rows: Sequence[tuple[Question, Ratio]]) -> dict[str, Estimate]:
+def _estimates(rows: Sequence[tuple[EvaluationItem, Ratio]]) -> dict[str, Estimate]:
     kinds: dict[str, list[tuple[str, Ratio]]] = defaultdict(list)
     for question, ratio in rows:
         for kind in kinds_of(question):

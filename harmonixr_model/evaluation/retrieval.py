@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.music.score import Bar, Note, Score
-from harmonixr_model.tokens.encoded import EncodedScore, GridCell
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 
 SLOTS = 8
 BESIDE = 2  # bars on either side that are compared
@@ -30,7 +30,7 @@ Array = npt.NDArray[np.float32]
 class _Query:
     """One track of one question: what surrounds its gap, in every key, and the best place found so far."""
 
-    question: Question
+    question: EvaluationItem
     track: int
     first: int
     bars: int
@@ -42,7 +42,7 @@ class _Query:
 
 
 def retrieve(
-    asked: Sequence[Question],
+    asked: Sequence[EvaluationItem],
     training: Iterable[Score],
     *,
     progress: Callable[[], None] = lambda: None,
@@ -64,7 +64,7 @@ def retrieve(
     return {q.number: [_moved(q, cell, found.get((q.number, cell.track))) for cell in q.prompt.cells] for q in asked}
 
 
-def _queries(question: Question) -> Iterable[_Query]:
+def _queries(question: EvaluationItem) -> Iterable[_Query]:
     for track in sorted({cell.track for cell in question.prompt.cells}):
         cells = [cell for cell in question.prompt.cells if cell.track == track]
         bars = [bar for bar in question.bars if any(bar.start <= cell.start < bar.end for cell in cells)]
@@ -165,7 +165,7 @@ def _taken(
     )
 
 
-def _moved(question: Question, cell: GridCell, query: _Query | None) -> tuple[Note, ...]:
+def _moved(question: EvaluationItem, cell: GridCell, query: _Query | None) -> tuple[Note, ...]:
     """Return what was found for the cell's bar, less what lies outside the cell or is there."""
     if query is None or not query.notes:
         return ()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harmonixr_model.evaluation.metrics import Fills, Ratio
-from harmonixr_model.evaluation.protocol import Question
+from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.music.score import Note
 
 LEAP, WAIT = "leap at the seams, semitones", "wait at the seams, quarters"
@@ -34,7 +34,7 @@ class Seam:
     wait: int
 
 
-def seam_measures(question: Question, fill: Fills) -> dict[str, Ratio]:
+def seam_measures(question: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
     """Return the mean size of leap and wait over the gap's edges, and how far both are from the human's.
 
     Of a chord the top note counts, the skyline that is heard as melody (Uitdenbogerd and Zobel 1999). An edge with
@@ -52,7 +52,7 @@ def seam_measures(question: Question, fill: Fills) -> dict[str, Ratio]:
     }
 
 
-def seams(question: Question, fill: Fills) -> dict[tuple[int, int], Seam]:
+def seams(question: EvaluationItem, fill: Fills) -> dict[tuple[int, int], Seam]:
     """Return the seams of a fill by (track, step of the edge)."""
     found = {}
     for track, start, end in _stretches(question):
@@ -76,7 +76,7 @@ def seams(question: Question, fill: Fills) -> dict[tuple[int, int], Seam]:
     return found
 
 
-def _stretches(question: Question) -> Iterator[tuple[int, int, int]]:
+def _stretches(question: EvaluationItem) -> Iterator[tuple[int, int, int]]:
     """Yield (track, start, end) of cells that touch, joined."""
     cells = sorted((cell.track, cell.start, cell.end) for cell in question.prompt.cells)
     while cells:

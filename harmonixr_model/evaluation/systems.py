@@ -10,13 +10,13 @@ from harmonixr_model.engine.engine import Engine, Generated, Sampling
 from harmonixr_model.evaluation.baselines import MarkovBaseline, copy_bar, copy_passage
 from harmonixr_model.evaluation.likelihood import measured_bits
 from harmonixr_model.evaluation.metrics import Fills
-from harmonixr_model.evaluation.one_field import lent
-from harmonixr_model.evaluation.protocol import Question, hide_future
+from harmonixr_model.evaluation.protocol import EvaluationItem, hide_future
 from harmonixr_model.evaluation.retrieval import retrieve
+from harmonixr_model.evaluation.single_field import lent
+from harmonixr_model.fill.ranker import FilledWindow, Ranker
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.score import Score
-from harmonixr_model.ranker import FilledWindow, Ranker
-from harmonixr_model.tokens.infill import decode_fill
+from harmonixr_model.prompt.layout import decode_fill
 
 HUMAN = "what was there"
 
@@ -26,8 +26,8 @@ class System:
     """A name and what it can do: say how many bits an answer takes, by measure, or fill a gap, maybe several times."""
 
     name: str
-    bits: Callable[[Question], Mapping[str, float]] | None = None
-    fills: Callable[[Question], Sequence[Fills]] | None = None
+    bits: Callable[[EvaluationItem], Mapping[str, float]] | None = None
+    fills: Callable[[EvaluationItem], Sequence[Fills]] | None = None
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class Sampler:
     _number: int = field(default=-1, init=False)
     _made: list[Generated] = field(default_factory=list, init=False)
 
-    def generated(self, question: Question) -> list[Generated]:
+    def generated(self, question: EvaluationItem) -> list[Generated]:
         """Return the question's fills with their likelihoods."""
         if question.number != self._number:
             seeds = [question.number * self.samples + i for i in range(self.samples)]
@@ -51,17 +51,17 @@ class Sampler:
             self._number = question.number
         return self._made
 
-    def fills(self, question: Question) -> list[Fills]:
+    def fills(self, question: EvaluationItem) -> list[Fills]:
         """Return the question's fills as notes, cell by cell."""
         return [decode_fill(question.prompt, made.tokens) for made in self.generated(question)]
 
-    def likeliest(self, question: Question) -> list[Fills]:
+    def likeliest(self, question: EvaluationItem) -> list[Fills]:
         """Return the fill that the model itself thinks likeliest, per token drawn: in all, silence would win."""
         forced = sum(map(len, question.prompt.headers)) + 1
         best = max(self.generated(question), key=lambda made: made.log_probability / (len(made.tokens) - forced))
         return [decode_fill(question.prompt, best.tokens)]
 
-    def best_rewarded(self, question: Question, *, ranker: Ranker) -> list[Fills]:
+    def best_rewarded(self, question: EvaluationItem, *, ranker: Ranker) -> list[Fills]:
         """Return the fill that a reward model is surest to like, as the service chooses."""
         made = self.generated(question)
         rewards = ranker.score([[FilledWindow(question.prompt, fill.tokens)] for fill in made])
@@ -98,7 +98,7 @@ def human_system() -> System:
     return System(HUMAN, fills=lambda question: [question.answer])
 
 
-def retrieval_system(asked: Sequence[Question], training: Iterable[Score]) -> System:
+def retrieval_system(asked: Sequence[EvaluationItem], training: Iterable[Score]) -> System:
     """Return what the training music plays in surroundings like each gap's; it is read once, here."""
     found = retrieve(asked, training)
     return System("retrieve from training", fills=lambda question: [lent(question, found[question.number])])

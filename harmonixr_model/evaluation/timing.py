@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio, matches
 from harmonixr_model.music.score import Note, Score
-from harmonixr_model.tokens.grid import MICRO
+from harmonixr_model.notes.grid import MICRO
 
 SIXTEENTH = 6  # steps
 _BINS_A_STEP = 4  # of the histogram of deviations: 5 ms at 120

@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.infill.copy_gate import CopyGate
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.infill.pointer import PointerGate
 from harmonixr_model.nn.weights_file import write_weights
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
 
 FORMAT = "harmonixr.infill.1"
 _POINTER = "pointer.gate"
@@ -66,7 +66,7 @@ def load_checkpoint(
         weights[_ASKED] = F.pad(weights[_ASKED], (0, 0, 0, config.asked - len(weights[_ASKED])))
     try:
         model.load_state_dict(weights)
-        model.pointer = None if gate_KF is None else PointerGate(gate_KF)
+        model.pointer = None if gate_KF is None else CopyGate(gate_KF)
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: the weights do not fit the config they came with: {error}") from error
     return model.to(device).eval(), info

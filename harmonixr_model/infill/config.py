@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from harmonixr_model.errors import CheckpointError
-from harmonixr_model.tokens.coordinates import ASKED_SIZE, PLACE_SIZES
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.coordinates import ASKED_SIZE, PLACE_SIZES
 
 Attending = Literal["prefix", "causal"]
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harmonixr_model.infill.config import InfillConfig
-from harmonixr_model.infill.pointer import PointerGate
+from harmonixr_model.infill.copy_gate import CopyGate
 from harmonixr_model.nn.attention import Cache, Rotation, new_cache, prefix_mask, rotation
 from harmonixr_model.nn.block import Block
 from harmonixr_model.nn.embedding import MusicEmbedding, PlainEmbedding
@@ -28,7 +28,7 @@ class InfillTransformer(nn.Module):
         super().__init__()
         self.config = config
         # Fitted once training is done (`evaluation.pointer`); no weight that training moves.
-        self.pointer: PointerGate | None = None
+        self.pointer: CopyGate | None = None
         self.embedding = _embedding(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(

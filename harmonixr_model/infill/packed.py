@@ -16,11 +16,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from harmonixr_model.grammar.fill_grammar import open_grammar
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.nn.attention import rotation
-from harmonixr_model.tokens.grammar import open_grammar
-from harmonixr_model.tokens.infill import InfillPrompt, coordinates_of
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.layout import InfillPrompt, coordinates_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.notes.grid import GRID
+from harmonixr_model.notes.vocabulary import DURATIONS, PITCH_CLASSES, VOCAB, velocity_of
 from harmonixr_model.pictures.projection import Points, pca, tsne
 from harmonixr_model.pictures.svg import FAINT, INK, Canvas, around_the_circle, from_low_to_high
-from harmonixr_model.tokens.grid import GRID
-from harmonixr_model.tokens.vocab import DURATIONS, PITCH_CLASSES, VOCAB, velocity_of
 
 LOWEST, HIGHEST = 21, 108  # the piano's pitches: what lies outside is hardly trained
 BAR_STEPS = 4 * GRID

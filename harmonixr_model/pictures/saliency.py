@@ -20,11 +20,11 @@ from torch import Tensor
 
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.score import Note
+from harmonixr_model.notes.grid import GRID
+from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB
 from harmonixr_model.pictures.svg import FAINT, INK, Canvas, from_pale_to_red
-from harmonixr_model.tokens.coordinates import BAR_SHIFT, PASSAGE_BARS, REF_SHIFT
-from harmonixr_model.tokens.grid import GRID
-from harmonixr_model.tokens.infill import InfillPrompt, coordinates_of, decode_fill
-from harmonixr_model.tokens.vocab import DURATIONS, VOCAB
+from harmonixr_model.prompt.coordinates import BAR_SHIFT, PASSAGE_BARS, REF_SHIFT
+from harmonixr_model.prompt.layout import InfillPrompt, coordinates_of, decode_fill
 
 _WIDTH, _NAMES, _ROW, _HEAD = 1000, 130, 3.2, 64
 _PITCHES_BESIDE = 2

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from harmonixr_model.tokens.coordinates import BAR_SHIFT, REF_SHIFT
-from harmonixr_model.tokens.infill import InfillLayout, coordinates_of
-from harmonixr_model.tokens.vocab import DENOMINATORS, DURATIONS, NUMERATORS, VOCAB, velocity_of
+from harmonixr_model.notes.vocabulary import DENOMINATORS, DURATIONS, NUMERATORS, VOCAB, velocity_of
+from harmonixr_model.prompt.coordinates import BAR_SHIFT, REF_SHIFT
+from harmonixr_model.prompt.layout import InfillLayout, coordinates_of
 
 _MAJOR = (0, 2, 4, 5, 7, 9, 11)
 # Rhythms are compared in sixteenths; the grid has 24 steps a quarter.

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from harmonixr_model.data.collate import Batch, collate
 from harmonixr_model.data.corpus import SPLITS, Corpus
 from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
-from harmonixr_model.data.songs import SongDataset, WarmUp
 from harmonixr_model.data.styles import composer_of, style_of
+from harmonixr_model.data.whole_songs import SongDataset, WarmUp
 from harmonixr_model.infill.loss import infill_loss
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.training.schedule import context_length
 
 # Few different shapes, for the reason given at infill.loss.CHOSEN_MULTIPLE.

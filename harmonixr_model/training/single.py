@@ -17,10 +17,10 @@ from harmonixr_model.data.collate import Batch
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
-from harmonixr_model.infill.fresh_rows import part_control_rows
+from harmonixr_model.infill.control_embedding_init import init_control_embeddings
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.attributes import ONLY
-from harmonixr_model.tokens.controls import CONTROLS
+from harmonixr_model.notes.single_field import ONLY
+from harmonixr_model.prompt.controls import CONTROLS
 from harmonixr_model.training.flops import batch_flops, peak_of
 from harmonixr_model.training.infill import SHOWN, BatchConfig, InfillTask, corpus_task, describe_corpus
 from harmonixr_model.training.loop import Effort, LoopConfig, Progress, new_run, train, uses_bf16
@@ -138,7 +138,7 @@ def _new_model(job: SingleJob) -> InfillTransformer:
     model.load_state_dict(model.state_dict() | trained.state_dict())
     model.pointer = trained.pointer
     if not info.get("controls_said"):
-        part_control_rows(model)
+        init_control_embeddings(model)
     return model
 
 

@@ -6,12 +6,12 @@ Knows no stage and no store.
 from __future__ import annotations
 
 from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.grammar.fill_tables import Constraints
 from harmonixr_model.music.harmony import read_key, scale_of
 from harmonixr_model.music.region import Region
-from harmonixr_model.music.regions_text import read_region
+from harmonixr_model.music.region_text import read_region
 from harmonixr_model.music.song import Song
-from harmonixr_model.tokens.controls import SoftControls, read_chords
-from harmonixr_model.tokens.rules import HardLimits
+from harmonixr_model.prompt.controls import AttributeControls, read_chords
 from harmonixr_platform.schemas import ControlSpec, RegionSpec, SamplingSpec
 
 _LIMITS = {
@@ -35,12 +35,12 @@ def resolve_region(spec: RegionSpec, song: Song) -> Region:
     )
 
 
-def limits_of(controls: ControlSpec) -> HardLimits:
+def limits_of(controls: ControlSpec) -> Constraints:
     """Return a request's controls as limits; raises ControlError where they contradict each other."""
     given = controls.model_dump(include=_LIMITS, exclude_none=True)
     if controls.key is not None:
         given["scale"] = tuple(sorted(scale_of(read_key(controls.key))))
-    return HardLimits(**given)
+    return Constraints(**given)
 
 
 def sampling_of(spec: SamplingSpec) -> Sampling:
@@ -54,9 +54,9 @@ def sampling_of(spec: SamplingSpec) -> Sampling:
     )
 
 
-def soft_of(controls: ControlSpec) -> SoftControls:
+def soft_of(controls: ControlSpec) -> AttributeControls:
     """Return what a request asks of the model softly; raises ControlError where it cannot be said."""
-    return SoftControls(
+    return AttributeControls(
         density=controls.density,
         polyphony=controls.polyphony,
         velocity=controls.velocity,

@@ -13,7 +13,7 @@ from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 from harmonixr_platform.cli import main
 
 

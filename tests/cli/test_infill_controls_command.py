@@ -8,7 +8,7 @@ from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.song import Song
-from harmonixr_model.tokens.controls import CONTROLS
+from harmonixr_model.prompt.controls import CONTROLS
 from harmonixr_platform.cli import main
 
 torch.set_num_threads(1)

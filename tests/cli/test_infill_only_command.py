@@ -8,7 +8,7 @@ from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.song import Song
-from harmonixr_model.tokens.attributes import ONLY
+from harmonixr_model.notes.single_field import ONLY
 from harmonixr_platform.cli import main
 
 

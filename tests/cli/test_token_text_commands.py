@@ -4,7 +4,7 @@ import pytest
 
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.song import Song
-from harmonixr_model.tokens.grid import plain, quantize
+from harmonixr_model.notes.grid import plain, quantize
 from harmonixr_platform.cli import main
 
 

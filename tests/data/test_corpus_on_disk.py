@@ -13,9 +13,9 @@ from harmonixr_model.data.masking import SHAPES, Mask, Scene
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.region import NoteKey
-from harmonixr_model.tokens.grid import quantize
-from harmonixr_model.tokens.infill import EncodedScore, GridCell, build_layout, build_prompt, decode_fill
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.notes.grid import quantize
+from harmonixr_model.prompt.layout import EncodedScore, GridCell, build_layout, build_prompt, decode_fill
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from harmonixr_model.music.compose import compose, compose_song
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.music.transforms import map_notes, transpose
 from harmonixr_model.music.write import write_midi
-from harmonixr_model.tokens.grid import quantize
+from harmonixr_model.notes.grid import quantize
 
 SONG = compose_song(1)
 

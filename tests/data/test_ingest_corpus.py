@@ -11,7 +11,7 @@ from harmonixr_model.data.build import fill_shard, find_files, finish, plan_shar
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.dataset import DatasetConfig, InfillDataset
 from harmonixr_model.data.ingest import Parsed, Rejected, read_file
-from harmonixr_model.tokens.grid import quantize
+from harmonixr_model.notes.grid import quantize
 
 pytestmark = [pytest.mark.corpus, pytest.mark.timeout(1800)]
 SAMPLE = 120

@@ -7,15 +7,15 @@ from harmonixr_model.data.augment import augment
 from harmonixr_model.data.corpus import Corpus, Piece, shard_records, write_manifest, write_shard
 from harmonixr_model.data.dataset import DatasetConfig, InfillDataset
 from harmonixr_model.data.ingest import read_file
-from harmonixr_model.data.one_key import OneKeyCorpus
-from harmonixr_model.data.songs import SongDataset
+from harmonixr_model.data.whole_songs import SongDataset
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.evaluation.protocol import questions
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.score import Score
 from harmonixr_model.music.write import write_midi
-from harmonixr_model.tokens.infill import decode_fill
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.layout import decode_fill
+from harmonixr_model.variants.single_key_corpus import SingleKeyCorpus
 
 
 def played(seed: int) -> Score:
@@ -89,7 +89,7 @@ def test_variants_of_a_song_are_played_as_it_was(corpus):
     assert sorted(n.micro for t in varied.tracks for n in t.notes) == sorted(
         n.micro for t in score.tracks for n in t.notes
     )
-    moved = OneKeyCorpus.open(corpus.folder).score(2, micro=True)
+    moved = SingleKeyCorpus.open(corpus.folder).score(2, micro=True)
     assert [[n.micro for n in t.notes] for t in moved.tracks] == [[n.micro for n in t.notes] for t in score.tracks]
 
 

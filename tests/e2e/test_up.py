@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harmonixr_platform.feedback.mover import Mover
-from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.records.mover import Mover
+from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.objects import open_object_store
 

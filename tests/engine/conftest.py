@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from harmonixr_model.engine.native.library import load_library
+from harmonixr_model.fill.session import FillSession
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
-from harmonixr_model.session import FillSession
-from harmonixr_model.tokens.coordinates import ASKED_SIZE
+from harmonixr_model.prompt.coordinates import ASKED_SIZE
 
 torch.set_num_threads(1)
 CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700, asked=ASKED_SIZE)

@@ -8,9 +8,9 @@ import torch
 from harmonixr_model.engine.decoder import MAX_ROWS, Decoder
 from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE, DRUM_TEMPERATURE, Sampling
 from harmonixr_model.errors import ControlError, PromptError
-from harmonixr_model.tokens.grammar import FillGrammar, HardLimits, check_fill
-from harmonixr_model.tokens.infill import coordinates_of
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.grammar.fill_grammar import Constraints, FillGrammar, check_fill
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.layout import coordinates_of
 
 EOS = VOCAB.id("EOS")
 
@@ -21,9 +21,9 @@ def decoder(tiny_model):
 
 
 def test_every_fill_keeps_the_grammar_and_ends(decoder, prompt_of):
-    prompt = prompt_of(limits=HardLimits(max_polyphony=2, scale=(0, 2, 4, 5, 7, 9, 11), min_notes_per_bar=2))
+    prompt = prompt_of(limits=Constraints(max_polyphony=2, scale=(0, 2, 4, 5, 7, 9, 11), min_notes_per_bar=2))
     for generated in decoder.generate(prompt, seeds=range(8), sampling=Sampling(top_p=1.0)):
-        check_fill(prompt, generated.tokens)
+        check_fill(prompt.rules, generated.tokens)
         assert generated.tokens[-1] == EOS
         assert len(generated.tokens) <= prompt.rules.max_tokens
 
@@ -98,7 +98,7 @@ def test_a_budget_that_runs_out_closes_the_fill_in_time(decoder, prompt_of):
     generated = decoder.generate(prompt, seeds=range(6), sampling=Sampling(temperature=3, top_p=1.0))
     assert 35 < max(len(g.tokens) for g in generated) <= 45
     for g in generated:
-        check_fill(prompt, g.tokens)
+        check_fill(prompt.rules, g.tokens)
 
 
 def test_a_prompt_longer_than_the_model_is_refused_with_what_would_work(decoder, prompt_of):

@@ -7,22 +7,22 @@ from harmonixr_model.engine.batch import Batch
 from harmonixr_model.engine.decoder import Decoder, finish
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.native.batch import NativeBatch
-from harmonixr_model.engine.native.chooser import NativeChooser
 from harmonixr_model.engine.native.runner import NativeRunner
+from harmonixr_model.engine.native.sampler import NativeSampler
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.scheduler import EngineLoop
-from harmonixr_model.infill.pointer import FEATURES, PointerGate
-from harmonixr_model.tokens.controls import SoftControls
-from harmonixr_model.tokens.coordinates import places_of_tokens
-from harmonixr_model.tokens.infill import coordinates_of
-from harmonixr_model.tokens.pointer import KINDS
+from harmonixr_model.infill.copy_gate import FEATURES, CopyGate
+from harmonixr_model.prompt.controls import AttributeControls
+from harmonixr_model.prompt.coordinates import places_of_tokens
+from harmonixr_model.prompt.copy_pointer import KINDS
+from harmonixr_model.prompt.layout import coordinates_of
 
 SAMPLINGS = [Sampling(), Sampling(temperature=0), Sampling(temperature=1.3, top_k=9, top_p=1.0), Sampling(recall=0.5)]
 
 
 @pytest.fixture(scope="module")
 def gate():
-    return PointerGate(torch.randn(len(KINDS), len(FEATURES), generator=torch.Generator().manual_seed(0)))
+    return CopyGate(torch.randn(len(KINDS), len(FEATURES), generator=torch.Generator().manual_seed(0)))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_rows_say_what_they_say_in_python(library, runner, gate, prompt_of, most
     prompts = [prompt_of(), prompt_of(bars=(9, 10), tracks=(2, 3))]
     rows, same = ([Row(prompts[i % 2], i, SAMPLINGS[i % 4]) for i in range(8)] for _ in range(2))
     told = run(NativeBatch(runner, library, gate=gate), rows, most=most)
-    assert told == run(Batch(runner, NativeChooser(library, gate=gate)), same, most=1)
+    assert told == run(Batch(runner, NativeSampler(library, gate=gate)), same, most=1)
     for row, other in zip(rows, same, strict=True):
         assert row.is_finished
         assert row.generated == other.generated
@@ -74,7 +74,7 @@ def test_a_row_that_leaves_takes_nothing_from_the_others(library, runner, prompt
 
 
 def test_fills_with_and_without_controls_are_the_same_side_by_side(library, tiny_model, prompt_of):
-    prompts = [prompt_of(), prompt_of(controls=SoftControls(density=2))]
+    prompts = [prompt_of(), prompt_of(controls=AttributeControls(density=2))]
     assert [prompt.is_asked for prompt in prompts] == [False, True]
     jobs = [(prompts[i % 2], i) for i in range(6)]
     decoder = Decoder(tiny_model, compiled=True)

@@ -9,20 +9,20 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harmonixr_model.engine.chooser import PlainChooser
 from harmonixr_model.engine.engine import Sampling
-from harmonixr_model.engine.native.chooser import NativeChooser, NativeGrammar
+from harmonixr_model.engine.native.sampler import NativeGrammar, NativeSampler
 from harmonixr_model.engine.row import Row
+from harmonixr_model.engine.sampler import PlainSampler
 from harmonixr_model.errors import ControlError, PromptError
-from harmonixr_model.infill.pointer import FEATURES, PointerGate
+from harmonixr_model.grammar.fill_grammar import FillGrammar
+from harmonixr_model.grammar.fill_tables import Constraints
+from harmonixr_model.infill.copy_gate import FEATURES, CopyGate
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
-from harmonixr_model.tokens.encoded import GridCell, split_at_bars
-from harmonixr_model.tokens.grammar import FillGrammar
-from harmonixr_model.tokens.grid import quantize
-from harmonixr_model.tokens.infill import build_prompt
-from harmonixr_model.tokens.pointer import KINDS
-from harmonixr_model.tokens.rules import HardLimits
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.encoded_score import GridCell, split_at_bars
+from harmonixr_model.notes.grid import quantize
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.copy_pointer import KINDS
+from harmonixr_model.prompt.layout import build_prompt
 
 torch.set_num_threads(1)
 
@@ -50,7 +50,7 @@ def random_rules(rng: random.Random):
             parts = split_at_bars(GridCell(track, start, end, *rng.choice([(0, 127), (58, 66)])), bars)
             # Two cells of one bar and track share its count of notes.
             cells += [half for part in parts for half in halves(part)] if rng.random() < 0.4 else parts
-        limits = HardLimits(
+        limits = Constraints(
             scale=rng.choice([None, None, (0, 4, 7)]),
             max_polyphony=rng.choice([None, 1, 3]),
             min_notes_per_bar=rng.choice([None, 2, 6]),
@@ -144,8 +144,8 @@ def test_rows_share_no_tables(library):
 )
 @pytest.mark.parametrize("spread", [0.3, 1.0, 8.0])
 def test_both_choosers_draw_the_same_tokens(library, prompt_of, sampling, spread):
-    prompts = [prompt_of(), prompt_of(bars=(9, 9), tracks=(2, 3)), prompt_of(limits=HardLimits(min_notes_per_bar=3))]
-    choosers = [PlainChooser(), NativeChooser(library)]
+    prompts = [prompt_of(), prompt_of(bars=(9, 9), tracks=(2, 3)), prompt_of(limits=Constraints(min_notes_per_bar=3))]
+    choosers = [PlainSampler(), NativeSampler(library)]
     for chooser in choosers:
         for place, prompt in enumerate(prompts):
             chooser.join(place, Row(prompt, 10 + place, sampling))
@@ -163,8 +163,8 @@ def test_both_choosers_hear_the_pointers_alike(library, prompt_of, seed, recall)
     prompts = [prompt_of(), prompt_of(bars=(9, 11), tracks=(2, 3)), prompt_of(bars=(12, 13), tracks=(1,))]
     assert all(prompt.recalled for prompt in prompts)
     generator = torch.Generator().manual_seed(seed)
-    gate = PointerGate(torch.randn(len(KINDS), len(FEATURES), generator=generator))
-    choosers = [PlainChooser(gate=gate), NativeChooser(library, gate=gate)]
+    gate = CopyGate(torch.randn(len(KINDS), len(FEATURES), generator=generator))
+    choosers = [PlainSampler(gate=gate), NativeSampler(library, gate=gate)]
     sampling = Sampling(top_p=1.0, recall=recall)
     for chooser in choosers:
         for place, prompt in enumerate(prompts):

@@ -10,16 +10,16 @@ from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.native import library as native_library
 from harmonixr_model.engine.native.library import load_library
 from harmonixr_model.engine.native.runner import NativeRunner
-from harmonixr_model.engine.opening import open_batch
 from harmonixr_model.engine.runner import EagerRunner
 from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
+from harmonixr_model.engine.selection import open_batch
+from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.harmony import read_key
-from harmonixr_model.tokens.controls import SoftControls, read_chords
-from harmonixr_model.tokens.coordinates import ASKED_SIZE
-from harmonixr_model.tokens.grammar import check_fill
-from harmonixr_model.tokens.infill import coordinates_of
+from harmonixr_model.prompt.controls import AttributeControls, read_chords
+from harmonixr_model.prompt.coordinates import ASKED_SIZE
+from harmonixr_model.prompt.layout import coordinates_of
 
 PLAIN = Sampling()
 
@@ -62,7 +62,7 @@ def follow(runner, prompt, tokens, *, chunk):
 @torch.inference_mode()
 def test_logits_are_those_of_the_model_within_what_bf16_leaves(library, prompt_of, shape):
     model = random_model(**shape)
-    prompt = prompt_of(controls=SoftControls(density=2, chords=read_chords("C Am | F"), style="pop"))
+    prompt = prompt_of(controls=AttributeControls(density=2, chords=read_chords("C Am | F"), style="pop"))
     [fill] = Decoder(model).generate(prompt, seeds=[1], sampling=PLAIN)
     tokens = fill.tokens[:150]
     for chunk in (1, 7):
@@ -77,7 +77,10 @@ def test_logits_are_those_of_the_model_within_what_bf16_leaves(library, prompt_o
 
 def test_logits_are_bit_by_bit_the_same_alone_beside_others_and_in_chunks(library, prompt_of):
     model = random_model(width=96, layers=3, heads=3, asked=ASKED_SIZE)
-    prompts = [prompt_of(controls=SoftControls(density=2, key=read_key("D"))), prompt_of(bars=(9, 9), tracks=(2, 3))]
+    prompts = [
+        prompt_of(controls=AttributeControls(density=2, key=read_key("D"))),
+        prompt_of(bars=(9, 9), tracks=(2, 3)),
+    ]
     fills = [Decoder(model).generate(p, seeds=[i], sampling=PLAIN)[0].tokens[:60] for i, p in enumerate(prompts)]
     alone = [follow(NativeRunner(model, library), p, f, chunk=1) for p, f in zip(prompts, fills, strict=True)]
     placed = [placed_of(p, f) for p, f in zip(prompts, fills, strict=True)]
@@ -104,7 +107,7 @@ def test_compiled_fills_keep_the_grammar_and_are_the_same_in_any_company(library
     decoder = Decoder(tiny_model, compiled=True)
     together = decoder.generate_each(jobs, sampling=PLAIN)
     for (prompt, seed), generated in zip(jobs, together, strict=True):
-        check_fill(prompt, generated.tokens)
+        check_fill(prompt.rules, generated.tokens)
         assert decoder.generate(prompt, seeds=[seed], sampling=PLAIN) == [generated]
 
 

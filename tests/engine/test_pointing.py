@@ -9,18 +9,18 @@ import torch
 
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
-from harmonixr_model.engine.opening import open_batch
 from harmonixr_model.engine.row import Row
+from harmonixr_model.engine.selection import open_batch
 from harmonixr_model.errors import ControlError
-from harmonixr_model.infill.pointer import FEATURES, PointerGate
+from harmonixr_model.fill.session import FillSession
+from harmonixr_model.infill.copy_gate import FEATURES, CopyGate
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Score, Track
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.write import write_midi
-from harmonixr_model.session import FillSession
-from harmonixr_model.tokens.controls import SoftControls
-from harmonixr_model.tokens.infill import decode_fill
-from harmonixr_model.tokens.pointer import KINDS
+from harmonixr_model.prompt.controls import AttributeControls
+from harmonixr_model.prompt.copy_pointer import KINDS
+from harmonixr_model.prompt.layout import decode_fill
 
 VERSE, CHORUS = (60, 62, 64, 65), (67, 71, 72, 69)
 
@@ -31,7 +31,7 @@ def pointing(tiny_model):
     model = copy(tiny_model)
     weight_KF = torch.zeros(len(KINDS), len(FEATURES))
     weight_KF[:, FEATURES.index("always")] = 20.0
-    model.pointer = PointerGate(weight_KF)
+    model.pointer = CopyGate(weight_KF)
     return model
 
 
@@ -92,4 +92,4 @@ def test_without_recall_the_model_speaks_alone(pointing, tiny_model, song):
 
 def test_what_is_asked_for_is_not_answered_by_repeating(song):
     assert prompt_of(song).recalled
-    assert not prompt_of(song, controls=SoftControls(density=2)).recalled
+    assert not prompt_of(song, controls=AttributeControls(density=2)).recalled

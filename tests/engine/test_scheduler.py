@@ -8,16 +8,16 @@ from dataclasses import replace
 import pytest
 
 from harmonixr_model.engine.batch import Batch
-from harmonixr_model.engine.chooser import PlainChooser
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
-from harmonixr_model.engine.native.chooser import NativeChooser
-from harmonixr_model.engine.opening import open_batch
+from harmonixr_model.engine.native.sampler import NativeSampler
+from harmonixr_model.engine.request import CandidateFinished, CellDecided, Failed, Finished, notes_of
 from harmonixr_model.engine.runner import EagerRunner
+from harmonixr_model.engine.sampler import PlainSampler
 from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
-from harmonixr_model.engine.ticket import CandidateFinished, CellDecided, Failed, Finished, notes_of
+from harmonixr_model.engine.selection import open_batch
 from harmonixr_model.errors import DeadlinePassed, EngineBusy, FillCancelled, PromptError
-from harmonixr_model.tokens.infill import decode_fill
+from harmonixr_model.prompt.layout import decode_fill
 
 PLAIN = Sampling()
 
@@ -27,7 +27,7 @@ def open_loop(tiny_model):
     def make(**limits):
         limits = LoopLimits(**limits)
         runner = EagerRunner(tiny_model, rows=limits.rows, length=tiny_model.config.max_length)
-        return EngineLoop(Batch(runner, PlainChooser()), max_length=tiny_model.config.max_length, limits=limits)
+        return EngineLoop(Batch(runner, PlainSampler()), max_length=tiny_model.config.max_length, limits=limits)
 
     return make
 
@@ -80,7 +80,7 @@ def test_a_thousand_seeds_give_the_same_fill_alone_and_in_a_full_batch(tiny_mode
         if is_compiled:
             batch = open_batch(tiny_model, rows=rows, compiled=True)
         else:
-            batch = Batch(EagerRunner(tiny_model, rows=rows, length=length), NativeChooser(library))
+            batch = Batch(EagerRunner(tiny_model, rows=rows, length=length), NativeSampler(library))
         loop = EngineLoop(batch, max_length=tiny_model.config.max_length, limits=LoopLimits(rows=rows))
         ticket = loop.submit(prompt, asked, PLAIN)
         run_out(loop, ticket, turns=20_000)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from harmonixr_model.data.corpus import Corpus
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 
 torch.set_num_threads(1)
 

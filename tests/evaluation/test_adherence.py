@@ -18,18 +18,18 @@ from harmonixr_model.evaluation.adherence import (
     own_chords,
     spearman,
 )
+from harmonixr_model.evaluation.constraint_checks import draw_limits, violations
 from harmonixr_model.evaluation.harmony import composed_accuracies, estimated_key, hand_labelled, read_labels
-from harmonixr_model.evaluation.limits import draw_limits, violations
 from harmonixr_model.evaluation.protocol import questions
+from harmonixr_model.grammar.fill_tables import Constraints
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords, estimate_key
 from harmonixr_model.music.harmony import Key, read_chord
 from harmonixr_model.music.score import Note, Score, Track
-from harmonixr_model.tokens.amounts import density_of
-from harmonixr_model.tokens.controls import SoftControls
-from harmonixr_model.tokens.encoded import EncodedScore, GridCell
-from harmonixr_model.tokens.infill import encode_answer
-from harmonixr_model.tokens.rules import HardLimits
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.control_bins import density_of
+from harmonixr_model.prompt.controls import AttributeControls
+from harmonixr_model.prompt.layout import encode_answer
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_rank_correlation_takes_ties_and_turns():
 
 
 def test_what_is_asked_stands_in_every_header_and_only_there(asked):
-    prompt = asked_prompt(asked[0], SoftControls(density=2, style="pop"))
+    prompt = asked_prompt(asked[0], AttributeControls(density=2, style="pop"))
     assert all(any(token in VOCAB.density for token in header) for header in prompt.headers)
     assert all(VOCAB.style[0] in header for header in prompt.headers)
     assert not any(token in block for block in (VOCAB.density, VOCAB.style) for token in prompt.prefix.tolist())
@@ -113,7 +113,7 @@ CELL = GridCell(0, 0, 96)
     ],
 )
 def test_every_breach_of_a_limit_is_counted(limits, notes, broken):
-    found = violations(CONTEXT, [CELL], [notes], HardLimits(**limits), bars=CONTEXT.score.bars_until(96)[:1])
+    found = violations(CONTEXT, [CELL], [notes], Constraints(**limits), bars=CONTEXT.score.bars_until(96)[:1])
     assert dict(found) == broken
 
 

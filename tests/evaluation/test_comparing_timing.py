@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from harmonixr_model.music.score import Note
-from harmonixr_model.tokens.text import from_text
-from harmonixr_model.tokens.vocab import VOCAB
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.notes.text import from_text
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 
 torch.set_num_threads(1)
 SAID = from_text("POS_0 PITCH_36 MICRO_-3 DUR_6 VEL_66 PITCH_42 DUR_6 END")

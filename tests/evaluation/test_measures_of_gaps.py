@@ -6,17 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harmonixr_model.evaluation.keeping import KEPT, PLACED, VALID, keeping
-from harmonixr_model.evaluation.kinds import kinds_of, role_of
+from harmonixr_model.evaluation.breakdown import kinds_of, role_of
 from harmonixr_model.evaluation.likelihood import BITS, FIELDS, WITH_GRAMMAR, allowed_tokens, by_field, measured_bits
 from harmonixr_model.evaluation.metrics import diversity
 from harmonixr_model.evaluation.protocol import SHAPES, Gap, ask, questions
 from harmonixr_model.evaluation.seams import LEAP, LEAP_OFF, WAIT, WAIT_OFF, seam_measures
+from harmonixr_model.evaluation.validity import KEPT, PLACED, VALID, keeping
 from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.score import Note, Score, Track
-from harmonixr_model.tokens.encoded import EncodedScore, GridCell
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
+from harmonixr_model.notes.vocabulary import VOCAB
 
 MELODY = tuple(Note(24 * beat, 24, 60 + beat, 82) for beat in range(12))
 

@@ -15,12 +15,12 @@ from harmonixr_model.evaluation.protocol import (
     questions,
 )
 from harmonixr_model.evaluation.protocol import ask as ask_gap
+from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.music.score import Note, Score, Track
-from harmonixr_model.tokens.encoded import EncodedScore, GridCell
-from harmonixr_model.tokens.grammar import check_fill
-from harmonixr_model.tokens.infill import build_layout, decode_fill
-from harmonixr_model.tokens.vocab import VOCAB
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.layout import build_layout, decode_fill
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 
 END = VOCAB.id("END")
 DOUBLED = tuple(Note(onset, 24, 60 + onset // 24, 80) for onset in range(0, 288, 24))
@@ -103,7 +103,7 @@ def test_tracks_of_one_channel_are_told_apart():
     score = Score(24, tuple(Track(both, channel=0, is_drum=drums) for drums in (False, True, False)))
     assert [track.channel for track in apart(score).tracks] == [0, 9, 1]
     question = ask_gap(EncodedScore(apart(UNISON)), Gap((GridCell(1, 96, 192),)), shape="x", piece_id="p", number=0)
-    check_fill(question.prompt, question.fill)  # the other track plays the very same notes
+    check_fill(question.prompt.rules, question.fill)  # the other track plays the very same notes
 
 
 def test_only_pieces_with_enough_tracks_are_asked(corpus):
@@ -123,7 +123,7 @@ def test_the_prompt_is_that_of_a_user_and_does_not_depend_on_the_answer(corpus):
 def test_the_answer_fits_the_budget_keeps_the_grammar_and_decodes_to_itself(corpus):
     for question in ask(corpus, len(SHAPES), seed=5):
         assert len(question.prompt.prefix) + len(question.fill) <= CONTEXT_TOKENS
-        check_fill(question.prompt, question.fill)
+        check_fill(question.prompt.rules, question.fill)
         assert tuple(decode_fill(question.prompt, question.fill)) == question.answer
 
 

@@ -5,14 +5,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from harmonixr_model.evaluation.copied import COPIED, LENGTHS, LONGEST, CopyFinder, ngrams
 from harmonixr_model.evaluation.metrics import compare
 from harmonixr_model.evaluation.protocol import Gap, ask, questions
 from harmonixr_model.evaluation.report import evaluate
 from harmonixr_model.evaluation.retrieval import retrieve
 from harmonixr_model.evaluation.systems import System, retrieval_system
+from harmonixr_model.evaluation.training_overlap import COPIED, LENGTHS, LONGEST, CopyFinder, ngrams
 from harmonixr_model.music.score import Note, Score, Track
-from harmonixr_model.tokens.encoded import EncodedScore, GridCell
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 
 
 def melody(seed, *, count=64, shift=0):

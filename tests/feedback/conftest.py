@@ -17,7 +17,7 @@ from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
-from harmonixr_platform.feedback.pairs import make_pair
+from harmonixr_platform.feedback.records.pairs import make_pair
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import (

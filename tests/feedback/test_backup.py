@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from harmonixr_platform.cli import main
-from harmonixr_platform.feedback.backup import back_up, prune, read_snapshot, restore, snapshots
 from harmonixr_platform.feedback.errors import AlreadyJudged, FeedbackError, RaterErased
-from harmonixr_platform.feedback.mover import GROUP, MANIFESTS, SEGMENTS, Manifest, Mover, seal
-from harmonixr_platform.feedback.reader import read_feedback, read_records
-from harmonixr_platform.feedback.replay import replay
+from harmonixr_platform.feedback.records.backup import back_up, prune, read_snapshot, restore, snapshots
+from harmonixr_platform.feedback.records.mover import GROUP, MANIFESTS, SEGMENTS, Manifest, Mover, seal
+from harmonixr_platform.feedback.records.reader import read_feedback, read_records
+from harmonixr_platform.feedback.records.replay import replay
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.errors import StoreUnavailable

@@ -19,11 +19,11 @@ from typing import Any
 import pytest
 import redis
 
-from harmonixr_platform.feedback.mover import GROUP, MANIFESTS, SEGMENTS, Manifest, Mover
-from harmonixr_platform.feedback.pairs import PairStore
-from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.records.mover import GROUP, MANIFESTS, SEGMENTS, Manifest, Mover
+from harmonixr_platform.feedback.records.pairs import PairStore
+from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
-from harmonixr_platform.feedback.view import show_pair
+from harmonixr_platform.feedback.studies.pair_view import show_pair
 from harmonixr_platform.schemas import ComparisonRequest, ComparisonView, JudgmentRequest
 from harmonixr_platform.stores import files
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from harmonixr_platform.feedback import presenting
-from harmonixr_platform.feedback.mover import GROUP, Mover
-from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.records.mover import GROUP, Mover
+from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
+from harmonixr_platform.feedback.studies import presenter as presenting
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
 from harmonixr_platform.stores.errors import StoreFull, StoreUnavailable
 from harmonixr_platform.stores.files import FileStore

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
@@ -28,18 +28,18 @@ from harmonixr_platform.stores.streams import Address, RecordStream
 
 _API = """
 import sys, uvicorn
-from harmonixr_platform.serving.api import make_api
+from harmonixr_platform.serving.http.api import make_api
 from harmonixr_platform.serving.arguments import ServingArgs
-from harmonixr_platform.serving.feedback import Feedback
-from harmonixr_platform.serving.service import Service
-from harmonixr_platform.serving.stages import Stages, local_call
+from harmonixr_platform.serving.stages.feedback import Feedback
+from harmonixr_platform.serving.infill.service import Service
+from harmonixr_platform.serving.transport.stages import Stages, local_call
 args = ServingArgs(mover_interval_s=0.5)
 service = Service(Stages(local_call({"Feedback": Feedback(args)})), args)
 uvicorn.run(make_api(service, args), host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
 """
 _MOVER = """
 import threading
-from harmonixr_platform.feedback.mover import Mover
+from harmonixr_platform.feedback.records.mover import Mover
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.objects import open_object_store
 from harmonixr_platform.stores.streams import open_stream

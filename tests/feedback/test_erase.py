@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import redis
 
-from harmonixr_platform.feedback.erase import Erased, Eraser
 from harmonixr_platform.feedback.errors import RaterErased, UnknownComparison
-from harmonixr_platform.feedback.flags import record_flags
-from harmonixr_platform.feedback.mover import MANIFESTS, SEGMENTS, Manifest, Mover
-from harmonixr_platform.feedback.reader import live_manifests, read_feedback
+from harmonixr_platform.feedback.records.erasure import Erased, Eraser
+from harmonixr_platform.feedback.records.mover import MANIFESTS, SEGMENTS, Manifest, Mover
+from harmonixr_platform.feedback.records.reader import live_manifests, read_feedback
+from harmonixr_platform.feedback.reports.flags import record_flags
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.schemas import ComparisonRequest, Flag, InfillRequest, RegionSpec
 from harmonixr_platform.stores.errors import ConditionFailed

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harmonixr_platform.feedback.errors import NotHeard, TooSoon
-from harmonixr_platform.feedback.evidence import MIN_HEARD, check_listening, covered_s
-from harmonixr_platform.feedback.mover import Mover
-from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.records.evidence import MIN_HEARD, check_listening, covered_s
+from harmonixr_platform.feedback.records.mover import Mover
+from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.schemas import Choice, JudgmentRequest, Listening
 
 WHOLE = ((0.0, 100.0),)

@@ -10,10 +10,10 @@ import pytest
 from pyarrow import parquet
 
 from harmonixr_platform.feedback.errors import FeedbackError
-from harmonixr_platform.feedback.export import ExportManifest, export_dataset
-from harmonixr_platform.feedback.export_columns import COLUMNS
-from harmonixr_platform.feedback.mover import Mover, seal
-from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.records.mover import Mover, seal
+from harmonixr_platform.feedback.records.reader import read_feedback
+from harmonixr_platform.feedback.reports.export import ExportManifest, export_dataset
+from harmonixr_platform.feedback.reports.export_columns import COLUMNS
 from harmonixr_platform.schemas import Flag
 from harmonixr_platform.stores.files import FileStore
 
@@ -121,7 +121,7 @@ def test_the_data_card_names_programs_consent_and_every_column(judged: Any, tmp_
 
 
 def _all_entries(store: FileStore) -> list[Any]:
-    from harmonixr_platform.feedback.mover import SEGMENTS, unpack
+    from harmonixr_platform.feedback.records.mover import SEGMENTS, unpack
     from harmonixr_platform.stores.streams import Entry
 
     return [

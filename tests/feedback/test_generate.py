@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from harmonixr_model.engine.decoder import Decoder
+from harmonixr_model.fill.infiller import Fill, Infiller
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.infiller import Fill, Infiller
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
 from harmonixr_platform.feedback.errors import FeedbackError
-from harmonixr_platform.feedback.generate import Contestant, Piece, Skipped, build_pool, random_gap
+from harmonixr_platform.feedback.studies.generate import Contestant, Piece, Skipped, build_pool, random_gap
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Pair
 

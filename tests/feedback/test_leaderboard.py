@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harmonixr_platform.feedback import live_report
-from harmonixr_platform.feedback.leaderboard import Disconnected, Standing, Vote, standings
-from harmonixr_platform.feedback.mover import Mover
-from harmonixr_platform.feedback.reader import read_feedback
-from harmonixr_platform.feedback.report import report
-from harmonixr_platform.feedback.report_text import report_text
+from harmonixr_platform.feedback.records.mover import Mover
+from harmonixr_platform.feedback.records.reader import read_feedback
+from harmonixr_platform.feedback.reports import live as live_report
+from harmonixr_platform.feedback.reports.leaderboard import Disconnected, Standing, Vote, standings
+from harmonixr_platform.feedback.reports.report import report
+from harmonixr_platform.feedback.reports.text import report_text
 
 
 def _votes(strengths: dict[str, float], count: int, *, tie: float = 0.5, seed: int = 0, raters: int = 20) -> list[Vote]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from harmonixr_platform.feedback.mover import GROUP, MANIFESTS, SEGMENTS, Mover
-from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.records.mover import GROUP, MANIFESTS, SEGMENTS, Mover
+from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.schemas import Flag, Tombstone
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from harmonixr_platform.feedback.errors import NoConsent, StudyClosed, StudyComplete
-from harmonixr_platform.feedback.flags import flags_of
-from harmonixr_platform.feedback.gold import broken_pair, identical_pair
-from harmonixr_platform.feedback.mover import Mover
-from harmonixr_platform.feedback.reader import Judged, read_feedback
-from harmonixr_platform.feedback.studies import Begun, GoldPair, StudyPair
-from harmonixr_platform.feedback.study import parse_study
+from harmonixr_platform.feedback.records.mover import Mover
+from harmonixr_platform.feedback.records.reader import Judged, read_feedback
+from harmonixr_platform.feedback.reports.flags import flags_of
+from harmonixr_platform.feedback.studies.definition import parse_study
+from harmonixr_platform.feedback.studies.gold import broken_pair, identical_pair
+from harmonixr_platform.feedback.studies.store import Begun, GoldPair, StudyPair
 from harmonixr_platform.training.reward_data import comparisons_of
 
 PAIRS = 12
@@ -171,7 +171,7 @@ def test_every_comparison_says_its_study_its_arms_and_the_chance_it_had(lab: Any
 
 
 def test_a_study_ends_after_its_judgments_or_when_it_is_closed(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harmonixr_platform.feedback.presenting._CACHE_S", 0.0)
+    monkeypatch.setattr("harmonixr_platform.feedback.studies.presenter._CACHE_S", 0.0)
     begin(lab, repeats={"share": 0}, gold={"share": 0}, stopping={"most_judgments": 3})
     for _ in range(3):
         lab.service.record_judgment(lab.answer(lab.ask("rater-one", "s"), rater="rater-one", simulated=True))

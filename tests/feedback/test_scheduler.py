@@ -9,10 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmonixr_platform.feedback.errors import StudyClosed, StudyComplete
-from harmonixr_platform.feedback.judgments import PairTally, Shown
-from harmonixr_platform.feedback.scheduler import Board, Entry, GoldEntry, Option, Rules, chances, schedule
-from harmonixr_platform.feedback.study import Gold, Quotas, Repeats, Scheduling
-from harmonixr_platform.feedback.uncertainty import Posterior
+from harmonixr_platform.feedback.records.judgments import PairTally, Shown
+from harmonixr_platform.feedback.studies.definition import Gold, Quotas, Repeats, Scheduling
+from harmonixr_platform.feedback.studies.scheduler import (
+    Entry,
+    GoldEntry,
+    Option,
+    Rules,
+    SchedulerState,
+    chances,
+    schedule,
+)
+from harmonixr_platform.feedback.studies.uncertainty import Posterior
 
 NOW = 10_000_000
 MINUTE = 60_000
@@ -27,13 +35,13 @@ ENTRIES = [Entry("xy1", "x", "y"), Entry("xy2", "x", "y"), Entry("yz1", "y", "z"
 
 def board(
     pairs=tuple(ENTRIES), *, gold=(), history=(), last_ms=NOW - 60 * MINUTE, **judged: tuple[int, int, int]
-) -> Board:
+) -> SchedulerState:
     """A board on which pairs were judged (first, second, tie) times, all of them an hour ago."""
     tally = {
         name: PairTally(shown=sum(counts), first=counts[0], second=counts[1], tie=counts[2], last_ms=last_ms)
         for name, counts in judged.items()
     }
-    return Board(list(pairs), list(gold), tally, list(history), NOW)
+    return SchedulerState(list(pairs), list(gold), tally, list(history), NOW)
 
 
 def shown(number: int, pair: str = "", role="plain", *, swapped: bool = False, answered: bool = True) -> Shown:
@@ -170,7 +178,7 @@ def test_following_uncertainty_learns_more_of_a_rare_arm_than_chance_does() -> N
         wins: Counter[tuple[str, str]] = Counter()
         of = {entry.pair_id: entry for entry in pairs}
         for _ in range(40):
-            pair_id = schedule(Board(pairs, [], tally, [], NOW), rules, rng=rng).option.pair_id
+            pair_id = schedule(SchedulerState(pairs, [], tally, [], NOW), rules, rng=rng).option.pair_id
             first_won = rng.random() < 0.5
             tally[pair_id] = PairTally(shown=1, first=int(first_won), second=int(not first_won))
             entry = of[pair_id]
@@ -200,7 +208,7 @@ def test_the_overlap_floor_holds_however_many_listen_at_once_and_walk_away(seed,
         rater = rng.randrange(raters)
         heard = {one.pair_id for one in history[rater]}
         try:
-            pair_id = schedule(Board(pairs, [], tally, history[rater], now), rules, rng=rng).option.pair_id
+            pair_id = schedule(SchedulerState(pairs, [], tally, history[rater], now), rules, rng=rng).option.pair_id
         except StudyComplete:
             assert heard == {entry.pair_id for entry in pairs}
             continue

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from harmonixr_model.music.song import Song
-from harmonixr_platform.feedback.comparisons import make_comparison, sides
 from harmonixr_platform.feedback.errors import (
     AlreadyJudged,
     BadToken,
@@ -19,7 +18,9 @@ from harmonixr_platform.feedback.errors import (
     UnknownJudgment,
     UnknownPool,
 )
+from harmonixr_platform.feedback.records.sides import sides
 from harmonixr_platform.feedback.service import FeedbackService
+from harmonixr_platform.feedback.studies.comparisons import make_comparison
 from harmonixr_platform.schemas import ComparisonRequest, InfillRequest, RegionSpec
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.errors import StoreUnavailable

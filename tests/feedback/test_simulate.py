@@ -12,12 +12,12 @@ import pytest
 
 from harmonixr_model.music.song import Song
 from harmonixr_platform.feedback.errors import FeedbackError
-from harmonixr_platform.feedback.flags import flags_of
-from harmonixr_platform.feedback.mover import Mover
-from harmonixr_platform.feedback.reader import read_feedback
-from harmonixr_platform.feedback.simulate import Taste, judge, read_mix, simulate, utility
-from harmonixr_platform.feedback.studies import Begun, StudyPair
-from harmonixr_platform.feedback.study import parse_study
+from harmonixr_platform.feedback.records.mover import Mover
+from harmonixr_platform.feedback.records.reader import read_feedback
+from harmonixr_platform.feedback.reports.flags import flags_of
+from harmonixr_platform.feedback.studies.definition import parse_study
+from harmonixr_platform.feedback.studies.simulated_raters import Taste, judge, read_mix, simulate, utility
+from harmonixr_platform.feedback.studies.store import Begun, StudyPair
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Choice, ComparisonRequest, JudgmentRequest, PlacedNote
 from harmonixr_platform.serving.errors import problem_of

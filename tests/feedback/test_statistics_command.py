@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from harmonixr_platform.cli import main
-from harmonixr_platform.feedback.mover import Mover
-from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.records.mover import Mover
+from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.objects import open_object_store

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from harmonixr_model.tokens.vocab import VOCAB
-from harmonixr_platform.feedback.flags import flags_of, in_doubt, record_flags
-from harmonixr_platform.feedback.judgments import JudgmentLog
-from harmonixr_platform.feedback.leaderboard import vote_of
-from harmonixr_platform.feedback.mover import Mover
-from harmonixr_platform.feedback.pairs import make_pair
-from harmonixr_platform.feedback.reader import Feedback, Judged, read_feedback
-from harmonixr_platform.feedback.report import report
-from harmonixr_platform.feedback.report_page import report_html
-from harmonixr_platform.feedback.report_text import report_text
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_platform.feedback.records.judgments import JudgmentLog
+from harmonixr_platform.feedback.records.mover import Mover
+from harmonixr_platform.feedback.records.pairs import make_pair
+from harmonixr_platform.feedback.records.reader import Feedback, Judged, read_feedback
+from harmonixr_platform.feedback.reports.flags import flags_of, in_doubt, record_flags
+from harmonixr_platform.feedback.reports.leaderboard import vote_of
+from harmonixr_platform.feedback.reports.page import report_html
+from harmonixr_platform.feedback.reports.report import report
+from harmonixr_platform.feedback.reports.text import report_text
 from harmonixr_platform.schemas import (
     Candidate,
     Choice,

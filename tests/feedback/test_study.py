@@ -6,7 +6,7 @@ import pytest
 
 from harmonixr_platform.cli import main
 from harmonixr_platform.feedback.errors import BadStudy
-from harmonixr_platform.feedback.study import parse_study, read_study
+from harmonixr_platform.feedback.studies.definition import parse_study, read_study
 
 CONFIGS = Path(__file__).resolve().parents[2] / "platform" / "configs"
 TWO = "arms: [{name: x}, {name: y}]"

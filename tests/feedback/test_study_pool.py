@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harmonixr_model.infiller import Fill
+from harmonixr_model.fill.infiller import Fill
 from harmonixr_model.music import synth
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
 from harmonixr_platform.feedback.errors import BadStudy, FeedbackError
-from harmonixr_platform.feedback.generate import Contestant, Piece
-from harmonixr_platform.feedback.gold import broken_pair, identical_pair
-from harmonixr_platform.feedback.studies import Begun
-from harmonixr_platform.feedback.study import Study, parse_study
-from harmonixr_platform.feedback.study_pool import begin_study
-from harmonixr_platform.feedback.view import notes_in_gap
+from harmonixr_platform.feedback.studies.build import begin_study
+from harmonixr_platform.feedback.studies.definition import Study, parse_study
+from harmonixr_platform.feedback.studies.generate import Contestant, Piece
+from harmonixr_platform.feedback.studies.gold import broken_pair, identical_pair
+from harmonixr_platform.feedback.studies.pair_view import notes_in_gap
+from harmonixr_platform.feedback.studies.store import Begun
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Pair
 from harmonixr_platform.stores.files import FileStore

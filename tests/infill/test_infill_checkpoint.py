@@ -12,8 +12,8 @@ from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.checkpoint import load_checkpoint, read_info, save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.coordinates import ASKED_SIZE
-from harmonixr_model.tokens.progress import PROGRESS_SIZE
+from harmonixr_model.prompt.coordinates import ASKED_SIZE
+from harmonixr_model.prompt.countdown import COUNTDOWN_SIZE
 
 TINY = InfillConfig(width=32, layers=1, heads=2, bars=4, steps=24, slots=4, vocabulary=50)
 INFO = {"tokens": 12_000, "bits_per_note": 9.5, "data": ["composed"]}
@@ -99,7 +99,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_weights_from_before_progress_was_counted_say_what_they_said(tmp_path):
-    older = replace(TINY, asked=ASKED_SIZE - PROGRESS_SIZE)
+    older = replace(TINY, asked=ASKED_SIZE - COUNTDOWN_SIZE)
     model = InfillTransformer(older).eval()
     torch.nn.init.normal_(model.embedding.asked.weight[1:])
     save_checkpoint(tmp_path / "older.safetensors", model, info={})

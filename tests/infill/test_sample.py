@@ -1,4 +1,4 @@
-"""Drawing keeps to the mask, follows the distribution, and gives each row its own stream."""
+"""CandidateSampler keeps to the mask, follows the distribution, and gives each row its own stream."""
 
 import pytest
 import torch

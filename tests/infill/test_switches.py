@@ -9,9 +9,9 @@ from harmonixr_model.engine.native.runner import is_supported
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.config import SIZES, InfillConfig
-from harmonixr_model.infill.encoder_decoder import EncoderDecoder
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.infill.model import InfillTransformer
+from harmonixr_model.variants.encoder_decoder import EncoderDecoder
 
 torch.set_num_threads(1)
 TINY = InfillConfig(width=48, layers=2, heads=2, dropout=0.0, bars=6, steps=24, slots=6, vocabulary=50)

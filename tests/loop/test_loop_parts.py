@@ -126,8 +126,8 @@ def test_simulated_answers_go_over_http_and_are_labelled(tmp_path):
     import base64
     import hashlib
 
-    from harmonixr_platform.feedback.mover import Mover
-    from harmonixr_platform.feedback.reader import read_feedback
+    from harmonixr_platform.feedback.records.mover import Mover
+    from harmonixr_platform.feedback.records.reader import read_feedback
     from harmonixr_platform.loop.fills import put_all_pairs
     from harmonixr_platform.loop.judging import judge_pool
     from harmonixr_platform.loop.service import one_process_service

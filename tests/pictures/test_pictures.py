@@ -10,6 +10,7 @@ import torch
 from harmonixr_model import examples
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.fill.session import FillSession
 from harmonixr_model.infill.checkpoint import save_checkpoint
 from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.model import InfillTransformer
@@ -21,8 +22,7 @@ from harmonixr_model.pictures.parallel import SweepError, draw_parallel, read_tr
 from harmonixr_model.pictures.projection import ProjectionError, pca, tsne
 from harmonixr_model.pictures.saliency import draw_saliency, drawn_places, token_weights, weighed_notes
 from harmonixr_model.pictures.svg import Scale, around_the_circle
-from harmonixr_model.session import FillSession
-from harmonixr_model.tokens.infill import coordinates_of
+from harmonixr_model.prompt.layout import coordinates_of
 from harmonixr_platform.cli import main
 
 torch.set_num_threads(1)

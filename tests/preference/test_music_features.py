@@ -2,20 +2,20 @@
 
 import pytest
 
+from harmonixr_model.fill.session import FillSession
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.transforms import transpose
 from harmonixr_model.music.write import write_midi
+from harmonixr_model.notes.encoded_score import EncodedScore
+from harmonixr_model.notes.grid import quantize
 from harmonixr_model.preference.loss import LOSS, TIE, WIN
 from harmonixr_model.preference.music import NAMES, music_features
 from harmonixr_model.preference.pairs import RatedPair, split_comparisons
 from harmonixr_model.preference.report import human_ceiling
-from harmonixr_model.session import FillSession
-from harmonixr_model.tokens.encoded import EncodedScore
-from harmonixr_model.tokens.grid import quantize
-from harmonixr_model.tokens.infill import answer_notes, encode_answer
+from harmonixr_model.prompt.layout import answer_notes, encode_answer
 
 SCORE = compose(3, bars=8)
 

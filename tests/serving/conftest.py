@@ -50,12 +50,12 @@ def settings(tmp_path_factory, tiny_checkpoints):
 
 @pytest.fixture(scope="module")
 def stages(settings):
-    from harmonixr_platform.serving.decoding import Decoding
-    from harmonixr_platform.serving.feedback import Feedback
-    from harmonixr_platform.serving.loading import load_engine
-    from harmonixr_platform.serving.model import Model
-    from harmonixr_platform.serving.reward import Reward
-    from harmonixr_platform.serving.tokenization import Tokenization
+    from harmonixr_platform.serving.stages.decoding import Decoding
+    from harmonixr_platform.serving.stages.feedback import Feedback
+    from harmonixr_platform.serving.stages.loading import load_engine
+    from harmonixr_platform.serving.stages.model import Model
+    from harmonixr_platform.serving.stages.reward import Reward
+    from harmonixr_platform.serving.stages.tokenization import Tokenization
 
     # Eager, so that the library on its own answers the same.
     args = ServingArgs(alias_refresh_s=0, compiled=False)
@@ -77,9 +77,9 @@ class Api:
     """The HTTP application, asked without a socket."""
 
     def __init__(self, stages, args, *, recall=None, **options):
-        from harmonixr_platform.serving.api import make_api
-        from harmonixr_platform.serving.service import Service
-        from harmonixr_platform.serving.stages import Stages, local_call
+        from harmonixr_platform.serving.http.api import make_api
+        from harmonixr_platform.serving.infill.service import Service
+        from harmonixr_platform.serving.transport.stages import Stages, local_call
 
         self.service = Service(Stages(local_call(stages)), args, recall=recall)
         self.app = make_api(self.service, args, **options)

@@ -14,7 +14,7 @@ from ray.serve.config import HTTPOptions
 
 from harmonixr_platform.serving.app import build_graph
 from harmonixr_platform.serving.arguments import ServingArgs
-from harmonixr_platform.serving.loading import LoadedEngine
+from harmonixr_platform.serving.stages.loading import LoadedEngine
 
 
 class DiceEngine:
@@ -23,9 +23,9 @@ class DiceEngine:
     def submit(self, prompt, seeds, sampling, *, owner="", deadline=None):
         import threading
 
-        from harmonixr_model.engine.ticket import Ticket
+        from harmonixr_model.engine.request import RequestHandle
 
-        ticket = Ticket(len(seeds))
+        ticket = RequestHandle(len(seeds))
         threading.Thread(target=self._answer, args=(ticket, prompt, seeds, sampling), daemon=True).start()
         return ticket
 
@@ -34,7 +34,7 @@ class DiceEngine:
 
     def _answer(self, ticket, prompt, seeds, sampling):
         from harmonixr_model.engine.engine import Generated
-        from harmonixr_model.engine.ticket import CandidateFinished, CellDecided, Finished
+        from harmonixr_model.engine.request import CandidateFinished, CellDecided, Finished
 
         for candidate, seed in enumerate(seeds):
             tokens, cells = self._throw(prompt, seed)
@@ -53,8 +53,8 @@ class DiceEngine:
 
         import numpy as np
 
-        from harmonixr_model.tokens.grammar import FillGrammar
-        from harmonixr_model.tokens.vocab import VOCAB
+        from harmonixr_model.grammar.fill_grammar import FillGrammar
+        from harmonixr_model.notes.vocabulary import VOCAB
 
         dice, grammar, tokens, cells = random.Random(seed), FillGrammar(prompt.rules), [], [[]]
         while not grammar.finished:

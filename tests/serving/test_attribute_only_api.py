@@ -7,9 +7,9 @@ import pytest
 
 from harmonixr_model import examples
 from harmonixr_model.music.song import Song
-from harmonixr_model.tokens.attributes import ONLY
+from harmonixr_model.notes.single_field import ONLY
 from harmonixr_platform.feedback.errors import BadStudy
-from harmonixr_platform.feedback.study import read_study
+from harmonixr_platform.feedback.studies.definition import read_study
 from harmonixr_platform.registry import Lineage, open_registry
 from harmonixr_platform.schemas import ControlSpec
 from harmonixr_platform.schemas.base import content_json

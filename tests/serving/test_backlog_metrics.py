@@ -7,12 +7,12 @@ from pathlib import Path
 import httpx
 from prometheus_client import CollectorRegistry, generate_latest
 
-from harmonixr_platform.serving.api import make_api
 from harmonixr_platform.serving.arguments import ServingArgs
-from harmonixr_platform.serving.backlog import BacklogGauges
-from harmonixr_platform.serving.feedback import Feedback
-from harmonixr_platform.serving.service import Service
-from harmonixr_platform.serving.stages import Stages, local_call
+from harmonixr_platform.serving.http.api import make_api
+from harmonixr_platform.serving.http.backlog_metrics import BacklogGauges
+from harmonixr_platform.serving.infill.service import Service
+from harmonixr_platform.serving.stages.feedback import Feedback
+from harmonixr_platform.serving.transport.stages import Stages, local_call
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.errors import StoreUnavailable
 from harmonixr_platform.stores.streams import Backlog

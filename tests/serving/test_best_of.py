@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from harmonixr_model import examples
+from harmonixr_model.fill.ranker import Ranker
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_model.preference.config import RewardConfig
 from harmonixr_model.preference.model import RewardHeads
-from harmonixr_model.ranker import Ranker
 from harmonixr_platform.registry import Lineage, open_registry
 
 MINUET = examples.load("minuet-in-g")

@@ -159,7 +159,7 @@ def test_the_leaderboard_reports_what_was_moved(api):
 
 def test_a_dead_redis_is_a_503_that_loses_nothing(make_api, tmp_path):
     from harmonixr_platform.serving.arguments import ServingArgs
-    from harmonixr_platform.serving.feedback import Feedback
+    from harmonixr_platform.serving.stages.feedback import Feedback
     from harmonixr_platform.settings import Settings
 
     dead = Feedback(ServingArgs(), settings=Settings(state_dir=tmp_path, redis_url="redis://127.0.0.1:1/0"))

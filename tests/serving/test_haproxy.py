@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from harmonixr_platform.serving import haproxy
-from harmonixr_platform.serving.haproxy import haproxy_environment
+from harmonixr_platform.serving.deploy import haproxy
+from harmonixr_platform.serving.deploy.haproxy import haproxy_environment
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Ray has HAProxy for Linux alone")
 

@@ -14,17 +14,17 @@ from harmonixr_model import examples
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
-from harmonixr_platform.feedback.erase import Eraser
-from harmonixr_platform.feedback.mover import Mover
-from harmonixr_platform.feedback.pairs import PairStore, make_pair
-from harmonixr_platform.feedback.pool import PoolStore
-from harmonixr_platform.feedback.studies import Begun, StudyPair, StudyStore
-from harmonixr_platform.feedback.study import parse_study
+from harmonixr_platform.feedback.records.erasure import Eraser
+from harmonixr_platform.feedback.records.mover import Mover
+from harmonixr_platform.feedback.records.pairs import PairStore, make_pair
+from harmonixr_platform.feedback.records.pools import PoolStore
+from harmonixr_platform.feedback.studies.definition import parse_study
+from harmonixr_platform.feedback.studies.store import Begun, StudyPair, StudyStore
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Candidate, ControlSpec, RegionSpec, SamplingSpec
 from harmonixr_platform.serving.arguments import ServingArgs
-from harmonixr_platform.serving.decoding import Decoding
-from harmonixr_platform.serving.feedback import Feedback
+from harmonixr_platform.serving.stages.decoding import Decoding
+from harmonixr_platform.serving.stages.feedback import Feedback
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.objects import open_object_store
 

@@ -6,7 +6,7 @@ import base64
 import pytest
 
 from harmonixr_model import examples
-from harmonixr_platform.serving.recall import Recall, SaidAnswer
+from harmonixr_platform.serving.infill.redis_response_cache import CachedResponse, RedisResponseCache
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
 from harmonixr_platform.stores.errors import StoreUnavailable
 from harmonixr_platform.stores.streams import RecordStream
@@ -38,7 +38,7 @@ def redis(tmp_path_factory):
 
 @pytest.fixture
 def recall(redis):
-    recall = Recall(RecordStream(redis, timeout_s=2), capacity=8, keep_s=60)
+    recall = RedisResponseCache(RecordStream(redis, timeout_s=2), capacity=8, keep_s=60)
     yield recall
     recall.close()
 
@@ -81,8 +81,8 @@ def test_keys_of_one_caller_are_not_those_of_another(make_api, recall):
 
 
 def test_only_so_many_answers_are_kept_and_only_for_a_while(redis):
-    recall = Recall(RecordStream(redis, timeout_s=2), capacity=2, keep_s=2)
-    answer = SaidAnswer(
+    recall = RedisResponseCache(RecordStream(redis, timeout_s=2), capacity=2, keep_s=2)
+    answer = CachedResponse(
         digest="d",
         request_id="r",
         model_version="v",
@@ -117,7 +117,7 @@ def test_without_redis_the_answer_is_computed_again_and_is_the_same(make_api, st
         run_script = read_hash
 
     model, away = Counting(stages["Model"]), Away()
-    recall = Recall(away, capacity=8, keep_s=60)
+    recall = RedisResponseCache(away, capacity=8, keep_s=60)
     first, again = (ask(make_api({"Model": model}, recall=recall), "key-without-redis") for _ in range(2))
     assert model.generated == 2
     assert first.json()["candidates"][0]["midi_base64"] == again.json()["candidates"][0]["midi_base64"]

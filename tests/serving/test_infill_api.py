@@ -47,7 +47,7 @@ def test_a_fill_changes_the_gap_and_nothing_else(api):
 
 
 def test_it_answers_what_the_library_answers(api, tiny_checkpoints):
-    from harmonixr_model.infiller import Infiller
+    from harmonixr_model.fill.infiller import Infiller
     from harmonixr_model.music.region import Region
 
     song = Song.parse(MINUET)
@@ -61,11 +61,11 @@ def test_stored_tokens_make_a_candidate_again_in_whichever_precision_it_was_draw
     compiled, make_api, settings, tiny_checkpoints
 ):
     from harmonixr_model.engine.native.library import load_library
-    from harmonixr_model.infiller import Infiller
+    from harmonixr_model.fill.infiller import Infiller
     from harmonixr_model.music.region import Region
     from harmonixr_platform.registry import open_registry
-    from harmonixr_platform.serving.loading import load_engine
-    from harmonixr_platform.serving.model import Model
+    from harmonixr_platform.serving.stages.loading import load_engine
+    from harmonixr_platform.serving.stages.model import Model
 
     if compiled and load_library(may_compile=True) is None:
         pytest.skip("there is no C++ compiler")
@@ -84,7 +84,7 @@ def test_stored_tokens_make_a_candidate_again_in_whichever_precision_it_was_draw
 
 
 def test_a_region_of_several_windows_is_filled_as_the_library_fills_it(api, tiny_checkpoints):
-    from harmonixr_model.infiller import Infiller
+    from harmonixr_model.fill.infiller import Infiller
     from harmonixr_model.music.region import Region
 
     song = Song.parse(MINUET)

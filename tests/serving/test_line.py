@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from harmonixr_model.errors import EngineBusy
-from harmonixr_platform.serving import line as lines
-from harmonixr_platform.serving.line import LineCall, LineServer
+from harmonixr_platform.serving.transport import line as lines
+from harmonixr_platform.serving.transport.line import LineCall, LineServer
 
 METHODS = frozenset({"double", "count", "wait", "fail", "fail_oddly"})
 

@@ -8,7 +8,7 @@ import pytest
 
 from harmonixr_model import examples
 from harmonixr_model.errors import DeadlinePassed, EngineBusy, FillCancelled
-from harmonixr_platform.serving.messages import ModelInfo, Route
+from harmonixr_platform.serving.transport.messages import ModelInfo, Route
 
 MINUET = base64.b64encode(examples.load("minuet-in-g")).decode()
 SMALL = {"midi_base64": MINUET, "region": {"bars": "5", "tracks": [1]}, "sampling": {"seed": 1}}

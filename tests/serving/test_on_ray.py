@@ -22,7 +22,7 @@ from harmonixr_platform.schemas import (
     RegionSpec,
     SamplingSpec,
 )
-from harmonixr_platform.serving.local import LocalRay, free_port, session_members
+from harmonixr_platform.serving.deploy.local_ray import LocalRay, free_port, session_members
 from harmonixr_platform.settings import Settings
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]

@@ -6,12 +6,12 @@ import pytest
 
 from harmonixr_model import examples
 from harmonixr_model.music.song import Song
-from harmonixr_model.tokens.controls import CONTROLS
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.controls import CONTROLS
 from harmonixr_platform.registry import Lineage, open_registry
 from harmonixr_platform.schemas import ControlSpec, InfillOptions, RegionSpec
 from harmonixr_platform.schemas.base import content_json
-from harmonixr_platform.serving.sessions import open_session
+from harmonixr_platform.serving.infill.sessions import open_session
 
 MINUET = examples.load("minuet-in-g")
 

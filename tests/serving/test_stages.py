@@ -13,11 +13,11 @@ from ray.serve.exceptions import BackPressureError
 from harmonixr_model.errors import CheckpointError, HarmonixrError, RegionError
 from harmonixr_platform.registry import Lineage, RegistryError, open_registry
 from harmonixr_platform.serving.arguments import ServingArgs
+from harmonixr_platform.serving.deploy.local_ray import OwnProcess, StartFailed, free_port, session_members
 from harmonixr_platform.serving.errors import NoRewardModel, Overloaded, Unavailable
-from harmonixr_platform.serving.ingress import remote_call
-from harmonixr_platform.serving.loading import LoadedEngine
-from harmonixr_platform.serving.local import OwnProcess, StartFailed, free_port, session_members
-from harmonixr_platform.serving.model import Model
+from harmonixr_platform.serving.stages.ingress import remote_call
+from harmonixr_platform.serving.stages.loading import LoadedEngine
+from harmonixr_platform.serving.stages.model import Model
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.errors import StoreUnavailable
 
@@ -298,7 +298,7 @@ def test_a_process_ends_with_all_that_it_started_even_what_will_not_listen(tmp_p
 def test_a_process_ends_when_we_are_killed(tmp_path):
     log = tmp_path / "log"
     script = (
-        "import os, pathlib, sys, time; from harmonixr_platform.serving.local import OwnProcess;"
+        "import os, pathlib, sys, time; from harmonixr_platform.serving.deploy.local_ray import OwnProcess;"
         f"p = OwnProcess('t', [sys.executable, '-c', 'import time; time.sleep(600)'], log=pathlib.Path({str(log)!r}),"
         " environment=os.environ); print(p._process.pid, flush=True); time.sleep(600)"
     )

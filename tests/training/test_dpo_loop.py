@@ -7,6 +7,7 @@ import torch
 
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
+from harmonixr_model.fill.session import FillSession
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.infill.packed import log_probabilities, pack
@@ -17,7 +18,6 @@ from harmonixr_model.music.write import write_midi
 from harmonixr_model.preference.dpo import DpoConfig, Preferences, dpo_loss, preferences_of, repeat_noise
 from harmonixr_model.preference.loss import LOSS, TIE, WIN
 from harmonixr_model.preference.pairs import RatedPair
-from harmonixr_model.session import FillSession
 from harmonixr_model.training.dpo_loop import DpoTraining, JudgedGap, train_dpo
 
 

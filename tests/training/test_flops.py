@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from harmonixr_model.data.collate import Batch
 from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.tokens.coordinates import COORDINATE_SIZES
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.prompt.coordinates import COORDINATE_SIZES
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 from harmonixr_model.training.flops import batch_flops, measure_peak, peak_of
 from harmonixr_model.training.infill import BatchConfig, bucket, corpus_task
 from harmonixr_model.training.loop import LoopConfig, new_run, train

@@ -10,9 +10,9 @@ from torch import nn
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_model.infill.config import sized
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.training.__main__ import main, parse
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 from harmonixr_model.training.infill import BatchConfig, bucket, corpus_task, describe_corpus, is_note
 from harmonixr_model.training.loop import LoopConfig
 from harmonixr_model.training.report import progress_line

@@ -16,7 +16,7 @@ from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.s3 import S3Store
 from harmonixr_platform.training import infill_job
 from harmonixr_platform.training.config import JobError
-from harmonixr_platform.training.session import ray_session
+from harmonixr_platform.training.ray_session import ray_session
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900), pytest.mark.filterwarnings("default")]
 DEBUG = Path(__file__).parents[2] / "platform" / "configs" / "train_infill_debug.yaml"

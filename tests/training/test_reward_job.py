@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_model.fill.infiller import Infiller
+from harmonixr_model.fill.ranker import Ranker
 from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.infiller import Infiller
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.preference.config import RewardConfig
 from harmonixr_model.preference.loss import LOSS, TIE, WIN
 from harmonixr_model.preference.model import RewardHeads
-from harmonixr_model.ranker import Ranker
-from harmonixr_platform.feedback.generate import Contestant, Piece, build_pool
-from harmonixr_platform.feedback.mover import Mover
-from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.records.mover import Mover
+from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
+from harmonixr_platform.feedback.studies.generate import Contestant, Piece, build_pool
 from harmonixr_platform.registry import Lineage, open_registry
 from harmonixr_platform.schemas import ComparisonRequest, JudgmentRequest, Pair
 from harmonixr_platform.settings import Settings

@@ -19,7 +19,7 @@ from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
 from harmonixr_platform import schemas as s
 from harmonixr_platform.feedback.errors import FeedbackError
-from harmonixr_platform.feedback.evidence import MIN_HEARD, check_listening
+from harmonixr_platform.feedback.records.evidence import MIN_HEARD, check_listening
 from harmonixr_ui.consent import VERSION
 
 

@@ -3,9 +3,9 @@
 import pytest
 from fastapi import Response
 
-from harmonixr_platform.feedback.reader import Feedback
-from harmonixr_platform.feedback.report import report
-from harmonixr_platform.feedback.report_page import report_html
+from harmonixr_platform.feedback.records.reader import Feedback
+from harmonixr_platform.feedback.reports.page import report_html
+from harmonixr_platform.feedback.reports.report import report
 
 pytestmark = [
     pytest.mark.browser,

@@ -15,9 +15,9 @@ from harmonixr_model import examples
 from harmonixr_platform.client import ServiceError
 from harmonixr_platform.schemas import DEFAULT_TEMPERATURE, InfillRequest, InfillResponse, temperature_text
 from harmonixr_ui.api import Api, sentence
-from harmonixr_ui.coming import coming
 from harmonixr_ui.components import duel, song_view
 from harmonixr_ui.consent import wording
+from harmonixr_ui.fill_stream import coming
 from harmonixr_ui.form import KEYS, RECALL, Form, FormError, default_gap, infill_request, song_value, track_label
 from harmonixr_ui.routes import drawn
 

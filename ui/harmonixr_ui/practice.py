@@ -12,7 +12,7 @@ from typing import Any
 
 from harmonixr_model import examples
 from harmonixr_model.music.region import Region
-from harmonixr_model.music.regions_text import read_region
+from harmonixr_model.music.region_text import read_region
 from harmonixr_model.music.score import Note, Score
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice

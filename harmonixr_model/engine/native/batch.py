@@ -13,15 +13,15 @@ from collections.abc import Generator
 import numpy as np
 import numpy.typing as npt
 
-from harmonixr_model.engine.native.chooser import NativeGrammar, NativePointers
 from harmonixr_model.engine.native.runner import NativeRunner, Segment
+from harmonixr_model.engine.native.sampler import NativeGrammar, NativePointers
 from harmonixr_model.engine.row import END, EOS, Row
 from harmonixr_model.engine.runner import MAX_CHUNK
-from harmonixr_model.infill.pointer import PointerGate
+from harmonixr_model.infill.copy_gate import CopyGate
 from harmonixr_model.infill.sample import uniforms
-from harmonixr_model.tokens.coordinates import places_of_tokens
-from harmonixr_model.tokens.infill import InfillPrompt
-from harmonixr_model.tokens.vocab import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.coordinates import places_of_tokens
+from harmonixr_model.prompt.layout import InfillPrompt
 
 _POINTER = ctypes.c_void_p
 
@@ -48,7 +48,7 @@ class _Start(ctypes.Structure):
 class NativeBatch:
     """The rows being decoded together, in places without holes. One thread at a time."""
 
-    def __init__(self, runner: NativeRunner, library: ctypes.CDLL, *, gate: PointerGate | None = None) -> None:
+    def __init__(self, runner: NativeRunner, library: ctypes.CDLL, *, gate: CopyGate | None = None) -> None:
         self.rows: list[Row] = []
         self._runner = runner
         self._library = library

@@ -26,8 +26,8 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.nn.attention import rotation
 from harmonixr_model.nn.block import gated_width
 from harmonixr_model.nn.embedding import MusicEmbedding
-from harmonixr_model.tokens.coordinates import NOTHING_ASKED
-from harmonixr_model.tokens.infill import InfillPrompt
+from harmonixr_model.prompt.coordinates import NOTHING_ASKED
+from harmonixr_model.prompt.layout import InfillPrompt
 
 PANEL, CACHE_LINE, HUGE_PAGE = 64, 64, 1 << 21
 _PLACE = ("bar", "step", "slot", "previous")

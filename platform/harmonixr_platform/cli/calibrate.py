@@ -17,8 +17,8 @@ a few dozen numbers are learnt from gaps of the corpus's training split and writ
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    from harmonixr_model.evaluation.pointer import GAPS
-    from harmonixr_model.tokens.controls import CONTROLS
+    from harmonixr_model.evaluation.fit_copy_gate import GAPS
+    from harmonixr_model.prompt.controls import CONTROLS
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
@@ -41,14 +41,14 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from harmonixr_model.data.corpus import Corpus
-    from harmonixr_model.evaluation.pointer import fit_pointer
+    from harmonixr_model.evaluation.fit_copy_gate import fit_copy_gate
     from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
     from harmonixr_platform.cli.evaluate import progress_bar
 
     torch.set_num_threads(os.cpu_count() or 1)
     model, info = load_checkpoint(args.model)
     with progress_bar(args.gaps, "calibrating", unit="gap") as bar:
-        model.pointer = fit_pointer(model, Corpus.open(args.corpus), gaps=args.gaps, progress=lambda *_: bar.update())
+        model.pointer = fit_copy_gate(model, Corpus.open(args.corpus), gaps=args.gaps, progress=lambda *_: bar.update())
     if model.pointer is None:
         raise CorpusError(f"{args.corpus} repeats itself too little to learn from; give more music, or more --gaps")
     if args.controls is not None:

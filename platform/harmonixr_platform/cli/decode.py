@@ -36,8 +36,8 @@ def midi_name(name: str) -> str:
 
 def _decode(path: Path) -> bytes:
     from harmonixr_model.music.write import write_midi
-    from harmonixr_model.tokens.text import from_text
-    from harmonixr_model.tokens.tokenizer import decode
+    from harmonixr_model.notes.text import from_text
+    from harmonixr_model.notes.tokenizer import decode
 
     data = read_bytes(path, max_bytes=MAX_TEXT_BYTES, what="token text")
     try:

@@ -111,7 +111,7 @@ def _processors() -> Iterator[Finding]:
 
 def ports(settings: Settings) -> Iterator[Finding]:
     """Check that the ports of the API and the page are free."""
-    from harmonixr_platform.serving.local import free_port
+    from harmonixr_platform.serving.deploy.local_ray import free_port
 
     for name, port in (("port of the API", settings.api_port), ("port of the page", settings.ui_port)):
         is_free = free_port(port, host=settings.host) == port
@@ -159,9 +159,9 @@ def redis(settings: Settings) -> Iterator[Finding]:
 
 def weights(settings: Settings) -> Iterator[Finding]:
     """Check that the shipped weights are there and speak this version's vocabulary."""
+    from harmonixr_model.fill.infiller import shipped_weights
     from harmonixr_model.infill.checkpoint import read_info
-    from harmonixr_model.infiller import shipped_weights
-    from harmonixr_model.tokens.vocab import VOCAB
+    from harmonixr_model.notes.vocabulary import VOCAB
 
     path = shipped_weights()
     if not path.is_file():
@@ -188,7 +188,7 @@ def registered(settings: Settings) -> Iterator[Finding]:
 def serve_config(path: Path | None) -> Iterator[Finding]:
     """Check serve_config.yaml for misspelt keys."""
     from harmonixr_platform.cli.up import default_config
-    from harmonixr_platform.serving.lint import lint_serve_config
+    from harmonixr_platform.serving.deploy.config_lint import lint_serve_config
 
     path = path or default_config()
     faults = lint_serve_config(path)

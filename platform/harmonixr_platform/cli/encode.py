@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _encode(path: Path) -> bytes:
-    from harmonixr_model.tokens.text import to_text
-    from harmonixr_model.tokens.tokenizer import encode
+    from harmonixr_model.notes.text import to_text
+    from harmonixr_model.notes.tokenizer import encode
 
     return to_text(encode(read_song(path).score)).encode()

@@ -14,7 +14,7 @@ from harmonixr_model.errors import HarmonixrError
 
 if TYPE_CHECKING:
     from harmonixr_model.data.corpus import Corpus
-    from harmonixr_model.evaluation.protocol import Question
+    from harmonixr_model.evaluation.protocol import EvaluationItem
     from harmonixr_model.evaluation.report import Report
     from harmonixr_model.evaluation.systems import System
     from harmonixr_model.music.score import Score
@@ -135,7 +135,7 @@ def _measure(args: argparse.Namespace) -> Report:
     }
     with progress_bar(len(asked), "measuring", unit="gap") as bar:
 
-        def show(question: Question) -> None:
+        def show(question: EvaluationItem) -> None:
             bar.set_postfix(shape=question.shape, refresh=False)
             bar.update()
 
@@ -160,9 +160,9 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
         human_system,
         model_system,
     )
+    from harmonixr_model.fill.ranker import Ranker
     from harmonixr_model.infill.checkpoint import load_checkpoint
-    from harmonixr_model.ranker import Ranker
-    from harmonixr_model.tokens.attributes import ONLY
+    from harmonixr_model.notes.single_field import ONLY
 
     ranker = Ranker.load(args.reward) if args.reward is not None else None
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
@@ -217,7 +217,7 @@ def _decoding(args: argparse.Namespace) -> str:
     return "; ".join(said)
 
 
-def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[Question]:
+def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[EvaluationItem]:
     from harmonixr_model.evaluation.protocol import questions
     from harmonixr_model.infill.checkpoint import read_info
 
@@ -244,7 +244,7 @@ def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[Question]:
 
 def find_model(name: str) -> tuple[Path, str]:
     """Return the file that a model's name means, and how the report calls it."""
-    from harmonixr_model.infiller import shipped_weights
+    from harmonixr_model.fill.infiller import shipped_weights
 
     if name == SHIPPED:
         if not shipped_weights().is_file():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harmonixr_platform.feedback.reader import Feedback
+    from harmonixr_platform.feedback.records.reader import Feedback
     from harmonixr_platform.settings import Settings
 
 
@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Print or write the report; return 0."""
-    from harmonixr_platform.feedback.reader import read_feedback
-    from harmonixr_platform.feedback.report import report
-    from harmonixr_platform.feedback.report_page import report_html
-    from harmonixr_platform.feedback.report_text import report_text
+    from harmonixr_platform.feedback.records.reader import read_feedback
+    from harmonixr_platform.feedback.reports.page import report_html
+    from harmonixr_platform.feedback.reports.report import report
+    from harmonixr_platform.feedback.reports.text import report_text
     from harmonixr_platform.stores.objects import open_object_store
 
     feedback = read_feedback(open_object_store(settings))
@@ -48,8 +48,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _record(feedback: Feedback, settings: Settings) -> int:
-    from harmonixr_platform.feedback.flags import flags_of, record_flags
-    from harmonixr_platform.feedback.judgments import JudgmentLog
+    from harmonixr_platform.feedback.records.judgments import JudgmentLog
+    from harmonixr_platform.feedback.reports.flags import flags_of, record_flags
     from harmonixr_platform.stores.streams import open_stream
 
     stream = open_stream(settings)

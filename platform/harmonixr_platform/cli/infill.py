@@ -15,12 +15,12 @@ from harmonixr_platform.cli.files import check_output, read_song, write_whole
 
 if TYPE_CHECKING:
     from harmonixr_model.engine.engine import Sampling
-    from harmonixr_model.infiller import Fill, Infiller
+    from harmonixr_model.fill.infiller import Fill, Infiller
+    from harmonixr_model.grammar.fill_tables import Constraints
     from harmonixr_model.music.region import Region
     from harmonixr_model.music.score import Track
     from harmonixr_model.music.song import Song
-    from harmonixr_model.tokens.controls import SoftControls
-    from harmonixr_model.tokens.rules import HardLimits
+    from harmonixr_model.prompt.controls import AttributeControls
 
 EPILOG = """
 Bars, beats and tracks are counted from 1 and ranges include both ends. Everything outside the region stays as it is.
@@ -179,7 +179,7 @@ def run(args: argparse.Namespace) -> int:
 
 def listing(song: Song) -> str:
     """Return a song's tracks, bars and beats as a person reads them."""
-    from harmonixr_model.music.regions_text import beat_starts
+    from harmonixr_model.music.region_text import beat_starts
 
     score = song.score
     lines = [
@@ -214,7 +214,7 @@ def _numbered(path: Path, index: int, count: int) -> Path:
 
 def _region(args: argparse.Namespace, song: Song) -> tuple[Region, Track | None]:
     from harmonixr_model.music.region import Cell, Region
-    from harmonixr_model.music.regions_text import read_region
+    from harmonixr_model.music.region_text import read_region
 
     if not (args.bars or args.beats or args.continue_bars is not None):
         last = len(song.score.bars)
@@ -277,11 +277,11 @@ def _new_track(text: str) -> Track:
     return Track(program=program, name=program_to_instrument_name(program))
 
 
-def _limits(args: argparse.Namespace) -> HardLimits:
+def _limits(args: argparse.Namespace) -> Constraints:
+    from harmonixr_model.grammar.fill_tables import Constraints
     from harmonixr_model.music.harmony import read_key, scale_of
-    from harmonixr_model.tokens.rules import HardLimits
 
-    return HardLimits(
+    return Constraints(
         pitch_min=args.pitch_min,
         pitch_max=args.pitch_max,
         scale=None if args.key is None else tuple(sorted(scale_of(read_key(args.key)))),
@@ -293,11 +293,11 @@ def _limits(args: argparse.Namespace) -> HardLimits:
     )
 
 
-def _controls(args: argparse.Namespace) -> SoftControls:
+def _controls(args: argparse.Namespace) -> AttributeControls:
     from harmonixr_model.music.harmony import read_key
-    from harmonixr_model.tokens.controls import SoftControls, read_chords
+    from harmonixr_model.prompt.controls import AttributeControls, read_chords
 
-    controls = SoftControls(
+    controls = AttributeControls(
         density=args.density,
         polyphony=args.polyphony,
         velocity=args.velocity,
@@ -324,7 +324,7 @@ def _sampling(args: argparse.Namespace) -> Sampling:
 def _load(path: Path | None) -> Infiller:
     import torch
 
-    from harmonixr_model.infiller import Infiller
+    from harmonixr_model.fill.infiller import Infiller
 
     # One thread: models this small gain little from more, and sums then round alike on every machine.
     torch.set_num_threads(1)

@@ -93,7 +93,7 @@ def _register(registry: Registry, args: argparse.Namespace) -> None:
 def _ask_gate(args: argparse.Namespace) -> int:
     """Let the gate decide; return 0 when it promoted, 1 when it refused."""
     from harmonixr_platform.settings import Settings
-    from harmonixr_platform.training import gate
+    from harmonixr_platform.training import promotion_gate as gate
 
     decision = gate.decide(
         args.name, args.version, settings=Settings(), gate=gate.read_gate(args.gate), alias=args.alias
@@ -123,7 +123,7 @@ def _check_checkpoint(name: str, file: Path) -> None:
 
         load_checkpoint(file)
         return
-    from harmonixr_model.ranker import Ranker
+    from harmonixr_model.fill.ranker import Ranker
 
     Ranker.load(file)
 

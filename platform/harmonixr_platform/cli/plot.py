@@ -82,10 +82,10 @@ def _embeddings(args: argparse.Namespace) -> str:
 def _saliency(args: argparse.Namespace) -> str:
     from harmonixr_model.engine.decoder import Decoder
     from harmonixr_model.engine.engine import Sampling
+    from harmonixr_model.fill.session import FillSession
     from harmonixr_model.infill.checkpoint import load_checkpoint
-    from harmonixr_model.music.regions_text import read_region
+    from harmonixr_model.music.region_text import read_region
     from harmonixr_model.pictures.saliency import draw_saliency
-    from harmonixr_model.session import FillSession
     from harmonixr_platform.cli.evaluate import find_model
 
     song = _song(args.song)

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from harmonixr_model import examples
 from harmonixr_platform.client import Client
 from harmonixr_platform.feedback.errors import UnknownPool
-from harmonixr_platform.feedback.pairs import PairStore, make_pair
-from harmonixr_platform.feedback.pool import PoolStore
+from harmonixr_platform.feedback.records.pairs import PairStore, make_pair
+from harmonixr_platform.feedback.records.pools import PoolStore
 from harmonixr_platform.schemas import (
     Candidate,
     CandidateView,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harmonixr_model.errors import HarmonixrError
 
 if TYPE_CHECKING:
-    from harmonixr_platform.serving.local import LocalRay, OwnProcess
+    from harmonixr_platform.serving.deploy.local_ray import LocalRay, OwnProcess
     from harmonixr_platform.settings import Settings
 
 # Twenty seconds on an idle machine of two cores; a busy one has taken three minutes.
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
     progress = Progress()
     progress.say("checking serve_config.yaml")
     from harmonixr_platform.client import ServiceError
-    from harmonixr_platform.serving.lint import lint_serve_config
-    from harmonixr_platform.serving.local import StartFailed
+    from harmonixr_platform.serving.deploy.config_lint import lint_serve_config
+    from harmonixr_platform.serving.deploy.local_ray import StartFailed
 
     # SIGINT too: a shell that starts us in the background has it ignored, and Python then leaves it so.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -122,8 +122,8 @@ class Service:
 def _start(
     args: argparse.Namespace, settings: Settings, config: Path, stack: contextlib.ExitStack, progress: Progress
 ) -> Service:
-    from harmonixr_platform.serving.keeper import DRAIN_TIMEOUT_S
-    from harmonixr_platform.serving.local import LocalRay, OwnProcess, write_config
+    from harmonixr_platform.serving.deploy.local_ray import LocalRay, OwnProcess, write_config
+    from harmonixr_platform.serving.deploy.serve_run import DRAIN_TIMEOUT_S
     from harmonixr_platform.stores.streams import open_address
 
     host, logs = settings.host, settings.state_dir / "logs"
@@ -177,7 +177,7 @@ def default_config() -> Path:
 
 
 def _choose_port(wanted: int, host: str, what: str, progress: Progress, *, taken: int = 0) -> int:
-    from harmonixr_platform.serving.local import free_port
+    from harmonixr_platform.serving.deploy.local_ray import free_port
 
     port = free_port(wanted if wanted != taken else 0, host=host)
     if port != wanted:
@@ -186,7 +186,7 @@ def _choose_port(wanted: int, host: str, what: str, progress: Progress, *, taken
 
 
 def _wait(is_done: Callable[[], bool], progress: Progress, what: str) -> None:
-    from harmonixr_platform.serving.local import StartFailed
+    from harmonixr_platform.serving.deploy.local_ray import StartFailed
 
     deadline = time.monotonic() + READY_TIMEOUT_S
     while not is_done():

@@ -15,19 +15,20 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from harmonixr_platform.feedback.comparisons import could_be_comparison_id, make_comparison, sides, told_after
 from harmonixr_platform.feedback.errors import FeedbackError, NoConsent, TooMany, UnknownComparison
-from harmonixr_platform.feedback.evidence import MIN_HEARD, check_listening
-from harmonixr_platform.feedback.judgments import JudgmentLog
-from harmonixr_platform.feedback.limits import RaterLimit
-from harmonixr_platform.feedback.mover import GROUP
-from harmonixr_platform.feedback.pairs import PairStore
-from harmonixr_platform.feedback.pool import PoolStore
-from harmonixr_platform.feedback.presenting import Next, Presenter
-from harmonixr_platform.feedback.scheduler import Chosen, Option
-from harmonixr_platform.feedback.signing import AudioSide, Signer, erased_name
-from harmonixr_platform.feedback.studies import StudyStore
-from harmonixr_platform.feedback.view import Shown, show_pair
+from harmonixr_platform.feedback.records.evidence import MIN_HEARD, check_listening
+from harmonixr_platform.feedback.records.judgments import JudgmentLog
+from harmonixr_platform.feedback.records.mover import GROUP
+from harmonixr_platform.feedback.records.pairs import PairStore
+from harmonixr_platform.feedback.records.pools import PoolStore
+from harmonixr_platform.feedback.records.sides import revealed_models, sides
+from harmonixr_platform.feedback.records.signing import AudioSide, Signer, erased_name
+from harmonixr_platform.feedback.studies.comparisons import could_be_comparison_id, make_comparison
+from harmonixr_platform.feedback.studies.pair_view import Shown, show_pair
+from harmonixr_platform.feedback.studies.presenter import Next, Presenter
+from harmonixr_platform.feedback.studies.rater_limit import RaterLimit
+from harmonixr_platform.feedback.studies.scheduler import Option, ScheduledPair
+from harmonixr_platform.feedback.studies.store import StudyStore
 from harmonixr_platform.schemas import (
     Comparison,
     ComparisonRequest,
@@ -126,7 +127,7 @@ class FeedbackService:
         if own is None:
             raise FeedbackError("two fills of the caller's gap must be made before they can be compared")
         pair = self.pairs.put(own)
-        view = self._present(pair, Next(Chosen(Option(pair.pair_id), 1.0)), rater, pool=None)
+        view = self._present(pair, Next(ScheduledPair(Option(pair.pair_id), 1.0)), rater, pool=None)
         # Only a pool's history can have grown meanwhile.
         assert view is not None
         return view
@@ -146,7 +147,7 @@ class FeedbackService:
             option=shown.chosen.option,
         )
         view = self._view(pair, comparison, shown.progress)
-        a, b = told_after(pair, comparison)
+        a, b = revealed_models(pair, comparison)
         return view if self._log.show(comparison, model_a=a, model_b=b, heard=shown.heard) else None
 
     def admit(self, rater_key: str) -> None:

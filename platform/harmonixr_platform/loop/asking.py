@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from harmonixr_model.ranker import FilledWindow, Ranker
+from harmonixr_model.fill.ranker import FilledWindow, Ranker
 from harmonixr_platform.loop.fills import Contestant
 from harmonixr_platform.loop.listener import Taste
 from harmonixr_platform.training.gaps import Gap
-from harmonixr_platform.training.gate import cluster_error
 from harmonixr_platform.training.measure import prompt_of
+from harmonixr_platform.training.promotion_gate import cluster_error
 
 
 def ask(

@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Sequence
 from itertools import combinations
 
-from harmonixr_model.infiller import Fill, Infiller
-from harmonixr_platform.feedback.pairs import PairStore, make_pair
-from harmonixr_platform.feedback.pool import PoolStore
+from harmonixr_model.fill.infiller import Fill, Infiller
+from harmonixr_platform.feedback.records.pairs import PairStore, make_pair
+from harmonixr_platform.feedback.records.pools import PoolStore
 from harmonixr_platform.registry import Registry, Version
 from harmonixr_platform.requests import sampling_of
 from harmonixr_platform.schemas import Candidate, ControlSpec, RegionSpec, SamplingSpec

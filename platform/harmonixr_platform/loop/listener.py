@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
+from harmonixr_model.fill.session import region_context
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Bar, Note, Score
-from harmonixr_model.session import region_context
 
 _MAJOR = frozenset((0, 2, 4, 5, 7, 9, 11))
 # Positions a quarter at which rhythms are compared: sixteenths.

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from harmonixr_model.fill.ranker import Ranker, fill_features
 from harmonixr_model.preference.config import RewardConfig
 from harmonixr_model.preference.model import RewardHeads
 from harmonixr_model.preference.pairs import RatedPair, Split, split_comparisons
-from harmonixr_model.ranker import Ranker, fill_features
 from harmonixr_model.training.reward_loop import RewardTraining, fit_rewards
 from harmonixr_platform.training.reward_data import Comparisons, windows_of
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from harmonixr_model.fill.ranker import Ranker
 from harmonixr_model.infill.checkpoint import load_checkpoint, read_info, save_checkpoint
-from harmonixr_model.ranker import Ranker
 from harmonixr_model.weights import SHIPPED
-from harmonixr_platform.feedback.mover import Mover
-from harmonixr_platform.feedback.reader import read_feedback
+from harmonixr_platform.feedback.records.mover import Mover
+from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.loop.asking import ask
 from harmonixr_platform.loop.fills import Contestant, put_all_pairs, put_pairs
 from harmonixr_platform.loop.folder import LoopError, LoopFolder
@@ -34,8 +34,8 @@ from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.objects import open_object_store
 from harmonixr_platform.training import dpo_job, reward_job
 from harmonixr_platform.training.gaps import Gap, gaps
-from harmonixr_platform.training.gate import Gate, decide
 from harmonixr_platform.training.measure import Measured, measure_model
+from harmonixr_platform.training.promotion_gate import Gate, decide
 from harmonixr_platform.training.reward_data import comparisons_of
 
 _HELD_OUT = 0.2

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harmonixr_platform.client import Client
-from harmonixr_platform.serving.local import LocalRay, free_port, write_config
+from harmonixr_platform.serving.deploy.local_ray import LocalRay, free_port, write_config
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.streams import open_address
 
@@ -54,11 +54,11 @@ def one_process_service(settings: Settings) -> Iterator[str]:
     """Serve comparisons and judgments over HTTP from this very process: Redis and sockets are real, Ray is left out."""
     import uvicorn
 
-    from harmonixr_platform.serving.api import make_api
     from harmonixr_platform.serving.arguments import ServingArgs
-    from harmonixr_platform.serving.feedback import Feedback
-    from harmonixr_platform.serving.service import Service
-    from harmonixr_platform.serving.stages import Stages, local_call
+    from harmonixr_platform.serving.http.api import make_api
+    from harmonixr_platform.serving.infill.service import Service
+    from harmonixr_platform.serving.stages.feedback import Feedback
+    from harmonixr_platform.serving.transport.stages import Stages, local_call
 
     args, port = ServingArgs(), free_port()
     with contextlib.ExitStack() as stack:
@@ -78,7 +78,7 @@ def one_process_service(settings: Settings) -> Iterator[str]:
 
 
 def _wait(is_done: Callable[[], bool]) -> None:
-    from harmonixr_platform.serving.local import StartFailed
+    from harmonixr_platform.serving.deploy.local_ray import StartFailed
 
     deadline = time.monotonic() + _READY_TIMEOUT_S
     while not is_done():

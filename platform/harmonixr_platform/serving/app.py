@@ -12,13 +12,13 @@ from ray import serve
 from ray.serve import Application
 
 from harmonixr_platform.serving.arguments import ServingArgs
-from harmonixr_platform.serving.decoding import Decoding
-from harmonixr_platform.serving.feedback import Feedback
-from harmonixr_platform.serving.ingress import Ingress
-from harmonixr_platform.serving.loading import EngineLoader, load_engine
-from harmonixr_platform.serving.model import Model
-from harmonixr_platform.serving.reward import Reward
-from harmonixr_platform.serving.tokenization import Tokenization
+from harmonixr_platform.serving.stages.decoding import Decoding
+from harmonixr_platform.serving.stages.feedback import Feedback
+from harmonixr_platform.serving.stages.ingress import Ingress
+from harmonixr_platform.serving.stages.loading import EngineLoader, load_engine
+from harmonixr_platform.serving.stages.model import Model
+from harmonixr_platform.serving.stages.reward import Reward
+from harmonixr_platform.serving.stages.tokenization import Tokenization
 
 
 def build_app(args: dict[str, Any]) -> Application:

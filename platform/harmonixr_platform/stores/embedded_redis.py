@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harmonixr_platform.stores import redis_keeper, streams
+from harmonixr_platform.stores import redis_supervisor, streams
 from harmonixr_platform.stores.errors import StoreFull, StoreUnavailable, disk_error
 
 _START_TIMEOUT_S = 60.0
@@ -117,7 +117,7 @@ class EmbeddedRedis:
     def _launch(self, port: int, password: str) -> str | None:
         """Start a server and wait until it answers; None when it ended by itself, as when the port was taken."""
         self._write("redis.conf", _CONFIG.format(port=port, password=password, folder=self.folder))
-        command = [sys.executable, "-I", "-S", redis_keeper.__file__, str(self.folder / "server.lock")]
+        command = [sys.executable, "-I", "-S", redis_supervisor.__file__, str(self.folder / "server.lock")]
         command += [self._binary or server_binary(), str(self.folder / "redis.conf")]
         # A session of its own: Ctrl-C in the terminal must not stop the store before its users are done.
         self._keeper = subprocess.Popen(
@@ -130,7 +130,7 @@ class EmbeddedRedis:
                 self._write("server.json", json.dumps({"port": port, "password": password}))
                 return url
             status = self._keeper.poll()
-            if status == redis_keeper.ALREADY_RUNNING:
+            if status == redis_supervisor.ALREADY_RUNNING:
                 self._end_keeper()
                 raise StoreUnavailable(
                     f"a Redis of {self.folder} runs but does not answer; wait for it, or stop that process"

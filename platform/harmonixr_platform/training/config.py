@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from harmonixr_model.data.dataset import DatasetConfig
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.infill.config import Attending, InfillConfig, sized
-from harmonixr_model.tokens.coordinates import PASSAGES
+from harmonixr_model.prompt.coordinates import PASSAGES
 from harmonixr_model.training.infill import SHOWN, BatchConfig
 from harmonixr_model.training.loop import LoopConfig
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import harmonixr_model
-from harmonixr_model.training.composed import write_composed_corpus
+from harmonixr_model.training.composed_corpus import write_composed_corpus
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.training.config import InfillJob, JobError
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_model.fill.ranker import FilledWindow
 from harmonixr_model.infill.packed import pack
 from harmonixr_model.preference.dpo import preferences_of, repeat_noise
 from harmonixr_model.preference.pairs import RatedPair, split_by_piece
 from harmonixr_model.preference.report import human_ceiling
-from harmonixr_model.ranker import FilledWindow
 from harmonixr_model.training.dpo_loop import JudgedGap
 from harmonixr_platform.training.reward_data import Comparisons, windows_of
 

@@ -23,7 +23,7 @@ from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.preference.pairs import split_by_piece
 from harmonixr_model.training.dpo_loop import DpoStep, train_dpo
-from harmonixr_platform.feedback.reader import Feedback, read_feedback
+from harmonixr_platform.feedback.records.reader import Feedback, read_feedback
 from harmonixr_platform.registry import Lineage, Version, open_registry
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.objects import open_object_store
@@ -32,8 +32,8 @@ from harmonixr_platform.training.corpora import code_version
 from harmonixr_platform.training.dpo_config import DpoJob
 from harmonixr_platform.training.dpo_data import dpo_data
 from harmonixr_platform.training.measure import drift
+from harmonixr_platform.training.ray_session import ray_session
 from harmonixr_platform.training.reward_data import Comparisons, comparisons_of, windows_of
-from harmonixr_platform.training.session import ray_session
 from harmonixr_platform.training.storage import open_storage
 
 MODEL = "infill.safetensors"

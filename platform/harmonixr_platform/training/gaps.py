@@ -8,12 +8,12 @@ from functools import cached_property
 from random import Random
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_model.fill.session import FillSession
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Score
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.write import write_midi
-from harmonixr_model.session import FillSession
 
 BARS = 8
 GAP_BARS = 2

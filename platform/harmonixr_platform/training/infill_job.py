@@ -16,7 +16,7 @@ import torch
 
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.errors import CheckpointError
-from harmonixr_model.evaluation.pointer import fit_pointer
+from harmonixr_model.evaluation.fit_copy_gate import fit_copy_gate
 from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.training.infill import corpus_task, describe_corpus
@@ -29,7 +29,7 @@ from harmonixr_platform.settings import Settings
 from harmonixr_platform.training.config import InfillJob, JobError, parse_job, read_job_file
 from harmonixr_platform.training.corpora import code_version, corpus_of
 from harmonixr_platform.training.mailbox import listening
-from harmonixr_platform.training.session import ray_session
+from harmonixr_platform.training.ray_session import ray_session
 from harmonixr_platform.training.storage import RunStorage, open_storage
 
 STATE = "state.pt"
@@ -208,7 +208,7 @@ def _collect(checkpoint: Any, folder: Path, corpus: Path, *, pointer_gaps: int) 
     with checkpoint.as_directory() as where:
         trained, info = load_checkpoint(Path(where) / MODEL)
     if pointer_gaps:
-        trained.pointer = fit_pointer(trained, Corpus.open(corpus), gaps=pointer_gaps)
+        trained.pointer = fit_copy_gate(trained, Corpus.open(corpus), gaps=pointer_gaps)
     save_checkpoint(folder / MODEL, trained, info=info)
     return folder / MODEL, info
 

@@ -27,7 +27,7 @@ from harmonixr_model.data.build import (
 )
 from harmonixr_model.data.loaders import load_listing
 from harmonixr_model.errors import CorpusError
-from harmonixr_platform.training.session import ray_session
+from harmonixr_platform.training.ray_session import ray_session
 
 
 def run(

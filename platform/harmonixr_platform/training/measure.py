@@ -17,12 +17,12 @@ import torch
 
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Generated, Sampling
+from harmonixr_model.fill.session import FillSession
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.infill.packed import log_probabilities, pack
-from harmonixr_model.session import FillSession
-from harmonixr_model.tokens.encoded import EncodedScore
-from harmonixr_model.tokens.grid import quantize
-from harmonixr_model.tokens.infill import InfillPrompt, answer_notes, decode_fill, encode_answer
+from harmonixr_model.notes.encoded_score import EncodedScore
+from harmonixr_model.notes.grid import quantize
+from harmonixr_model.prompt.layout import InfillPrompt, answer_notes, decode_fill, encode_answer
 from harmonixr_platform.training.gaps import Gap
 
 

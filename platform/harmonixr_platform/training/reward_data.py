@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_model.fill.ranker import FilledWindow
+from harmonixr_model.fill.session import FillSession
+from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.music.song import Song
 from harmonixr_model.preference.loss import LOSS, TIE, WIN
 from harmonixr_model.preference.pairs import RatedPair
-from harmonixr_model.ranker import FilledWindow
-from harmonixr_model.session import FillSession
-from harmonixr_model.tokens.grammar import check_fill
-from harmonixr_model.tokens.infill import InfillPrompt
-from harmonixr_platform.feedback.reader import Judged
+from harmonixr_model.prompt.layout import InfillPrompt
+from harmonixr_platform.feedback.records.reader import Judged
 from harmonixr_platform.requests import limits_of, resolve_region, soft_of
 from harmonixr_platform.schemas import Candidate, ControlSpec, Pair, RegionSpec
 
@@ -86,7 +86,7 @@ def windows_of(fill: Fill, *, max_length: int) -> list[FilledWindow]:
         (tokens,) = fill.candidate.tokens
         region, controls = fill.pair.region.model_dump_json(), fill.pair.controls.model_dump_json()
         prompt = _only_prompt(fill.pair.context_base64, region, controls, max_length)
-        check_fill(prompt, tokens)
+        check_fill(prompt.rules, tokens)
         return [FilledWindow(prompt, tokens)]
     session = _session(fill.pair.context_base64, fill.pair.region, fill.pair.controls, max_length)
     windows = []

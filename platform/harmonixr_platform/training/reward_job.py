@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_model.fill.ranker import Ranker, fill_features
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.preference.config import RewardConfig
@@ -27,18 +28,17 @@ from harmonixr_model.preference.metrics import RewardMetrics
 from harmonixr_model.preference.model import RewardHeads
 from harmonixr_model.preference.pairs import RatedPair, Split, split_comparisons
 from harmonixr_model.preference.report import quality
-from harmonixr_model.ranker import Ranker, fill_features
 from harmonixr_model.training.reward_loop import RewardEpoch, RewardTraining, fit_rewards, score_pairs
 from harmonixr_model.weights import SHIPPED
-from harmonixr_platform.feedback.reader import Feedback, read_feedback
+from harmonixr_platform.feedback.records.reader import Feedback, read_feedback
 from harmonixr_platform.registry import Lineage, Registry, Version, open_registry
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.objects import open_object_store
 from harmonixr_platform.training.config import JobError, parse_job, read_job_file
 from harmonixr_platform.training.corpora import code_version
+from harmonixr_platform.training.ray_session import ray_session
 from harmonixr_platform.training.reward_config import RewardJob
 from harmonixr_platform.training.reward_data import Comparisons, comparisons_of, windows_of
-from harmonixr_platform.training.session import ray_session
 from harmonixr_platform.training.storage import open_storage
 
 MODEL = "reward.safetensors"

@@ -22,7 +22,7 @@ from harmonixr_model.training.state import load_state, save_state
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.training.config import Distribution, InfillJob, JobError, TuneJob, parse_job, read_job_file
 from harmonixr_platform.training.corpora import corpus_of
-from harmonixr_platform.training.session import ray_session
+from harmonixr_platform.training.ray_session import ray_session
 from harmonixr_platform.training.storage import RunStorage, open_storage
 
 STATE = "state.pt"

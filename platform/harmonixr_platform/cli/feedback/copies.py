@@ -26,8 +26,8 @@ def add_arguments(actions: Any) -> None:
 
 def backup(args: argparse.Namespace, settings: Settings) -> int:
     """Carry what waits, then copy what is new."""
-    from harmonixr_platform.feedback.backup import back_up, prune
-    from harmonixr_platform.feedback.mover import Mover
+    from harmonixr_platform.feedback.records.backup import back_up, prune
+    from harmonixr_platform.feedback.records.mover import Mover
     from harmonixr_platform.stores.objects import open_object_store, open_store_at
 
     target = open_store_at(args.to, settings)
@@ -45,8 +45,8 @@ def backup(args: argparse.Namespace, settings: Settings) -> int:
 
 def restore(args: argparse.Namespace, settings: Settings) -> int:
     """Bring a backup back and repeat every erasure, lest it brings back who asked to go."""
-    from harmonixr_platform.feedback.backup import restore, snapshots
-    from harmonixr_platform.feedback.erase import Eraser
+    from harmonixr_platform.feedback.records.backup import restore, snapshots
+    from harmonixr_platform.feedback.records.erasure import Eraser
     from harmonixr_platform.stores.objects import open_object_store, open_store_at
 
     source = open_store_at(args.source, settings)
@@ -70,7 +70,7 @@ def restore(args: argparse.Namespace, settings: Settings) -> int:
 
 def replay(_: argparse.Namespace, settings: Settings) -> int:
     """Rebuild what Redis remembers."""
-    from harmonixr_platform.feedback.replay import replay
+    from harmonixr_platform.feedback.records.replay import replay
     from harmonixr_platform.stores.objects import open_object_store
     from harmonixr_platform.stores.streams import open_stream
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def simulate(args: argparse.Namespace, settings: Settings) -> int:
     """Judge over HTTP; return 1 when the study wanted nothing of these listeners."""
-    from harmonixr_platform.feedback import simulate as simulated
+    from harmonixr_platform.feedback.studies import simulated_raters as simulated
 
     api = args.api or f"http://{settings.host}:{settings.api_port}"
     choices: Counter[str] = Counter()

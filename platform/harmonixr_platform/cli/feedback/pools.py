@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from harmonixr_platform.cli.feedback.progress import progress
 
 if TYPE_CHECKING:
-    from harmonixr_platform.feedback.generate import Contestant, Piece
+    from harmonixr_platform.feedback.studies.generate import Contestant, Piece
     from harmonixr_platform.settings import Settings
 
 
 def pool(args: argparse.Namespace, settings: Settings) -> int:
     """Make pairs of the songs' gaps; return 1 when none could be made."""
-    from harmonixr_platform.feedback.generate import Skipped, build_pool
+    from harmonixr_platform.feedback.studies.generate import Skipped, build_pool
     from harmonixr_platform.stores.objects import open_object_store
 
     pieces = pieces_of(args.songs)
@@ -47,7 +47,7 @@ def pool(args: argparse.Namespace, settings: Settings) -> int:
 def pieces_of(songs: Iterable[Path]) -> list[Piece]:
     """Return the songs in files and folders; without any, the bundled examples."""
     from harmonixr_platform.feedback.errors import FeedbackError
-    from harmonixr_platform.feedback.generate import Piece
+    from harmonixr_platform.feedback.studies.generate import Piece
 
     files: list[Path] = []
     for song in songs:
@@ -75,9 +75,9 @@ def models_of(settings: Settings, names: list[str]) -> dict[str, Contestant]:
 
 def contestant(settings: Settings, name: str) -> Contestant:
     """Return the model that an alias or a version names; the shipped one becomes champion where there is none."""
-    from harmonixr_model.infiller import Infiller
+    from harmonixr_model.fill.infiller import Infiller
     from harmonixr_model.weights import SHIPPED
-    from harmonixr_platform.feedback.generate import Contestant
+    from harmonixr_platform.feedback.studies.generate import Contestant
     from harmonixr_platform.registry import open_registry
 
     registry = open_registry(settings)

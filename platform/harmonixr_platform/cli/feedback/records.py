@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def move(_: argparse.Namespace, settings: Settings) -> int:
     """Carry what is recorded to the object store."""
-    from harmonixr_platform.feedback.mover import Mover
+    from harmonixr_platform.feedback.records.mover import Mover
 
     mover = Mover.open(settings)
     try:
@@ -53,9 +53,9 @@ def report(args: argparse.Namespace, settings: Settings) -> int:
 
 def export(args: argparse.Namespace, settings: Settings) -> int:
     """Write a snapshot of a study, or of everything."""
-    from harmonixr_platform.feedback.export import export_dataset
-    from harmonixr_platform.feedback.reader import read_feedback
-    from harmonixr_platform.feedback.studies import StudyStore
+    from harmonixr_platform.feedback.records.reader import read_feedback
+    from harmonixr_platform.feedback.reports.export import export_dataset
+    from harmonixr_platform.feedback.studies.store import StudyStore
     from harmonixr_platform.stores.objects import open_object_store
 
     store = open_object_store(settings)
@@ -71,7 +71,7 @@ def export(args: argparse.Namespace, settings: Settings) -> int:
 
 def erase(args: argparse.Namespace, settings: Settings) -> int:
     """Erase a rater everywhere, or do again what was asked before."""
-    from harmonixr_platform.feedback.erase import Eraser
+    from harmonixr_platform.feedback.records.erasure import Eraser
 
     eraser = Eraser.open(settings)
     try:

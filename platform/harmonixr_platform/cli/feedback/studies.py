@@ -11,7 +11,7 @@ from harmonixr_platform.cli.feedback.pools import contestant, pieces_of
 from harmonixr_platform.cli.feedback.progress import progress
 
 if TYPE_CHECKING:
-    from harmonixr_platform.feedback.study import Study
+    from harmonixr_platform.feedback.studies.definition import Study
     from harmonixr_platform.settings import Settings
 
 
@@ -22,16 +22,16 @@ def study(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _check(args: argparse.Namespace, _: Settings) -> int:
-    from harmonixr_platform.feedback.study import read_study
+    from harmonixr_platform.feedback.studies.definition import read_study
 
     print(_told(read_study(args.file)))
     return 0
 
 
 def _begin(args: argparse.Namespace, settings: Settings) -> int:
-    from harmonixr_platform.feedback.studies import Begun
-    from harmonixr_platform.feedback.study import read_study
-    from harmonixr_platform.feedback.study_pool import begin_study
+    from harmonixr_platform.feedback.studies.build import begin_study
+    from harmonixr_platform.feedback.studies.definition import read_study
+    from harmonixr_platform.feedback.studies.store import Begun
     from harmonixr_platform.stores.objects import open_object_store
 
     defined = read_study(args.file)
@@ -61,15 +61,15 @@ def _begin(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _status(args: argparse.Namespace, settings: Settings) -> int:
-    from harmonixr_platform.feedback.reader import read_feedback
-    from harmonixr_platform.feedback.stop import how_far
-    from harmonixr_platform.feedback.studies import StudyStore
+    from harmonixr_platform.feedback.records.reader import read_feedback
+    from harmonixr_platform.feedback.reports.stopping import study_progress
+    from harmonixr_platform.feedback.studies.store import StudyStore
     from harmonixr_platform.stores.objects import open_object_store
 
     store = open_object_store(settings)
     studies = StudyStore(store)
     begun = studies.need(args.name)
-    found = how_far(begun.study, read_feedback(store))
+    found = study_progress(begun.study, read_feedback(store))
     print(_told(begun.study))
     print(
         f"  {found.judgments} judgments by {found.raters} raters have been moved"
@@ -88,7 +88,7 @@ def _status(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _close(args: argparse.Namespace, settings: Settings) -> int:
-    from harmonixr_platform.feedback.studies import StudyStore
+    from harmonixr_platform.feedback.studies.store import StudyStore
     from harmonixr_platform.stores.objects import open_object_store
 
     closed = StudyStore(open_object_store(settings)).close(args.name, reason=args.reason, now=datetime.now(UTC))

@@ -1,0 +1,1 @@
+"""Constraints, and the tables and state machines that make every fill valid."""

@@ -1,0 +1,182 @@
+"""The grammar of attribute-only fills, one row in plain numpy; the rules are written out in `asked_rules`.
+
+Has the face of `FillGrammar`. Knows nothing of models or sampling.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.errors import TokenError
+from harmonixr_model.grammar.attribute_tables import (
+    CHOICE,
+    AttributeTables,
+    FieldTemplate,
+    block,
+    latest_steps,
+    reserve,
+)
+from harmonixr_model.grammar.fill_tables import FillTables
+from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB
+
+EOS = VOCAB.id("EOS")
+_DURATIONS = np.array(DURATIONS)
+
+
+def would_work(allowed: npt.NDArray[np.bool_]) -> str:
+    """Return in words which tokens may come next."""
+    names = [VOCAB.name(int(token)) for token in np.flatnonzero(allowed)]
+    if not names:
+        return "the fill is finished"
+    return "allowed are " + ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+class AttributeGrammar:
+    """One attribute-only fill as it is said. `allowed` never comes back empty before `finished`."""
+
+    def __init__(self, rules: FillTables, asked: AttributeTables) -> None:
+        self.rules = rules
+        self.asked = asked
+        self.used = 0
+        self.cell = -1
+        self.max_duration = rules.max_duration.copy()
+        self._placed: list[tuple[int, int, int, int]] = []  # group, onset, duration, pitch
+        self._left: list[int] = []  # tokens of the cell still to come, CHOICE where one is chosen
+        self._note = 0  # of the cell, the one whose field is chosen next
+        self._before: tuple[int, int] = (-1, -1)  # onset and pitch of the note before
+        self._step = -1  # said by a rhythm, for the note whose duration is to come
+        self._latest: list[int] = []
+        self._open_cell(0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether EOS has been said."""
+        return not self._left
+
+    @property
+    def forced(self) -> int | None:
+        """The token that must come next, where the layout leaves no choice."""
+        return self._left[0] if self._left and self._left[0] != CHOICE else None
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Return which tokens may come next, bool [V]; all False once finished."""
+        mask = np.zeros(VOCAB.size, dtype=bool)
+        if self._left and self._left[0] != CHOICE:
+            mask[self._left[0]] = True
+        elif self._left and self.asked.only == "pitch":
+            mask[VOCAB.pitch.start : VOCAB.pitch.stop] = self._pitches()
+        elif self._left and self.asked.only == "velocity":
+            mask[VOCAB.velocity.start : VOCAB.velocity.stop] = self.rules.velocity_allowed
+        elif self._left and (self.asked.only == "duration" or self._step >= 0):
+            mask[VOCAB.duration.start : VOCAB.duration.stop] = self._longest() >= _DURATIONS
+        elif self._left:
+            first = VOCAB.position.start - int(self.rules.bar_start[self.cell])
+            mask[first + self._steps()] = True
+        return mask
+
+    def advance(self, token: int) -> None:
+        """Take one token. Raises TokenError, changing nothing, where the token is not allowed."""
+        if not (0 <= token < VOCAB.size and self.allowed()[token]):
+            name = VOCAB.name(token)
+            raise TokenError(
+                f"{name} is not allowed as token {self.used + 1} of the fill; {would_work(self.allowed())}"
+            )
+        self.used += 1
+        if self._left.pop(0) == CHOICE:
+            self._choose(token)
+        elif not self._left and token != EOS:
+            self._open_cell(self.cell + 1)
+
+    def _choose(self, token: int) -> None:
+        note = self._current
+        if self.asked.only == "pitch":
+            self._place(note.onset, note.duration, VOCAB.pitch.index(token))
+        elif token in VOCAB.position:
+            self._step = int(self.rules.bar_start[self.cell]) + VOCAB.position.index(token)
+            return
+        elif self.asked.only == "rhythm":
+            if note.reserved >= 0:
+                self._place(self._step, DURATIONS[VOCAB.duration.index(token)], note.pitch)
+            self._before, self._step = (self._step, note.pitch), -1
+        self._note += 1
+
+    def _place(self, onset: int, duration: int, pitch: int) -> None:
+        group = int(self.rules.cell_group[self.cell])
+        block(self.max_duration[group, :, pitch], onset, duration)
+        self._placed.append((group, onset, duration, pitch))
+        self._before = onset, pitch
+
+    def _open_cell(self, cell: int) -> None:
+        if cell == self.rules.cells:
+            self._left = [EOS]
+            return
+        self.cell, self._note, self._before = cell, 0, (-1, -1)
+        self._left = [*self.rules.headers[cell].tolist(), *self.asked.templates[cell]]
+        if self.asked.only == "rhythm":
+            self._release(cell)
+
+    def _release(self, cell: int) -> None:
+        """Free the steps reserved for this cell and those before it, and see how late its notes may begin."""
+        np.copyto(self.max_duration, self.rules.max_duration)
+        for group, onset, duration, pitch in self._placed:
+            block(self.max_duration[group, :, pitch], onset, duration)
+        for later in range(cell + 1, self.rules.cells):
+            reserve(self.max_duration[self.rules.cell_group[later]], self.asked.notes[later])
+        notes = self.asked.notes[cell]
+        self._latest = latest_steps(
+            notes,
+            [note.reserved < 0 for note in notes],
+            start=int(self.rules.cell_start[cell]),
+            end=int(self.rules.cell_end[cell]),
+            longest=self.max_duration[self.rules.cell_group[cell]],
+        )
+
+    @property
+    def _current(self) -> FieldTemplate:
+        return self.asked.notes[self.cell][self._note]
+
+    def _free(self) -> npt.NDArray[np.int16]:
+        table: npt.NDArray[np.int16] = self.max_duration[self.rules.cell_group[self.cell]]
+        return table
+
+    def _pitches(self) -> npt.NDArray[np.bool_]:
+        """Return which of the 128 pitches the note may take."""
+        notes, note = self.asked.notes[self.cell], self._current
+        highest = 128
+        for other in reversed([n for n in notes[self._note + 1 :] if n.onset == note.onset]):
+            open_pitches = np.flatnonzero(self._open(other)[:highest])
+            highest = int(open_pitches[-1]) if len(open_pitches) else 0
+        pitches = self._open(note)
+        pitches[highest:] = False
+        if self._before[0] == note.onset:
+            pitches[: self._before[1] + 1] = False
+        return pitches
+
+    def _open(self, note: FieldTemplate) -> npt.NDArray[np.bool_]:
+        is_open: npt.NDArray[np.bool_] = self._free()[note.onset] >= note.duration
+        is_open &= self.rules.pitch_allowed[self.cell]
+        return is_open
+
+    def _steps(self) -> npt.NDArray[np.int64]:
+        """Return the steps at which the note may begin."""
+        note = self._current
+        first = max(int(self.rules.cell_start[self.cell]), self._before[0])
+        steps = np.arange(first, self._latest[self._note] + 1, dtype=np.int64)
+        is_free = np.ones(len(steps), dtype=bool) if note.reserved < 0 else self._free()[steps, note.pitch] > 0
+        return np.compress(is_free, steps)
+
+    def _longest(self) -> int:
+        """Return the longest duration the note may have."""
+        note = self._current
+        if self.asked.only == "duration":
+            return note.longest
+        if note.reserved < 0:
+            return int(_DURATIONS[-1])
+        notes = self.asked.notes[self.cell]
+        later = [
+            self._latest[i] - self._step
+            for i in range(self._note + 1, len(notes))
+            if notes[i].pitch == note.pitch and notes[i].reserved >= 0
+        ]
+        return min([int(self._free()[self._step, note.pitch]), *later[:1]])

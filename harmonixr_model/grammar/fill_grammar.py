@@ -1,0 +1,240 @@
+"""The grammar of fills, one row in plain numpy: the reference its tensor twin is tested against.
+
+Masks the next token so that every fill is valid by construction. Knows nothing of models or sampling; the rules are
+written out in `FillTables`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum, auto
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.errors import TokenError
+from harmonixr_model.grammar.attribute_grammar import AttributeGrammar, would_work
+from harmonixr_model.grammar.fill_tables import Constraints, FillTables, room
+from harmonixr_model.notes.vocabulary import DURATIONS, MAX_DURATION, VOCAB
+
+__all__ = ["AttributeGrammar", "Constraints", "FillGrammar", "FillTables", "check_fill", "open_grammar"]
+
+END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
+_ON_GRID = VOCAB.micro.size // 2
+_DURATIONS = np.array(DURATIONS)
+
+
+class _Expects(Enum):
+    FORCED = auto()
+    BOUNDARY = auto()
+    PITCH = auto()
+    DURATION = auto()
+    FIRST_VELOCITY = auto()
+
+
+class FillGrammar:
+    """One fill as it is said. `allowed` never comes back empty before `finished`."""
+
+    def __init__(self, rules: FillTables) -> None:
+        self.rules = rules
+        self.max_duration = rules.max_duration.copy()
+        self.sounding = rules.sounding.copy()
+        self.used = 0
+        self.cell = -1
+        self.count = 0  # notes said in the cell's bar, by this cell or the one it goes on from
+        self.step, self.pitch = -1, -1  # of the last note or the one being said
+        self.micro = 0  # of the note being said
+        self.velocity = -1  # the token in force, -1 before the cell's first note
+        self.may_say_velocity = False
+        self._expects = _Expects.FORCED
+        self._forced: list[int] = []
+        self._open_cell(0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether EOS has been said."""
+        return self._expects is _Expects.FORCED and not self._forced
+
+    @property
+    def forced(self) -> int | None:
+        """The token that must come next, where the layout leaves no choice: headers and EOS."""
+        return self._forced[0] if self._expects is _Expects.FORCED and self._forced else None
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """Return which tokens may come next, bool [V]; all False once finished."""
+        mask = np.zeros(VOCAB.size, dtype=bool)
+        if self._expects is _Expects.FORCED:
+            mask[self._forced[:1]] = True
+        elif self._expects is _Expects.BOUNDARY:
+            self._allow_boundary(mask)
+        elif self._expects is _Expects.PITCH:
+            loose, enough = self._pitches(above=-1)
+            mask[VOCAB.pitch.start : VOCAB.pitch.stop] = enough if enough.any() else loose
+        elif self._expects is _Expects.DURATION:
+            mask[VOCAB.duration.start : VOCAB.duration.stop] = self._durations()
+            if self.rules.says_micro and not self.micro:
+                mask[VOCAB.micro.start : VOCAB.micro.stop] = self._micros()
+        else:
+            mask[VOCAB.velocity.start : VOCAB.velocity.stop] = self.rules.velocity_allowed
+        return mask
+
+    def advance(self, token: int) -> None:
+        """Take one token. Raises TokenError, changing nothing, where the token is not allowed."""
+        if not (0 <= token < VOCAB.size and self.allowed()[token]):
+            raise TokenError(
+                f"{VOCAB.name(token)} is not allowed as token {self.used + 1} of the fill; {would_work(self.allowed())}"
+            )
+        self.used += 1
+        if self._expects is _Expects.FORCED:
+            self._forced.pop(0)
+            if not self._forced and token != EOS:
+                self._expects = _Expects.BOUNDARY
+        elif token == END:
+            self._open_cell(self.cell + 1)
+        elif token in VOCAB.position:
+            self.step = int(self.rules.bar_start[self.cell]) + VOCAB.position.index(token)
+            self.pitch, self._expects = -1, _Expects.PITCH
+        elif token in VOCAB.pitch:
+            self.pitch, self.micro, self._expects = VOCAB.pitch.index(token), 0, _Expects.DURATION
+        elif token in VOCAB.micro:
+            self.micro = VOCAB.micro.index(token) - _ON_GRID
+        elif token in VOCAB.duration:
+            self._place(DURATIONS[VOCAB.duration.index(token)])
+        else:
+            self.velocity, self.may_say_velocity, self._expects = token, False, _Expects.BOUNDARY
+
+    def _open_cell(self, cell: int) -> None:
+        rules = self.rules
+        self._expects = _Expects.FORCED
+        if cell == rules.cells:
+            self._forced = [EOS]
+            return
+        self._forced = rules.headers[cell].tolist()
+        self.cell = cell
+        self.count = self.count if rules.counts_on[cell] else 0
+        self.step, self.pitch, self.velocity = int(rules.cell_start[cell]) - 1, 128, -1
+        self.may_say_velocity = False
+
+    def _place(self, duration: int) -> None:
+        """Take note of the note (step, pitch, duration) in the tables."""
+        group, row = self.rules.cell_group[self.cell], self.rules.cell_row[self.cell]
+        column = self.max_duration[group, :, self.pitch]
+        first = self.step - (self.micro < 0)
+        column[first : self.step + duration] = 0
+        before = column[max(0, first - MAX_DURATION) : first]
+        before[:] = np.minimum(before, np.arange(len(before), 0, -1))
+        self.sounding[row, self.step : self.step + duration] += 1
+        self.count += 1
+        self.may_say_velocity = self.velocity >= 0
+        self._expects = _Expects.BOUNDARY if self.velocity >= 0 else _Expects.FIRST_VELOCITY
+
+    def _allow_boundary(self, mask: npt.NDArray[np.bool_]) -> None:
+        rules, cell = self.rules, self.cell
+        left = rules.max_tokens - self.used - int(rules.close_tokens[cell])
+        if left >= 5 + rules.says_micro and self.count < rules.max_notes[cell]:
+            self._allow_onsets(mask)
+        if left >= 2 and self.may_say_velocity:
+            mask[VOCAB.velocity.start : VOCAB.velocity.stop] = rules.velocity_allowed
+            mask[self.velocity] = False
+        mask[END] = self.count >= rules.min_notes[cell] or not mask.any()
+        if self._others_join(mask):
+            mask[VOCAB.position.start : VOCAB.position.stop] = False
+            mask[END] = False
+
+    def _others_join(self, mask: npt.NDArray[np.bool_]) -> bool:
+        """Return whether the last note's step wants more voices and may have them."""
+        if not (self.rules.min_polyphony and 0 <= self.pitch < 128):
+            return False
+        sounding = int(self.sounding[self.rules.cell_row[self.cell], self.step])
+        return sounding < self.rules.min_polyphony and bool(mask[VOCAB.pitch.start : VOCAB.pitch.stop].any())
+
+    def _allow_onsets(self, mask: npt.NDArray[np.bool_]) -> None:
+        """Allow the POS and PITCH that leave room for the notes still needed; all that may begin where none does."""
+        first = VOCAB.position.start + int(self.rules.cell_start[self.cell] - self.rules.bar_start[self.cell])
+        steps, steps_enough = self._steps()
+        pitches, pitches_enough = self._pitches(above=self.pitch)
+        if steps_enough.any() or pitches_enough.any():
+            steps, pitches = steps_enough, pitches_enough
+        mask[first : first + len(steps)] = steps
+        mask[VOCAB.pitch.start : VOCAB.pitch.stop] = pitches
+
+    def _need(self) -> int:
+        """Return how many notes the cell must still have."""
+        return max(0, int(self.rules.min_notes[self.cell]) - self.count)
+
+    def _room(self) -> npt.NDArray[np.int64]:
+        return room(self.rules, self.cell, self.max_duration, self.sounding)
+
+    def _steps(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return for each step of the cell whether POS may name it, and whether that leaves room for the minimum."""
+        places = self._room()
+        steps = int(self.rules.cell_start[self.cell]) + np.arange(len(places))
+        is_open = (places > 0) & (steps > self.step) & (steps < self.rules.last_end[self.cell])
+        return is_open, is_open & (places[::-1].cumsum()[::-1] >= self._need())
+
+    def _pitches(self, *, above: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Return which of the 128 pitches may begin at this step, and which of them leave room for the minimum."""
+        rules, cell, step = self.rules, self.cell, self.step
+        none = np.zeros(128, dtype=bool)
+        if above > 127 or step < 0:  # the cell has no note yet
+            return none, none
+        voices = rules.max_polyphony - int(self.sounding[rules.cell_row[cell], step])
+        if voices <= 0 or step >= rules.last_end[cell]:
+            return none, none
+        is_open = (self.max_duration[rules.cell_group[cell], step] > 0) & rules.pitch_allowed[cell]
+        is_open[: above + 1] = False
+        higher = is_open.sum() - np.cumsum(is_open)
+        later = self._room()[step + 1 - int(rules.cell_start[cell]) :].sum()
+        return is_open, is_open & (np.minimum(higher, voices - 1) + later >= self._need() - 1)
+
+    def _micros(self) -> npt.NDArray[np.bool_]:
+        """Return which of the MICRO tokens the note at (step, pitch) may say."""
+        allowed = np.arange(VOCAB.micro.size) > _ON_GRID
+        if self.step > self.rules.early_from[self.cell]:
+            group = self.rules.cell_group[self.cell]
+            allowed[:_ON_GRID] = self.max_duration[group, self.step - 1, self.pitch] > 0
+        return allowed
+
+    def _durations(self) -> npt.NDArray[np.bool_]:
+        """Return which duration bins the note at (step, pitch) may have."""
+        rules, cell, step = self.rules, self.cell, self.step
+        full = self.sounding[rules.cell_row[cell], step:] >= rules.max_polyphony
+        free = int(full.argmax()) if full.any() else len(full)
+        longest = min(int(self.max_duration[rules.cell_group[cell], step, self.pitch]), free)
+        longest = min(longest, int(rules.last_end[cell]) - step)
+        durations = longest >= _DURATIONS
+        if self._need() > 1:
+            enough = durations & (self._room_after(_DURATIONS) >= self._need() - 1)
+            return enough if enough.any() else durations
+        return durations
+
+    def _room_after(self, durations: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return how many more notes would fit if the note at (step, pitch) had each of these durations."""
+        rules, cell, step = self.rules, self.cell, self.step
+        group, row = rules.cell_group[cell], rules.cell_row[cell]
+        pitches = (self.max_duration[group, step] > 0) & rules.pitch_allowed[cell]
+        voices = rules.max_polyphony - int(self.sounding[row, step]) - 1
+        here = min(int(pitches[self.pitch + 1 :].sum()), voices)
+        later = slice(step + 1, int(rules.cell_end[cell]))
+        open_pitches = (self.max_duration[group, later] > 0) & rules.pitch_allowed[cell]
+        count, taken = open_pitches.sum(axis=1), open_pitches[:, self.pitch]
+        voices_later = rules.max_polyphony - self.sounding[row, later].astype(np.int64)
+        free = np.minimum(count, np.maximum(0, voices_later))
+        under = np.minimum(count - taken, np.maximum(0, voices_later - 1))
+        lost = np.concatenate(([0], (free - under).cumsum()))
+        after: npt.NDArray[np.int64] = here + free.sum() - lost[np.minimum(durations - 1, len(free))]
+        return after
+
+
+def open_grammar(rules: FillTables) -> FillGrammar | AttributeGrammar:
+    """Return the grammar of a fill that keeps these rules, at its beginning."""
+    return AttributeGrammar(rules, rules.asked) if rules.asked else FillGrammar(rules)
+
+
+def check_fill(tables: FillTables, tokens: Sequence[int] | npt.NDArray[np.integer]) -> None:
+    """Raise TokenError where a whole fill, forced tokens and EOS included, breaks its grammar."""
+    grammar = open_grammar(tables)
+    for token in tokens:
+        grammar.advance(int(token))
+    if not grammar.finished:
+        raise TokenError(f"the fill breaks off after {len(tokens)} tokens; {would_work(grammar.allowed())}")

@@ -1,0 +1,447 @@
+"""What a fill may say, as tables: built once a prompt, read by the scalar grammar and by its tensor twin.
+
+Knows nothing of prefixes, models or sampling.
+"""
+
+# G channel groups, K tracks that have cells, C cells in fill order, H steps of the horizon, V velocity bins
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, floor
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.errors import ControlError, PromptError
+from harmonixr_model.grammar.attribute_tables import AttributeTables, build_attribute_tables
+from harmonixr_model.music.estimate import ChordSpan
+from harmonixr_model.music.score import Bar
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, Only
+from harmonixr_model.notes.grid import GRID
+from harmonixr_model.notes.vocabulary import MAX_DURATION, VELOCITY_BINS, velocity_bin
+
+FEW_PITCHES = 24
+_ABOUT = 0.2  # how far from the notes a quarter that are asked for a bar may be
+UNLIMITED = 1 << 14  # more notes, voices or steps than any prompt can hold; fits int16
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What every fill must keep to. Raises ControlError where the limits contradict each other.
+
+    Pitch limits, scale and chords bind pitched tracks, not drums. Notes per bar count a track's notes in one bar, kept
+    notes included. `scale` holds pitch classes, 0 = C. `max_polyphony` counts a track's notes sounding at once, kept
+    notes included. `chords`, in absolute steps, allow their tones alone, and a cell those of every chord it meets: cut
+    cells where chords change. `notes_per_quarter` asks of each bar as many notes, a fifth more or less.
+    Where a note begins, others join it until `min_polyphony` sound, as long as a higher pitch is free there.
+    """
+
+    pitch_min: int = 0
+    pitch_max: int = 127
+    scale: tuple[int, ...] | None = None
+    max_polyphony: int | None = None
+    min_notes_per_bar: int | None = None
+    max_notes_per_bar: int | None = None
+    velocity_min: int = 1
+    velocity_max: int = 127
+    chords: tuple[ChordSpan, ...] = ()
+    notes_per_quarter: float | None = None
+    min_polyphony: int = 0
+
+    def __post_init__(self) -> None:
+        _check_range("pitch", self.pitch_min, self.pitch_max, lowest=0)
+        _check_range("velocity", self.velocity_min, self.velocity_max, lowest=1)
+        if self.scale is not None and (not self.scale or not all(0 <= c < 12 for c in self.scale)):
+            raise ControlError(f"the scale {self.scale} is empty or names no pitch class; give numbers 0-11, 0 is C")
+        if self.max_polyphony is not None and self.max_polyphony < 1:
+            raise ControlError(f"a polyphony of {self.max_polyphony} allows no note; give 1 or more")
+        least, most = self.min_notes_per_bar or 0, self.max_notes_per_bar
+        if least < 0 or (most is not None and most < 0):
+            raise ControlError("notes per bar cannot be negative; give 0 or more")
+        if self.max_polyphony is not None and self.min_polyphony > self.max_polyphony:
+            raise ControlError(
+                f"at least {self.min_polyphony} and at most {self.max_polyphony} notes at once cannot both hold; "
+                "give min <= max"
+            )
+        if self.notes_per_quarter is not None and not 0 <= self.notes_per_quarter <= GRID:
+            raise ControlError(f"{self.notes_per_quarter:g} notes a quarter are out of range; give 0 to {GRID}")
+        if most is not None and least > most:
+            raise ControlError(f"at least {least} and at most {most} notes a bar cannot both hold; give min <= max")
+
+    def notes_in(self, bar: Bar) -> tuple[int, int]:
+        """Return the least and the most notes of a grid bar, UNLIMITED where no most is given."""
+        least, most = self.min_notes_per_bar or 0, UNLIMITED
+        if self.notes_per_quarter is not None:
+            about = self.notes_per_quarter * (bar.end - bar.start) / GRID
+            least = max(least, ceil(about * (1 - _ABOUT) - 1e-9))
+            most = max(least, floor(about * (1 + _ABOUT) + 1e-9))
+        if self.max_notes_per_bar is not None:
+            most = min(most, self.max_notes_per_bar)
+        return least, most
+
+    @property
+    def pitches(self) -> npt.NDArray[np.bool_]:
+        """Which of the 128 pitches the range and the scale allow a pitched track."""
+        allowed = np.zeros(128, dtype=bool)
+        allowed[self.pitch_min : self.pitch_max + 1] = True
+        if self.scale is not None:
+            allowed &= np.isin(np.arange(128) % 12, self.scale)
+        return allowed
+
+    @property
+    def binds_pitch(self) -> bool:
+        """Whether a pitch range, a scale or chords are given."""
+        return (self.pitch_min, self.pitch_max) != (0, 127) or self.scale is not None or bool(self.chords)
+
+    def chord_tones(self, start: int, end: int) -> npt.NDArray[np.bool_]:
+        """Return which of the 128 pitches the chords allow over [start, end): all where none is given."""
+        met = [span.chord for span in self.chords if span.start < end and start < span.end]
+        if not met:
+            return np.ones(128, dtype=bool)
+        return np.isin(np.arange(128) % 12, [tone for chord in met for tone in chord.pitch_classes])
+
+    def check_only(self, only: Only) -> None:
+        """Raise ControlError where a limit says nothing about what an attribute-only fill may change."""
+        binds = {
+            "the velocity range": only != "velocity" and (self.velocity_min, self.velocity_max) != (1, 127),
+            "the pitch range, scale or chords": only != "pitch" and self.binds_pitch,
+            "the cap on polyphony": self.max_polyphony is not None,
+            "the count of notes per bar": bool(self.min_notes_per_bar) or self.max_notes_per_bar is not None,
+        }
+        for limit, is_idle in binds.items():
+            if is_idle:
+                raise ControlError(f"{limit} cannot be kept where only the {only} of notes may change; leave it out")
+
+    @property
+    def velocity_bins(self) -> npt.NDArray[np.bool_]:
+        """Which velocity bins hold a velocity within the limits; decoding clamps to the limits."""
+        bins = np.arange(VELOCITY_BINS)
+        return (bins >= velocity_bin(self.velocity_min)) & (bins <= velocity_bin(self.velocity_max))
+
+
+@dataclass(frozen=True, slots=True)
+class FillTables:
+    """The tables of one prompt. Never changed in place: a decoder copies `max_duration` and `sounding` per row.
+
+    Every time is in steps relative to `origin`, the start of the gap's first bar. A channel group is a MIDI channel
+    that has cells; a track row is a track that has cells.
+
+    How a fill runs: the tokens `headers[c]` (forced), then at a *boundary* of cell c one of
+      POS    strictly later than the cell's last onset, a step where some pitch may begin;
+      PITCH  higher than the last note's, at the same step, once the cell has a note;
+      VEL    only straight after DUR, different from the velocity in force;
+      END    when the cell has at least `min_notes[c]` notes, or when nothing else is allowed.
+    After POS comes PITCH, after PITCH comes DUR, after the DUR of a cell's first note comes VEL, always. After END
+    comes the next cell's header, after the last END the forced EOS.
+
+    Where the fill `says_micro`, one MICRO but +0 may stand between PITCH and DUR; of notes on the grid none does. A
+    MICRO below 0 at (t, p) only if t > early_from[c], so that no onset leaves the region, and max_duration[g, t-1, p]
+    > 0, so that none meets a note that sounds up to t. The note then also takes the step before, as such notes of the
+    context do: in the first line below t is t - 1. One above 0 begins within its own step, where nothing else is.
+
+    When a note (t, p, d) of cell c in group g and row k is complete with its DUR, the tables change:
+      max_duration[g, t:t+d, p] = 0;  max_duration[g, s, p] = min(itself, t - s) for s < t;
+      sounding[k, t:t+d] += 1;        the count of notes in the cell's bar += 1.
+    A duration d may be said at (t, p) iff 1 <= d <= min(max_duration[g, t, p], free(k, t)), where free(k, t) is the
+    number of steps from t on until sounding[k] first reaches `max_polyphony` (0 if it does so at t). An onset (t, p)
+    may be said iff `pitch_allowed[c, p]` and d = 1 may, and `last_end[c]` > t; d also keeps t + d <= last_end[c].
+    No onset where the count has reached `max_notes[c]`, nor where it would break the token budget (below).
+
+    The minimum looks ahead. room(c, s) for a step s of the cell is
+      min(number of p with pitch_allowed[c, p] and max_duration[g, s, p] > 0, max(0, max_polyphony - sounding[k, s])),
+    the notes of duration 1 that could begin at s. With need = min_notes[c] - count still to come and need > 0:
+      POS t    only if sum of room(c, s) over s >= t is at least need;
+      PITCH p  at t only if need - 1 more fit: min(number of allowed p' > p at t, max_polyphony - sounding[k, t] - 1)
+               + sum of room(c, s) over s > t is at least need - 1;
+      DUR d    only if the same still holds with the rooms that the note's sounding until t + d leaves.
+    Where this leaves nothing at the point of choice (at a boundary: neither POS nor PITCH; an earlier cell of the same
+    channel took the room), the lookahead is dropped there. END is allowed when nothing else is, so no reachable state
+    is empty.
+
+    Joining: at a boundary of a step s where the cell has a note that begins, while sounding[k, s] < min_polyphony and
+    some PITCH is allowed, neither POS nor END is.
+
+    Token budget: at a boundary POS and PITCH are allowed only if used + 5 + close_tokens[c] <= max_tokens, and VEL
+    only if used + 2 + close_tokens[c] <= max_tokens, `used` being the fill's tokens so far, forced ones included. (A
+    note takes at most POS PITCH DUR VEL, and END must still follow; a MICRO is one more.)
+
+    Attributes:
+        origin: absolute step of the gap's first bar.
+        max_duration: int16 [G, T, 128]. The longest duration of a note that begins at step t of the gap with this
+            pitch on this channel; 0 where no onset may be. T is the steps of the gap's bars.
+        sounding: int16 [K, T + MAX_DURATION]. Notes of the track's context that sound in each step.
+        cell_group: int16 [C], row of `max_duration`.
+        cell_row: int16 [C], row of `sounding`.
+        cell_slot: int16 [C], the track slot said in the header.
+        cell_bar: int16 [C], the bar said in the header (BARIDX), counted from the gap's first bar.
+        bar_start: int32 [C], step at which the cell's bar begins; POS_i means step bar_start + i.
+        cell_start: int32 [C], first step an onset may have.
+        cell_end: int32 [C], step after the last an onset may have.
+        pitch_allowed: bool [C, 128]. Band, pitch range and scale.
+        velocity_allowed: bool [32], bins.
+        min_notes: int16 [C], notes the cell must have (0: none asked), kept notes of the bar already taken off.
+        max_notes: int16 [C], notes the cell may have (UNLIMITED: not asked), kept notes already taken off.
+        counts_on: bool [C], whether the cell goes on counting the notes of the cell before it: same bar, same track.
+        last_end: int32 [C], step by which every note of the cell must end (T + MAX_DURATION: no matter).
+        max_polyphony: the cap on a track's sounding notes (UNLIMITED: not asked).
+        max_tokens: the most tokens the whole fill may have, forced ones and EOS included.
+        close_tokens: int32 [C], tokens that must still follow the END of cell c: later headers, ENDs and EOS.
+        headers: C arrays int32, the forced tokens before each cell.
+        velocity_min: int, decoded velocities are clamped up to it.
+        velocity_max: int, decoded velocities are clamped down to it.
+        min_polyphony: how many notes are to sound where one begins, if pitches are free (0: no matter).
+        says_micro: whether notes may say MICRO.
+        early_from: int32 [C], a note of the cell may begin before its step if that is later than this one.
+        asked: of an attribute-only fill; what is said above of how a fill runs then gives way to `asked_rules`.
+    """
+
+    origin: int
+    max_duration: npt.NDArray[np.int16]
+    sounding: npt.NDArray[np.int16]
+    cell_group: npt.NDArray[np.int16]
+    cell_row: npt.NDArray[np.int16]
+    cell_slot: npt.NDArray[np.int16]
+    cell_bar: npt.NDArray[np.int16]
+    bar_start: npt.NDArray[np.int32]
+    cell_start: npt.NDArray[np.int32]
+    cell_end: npt.NDArray[np.int32]
+    pitch_allowed: npt.NDArray[np.bool_]
+    velocity_allowed: npt.NDArray[np.bool_]
+    min_notes: npt.NDArray[np.int16]
+    max_notes: npt.NDArray[np.int16]
+    counts_on: npt.NDArray[np.bool_]
+    last_end: npt.NDArray[np.int32]
+    max_polyphony: int
+    max_tokens: int
+    close_tokens: npt.NDArray[np.int32]
+    headers: tuple[npt.NDArray[np.int32], ...]
+    velocity_min: int
+    velocity_max: int
+    early_from: npt.NDArray[np.int32]
+    says_micro: bool = False
+    asked: AttributeTables | None = None
+    min_polyphony: int = 0
+
+    @property
+    def cells(self) -> int:
+        """How many cells the fill has."""
+        return len(self.headers)
+
+
+def _check_range(what: str, low: int, high: int, *, lowest: int) -> None:
+    if not lowest <= low <= high <= 127:
+        raise ControlError(
+            f"the {what} range {low}-{high} is empty or out of range; give min <= max within {lowest}-127"
+        )
+
+
+def build_fill_tables(
+    context: EncodedScore,
+    cells: Sequence[GridCell],
+    *,
+    bars: Sequence[Bar],
+    slots: Sequence[int],
+    headers: Sequence[Sequence[int]],
+    limits: Constraints,
+    max_fill_tokens: int,
+    micro: bool = False,
+) -> FillTables:
+    """Return the tables for `cells`, in fill order, within the gap's `bars`; with `micro` notes may say it.
+
+    Raises ControlError where a cell cannot keep `limits` whatever is said, PromptError where `max_fill_tokens` is
+    too small to say even an empty fill.
+    """
+    origin, steps = bars[0].start, bars[-1].end - bars[0].start
+    channels = sorted({context.tracks[cell.track].channel for cell in cells})
+    tracks = sorted({cell.track for cell in cells})
+    cell_bars = [next(bar for bar in bars if bar.start <= cell.start < bar.end) for cell in cells]
+    pitch_allowed = _pitches_allowed(context, cells, limits)
+    counts_on = [
+        i > 0 and cells[i - 1].track == cell.track and cell_bars[i - 1] == cell_bars[i] for i, cell in enumerate(cells)
+    ]
+    least, most = _note_counts(context, cells, cell_bars, counts_on, limits)
+    sizes = [len(header) + 1 for header in headers]
+    close_tokens = np.array([sum(sizes[i + 1 :]) + 1 for i in range(len(cells))], dtype=np.int32)
+    if sum(sizes) + 1 > max_fill_tokens:
+        raise PromptError(
+            f"a fill of {len(cells)} cells takes at least {sum(sizes) + 1} tokens, {max_fill_tokens} are allowed; "
+            "choose fewer bars or tracks"
+        )
+    rules = FillTables(
+        origin=origin,
+        max_duration=np.stack([_longest_durations(context, channel, origin, steps) for channel in channels]),
+        sounding=np.stack([_sounding(context, track, origin, steps + MAX_DURATION) for track in tracks]),
+        cell_group=np.array([channels.index(context.tracks[c.track].channel) for c in cells], dtype=np.int16),
+        cell_row=np.array([tracks.index(cell.track) for cell in cells], dtype=np.int16),
+        cell_slot=np.array([slots.index(cell.track) for cell in cells], dtype=np.int16),
+        cell_bar=np.array([bar.index - bars[0].index for bar in cell_bars], dtype=np.int16),
+        bar_start=np.array([bar.start - origin for bar in cell_bars], dtype=np.int32),
+        cell_start=np.array([cell.start - origin for cell in cells], dtype=np.int32),
+        cell_end=np.array([cell.end - origin for cell in cells], dtype=np.int32),
+        pitch_allowed=pitch_allowed,
+        velocity_allowed=limits.velocity_bins,
+        min_notes=least,
+        max_notes=most,
+        counts_on=np.array(counts_on, dtype=bool),
+        last_end=_last_ends(cell_bars, origin, steps, least, pitch_allowed, limits),
+        max_polyphony=limits.max_polyphony or UNLIMITED,
+        max_tokens=max_fill_tokens,
+        close_tokens=close_tokens,
+        headers=tuple(np.array(header, dtype=np.int32) for header in headers),
+        velocity_min=limits.velocity_min,
+        velocity_max=limits.velocity_max,
+        early_from=np.array([_early_from(cell, cells) - origin for cell in cells], dtype=np.int32),
+        says_micro=micro,
+        min_polyphony=limits.min_polyphony,
+    )
+    _check_minimum(rules, context, cells, cell_bars)
+    return _asking(rules, cells, limits) if any(cell.only for cell in cells) else rules
+
+
+def _early_from(cell: GridCell, cells: Sequence[GridCell]) -> int:
+    """Return the step before the cell where that is of the region too, else its first one."""
+    before = [
+        other
+        for other in cells
+        if (other.track, other.end) == (cell.track, cell.start) and other.low <= cell.low and cell.high <= other.high
+    ]
+    return cell.start - 1 if before else cell.start
+
+
+def _asking(rules: FillTables, cells: Sequence[GridCell], limits: Constraints) -> FillTables:
+    """Return the rules of an attribute-only prompt."""
+    only = cells[0].only
+    if only is None or any(cell.only != only for cell in cells):
+        raise PromptError("some cells ask for one field of their notes, others for something else; ask one by one")
+    limits.check_only(only)
+    asked = build_attribute_tables(
+        cells,
+        only=only,
+        origin=rules.origin,
+        bar_starts=[rules.origin + int(start) for start in rules.bar_start],
+        groups=rules.cell_group.tolist(),
+        max_duration=rules.max_duration,
+        pitch_allowed=rules.pitch_allowed,
+    )
+    size = sum(len(header) + len(said) for header, said in zip(rules.headers, asked.templates, strict=True)) + 1
+    if size > rules.max_tokens:
+        raise PromptError(
+            f"the answer takes {size} tokens, {rules.max_tokens} are allowed; choose fewer bars or tracks"
+        )
+    return replace(rules, asked=asked)
+
+
+def room(
+    rules: FillTables, cell: int, max_duration: npt.NDArray[np.int16], sounding: npt.NDArray[np.int16]
+) -> npt.NDArray[np.int64]:
+    """Return for each step of a cell how many notes of duration 1 could begin there; see FillTables."""
+    steps = slice(int(rules.cell_start[cell]), int(rules.cell_end[cell]))
+    open_pitches = (max_duration[rules.cell_group[cell], steps] > 0) & rules.pitch_allowed[cell]
+    voices = np.maximum(0, rules.max_polyphony - sounding[rules.cell_row[cell], steps])
+    least: npt.NDArray[np.int64] = np.minimum(open_pitches.sum(axis=1), voices).astype(np.int64)
+    return least
+
+
+def _longest_durations(context: EncodedScore, channel: int, origin: int, steps: int) -> npt.NDArray[np.int16]:
+    """Return int16 [T, 128]: the longest note from each step that meets no context note of the channel."""
+    longest = np.full((steps, 128), MAX_DURATION, dtype=np.int16)
+    ahead = np.arange(MAX_DURATION, 0, -1, dtype=np.int16)
+    for index, track in enumerate(context.tracks):
+        if track.channel != channel:
+            continue
+        for note in context.notes(index, origin - MAX_DURATION, origin + steps + MAX_DURATION):
+            # A note that begins before its step takes the one before as well.
+            onset, end = note.onset - origin - (note.micro < 0), note.end - origin
+            if end <= 0:
+                continue
+            longest[max(0, onset) : end, note.pitch] = 0
+            first, stop = max(0, onset - MAX_DURATION), min(onset, steps)
+            if first < stop:
+                shift = MAX_DURATION - onset
+                column = longest[first:stop, note.pitch]
+                np.minimum(column, ahead[first + shift : stop + shift], out=column)
+    return longest
+
+
+def _sounding(context: EncodedScore, track: int, origin: int, horizon: int) -> npt.NDArray[np.int16]:
+    """Return int16 [horizon]: how many notes of the track's context sound in each step."""
+    change = np.zeros(horizon + 1, dtype=np.int16)
+    for note in context.notes(track, origin - MAX_DURATION, origin + horizon):
+        if note.end > origin:
+            change[max(0, note.onset - origin)] += 1
+            change[min(horizon, note.end - origin)] -= 1
+    return np.cumsum(change[:-1], dtype=np.int16)
+
+
+def _pitches_allowed(context: EncodedScore, cells: Sequence[GridCell], limits: Constraints) -> npt.NDArray[np.bool_]:
+    allowed = np.zeros((len(cells), 128), dtype=bool)
+    for row, cell in zip(allowed, cells, strict=True):
+        row[cell.low : cell.high + 1] = True
+        if not context.tracks[cell.track].is_drum:
+            row &= limits.pitches & limits.chord_tones(cell.start, cell.end)
+        if not row.any():
+            raise ControlError(
+                f"no pitch of the band {cell.low}-{cell.high} is within the pitch range {limits.pitch_min}-"
+                f"{limits.pitch_max}, the scale and the chords; widen one of them"
+            )
+    if limits.binds_pitch and all(context.tracks[cell.track].is_drum for cell in cells):
+        raise ControlError(
+            "a pitch range, scale or chords say nothing about drums, and only drums are to be filled; omit it"
+        )
+    return allowed
+
+
+def _note_counts(
+    context: EncodedScore,
+    cells: Sequence[GridCell],
+    bars: Sequence[Bar],
+    counts_on: Sequence[bool],
+    limits: Constraints,
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """Return the least and the most notes of each cell, less those kept in its bar."""
+    least, most = np.zeros(len(cells), dtype=np.int16), np.full(len(cells), UNLIMITED, dtype=np.int16)
+    for i, (cell, bar) in enumerate(zip(cells, bars, strict=True)):
+        kept = len(context.notes(cell.track, bar.start, bar.end))
+        is_last = i + 1 == len(cells) or not counts_on[i + 1]
+        fewest, greatest = limits.notes_in(bar)
+        if is_last:
+            least[i] = max(0, fewest - kept)
+        if greatest != UNLIMITED:
+            most[i] = max(0, greatest - kept)
+    return least, most
+
+
+def _last_ends(
+    bars: Sequence[Bar],
+    origin: int,
+    steps: int,
+    least: npt.NDArray[np.int16],
+    pitch_allowed: npt.NDArray[np.bool_],
+    limits: Constraints,
+) -> npt.NDArray[np.int32]:
+    """Return the step by which each cell's notes must end: its bar's end where a minimum could else be starved.
+
+    With a cap on voices or few pitches, a note held into the next bar could leave no room for that bar's minimum.
+    """
+    free = np.full(len(bars), steps + MAX_DURATION, dtype=np.int32)
+    if not least.any():
+        return free
+    is_tight = (pitch_allowed.sum(axis=1) < FEW_PITCHES) | (limits.max_polyphony is not None)
+    ends = np.array([bar.end - origin for bar in bars], dtype=np.int32)
+    return np.where(is_tight, ends, free).astype(np.int32)
+
+
+def _check_minimum(rules: FillTables, context: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar]) -> None:
+    """Raise ControlError where even an empty gap has no room for the notes a bar must have."""
+    total = 0
+    for i, cell in enumerate(cells):
+        places = int(room(rules, i, rules.max_duration, rules.sounding).sum())
+        total = places + (total if rules.counts_on[i] else 0)
+        places_or_cap = min(total, int(rules.max_notes[i]))
+        if rules.min_notes[i] > places_or_cap:
+            raise ControlError(
+                f"track {cell.track + 1} has room for {places_or_cap} new notes in bar {bars[i].index + 1}, "
+                f"{int(rules.min_notes[i])} are asked for; ask for fewer notes per bar, or loosen the other limits"
+            )

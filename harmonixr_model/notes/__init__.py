@@ -1,0 +1,1 @@
+"""Scores as tokens: vocabulary, quantisation, encoded scores and score tokenizers."""

@@ -1,0 +1,237 @@
+"""A grid score cut into (bar, track) runs of tokens, each encoded once. Knows nothing of prompts or grammars."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.errors import TokenError
+from harmonixr_model.music.region import NoteKey
+from harmonixr_model.music.score import Bar, Note, Score, Track
+from harmonixr_model.notes.grid import GRID, bar_steps
+from harmonixr_model.notes.vocabulary import (
+    DENOMINATORS,
+    DURATIONS,
+    MAX_BAR_STEPS,
+    MAX_DURATION,
+    VOCAB,
+    duration_bin,
+    velocity_bin,
+    velocity_of,
+)
+
+_BAR, _UNTIL, _HOLD = VOCAB.id("BAR"), VOCAB.id("UNTIL"), VOCAB.id("HOLD")
+_SIXTEENTH = GRID // 4
+_POSITION, _PITCH = VOCAB.position.start, VOCAB.pitch.start
+_ON_GRID = VOCAB.id("MICRO_+0")
+_DURATION_ID = tuple(VOCAB.duration.start + duration_bin(d) for d in range(MAX_DURATION + 1))
+_VELOCITY_ID = tuple(VOCAB.velocity.start + velocity_bin(v) for v in range(128))
+
+
+# What an attribute-only cell asks for, all else of its notes being kept; a rhythm is onsets and durations.
+Only: TypeAlias = Literal["pitch", "rhythm", "velocity", "duration"]
+Places: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class GridCell:
+    """What one FILL of the answer replaces: onsets in [start, end) of one track, pitches in [low, high].
+
+    Steps are absolute and lie within one bar. `controls` are token ids said in the cell's header. With `only`, one
+    field of the notes `known` is asked, in their order, and nothing else (`attributes.asking` makes such a cell).
+    """
+
+    track: int
+    start: int
+    end: int
+    low: int = 0
+    high: int = 127
+    controls: tuple[int, ...] = ()
+    only: Only | None = None
+    known: tuple[Note, ...] = ()
+
+    def holds(self, note: Note) -> bool:
+        """Return whether a note of this cell's track lies in the cell."""
+        return self.start <= note.onset < self.end and self.low <= note.pitch <= self.high
+
+
+def split_at_bars(cell: GridCell, bars: Iterable[Bar]) -> list[GridCell]:
+    """Return the cell cut at the barlines, in order; parts outside `bars` are left out."""
+    return [
+        replace(cell, start=max(cell.start, bar.start), end=min(cell.end, bar.end))
+        for bar in bars
+        if bar.start < cell.end and cell.start < bar.end
+    ]
+
+
+def metre_tokens(bar: Bar) -> list[int]:
+    """Return BAR TS, and UNTIL POS where a change of metre cuts the bar short."""
+    metre = (bar.numerator - 1) * len(DENOMINATORS) + DENOMINATORS.index(bar.denominator)
+    tokens = [_BAR, VOCAB.time_signature.start + metre]
+    if bar.end - bar.start != bar_steps(bar.numerator, bar.denominator):
+        tokens += (_UNTIL, _POSITION + bar.end - bar.start)
+    return tokens
+
+
+def encode_notes(notes: Iterable[Note], bar_start: int) -> list[int]:
+    """Return POS PITCH [MICRO] DUR VEL … of notes sorted by (onset, pitch); POS and VEL are said when they change.
+
+    MICRO is said of each note off the grid: two hands rarely meet within a 24th of a step, so that one for all notes of
+    an onset would lose how far they lie apart.
+    """
+    tokens: list[int] = []
+    position = velocity = -1
+    shift = _POSITION - bar_start
+    for onset, duration, pitch, loudness, micro in notes:
+        if onset != position:
+            position = onset
+            tokens.append(onset + shift)
+        tokens.append(_PITCH + pitch)
+        if micro:
+            tokens.append(_ON_GRID + micro)
+        tokens.append(_DURATION_ID[duration if duration < MAX_DURATION else MAX_DURATION])
+        said = _VELOCITY_ID[loudness]
+        if said != velocity:
+            velocity = said
+            tokens.append(said)
+    return tokens
+
+
+def decode_notes(tokens: Sequence[int], bar_start: int) -> list[Note]:
+    """Return the notes that POS PITCH [MICRO] DUR VEL … say, in absolute steps. Raises TokenError at the first slip."""
+    notes: list[Note] = []
+    position = velocity = pitch = -1
+    micro = 0
+    expected = "POS"
+    for index, token in enumerate(tokens):
+        if token in VOCAB.position and expected in ("POS", "any"):
+            position, expected = token - _POSITION, "PITCH"
+        elif token in VOCAB.pitch and expected in ("PITCH", "any"):
+            pitch, micro, expected = token - _PITCH, 0, "DUR"
+        elif token in VOCAB.micro and tokens[index - 1] in VOCAB.pitch and expected == "DUR" and token != _ON_GRID:
+            micro = token - _ON_GRID
+        elif token in VOCAB.duration and expected == "DUR":
+            duration = DURATIONS[token - VOCAB.duration.start]
+            notes.append(Note(bar_start + position, duration, pitch, velocity, micro))
+            expected = "VEL" if velocity < 0 else "any"
+        elif token in VOCAB.velocity and tokens[index - 1] in VOCAB.duration and expected in ("VEL", "any"):
+            velocity, expected = velocity_of(token - VOCAB.velocity.start), "any"
+            notes[-1] = notes[-1]._replace(velocity=velocity)
+        else:
+            asked = "POS, PITCH or VEL" if expected == "any" else expected
+            raise TokenError(f"{VOCAB.name(token)} stands where {asked} belongs (token {index + 1} of these notes)")
+    if (notes and expected != "any") or (not notes and expected != "POS"):
+        raise TokenError(f"the notes break off where {expected} belongs")
+    return notes
+
+
+def hold_tokens(held: Iterable[Note], start: int) -> list[int]:
+    """Return HOLD PITCH DUR for each note held over `start`, with the duration that remains."""
+    tokens: list[int] = []
+    for note in held:
+        remaining = min(note.end - start, MAX_DURATION)
+        tokens += (_HOLD, _PITCH + note.pitch, _DURATION_ID[remaining])
+    return tokens
+
+
+class EncodedScore:
+    """A grid score with its bars, its onsets and a cache of the tokens of each bar of each track.
+
+    Build it once a piece; `without` gives the context of a gap and shares what did not change. Treat as immutable.
+    """
+
+    def __init__(self, score: Score) -> None:
+        if score.ticks_per_quarter != GRID:
+            raise TokenError(
+                f"a grid score has {GRID} ticks a quarter, this one has {score.ticks_per_quarter}; quantize it first"
+            )
+        self.score = score
+        self._onsets: list[list[int]] = [[n.onset for n in track.notes] for track in score.tracks]
+        self._ends: list[int] = [_end(track.notes) for track in score.tracks]
+        self._runs: dict[tuple[int, int], list[int]] = {}
+        self._places: dict[int, Places] = {}
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """The score's tracks."""
+        return self.score.tracks
+
+    @property
+    def end(self) -> int:
+        """Step at which the last note stops (0 for a score without notes)."""
+        return max(self._ends, default=0)
+
+    def notes(self, track: int, start: int, end: int) -> tuple[Note, ...]:
+        """Return the notes of a track with onset in [start, end)."""
+        onsets = self._onsets[track]
+        return self.score.tracks[track].notes[bisect_left(onsets, start) : bisect_left(onsets, end)]
+
+    def held(self, track: int, step: int) -> list[Note]:
+        """Return the notes of a track that began before `step` and still sound there, by pitch."""
+        before = self.notes(track, step - MAX_DURATION, step)
+        return sorted((n for n in before if n.end > step), key=lambda n: n.pitch)
+
+    def run(self, track: int, bar: Bar) -> list[int]:
+        """Return the tokens of one track's notes in one bar, empty where it is silent; do not change the list."""
+        key = (track, bar.start)
+        if key not in self._runs:
+            self._runs[key] = encode_notes(self.notes(track, bar.start, bar.end), bar.start)
+        return self._runs[key]
+
+    def places(self, track: int) -> Places:
+        """Return each note's bar and (sixteenth of the bar, pitch) as a number, two int64 [N]; do not change them."""
+        if track not in self._places:
+            notes = np.array([(n.onset, n.pitch) for n in self.tracks[track].notes], dtype=np.int64).reshape(-1, 2)
+            starts = np.array([bar.start for bar in self.score.bars_until(self.end)], dtype=np.int64)
+            bar_N = np.searchsorted(starts, notes[:, 0], side="right") - 1
+            key_N = (notes[:, 0] - starts[bar_N]) // _SIXTEENTH * 128 + notes[:, 1]
+            self._places[track] = bar_N, key_N
+        return self._places[track]
+
+    def hidden(self, cell: GridCell, locks: Collection[NoteKey] = ()) -> tuple[Note, ...]:
+        """Return the notes a fill of this cell replaces: those in it that are not locked."""
+        return tuple(
+            n
+            for n in self.notes(cell.track, cell.start, cell.end)
+            if cell.low <= n.pitch <= cell.high and NoteKey(cell.track, n.onset, n.pitch) not in locks
+        )
+
+    def without(self, cells: Sequence[GridCell], locks: Collection[NoteKey] = ()) -> EncodedScore:
+        """Return the context: this score less the notes of the cells that are not locked."""
+        context = EncodedScore.__new__(EncodedScore)
+        tracks = list(self.score.tracks)
+        context._onsets, context._ends = list(self._onsets), list(self._ends)
+        touched: dict[int, list[int]] = {}
+        for cell in sorted(cells, key=lambda c: c.start):
+            touched.setdefault(cell.track, []).append(cell.start)
+            notes, onsets = tracks[cell.track].notes, context._onsets[cell.track]
+            first, stop = bisect_left(onsets, cell.start), bisect_left(onsets, cell.end)
+            gone = set(self.hidden(cell, locks))
+            kept = tuple(note for note in notes[first:stop] if note not in gone)
+            tracks[cell.track] = replace(tracks[cell.track], notes=notes[:first] + kept + notes[stop:])
+            context._onsets[cell.track] = onsets[:first] + [note.onset for note in kept] + onsets[stop:]
+        for track in touched:
+            context._ends[track] = _end(tracks[track].notes)
+        context.score = replace(self.score, tracks=tuple(tracks))
+        context._places = {track: places for track, places in self._places.items() if track not in touched}
+        context._runs = {key: run for key, run in self._runs.items() if not _holds_start(key, touched.get(key[0], ()))}
+        return context
+
+
+def _end(notes: Sequence[Note]) -> int:
+    """Return where the last of these notes stops; only those near the last onset can."""
+    if not notes:
+        return 0
+    near = bisect_left(notes, (notes[-1].onset - MAX_DURATION,))
+    return max(onset + duration for onset, duration, *_ in notes[near:])
+
+
+def _holds_start(key: tuple[int, int], starts: Sequence[int]) -> bool:
+    """Return whether a cell starts within the bar of this run; a bar ends within MAX_BAR_STEPS of its start."""
+    after = bisect_left(starts, key[1])
+    return after < len(starts) and starts[after] < key[1] + MAX_BAR_STEPS

@@ -1,0 +1,225 @@
+"""Where each token stands and what is asked of it: bar from the gap, step in the bar, track slot, the token before,
+each soft control in force, and how much of it is still to come. Knows no scores.
+
+A coordinate is 0 where it is not said. A token's coordinates follow from itself and earlier tokens, and from what a
+prompt fixes: how many bars of the prefix come before the gap, and how long its cells are.
+"""
+
+# T tokens, K = 13 coordinates: bar, step, slot, the token before; one for each of the 7 soft controls; 2 of progress
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonixr_model.notes.vocabulary import MAX_BAR_STEPS, MAX_TRACKS, VOCAB
+from harmonixr_model.prompt.countdown import COUNTDOWN_SIZE, NO_COUNTDOWN, NOTES_LEFT, Countdown
+
+# Bars -64..63 from the gap's first bar are said as 1..128; what lies further away is clipped to the ends.
+FIRST_BAR, LAST_BAR, BAR_SHIFT = -64, 63, 65
+# A prompt carries at most so many passages of the same song, each aligned bar by bar with this much of the gap.
+PASSAGES, PASSAGE_BARS = 2, 16
+# Bar i of a passage whose surroundings match to level m is said as 129 + 16 m + i: tied to bar i of the gap, yet
+# another place, and each of its notes says by itself how far it may be trusted. Said by MATCH alone, that reached the
+# notes only after a layer; the first one, which had learnt to copy, copied good and bad passages alike (docs/log.md).
+REF_SHIFT = LAST_BAR + BAR_SHIFT + 1
+# Soft controls stand in the header of their cell, and every token of its answer says again what is asked: a token far
+# back was hardly heard by models of some 40 M tokens of training (docs/decisions/0009-controls-on-every-token.md).
+# The values of all blocks are counted through, from 1, and then those of progress (tokens/progress.py).
+ASKED = (
+    VOCAB.density,
+    VOCAB.polyphony,
+    VOCAB.velocity_range,
+    VOCAB.chord,
+    VOCAB.key,
+    VOCAB.style,
+    VOCAB.composer,
+)
+_SAID_SIZE = 1 + sum(block.size for block in ASKED)
+ASKED_SIZE = _SAID_SIZE + COUNTDOWN_SIZE
+NOTHING_ASKED = (0,) * len(ASKED) + NO_COUNTDOWN
+PLACE_SIZES = (REF_SHIFT + VOCAB.match.size * PASSAGE_BARS, MAX_BAR_STEPS + 2, MAX_TRACKS + 1, VOCAB.size)
+COORDINATE_SIZES = (*PLACE_SIZES, *(ASKED_SIZE,) * len(NOTHING_ASKED))
+
+_BAR, _SEP = VOCAB.id("BAR"), VOCAB.id("SEP")
+_CHORD = ASKED.index(VOCAB.chord)
+
+
+def _flags(*names: str) -> npt.NDArray[np.bool_]:
+    flags = np.zeros(VOCAB.size, dtype=bool)
+    flags[[VOCAB.id(name) for name in names]] = True
+    return flags
+
+
+def _values(*blocks: tuple[int, int], shift: int = 1) -> npt.NDArray[np.int16]:
+    values = np.zeros(VOCAB.size, dtype=np.int16)
+    for start, size in blocks:
+        values[start : start + size] = np.arange(size) + shift
+    return values
+
+
+def _clip_bar(bar: int) -> int:
+    return min(max(bar, FIRST_BAR), LAST_BAR) + BAR_SHIFT
+
+
+def _ref_bars() -> npt.NDArray[np.int16]:
+    """Return [match level from 1, bar coordinate of the gap's bar] -> the passage's bar coordinate."""
+    level, bar = np.mgrid[0 : VOCAB.match.size + 1, 0:REF_SHIFT]
+    index = np.clip(bar - BAR_SHIFT, 0, PASSAGE_BARS - 1)
+    shifted = REF_SHIFT + np.maximum(level - 1, 0) * PASSAGE_BARS + index
+    return np.asarray(shifted, dtype=np.int16)
+
+
+_REF_BAR = _ref_bars()
+# The tokens at which a coordinate takes a new value, and the value (0 where the token only forgets the old one).
+_FORGETS_ALL = _flags("BOS", "SEP", "FILL", "EOS", "PAD", "REF")
+_STEP_VALUE = _values((VOCAB.position.start, VOCAB.position.size))
+_MATCH_LEVEL = _values((VOCAB.match.start, VOCAB.match.size))
+_SLOT_VALUE = _values((VOCAB.track.start, VOCAB.track.size))
+_BAR_VALUE = np.minimum(_values((VOCAB.bar_index.start, VOCAB.bar_index.size), shift=BAR_SHIFT), LAST_BAR + BAR_SHIFT)
+_SETS_BAR = _FORGETS_ALL | (_BAR_VALUE > 0) | _flags("BAR")
+_SETS_STEP = _FORGETS_ALL | (_STEP_VALUE > 0) | (_SLOT_VALUE > 0) | _flags("BAR", "MASK", "HOLD", "END")
+_SETS_SLOT = _FORGETS_ALL | (_SLOT_VALUE > 0) | _flags("BAR")
+_ASKED_VALUE = np.zeros(VOCAB.size, dtype=np.int16)
+_ASKED_COLUMN = np.zeros(VOCAB.size, dtype=np.int16)
+for _column, _block in enumerate(ASKED):
+    _ASKED_VALUE[_block.start : _block.stop] = 1 + _ASKED_VALUE.max() + np.arange(_block.size)
+    _ASKED_COLUMN[_block.start : _block.stop] = _column
+# What a token does to what is asked.
+_ASKS, _FORGETS, _MOVES, _COUNTS = 1, 2, 3, 4
+_IS_COUNTED = _flags("HOLD") | (
+    _values((VOCAB.pitch.start, VOCAB.pitch.size), (VOCAB.duration.start, VOCAB.duration.size)) > 0
+)
+_ASKED_TURN = bytes(
+    np.select(
+        [_ASKED_VALUE > 0, _FORGETS_ALL, _STEP_VALUE > 0, _IS_COUNTED], [_ASKS, _FORGETS, _MOVES, _COUNTS], 0
+    ).tolist()
+)
+
+
+def coordinates_of_tokens(
+    tokens: npt.ArrayLike, *, gap_bar: int, cell_steps: Sequence[int] = ()
+) -> npt.NDArray[np.int16]:
+    """Return the coordinates int16 [T, K] of a whole sequence, prefix or prefix and fill or fill alone.
+
+    `gap_bar` is the number of bars said before the gap's first bar, `cell_steps` the lengths of the fill's cells.
+    """
+    ids = np.asarray(tokens, dtype=np.int64)
+    said = _BAR_VALUE[ids]
+    is_bar = ids == _BAR
+    counted = np.clip(np.cumsum(is_bar) - 1 - gap_bar, FIRST_BAR, LAST_BAR) + BAR_SHIFT
+    bar = np.where(is_bar, counted, said)
+    # Passages come before the first BAR.
+    level = np.asarray(_carried(_MATCH_LEVEL[ids], (_MATCH_LEVEL > 0)[ids]), dtype=np.int64)
+    is_passage = (level > 0) & (np.cumsum(is_bar) == 0) & (said > 0)
+    bar = np.where(is_passage, _REF_BAR[level, said], bar)
+    columns = (
+        _carried(bar, _SETS_BAR[ids]),
+        _carried(_STEP_VALUE[ids], _SETS_STEP[ids]),
+        _carried(_SLOT_VALUE[ids], _SETS_SLOT[ids]),
+        # A fill follows SEP; what a prefix follows means nothing.
+        np.concatenate(([_SEP], ids[:-1]))[: len(ids)],
+    )
+    return np.concatenate([np.stack(columns, axis=1), _asked_of_tokens(ids, cell_steps)], axis=1).astype(np.int16)
+
+
+def _asked_of_tokens(ids: npt.NDArray[np.int64], cell_steps: Sequence[int]) -> npt.NDArray[np.int16]:
+    """Return what is asked of each token, [T, len(NOTHING_ASKED)]."""
+    asked = np.zeros((len(ids), len(NOTHING_ASKED)), dtype=np.int16)
+    if _ASKED_VALUE[ids].any():
+        state = Asked(Countdown(cell_steps))
+        for at, token in enumerate(ids.tolist()):
+            state.advance(token)
+            asked[at] = state.now
+    return asked
+
+
+def _carried(values: npt.NDArray[np.generic], is_set: npt.NDArray[np.bool_]) -> npt.NDArray[np.generic]:
+    """Return at each place the value at the latest place where `is_set`, 0 before the first."""
+    latest = np.maximum.accumulate(np.where(is_set, np.arange(len(values)), -1))
+    carried: npt.NDArray[np.generic] = np.where(latest >= 0, values[latest], 0)
+    return carried
+
+
+@dataclass(slots=True)
+class Asked:
+    """The soft controls in force, a token at a time: one value for each block of ASKED, then progress; 0 for none."""
+
+    progress: Countdown = field(default_factory=Countdown)
+    now: tuple[int, ...] = NOTHING_ASKED
+    # (step of the bar, value) of the chords of this cell, in order.
+    _chords: list[tuple[int, int]] = field(default_factory=list)
+    _step: int = 0
+
+    def advance(self, token: int) -> None:
+        """Take one token."""
+        does = _ASKED_TURN[token]
+        if not does:
+            return
+        self.progress.advance(token)
+        if does == _ASKS:
+            column, value = int(_ASKED_COLUMN[token]), int(_ASKED_VALUE[token])
+            if column == _CHORD:
+                self._chords.append((self._step, value))
+            self._put(column, value)
+        elif does == _FORGETS:
+            self.now, self._step = NOTHING_ASKED, 0
+            self._chords.clear()
+            return
+        elif does == _MOVES:
+            self._step = token - VOCAB.position.start
+            if len(self._chords) > 1:
+                self._put(_CHORD, next((value for step, value in reversed(self._chords) if step <= self._step), 0))
+        left, lacking = self.progress.now
+        if left or lacking:
+            shown = _SAID_SIZE - 1 + left if left else 0, _SAID_SIZE - 1 + len(NOTES_LEFT) + lacking if lacking else 0
+            self.now = (*self.now[: len(ASKED)], *shown)
+
+    def _put(self, column: int, value: int) -> None:
+        self.now = (*self.now[:column], value, *self.now[column + 1 :])
+
+
+@dataclass(slots=True)
+class CoordinateState:
+    """The same, a token at a time: what a decoder keeps per row. `advance` returns the token's own coordinates."""
+
+    gap_bar: int
+    cell_steps: Sequence[int] = ()
+    bars_said: int = 0
+    level: int = 0
+    bar: int = 0
+    step: int = 0
+    slot: int = 0
+    previous: int = _SEP
+    asked: Asked = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.asked = Asked(Countdown(self.cell_steps))
+
+    def advance(self, token: int) -> tuple[int, int, int, int, tuple[int, ...]]:
+        """Take one token and return its (bar, step, slot, token before, what is asked)."""
+        self.asked.advance(token)
+        if token == _BAR:
+            self.bar = _clip_bar(self.bars_said - self.gap_bar)
+            self.bars_said += 1
+        elif _SETS_BAR[token]:
+            self.bar = int(_BAR_VALUE[token])
+            if self.bar and self.level and not self.bars_said:
+                self.bar = int(_REF_BAR[self.level, self.bar])
+        self.level = int(_MATCH_LEVEL[token]) or self.level
+        if _SETS_STEP[token]:
+            self.step = int(_STEP_VALUE[token])
+        if _SETS_SLOT[token]:
+            self.slot = int(_SLOT_VALUE[token])
+        previous, self.previous = self.previous, token
+        return self.bar, self.step, self.slot, previous, self.asked.now
+
+
+def places_of_tokens() -> npt.NDArray[np.int16]:
+    """Return what each token of a fill makes of bar, step and slot, int16 [V, 3]; -1 where it keeps what was."""
+    values = np.stack([_BAR_VALUE, _STEP_VALUE, _SLOT_VALUE], axis=1)
+    sets = np.stack([_SETS_BAR, _SETS_STEP, _SETS_SLOT], axis=1)
+    return np.ascontiguousarray(np.where(sets, values, -1), dtype=np.int16)

@@ -1,0 +1,33 @@
+"""A corpus heard in one key: every piece transposed to C major or A minor. Knows nothing of tokens or models."""
+
+from __future__ import annotations
+
+from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.music.estimate import estimate_key
+from harmonixr_model.music.score import Score
+from harmonixr_model.music.transforms import transpose
+
+_HOME = {"major": 0, "minor": 9}
+
+
+class SingleKeyCorpus(Corpus):
+    """A corpus whose pieces are moved to C or A as they are read; what is on disk stays as it is."""
+
+    def score(self, index: int, *, micro: bool = False) -> Score:
+        """Return a piece as a grid score in C major or A minor."""
+        return in_one_key(super().score(index, micro=micro))
+
+
+def in_one_key(score: Score) -> Score:
+    """Return a score transposed to C major or A minor by the fewest semitones that keep its pitches within MIDI's.
+
+    Its key is estimated from all its notes, drums left out. What has none, or fits nowhere, stays.
+    """
+    notes = [note for track in score.tracks if not track.is_drum for note in track.notes]
+    key = estimate_key(notes)
+    if key is None:
+        return score
+    up = (_HOME[key.mode] - key.tonic) % 12
+    low, high = min(note.pitch for note in notes), max(note.pitch for note in notes)
+    fitting = [by for by in (up, up - 12) if low + by >= 0 and high + by <= 127]
+    return transpose(score, semitones=min(fitting, key=abs)) if fitting else score

@@ -1,0 +1,1 @@
+"""Start the graph on this machine, and check its configuration."""

@@ -1,0 +1,136 @@
+"""Answers by Idempotency-Key in Redis, for retries that reach another replica. Bounded in time, number and size.
+
+What is kept is what the model said, from which the same answer is made again: no file of a caller is kept here. With
+Redis away nothing is recalled and the answer is computed again; it comes out the same, since the key fixes its seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from harmonixr_platform.schemas import InfillResponse
+from harmonixr_platform.schemas.base import Strict
+from harmonixr_platform.serving.transport.messages import ModelInfo
+from harmonixr_platform.stores.errors import StoreUnavailable
+from harmonixr_platform.stores.streams import RecordStream, open_address
+
+if TYPE_CHECKING:
+    from harmonixr_platform.serving.arguments import ServingArgs
+    from harmonixr_platform.settings import Settings
+
+_log = logging.getLogger("ray.serve")
+_PREFIX = "{harmonixr}:answer"
+_MAX_BYTES = 256 * 1024
+# Idempotency is a courtesy to retries: it must not make everybody wait for a Redis that hangs.
+_TIMEOUT_S = 0.5
+_PAUSE_S = 5.0
+
+
+class CachedCandidate(Strict):
+    """What makes a candidate again."""
+
+    seed: int
+    tokens: tuple[tuple[int, ...], ...]
+    log_probability: float
+    reward: float | None
+
+
+class CachedResponse(Strict):
+    """What makes an answer again. `digest` is of the request."""
+
+    digest: str
+    request_id: str
+    model_version: str
+    checkpoint_sha256: str
+    max_length: int
+    reward_version: str | None
+    seed: int
+    candidates: tuple[CachedCandidate, ...]
+    precision: str = "fp32"
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model that said it."""
+        return ModelInfo(self.model_version, self.checkpoint_sha256, self.max_length, precision=self.precision)
+
+
+class RedisResponseCache:
+    """The answers of all ingress replicas. Never raises for Redis: what it cannot reach, it does not know."""
+
+    def __init__(self, stream: RecordStream, *, capacity: int, keep_s: int) -> None:
+        self._stream = stream
+        self._capacity = capacity
+        self._keep_s = keep_s
+        self._away_until = float("-inf")
+        self._script = files("harmonixr_platform.serving.infill").joinpath("redis_response_cache.lua").read_text()
+
+    @classmethod
+    def open(cls, settings: Settings, args: ServingArgs) -> RedisResponseCache:
+        """Return the memory on the Redis that the settings name."""
+        stream = RecordStream(open_address(settings), timeout_s=_TIMEOUT_S)
+        return cls(stream, capacity=args.recalled_answers, keep_s=args.recalled_s)
+
+    async def get(self, key: str) -> CachedResponse | None:
+        """Return what was said under a key, None when nothing is known."""
+        fields = await self._ask(lambda: self._stream.read_hash(_name(key)))
+        record = fields.get("record") if isinstance(fields, dict) else None
+        if record is None:
+            return None
+        try:
+            return CachedResponse.model_validate_json(record)
+        except ValidationError:
+            # An older version of the service wrote it.
+            return None
+
+    async def put(self, key: str, answer: CachedResponse) -> None:
+        """Keep what was said under a key."""
+        record = answer.model_dump_json()
+        if len(record) > _MAX_BYTES:
+            return
+        arguments = [record, str(1000 * self._keep_s), str(self._capacity), str(round(1000 * time.time()))]
+        keys = [_name(key), f"{_PREFIX}s"]
+        await self._ask(lambda: self._stream.run_script(self._script, keys, arguments))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._stream.close()
+
+    async def _ask(self, question: Callable[[], object]) -> object:
+        if not self._capacity or time.monotonic() < self._away_until:
+            return None
+        try:
+            return await asyncio.to_thread(question)
+        except StoreUnavailable as error:
+            self._away_until = time.monotonic() + _PAUSE_S
+            _log.warning("answers are not recalled for %.0f s: %s", _PAUSE_S, error)
+            return None
+
+
+def said(answer: InfillResponse, info: ModelInfo, *, digest: str) -> CachedResponse:
+    """Return what makes an answer again."""
+    return CachedResponse(
+        digest=digest,
+        request_id=answer.request_id,
+        model_version=info.version,
+        checkpoint_sha256=info.sha256,
+        max_length=info.max_length,
+        reward_version=answer.reward_version,
+        seed=answer.seed,
+        candidates=tuple(
+            CachedCandidate(seed=c.seed, tokens=c.tokens, log_probability=c.log_probability, reward=c.reward)
+            for c in answer.candidates
+        ),
+        precision=info.precision,
+    )
+
+
+def _name(key: str) -> str:
+    return f"{_PREFIX}:{hashlib.sha256(key.encode()).hexdigest()}"

@@ -1,0 +1,72 @@
+"""A request as the library's fill session: the one reading of it that all stages share. Knows no stage and no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from harmonixr_model.fill.session import FillSession
+from harmonixr_model.music.midi import MidiLimits
+from harmonixr_model.music.region import Region
+from harmonixr_model.music.score import Note, Score
+from harmonixr_model.music.song import Song
+from harmonixr_platform.requests import limits_of, resolve_region, soft_of
+from harmonixr_platform.schemas import InfillOptions, PlacedNote
+
+# A song is read by several stages, and once more for every window.
+_CACHED_SONGS = 16
+# Who asks for a gap asks for it again: with the tokens that fill it, and with other seeds.
+_CACHED_SESSIONS = 32
+
+
+@lru_cache(_CACHED_SONGS)
+def read_song(midi: bytes, max_midi_bytes: int) -> Song:
+    """Return the song; raises MidiError."""
+    return Song.parse(midi, limits=MidiLimits(max_bytes=max_midi_bytes))
+
+
+def region_of(song: Song, options: InfillOptions) -> Region:
+    """Return what may change; raises RegionError."""
+    return resolve_region(options.region, song)
+
+
+def open_session(
+    midi: bytes, options: InfillOptions, *, max_midi_bytes: int, max_length: int, done: Sequence[Sequence[int]] = ()
+) -> FillSession:
+    """Return the session of a request, its first windows answered by `done`, which a Model stage has drawn."""
+    # Everything but how to draw and by whom: other seeds and models ask the same of the song.
+    asked = options.model_dump_json(exclude={"sampling", "model"})
+    session = _begun(midi, asked, max_midi_bytes, max_length).fork()
+    for tokens in done:
+        session.accept(tokens, is_drawn=True)
+    return session
+
+
+@lru_cache(_CACHED_SESSIONS)
+def _begun(midi: bytes, asked: str, max_midi_bytes: int, max_length: int) -> FillSession:
+    """Return a session whose first prompt is built; for forking alone, since others fork it too."""
+    song, options = read_song(midi, max_midi_bytes), InfillOptions.model_validate_json(asked)
+    session = FillSession(
+        song,
+        region_of(song, options),
+        max_length=max_length,
+        limits=limits_of(options.controls),
+        controls=soft_of(options.controls),
+        only=options.controls.only,
+    )
+    session.next_prompt()
+    return session
+
+
+def placed_note(score: Score, track: int, note: Note) -> PlacedNote:
+    """Return a note of track `track` (from 0) for drawing."""
+    onset_s = score.seconds(note.onset)
+    return PlacedNote(
+        track=track + 1,
+        onset_tick=note.onset,
+        duration_ticks=note.duration,
+        onset_s=onset_s,
+        duration_s=score.seconds(note.end) - onset_s,
+        pitch=note.pitch,
+        velocity=max(1, note.velocity),
+    )

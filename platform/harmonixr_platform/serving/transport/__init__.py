@@ -1,0 +1,1 @@
+"""Typed calls and messages between the stages."""

@@ -1,0 +1,225 @@
+"""The promotion gate: is a version surely liked better than the champion, and no worse at anything else?
+
+Reads judgments between the two and measures both on the same gaps. Writes its decision for good, and moves the alias
+by compare-and-swap. Knows no Ray.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from harmonixr_model.infill.checkpoint import load_checkpoint
+from harmonixr_platform.feedback.records.reader import Feedback, Judged, read_feedback
+from harmonixr_platform.feedback.statistics.student import t_quantile
+from harmonixr_platform.registry import Check, Promotion, Registry, RegistryError, Version, open_registry
+from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.training.config import Job, parse_job, read_job_file
+from harmonixr_platform.training.corpora import code_version
+from harmonixr_platform.training.gaps import gaps
+from harmonixr_platform.training.measure import Measured, measure_model
+
+if TYPE_CHECKING:
+    from harmonixr_platform.settings import Settings
+
+
+class Gate(Job):
+    """What the gate asks for. Ratios and losses are against the champion, measured beside it."""
+
+    task: Literal["gate"] = "gate"
+    pool: str = Field("", description="judgments of this pool only; empty: of all pools")
+    use_simulated: bool = Field(False, description="count judgments made by programs; the record says so")
+    level: float = Field(0.95, gt=0.5, lt=1, description="of the two-sided interval whose lower end must pass")
+    min_win_rate: float = Field(0.5, ge=0.5, lt=1, description="the interval's lower end must lie above")
+    min_judgments: int = Field(50, ge=2)
+    max_likelihood_loss: float = Field(
+        0.15, ge=0, description="nats a token by which the true answer may be less likely"
+    )
+    min_valid: float = Field(0.98, ge=0, le=1)
+    max_latency_ratio: float = Field(1.5, gt=0)
+    min_diversity_ratio: float = Field(0.7, ge=0)
+    gaps: int = Field(24, ge=4, description="gaps both are measured on, in pieces of our own composer")
+    fills: int = Field(4, ge=2, description="fills a gap")
+    max_context: int = Field(512, ge=128, description="tokens of a gap's context")
+    seed: int = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class WinRate:
+    """How often a version is chosen over another; a tie is half a win.
+
+    `low` and `high` are the wider of two intervals of the mean: judgments clustered by rater, and by source piece.
+    """
+
+    judgments: int
+    raters: int
+    pieces: int
+    rate: float
+    low: float
+    high: float
+
+
+def win_rate(judged: Sequence[Judged], *, version: str, champion: str, level: float) -> WinRate:
+    """Return how often `version` was chosen over `champion` in plain comparisons of the two."""
+    points, raters, pieces = [], [], []
+    for item in judged:
+        made_by = item.pair.first.model_version, item.pair.second.model_version
+        if set(made_by) != {version, champion} or item.comparison.role != "plain" or version == champion:
+            continue
+        score = {"first": 1.0, "second": 0.0, "tie": 0.5}.get(item.outcome)
+        if score is None:
+            continue
+        points.append(score if made_by[0] == version else 1 - score)
+        raters.append(item.judgment.rater)
+        pieces.append(item.pair.piece_id)
+    rate = float(np.mean(points)) if points else math.nan
+    error = max((cluster_error(points, groups, level=level) for groups in (raters, pieces)), default=math.inf)
+    return WinRate(len(points), len(set(raters)), len(set(pieces)), rate, rate - error, rate + error)
+
+
+def cluster_error(values: Sequence[float], clusters: Sequence[str], *, level: float) -> float:
+    """Return half the width of the interval of a mean whose values come in clusters; infinite from fewer than two.
+
+    The jackknife over clusters with t of one less degrees of freedom than clusters: MacKinnon, Nielsen and Webb (2023),
+    "Fast and reliable jackknife and bootstrap methods for cluster-robust inference".
+    """
+    groups: dict[str, list[float]] = defaultdict(list)
+    for value, cluster in zip(values, clusters, strict=True):
+        groups[cluster].append(value)
+    if len(groups) < 2:
+        return math.inf
+    totals = np.array([sum(group) for group in groups.values()])
+    sizes = np.array([len(group) for group in groups.values()])
+    without = (totals.sum() - totals) / (sizes.sum() - sizes)
+    count = len(groups)
+    variance = (count - 1) / count * ((without - totals.sum() / sizes.sum()) ** 2).sum()
+    return float(t_quantile(0.5 + level / 2, count - 1) * math.sqrt(variance))
+
+
+def checks_of(gate: Gate, won: WinRate, new: Measured, old: Measured) -> tuple[Check, ...]:
+    """Return every check, passed or not, in the order of what matters."""
+    low = won.low if math.isfinite(won.low) else None
+    return (
+        Check(
+            name="judgments",
+            passed=won.judgments >= gate.min_judgments,
+            measured=won.judgments,
+            wanted=gate.min_judgments,
+            sentence=f"{won.judgments} judgments against the champion, {gate.min_judgments} are wanted",
+        ),
+        Check(
+            name="win_rate",
+            passed=low is not None and low > gate.min_win_rate,
+            measured=low,
+            wanted=gate.min_win_rate,
+            sentence=f"chosen over the champion {won.rate:.1%} of the time, surely {won.low:.1%} ({gate.level:.0%} "
+            f"interval clustered by rater and piece); more than {gate.min_win_rate:.0%} is wanted",
+        ),
+        _at_most("likelihood", new.nats - old.nats, gate.max_likelihood_loss, "nats a token lost on true answers"),
+        _at_least("validity", new.valid, gate.min_valid, "of the fills valid"),
+        _at_most("latency", new.seconds / old.seconds, gate.max_latency_ratio, "times the champion's time a fill"),
+        _at_least(
+            "diversity",
+            new.diversity / old.diversity if old.diversity else 1.0,
+            gate.min_diversity_ratio,
+            "of the champion's distance between fills",
+        ),
+    )
+
+
+def decide(
+    name: str,
+    reference: str,
+    *,
+    settings: Settings,
+    gate: Gate,
+    alias: str = "champion",
+    measured: Callable[[Version], Measured] | None = None,
+) -> Promotion:
+    """Decide whether a version takes the alias, write the decision down, and do it.
+
+    Args:
+        name: the model, `infill`.
+        reference: the version or alias that asks to be promoted.
+        settings: where stores are.
+        gate: what is asked.
+        alias: what it asks for.
+        measured: how a version is measured; by default on the gate's gaps.
+
+    Raises:
+        RegistryError: no such version, none to measure against, or the alias moved meanwhile.
+
+    """
+    registry = open_registry(settings)
+    version, champion = registry.resolve(name, reference), registry.resolve(name, alias)
+    if name != "infill":
+        raise RegistryError(f"the gate judges infill models; promote a {name} model by hand")
+    if version.version == champion.version:
+        raise RegistryError(f"{name} {version.version} is {alias} already")
+    feedback = read_feedback(open_object_store(settings))
+    judged = _asked(gate, feedback)
+    won = win_rate(judged, version=version.version, champion=champion.version, level=gate.level)
+    measured = measured or (lambda each: _measured(registry, each, gate))
+    new, old = measured(version), measured(champion)
+    checks = checks_of(gate, won, new, old)
+    promotion = Promotion(
+        name=name,
+        alias=alias,
+        version=version.version,
+        champion=champion.version,
+        promoted=all(check.passed for check in checks),
+        checks=checks,
+        evidence={
+            "win_rate": {key: _plain(value) for key, value in asdict(won).items()},
+            "version": asdict(new),
+            "champion": asdict(old),
+        },
+        data=feedback.data_hash,
+        gate=gate.model_dump(mode="json"),
+        simulated=any(item.judgment.simulated for item in judged),
+        code=code_version(),
+        decided=datetime.now(UTC),
+    )
+    registry.decide(promotion)
+    return promotion
+
+
+def read_gate(path: Path, overrides: Sequence[str] = ()) -> Gate:
+    """Read a gate's YAML; raises JobError."""
+    return parse_job(Gate, read_job_file(path, overrides), source=str(path))
+
+
+def _asked(gate: Gate, feedback: Feedback) -> list[Judged]:
+    return [
+        item
+        for item in feedback.judged
+        if (gate.use_simulated or not item.judgment.simulated) and gate.pool in ("", item.comparison.pool)
+    ]
+
+
+def _measured(registry: Registry, version: Version, gate: Gate) -> Measured:
+    model, _ = load_checkpoint(registry.fetch(version))
+    asked = gaps(gate.gaps, seed=gate.seed, max_context=gate.max_context, max_length=model.config.max_length)
+    return measure_model(model, list(asked), fills=gate.fills, seed=gate.seed)
+
+
+def _at_most(name: str, measured: float, wanted: float, what: str) -> Check:
+    sentence = f"{measured:.3f} {what}, at most {wanted:g} is wanted"
+    return Check(name=name, passed=measured <= wanted, measured=measured, wanted=wanted, sentence=sentence)
+
+
+def _at_least(name: str, measured: float, wanted: float, what: str) -> Check:
+    sentence = f"{measured:.3f} {what}, at least {wanted:g} is wanted"
+    return Check(name=name, passed=measured >= wanted, measured=measured, wanted=wanted, sentence=sentence)
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,102 @@
+"""Answers that are not the song's: varied in what is said alone, nothing else touched, still a possible answer."""
+
+import numpy as np
+import pytest
+
+from harmonixr_model.data.masking import Mask
+from harmonixr_model.data.target_augmentation import augmented_target
+from harmonixr_model.music.compose import compose
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
+from harmonixr_model.notes.grid import quantize
+from harmonixr_model.notes.single_field import asking
+from harmonixr_model.prompt.controls import measure
+from harmonixr_model.prompt.layout import answer_notes, build_prompt, decode_fill, encode_answer
+
+
+@pytest.fixture(scope="module")
+def full():
+    return EncodedScore(quantize(compose(2, bars=16)))
+
+
+def mask_of(full, *tracks, locks=frozenset()):
+    bars = full.score.bars[4:7]
+    return Mask(tuple(GridCell(track, bar.start, bar.end) for bar in bars for track in tracks), locks, None)
+
+
+def drawn(full, mask, said, count=40):
+    return [augmented_target(full, mask, said, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def kept(score, mask):
+    return [
+        [note for note in track.notes if not any(c.track == i and c.holds(note) for c in mask.cells)]
+        for i, track in enumerate(score.tracks)
+    ]
+
+
+def places(notes):
+    return sorted((note.onset, note.pitch, note.duration) for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("said", "value", "spread"),
+    [
+        ("velocity", lambda m: m.velocity, 20),
+        ("density", lambda m: m.density, 0.5),
+        ("polyphony", lambda m: m.polyphony, 0.5),
+    ],
+)
+def test_what_is_said_varies_and_half_stay_as_they_were(full, said, value, spread):
+    mask = mask_of(full, 1)
+    others = drawn(full, mask, {said})
+    assert 10 < sum(other is full for other in others) < 30
+    values = [value(measure(other.hidden(mask.cells[0]), mask.cells[0])) for other in others]
+    known = [v for v in values if v is not None]
+    assert max(known) - min(known) > spread
+
+
+def test_only_hidden_notes_change_and_locked_ones_stay(full):
+    first = full.hidden(mask_of(full, 0).cells[0])[0]
+    mask = mask_of(full, 0, 1, locks=frozenset({(0, first.onset, first.pitch)}))
+    for other in drawn(full, mask, {"velocity", "density", "polyphony"}):
+        assert kept(other, mask) == kept(full, mask)
+        assert first in other.tracks[0].notes
+
+
+def test_no_two_notes_of_a_pitch_overlap_and_the_answer_can_be_said(full):
+    mask = mask_of(full, 0, 1, 2)
+    for other in drawn(full, mask, {"velocity", "density", "polyphony"}):
+        for track in other.tracks:
+            ends = {}
+            for note in track.notes:
+                assert note.duration > 0
+                assert note.onset >= ends.get(note.pitch, 0)
+                ends[note.pitch] = note.end
+        prompt = build_prompt(other.without(mask.cells), mask.cells, max_prefix_tokens=4096)
+        notes = answer_notes(prompt, other)
+        fills = decode_fill(prompt, encode_answer(prompt, notes)[0])
+        assert [places(fill) for fill in fills] == [places(hidden) for hidden in notes]
+
+
+def test_what_is_not_said_and_fields_alone_leave_the_song_as_it_is(full):
+    mask = mask_of(full, 0)
+    assert all(other is full for other in drawn(full, mask, {"key", "style", "chords"}))
+    asked = tuple(asking(cell, "velocity", full.hidden(cell)) for cell in mask.cells)
+    assert all(other is full for other in drawn(full, Mask(asked, frozenset(), None), {"velocity"}))
+
+
+def test_voices_that_are_added_stand_below_and_belong_to_what_sounds(full):
+    mask = mask_of(full, 0)
+    added = 0
+    for other in drawn(full, mask, {"polyphony"}):
+        for cell in mask.cells:
+            for note in set(other.hidden(cell)) - set(full.hidden(cell)):
+                above = [n for n in other.hidden(cell) if n.onset == note.onset and n.pitch > note.pitch]
+                if any(n.onset == note.onset and n.pitch == note.pitch for n in full.hidden(cell)):
+                    continue  # a note that was cut where the next begins
+                pitched = [n for track in full.tracks if not track.is_drum for n in track.notes]
+                heard = {n.pitch % 12 for n in pitched if n.onset <= note.onset < n.end}
+                assert above
+                assert note.pitch % 12 in heard
+                added += 1
+    assert added > 20

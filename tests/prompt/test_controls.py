@@ -1,0 +1,166 @@
+"""Soft controls: what a value is said as, what is read back from notes, and what cannot be asked for."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from harmonixr_model.errors import ControlError
+from harmonixr_model.music.estimate import ChordSpan
+from harmonixr_model.music.harmony import QUALITIES, Key, chord_named, quality_of, read_chord, read_key
+from harmonixr_model.music.score import Note
+from harmonixr_model.notes.encoded_score import GridCell
+from harmonixr_model.notes.tags import COMPOSERS, STYLES
+from harmonixr_model.notes.vocabulary import CHORD_QUALITIES, PITCH_CLASSES, VOCAB
+from harmonixr_model.prompt.control_bins import (
+    density_of,
+    density_token,
+    polyphony_of,
+    polyphony_token,
+    velocity_range_of,
+    velocity_token,
+)
+from harmonixr_model.prompt.controls import (
+    CONTROLS,
+    AttributeControls,
+    cell_tokens,
+    check_known,
+    chord_token,
+    key_token,
+    measure,
+    request_tokens,
+)
+from harmonixr_model.prompt.coordinates import ASKED, NOTHING_ASKED, CoordinateState, coordinates_of_tokens
+
+CELL = GridCell(0, 96, 192)
+
+
+@pytest.mark.parametrize(
+    ("block", "token_of", "value_of"),
+    [
+        (VOCAB.density, density_token, density_of),
+        (VOCAB.polyphony, polyphony_token, polyphony_of),
+        (VOCAB.velocity_range, velocity_token, velocity_range_of),
+    ],
+)
+def test_every_bin_speaks_for_itself_and_bins_are_ordered(block, token_of, value_of):
+    assert [token_of(value_of(token)) for token in block] == list(block)
+    values = [value_of(token) for token in block]
+    assert all(one < two for one, two in pairwise(values))
+    assert token_of(values[-1] * 100) == block.stop - 1
+
+
+def test_what_is_measured_in_an_answer_is_what_one_asks_for_to_get_it():
+    notes = [Note(96, 48, 60, 80), Note(96, 24, 64, 90), Note(144, 96, 67, 100)]
+    truth = measure(notes, CELL)
+    # Two notes over one quarter, one over the next, one over the last two; what sounds past the cell is left out.
+    assert (truth.density, truth.polyphony, truth.velocity) == (0.75, 1.25, 90)
+    asked = AttributeControls(density=truth.density, polyphony=truth.polyphony, velocity=truth.velocity)
+    said = cell_tokens(CELL, density=asked.density, polyphony=asked.polyphony, velocity=asked.velocity)
+    assert [VOCAB.name(token) for token in said] == ["DENSITY_3", "POLYPHONY_1", "VELRANGE_11"]
+
+
+def test_an_empty_cell_has_a_density_and_nothing_else_to_tell():
+    truth = measure([], CELL)
+    assert (truth.density, truth.polyphony, truth.velocity) == (0, None, None)
+
+
+def test_chords_are_said_where_they_change_within_the_cell():
+    chords = [
+        ChordSpan(0, 96, read_chord("G7")),
+        ChordSpan(96, 144, read_chord("C")),
+        ChordSpan(144, 160, read_chord("C")),
+        ChordSpan(160, 300, read_chord("Am")),
+    ]
+    said = [VOCAB.name(token) for token in cell_tokens(CELL, chords=chords, bar_start=96)]
+    assert said == ["CHORD_C_maj", "POS_64", "CHORD_A_min"]
+    part = [VOCAB.name(token) for token in cell_tokens(replace(CELL, start=150), chords=chords, bar_start=96)]
+    assert part == ["CHORD_C_maj", "POS_64", "CHORD_A_min"]
+
+
+def test_chords_and_keys_have_the_tokens_that_name_them():
+    assert tuple(QUALITIES) == CHORD_QUALITIES
+    for root, name in enumerate(PITCH_CLASSES):
+        for quality in QUALITIES:
+            chord = chord_named(root, quality)
+            assert VOCAB.name(chord_token(chord)) == f"CHORD_{name}_{quality}"
+            assert quality_of(chord) == quality
+        for mode in ("major", "minor"):
+            assert VOCAB.name(key_token(Key(root, mode))) == f"KEY_{name}_{mode}"
+
+
+def test_the_request_says_key_style_and_composer():
+    controls = AttributeControls(key=read_key("Bb minor"), style=STYLES[0], composer=COMPOSERS[1])
+    assert [VOCAB.name(token) for token in request_tokens(controls)] == ["KEY_Bb_minor", "STYLE_0", "COMPOSER_1"]
+    assert controls.asked == ("key", "style", "composer")
+    assert request_tokens(AttributeControls()) == ()
+
+
+def test_tags_have_tokens():
+    assert len(set(STYLES)) == len(STYLES) <= VOCAB.style.size
+    assert len(set(COMPOSERS)) == len(COMPOSERS) <= VOCAB.composer.size
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"density": -1}, "density of -1"),
+        ({"polyphony": 0.5}, "give 1 to"),
+        ({"velocity": 200}, "velocity of 200"),
+        ({"style": "polka"}, "choose from pop"),
+        ({"composer": "Nobody"}, "choose from Schumann"),
+        ({"chords": ((),)}, "bar of the chords is empty"),
+    ],
+)
+def test_what_has_no_token_cannot_be_asked_for(given, complaint):
+    with pytest.raises(ControlError, match=complaint):
+        AttributeControls(**given)
+
+
+@pytest.mark.parametrize("text", ["H", "Cmaj13", "C/E", ""])
+def test_a_chord_that_cannot_be_read_is_refused(text):
+    with pytest.raises(ControlError, match="such as"):
+        read_chord(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("Am", "A_min"), ("F#m7", "Gb_min7"), ("Bbmaj7", "Bb_maj7"), ("g", "G_maj")]
+)
+def test_chords_are_read_as_people_write_them(text, name):
+    assert VOCAB.name(chord_token(read_chord(text))) == f"CHORD_{name}"
+
+
+def test_a_model_that_did_not_learn_a_control_refuses_it():
+    asked = AttributeControls(density=2, style="pop")
+    with pytest.raises(ControlError, match="hard limits only"):
+        check_known(asked, {})
+    with pytest.raises(ControlError, match="not trained to follow style"):
+        check_known(asked, {"controls": ["density"]})
+    with pytest.raises(ControlError, match="it knows jazz"):
+        check_known(asked, {"controls": list(CONTROLS), "data": {"styles": {"jazz": 3}}})
+    check_known(asked, {"controls": list(CONTROLS), "data": {"styles": {"pop": 3}}})
+    check_known(AttributeControls(), {})
+
+
+def values(block, token):
+    """Return a token's value among those of all controls: blocks are counted through, from 1."""
+    return 1 + sum(b.size for b in ASKED[: ASKED.index(block)]) + block.index(token)
+
+
+def test_every_token_of_a_cell_says_what_is_asked_of_it_and_chords_change_where_they_do():
+    steps = {"POS_0": 0, "POS_24": 1, "POS_48": 2, "POS_60": 3}
+    first, second = VOCAB.id("CHORD_C_maj"), VOCAB.id("CHORD_A_min")
+    head = ["FILL", "BARIDX_0", "TRACK_0", "DENSITY_7", "CHORD_C_maj", "POS_48", "CHORD_A_min"]
+    answer = [name for at in steps for name in (at, "PITCH_60", "DUR_12", "VEL_10")]
+    again = ["END", "FILL", "BARIDX_1", "TRACK_0", "POS_48", "PITCH_60"]
+    ids = [VOCAB.id(name) for name in (*head, *answer, *again)]
+    asked = coordinates_of_tokens(ids, gap_bar=0)[:, 4:]
+    state = CoordinateState(0)
+    assert asked.tolist() == [list(state.advance(token)[-1]) for token in ids]
+    assert (asked[:3] == NOTHING_ASKED).all()
+    assert (asked[-5:] == NOTHING_ASKED).all()
+    inside = asked[len(head) : -6]
+    assert (inside[:, 0] == values(VOCAB.density, VOCAB.id("DENSITY_7"))).all()
+    assert (inside[:8, 3] == values(VOCAB.chord, first)).all()
+    assert (inside[8:, 3] == values(VOCAB.chord, second)).all()
+    assert (inside[:, [1, 2, 4, 5, 6]] == 0).all()
