@@ -22,7 +22,7 @@ from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.layout import decode_fill
 
 # Nothing is left out: distributions are compared.
-DRAWN = Sampling(temperature=1.0, top_p=1.0, recall=0.0)
+DRAWN = Sampling(temperature=1.0, top_p=1.0, copy_strength=0.0)
 FURTHEST = VOCAB.micro.size // 2
 Measured = list[tuple[str, Ratio]]
 

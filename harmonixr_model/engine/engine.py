@@ -21,15 +21,15 @@ class Sampling:
     """How to draw a token: temperature 0 takes the likeliest, None suits the tracks; top_k 0 and top_p 1 drop nothing.
 
     A `guidance` above 1 follows soft controls more closely than the model does by itself, at twice the work; None is
-    GUIDANCE where any are asked. `recall` is how far the fill may repeat passages of the song: 0 as the model alone
-    would, 1 as often as songs do.
+    GUIDANCE where any are asked. `copy_strength` scales how much the fill repeats passages of the song: 0
+    as the model alone does, 1 as often as songs do.
     """
 
     temperature: float | None = None
     top_k: int = 0
     top_p: float = 0.98
     guidance: float | None = None
-    recall: float = 1.0
+    copy_strength: float = 1.0
 
     def __post_init__(self) -> None:
         if self.temperature is not None and not 0 <= self.temperature <= 5:
@@ -38,9 +38,9 @@ class Sampling:
             raise ControlError(f"top_k {self.top_k} is negative; give 0 for no limit, or at least 1")
         if not 0 < self.top_p <= 1:
             raise ControlError(f"top_p {self.top_p} is out of range; give more than 0 and at most 1")
-        if not 0 <= self.recall <= 1:
+        if not 0 <= self.copy_strength <= 1:
             raise ControlError(
-                f"the recall {self.recall} is out of range; give 0 (new) to 1 (as the song repeats itself)"
+                f"the copy strength {self.copy_strength} is out of range; give 0 (new) to 1 (as songs repeat)"
             )
         if self.guidance is not None and not 0 <= self.guidance <= 10:
             raise ControlError(f"the guidance {self.guidance} is out of range; give 0 to 10, where 1 adds nothing")

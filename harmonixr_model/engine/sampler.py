@@ -60,8 +60,8 @@ class PlainSampler:
         rows = [self._rows[place] for place in places]
         device = logits_RV.device
         if self._gate is not None:
-            recall = [row.sampling.recall for row in rows]
-            logits_RV = self._gate.mix(logits_RV, [row.guess() for row in rows], recall=recall)
+            copy_strength = [row.sampling.copy_strength for row in rows]
+            logits_RV = self._gate.mix(logits_RV, [row.guess() for row in rows], copy_strength=copy_strength)
         tokens_R, log_probability_R = sample(
             logits_RV,
             torch.from_numpy(np.stack([row.grammar.allowed() for row in rows])).to(device),
@@ -119,7 +119,7 @@ class _Chosen:
 
     def __init__(self, row: Row) -> None:
         self.sampling, self.temperature = row.sampling, row.temperature
-        recalled = row.prompt.recalled if row.sampling.recall else ()
+        recalled = row.prompt.recalled if row.sampling.copy_strength else ()
         self._pointers = Pointers(recalled) if recalled else None
         # Those that no pointer has come to.
         self._cells = list(range(row.prompt.rules.cells))

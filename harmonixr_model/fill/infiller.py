@@ -107,7 +107,7 @@ class Infiller:
                 duration.
             n: how many candidates.
             seed: the same seed, model and arguments give the same fills.
-            sampling: temperature, top-k, top-p, guidance, recall.
+            sampling: temperature, top-k, top-p, guidance, copy_strength.
             new_track: a track to add; the region's cells then name the track after the song's last one.
             progress: called with (windows done, windows in all) of all candidates; the second may grow.
 

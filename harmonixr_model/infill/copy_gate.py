@@ -42,12 +42,12 @@ class CopyGate:
         return found
 
     @torch.inference_mode()
-    def mix(self, logits_RV: Tensor, guesses: Sequence[Guess | None], *, recall: Sequence[float]) -> Tensor:
+    def mix(self, logits_RV: Tensor, guesses: Sequence[Guess | None], *, copy_strength: Sequence[float]) -> Tensor:
         """Return the logits with each row's guess given its chance, in place; rows without a guess stay as they are.
 
-        `recall` goes from the model's own chance (0) to the gate's (1), row by row.
+        `copy_strength` goes from the model's own chance (0) to the gate's (1), row by row.
         """
-        rows = [row for row, guess in enumerate(guesses) if guess is not None and recall[row] > 0]
+        rows = [row for row, guess in enumerate(guesses) if guess is not None and copy_strength[row] > 0]
         if not rows:
             return logits_RV
         made = [guess for row in rows if (guess := guesses[row]) is not None]
@@ -58,7 +58,7 @@ class CopyGate:
         highest_G1 = logits_GV.max(axis=-1, keepdims=True)
         whole_G = np.log(np.exp(logits_GV - highest_G1).sum(axis=-1)) + highest_G1[:, 0]
         own_G = np.clip((logits_GV[at_G] - whole_G).astype(np.float64), _LOG_LEAST, _LOG_MOST)
-        share_G = np.array([recall[row] for row in rows])
+        share_G = np.array([copy_strength[row] for row in rows])
         gate_G = 1 / (1 + np.exp(-self.log_odds(made, own_G)))
         chance_G = np.clip(np.exp(own_G) + share_G * (gate_G - np.exp(own_G)), 1e-7, 1 - 1e-7)
         # The others keep their logits and together weigh 1 - chance.

@@ -50,7 +50,7 @@ def sampling_of(spec: SamplingSpec) -> Sampling:
         top_k=spec.top_k,
         top_p=spec.top_p,
         guidance=spec.guidance,
-        recall=1.0 if spec.recall is None else spec.recall,
+        copy_strength=1.0 if spec.copy_strength is None else spec.copy_strength,
     )
 
 

@@ -69,3 +69,9 @@ def test_a_model_that_learnt_none_says_so(infill):
     status, error = infill("--density", "2", info={})
     assert status == 2
     assert "not trained to follow density" in error
+
+
+def test_copy_strength_has_its_former_option(infill, tmp_path):
+    for option in ("--copy-strength", "--recall"):
+        assert infill(option, "0", info={})[0] == 0
+        assert infill(option, "2", info={})[0] == 2

@@ -17,7 +17,12 @@ from harmonixr_model.prompt.coordinates import places_of_tokens
 from harmonixr_model.prompt.copy_pointer import KINDS
 from harmonixr_model.prompt.layout import coordinates_of
 
-SAMPLINGS = [Sampling(), Sampling(temperature=0), Sampling(temperature=1.3, top_k=9, top_p=1.0), Sampling(recall=0.5)]
+SAMPLINGS = [
+    Sampling(),
+    Sampling(temperature=0),
+    Sampling(temperature=1.3, top_k=9, top_p=1.0),
+    Sampling(copy_strength=0.5),
+]
 
 
 @pytest.fixture(scope="module")

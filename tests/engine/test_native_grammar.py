@@ -158,14 +158,14 @@ def test_both_choosers_draw_the_same_tokens(library, prompt_of, sampling, spread
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("recall", [1.0, 0.6])
-def test_both_choosers_hear_the_pointers_alike(library, prompt_of, seed, recall):
+@pytest.mark.parametrize("copy_strength", [1.0, 0.6])
+def test_both_choosers_hear_the_pointers_alike(library, prompt_of, seed, copy_strength):
     prompts = [prompt_of(), prompt_of(bars=(9, 11), tracks=(2, 3)), prompt_of(bars=(12, 13), tracks=(1,))]
     assert all(prompt.recalled for prompt in prompts)
     generator = torch.Generator().manual_seed(seed)
     gate = CopyGate(torch.randn(len(KINDS), len(FEATURES), generator=generator))
     choosers = [PlainSampler(gate=gate), NativeSampler(library, gate=gate)]
-    sampling = Sampling(top_p=1.0, recall=recall)
+    sampling = Sampling(top_p=1.0, copy_strength=copy_strength)
     for chooser in choosers:
         for place, prompt in enumerate(prompts):
             chooser.join(place, Row(prompt, 10 + place, sampling))

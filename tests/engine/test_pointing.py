@@ -1,4 +1,4 @@
-"""Decoding with a pointer: a song that repeats itself is taken at its word, and `recall` says how far."""
+"""Decoding with a pointer: a song that repeats itself is taken at its word, and `copy_strength` says how far."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def test_the_compiled_step_points_as_well(pointing, song, library):
 def test_without_recall_the_model_speaks_alone(pointing, tiny_model, song):
     prompt = prompt_of(song)
     alone = Decoder(tiny_model).generate(prompt, seeds=range(3), sampling=Sampling())
-    assert Decoder(pointing).generate(prompt, seeds=range(3), sampling=Sampling(recall=0)) == alone
-    with pytest.raises(ControlError, match="recall"):
-        Sampling(recall=1.5)
+    assert Decoder(pointing).generate(prompt, seeds=range(3), sampling=Sampling(copy_strength=0)) == alone
+    with pytest.raises(ControlError, match="copy strength"):
+        Sampling(copy_strength=1.5)
 
 
 def test_what_is_asked_for_is_not_answered_by_repeating(song):

@@ -19,11 +19,13 @@ def guess(token, *, kind=0):
     return Guess(token, kind, (1.0, *(0.0,) * (len(EVIDENCE) - 1)))
 
 
-def mixed(log_odds, token, *, recall=1.0):
+def mixed(log_odds, token, *, copy_strength=1.0):
     torch.manual_seed(0)
     logits_RV = torch.randn(2, 50)
     before = logits_RV.clone().softmax(-1)
-    after = gate(log_odds).mix(logits_RV, [guess(token), None], recall=[recall, recall]).softmax(-1)
+    after = (
+        gate(log_odds).mix(logits_RV, [guess(token), None], copy_strength=[copy_strength, copy_strength]).softmax(-1)
+    )
     return before, after
 
 
@@ -37,9 +39,9 @@ def test_the_guess_has_the_gates_chance_and_the_rest_its_proportions():
 
 
 def test_recall_leads_from_the_models_chance_to_the_gates():
-    before, none = mixed(3.0, 7, recall=0.0)
+    before, none = mixed(3.0, 7, copy_strength=0.0)
     assert torch.equal(none, before)
-    _, half = mixed(3.0, 7, recall=0.5)
+    _, half = mixed(3.0, 7, copy_strength=0.5)
     _, whole = mixed(3.0, 7)
     assert half[0, 7].item() == pytest.approx((before[0, 7] + whole[0, 7]).item() / 2, abs=1e-4)
 
@@ -51,7 +53,7 @@ def test_a_gate_that_only_asks_the_model_changes_nothing():
     logits_RV = torch.randn(3, 50)
     before = logits_RV.clone().softmax(-1)
     guesses = [guess(3), guess(4, kind=1), guess(int(before[2].argmax()), kind=4)]
-    after = CopyGate(weight_KF).mix(logits_RV, guesses, recall=[1.0] * 3).softmax(-1)
+    after = CopyGate(weight_KF).mix(logits_RV, guesses, copy_strength=[1.0] * 3).softmax(-1)
     assert torch.allclose(after, before, atol=1e-5)
 
 

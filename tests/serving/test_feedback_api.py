@@ -90,7 +90,7 @@ def test_fills_to_be_compared_repeat_the_song_only_where_that_is_asked(api, sett
     assert comparison.status_code == 201
     for key in set(store.list("feedback/pairs/")) - before:
         pair = Pair.model_validate_json(store.get(key).data)
-        assert (pair.first.sampling.recall, pair.second.sampling.recall) == (drawn, drawn)
+        assert (pair.first.sampling.copy_strength, pair.second.sampling.copy_strength) == (drawn, drawn)
     assert set(store.list("feedback/pairs/")) > before
 
 

@@ -31,15 +31,15 @@ def test_what_the_model_leans_towards_arrives_in_the_request():
 
 
 def test_what_may_change_and_how_far_the_song_is_repeated_arrive_in_the_request():
-    request = infill_request(Form(5, 8, [1], only="velocity", recall=0.4), MIDI)
-    assert (request.controls.only, request.sampling.recall) == ("velocity", 0.4)
-    assert infill_request(Form(5, 8, [1], recall=0), MIDI).sampling.recall == 0
+    request = infill_request(Form(5, 8, [1], only="velocity", copy_strength=0.4), MIDI)
+    assert (request.controls.only, request.sampling.copy_strength) == ("velocity", 0.4)
+    assert infill_request(Form(5, 8, [1], copy_strength=0), MIDI).sampling.copy_strength == 0
 
 
 def test_empty_fields_ask_for_nothing():
     request = infill_request(Form(5, 8, [1]), MIDI)
     assert request.sampling.seed is None
-    assert request.sampling.recall is None
+    assert request.sampling.copy_strength is None
     assert request.controls == ControlSpec()
 
 

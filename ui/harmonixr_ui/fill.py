@@ -18,7 +18,7 @@ from harmonixr_ui.api import Api, sentence
 from harmonixr_ui.components import duel, song_view
 from harmonixr_ui.consent import wording
 from harmonixr_ui.fill_stream import coming
-from harmonixr_ui.form import KEYS, RECALL, Form, FormError, default_gap, infill_request, song_value, track_label
+from harmonixr_ui.form import COPY_STRENGTH, KEYS, Form, FormError, default_gap, infill_request, song_value, track_label
 from harmonixr_ui.routes import drawn
 
 _FIRST_EXAMPLE = "minuet-in-g"
@@ -50,7 +50,7 @@ class _Controls:
     density: gr.Textbox
     chords: gr.Textbox
     only: gr.Dropdown
-    recall: gr.Slider
+    copy_strength: gr.Slider
 
     def all(self) -> list[Any]:
         return [getattr(self, name) for name in self.__slots__]
@@ -104,10 +104,10 @@ def _controls() -> _Controls:
             info=f"higher is wilder; left alone: {temperature_text(None)}",
             buttons=[],
         )
-        recall = gr.Slider(
+        copy_strength = gr.Slider(
             0,
             1,
-            value=RECALL,
+            value=COPY_STRENGTH,
             step=0.1,
             label="Repeat the song",
             info="1: where the song plays this again, so may the fill; 0: the model alone",
@@ -131,7 +131,7 @@ def _controls() -> _Controls:
         density=density,
         chords=chords,
         only=only,
-        recall=recall,
+        copy_strength=copy_strength,
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from harmonixr_platform.schemas import DEFAULT_TEMPERATURE, InfillRequest, InspectResponse, TrackView
 
 TONICS = "C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"
-RECALL = 1.0
+COPY_STRENGTH = 1.0
 KEYS = tuple(f"{tonic} {mode}" for mode in ("major", "minor") for tonic in TONICS)
 
 
@@ -38,7 +38,7 @@ class Form:
     density: str = ""
     chords: str = ""
     only: str = ""
-    recall: float = RECALL
+    copy_strength: float = COPY_STRENGTH
 
 
 def infill_request(form: Form, midi_base64: str) -> InfillRequest:
@@ -72,7 +72,7 @@ def infill_request(form: Form, midi_base64: str) -> InfillRequest:
                     "temperature": None if form.temperature == DEFAULT_TEMPERATURE else form.temperature,
                     "seed": _whole(form, "seed"),
                     # Untouched it says nothing: two blind fills of a chorus would be one.
-                    "recall": None if form.recall == RECALL else form.recall,
+                    "copy_strength": None if form.copy_strength == COPY_STRENGTH else form.copy_strength,
                 },
             }
         )

@@ -31,7 +31,7 @@ class _Saying(ctypes.Structure):
 
 
 class _Settings(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_double) for name in ("uniform", "temperature", "top_p", "recall")] + [
+    _fields_ = [(name, ctypes.c_double) for name in ("uniform", "temperature", "top_p", "copy_strength")] + [
         ("top_k", ctypes.c_int64)
     ]
 
@@ -69,7 +69,7 @@ class NativeBatch:
     def join(self, row: Row, prefix: Segment) -> None:
         """Let a fresh row take part from the next step on."""
         own = Segment.empty(self._runner.config, row.prompt.rules.max_tokens)
-        points = self._gate is not None and row.prompt.recalled and row.sampling.recall
+        points = self._gate is not None and row.prompt.recalled and row.sampling.copy_strength
         pointers = NativePointers(self._library, row.prompt.recalled) if points else None
         self._lines.append(_Line(self._library, self._saying, row, prefix, own, pointers))
         self.rows.append(row)
@@ -145,7 +145,7 @@ class _Line:
             header_first=first.ctypes.data,
             cells=len(headers),
             uniforms=drawn.ctypes.data,
-            settings=_Settings(0, row.temperature, sampling.top_p, sampling.recall, sampling.top_k),
+            settings=_Settings(0, row.temperature, sampling.top_p, sampling.copy_strength, sampling.top_k),
             said=self.said.ctypes.data,
         )
         library.hx_row_open.restype = _POINTER

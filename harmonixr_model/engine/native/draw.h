@@ -6,7 +6,7 @@
 extern "C" {
 
 struct Settings {
-    double uniform, temperature, top_p, recall;
+    double uniform, temperature, top_p, copy_strength;
     int64_t top_k;
 };
 

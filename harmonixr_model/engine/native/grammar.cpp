@@ -380,7 +380,7 @@ void hx_choose(void** grammars, void** pointers, const double* gate, int64_t cou
     for (int64_t r = 0; r < count; r++, logits += stride) {
         auto* grammar = (Grammar*)grammars[r];
         auto* pointing = (Pointers*)pointers[r];
-        if (pointing) mix(logits, grammar->vocabulary.size, pointing->guess(), gate, settings[r].recall);
+        if (pointing) mix(logits, grammar->vocabulary.size, pointing->guess(), gate, settings[r].copy_strength);
         tokens[r] = draw(*grammar, logits, settings[r], room, log_probabilities + r);
         grammar->advance(tokens[r]);
         if (pointing) pointing->advance(tokens[r]);

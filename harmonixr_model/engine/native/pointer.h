@@ -144,9 +144,10 @@ struct Pointers {
     }
 };
 
-// Give the guess its chance: `gate` is [kinds, features], `recall` from the model's own chance (0) to the gate's (1).
-inline void mix(float* logits, int64_t size, const Guess& guess, const double* gate, double recall) {
-    if (guess.token < 0 || recall <= 0) return;
+// Give the guess its chance: `gate` is [kinds, features].
+// `copy_strength` goes from the model's own chance (0) to the gate's (1).
+inline void mix(float* logits, int64_t size, const Guess& guess, const double* gate, double copy_strength) {
+    if (guess.token < 0 || copy_strength <= 0) return;
     float highest = logits[0];
     for (int64_t i = 1; i < size; i++) highest = std::max(highest, logits[i]);
     Lanes sums = {};
@@ -160,7 +161,8 @@ inline void mix(float* logits, int64_t size, const Guess& guess, const double* g
     double said = weight[0] * odds + weight[1] * odds * guess.evidence[1];
     for (int e = 0; e < EVIDENCE; e++) said += weight[2 + e] * guess.evidence[e];
     const double gated = 1 / (1 + std::exp(-said));
-    const double chance = std::clamp(std::exp(own) + recall * (gated - std::exp(own)), CHANCE_LEAST, 1 - CHANCE_LEAST);
+    const double mixed = std::exp(own) + copy_strength * (gated - std::exp(own));
+    const double chance = std::clamp(mixed, CHANCE_LEAST, 1 - CHANCE_LEAST);
     // The others keep their logits and together weigh 1 - chance.
     logits[guess.token] = (float)(whole + std::log1p(-std::exp(own)) + std::log(chance) - std::log1p(-chance));
 }

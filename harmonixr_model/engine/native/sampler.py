@@ -25,7 +25,7 @@ from harmonixr_model.prompt.copy_pointer import CopySource
 
 _POINTER = ctypes.c_void_p
 _SETTINGS = np.dtype(
-    [(name, np.float64) for name in ("uniform", "temperature", "top_p", "recall")] + [("top_k", np.int64)]
+    [(name, np.float64) for name in ("uniform", "temperature", "top_p", "copy_strength")] + [("top_k", np.int64)]
 )
 _TABLES = (
     *("cell_group", "cell_row", "bar_start", "cell_start", "cell_end", "min_notes", "max_notes", "counts_on"),
@@ -185,12 +185,12 @@ class NativeSampler:
         self._uniforms[place:] = [iter(uniforms(row.seed, row.prompt.rules.max_tokens).tolist())]
         if place == len(self._settings):
             self._grow(max(8, 2 * place))
-        points = self._gate is not None and row.prompt.recalled and row.sampling.recall
+        points = self._gate is not None and row.prompt.recalled and row.sampling.copy_strength
         pointers = NativePointers(self._library, row.prompt.recalled) if points else None
         self._pointers[place:] = [pointers]
         self._handles[:, place] = self._grammars[place].handle, pointers.handle if pointers else 0
         sampling = row.sampling
-        self._settings[place] = 0, row.temperature, sampling.top_p, sampling.recall, sampling.top_k
+        self._settings[place] = 0, row.temperature, sampling.top_p, sampling.copy_strength, sampling.top_k
 
     def leave(self, place: int, last: int) -> None:
         """Forget a row; the last one moves there."""

@@ -94,13 +94,15 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest tokens (0: all)")
     group.add_argument("--top-p", type=float, default=0.98, metavar="P", help="draw from this share of chance (0.98)")
     group.add_argument(
-        "--recall",
+        "--copy-strength",
         type=float,
         default=1.0,
-        metavar="R",
-        help="how far to repeat the song: 0 as the model alone would, 1 as often as songs do (%(default)s); "
-        "says nothing with soft controls or --only",
+        metavar="C",
+        help="how much to repeat the song: 0 as the model alone does, 1 as often as songs do (%(default)s); "
+        "no effect with attribute controls or --only",
     )
+    # The option's name in version 0.1.
+    group.add_argument("--recall", type=float, dest="copy_strength", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
@@ -317,7 +319,11 @@ def _sampling(args: argparse.Namespace) -> Sampling:
     from harmonixr_model.engine.engine import Sampling
 
     return Sampling(
-        temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, guidance=args.guidance, recall=args.recall
+        temperature=args.temperature,
+        top_k=args.top_k,
+        top_p=args.top_p,
+        guidance=args.guidance,
+        copy_strength=args.copy_strength,
     )
 
 

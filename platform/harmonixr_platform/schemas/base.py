@@ -10,7 +10,7 @@ from pydantic_core import to_jsonable_python
 class Strict(BaseModel):
     """Unknown keys fail; records never change after they are made."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), serialize_by_alias=True)
     # Fields added after records of this kind were stored: while they say nothing, they are no part of its content.
     later_fields: ClassVar[frozenset[str]] = frozenset()
 
@@ -27,11 +27,10 @@ def content_json(model: Strict, *, without: frozenset[str] = frozenset()) -> str
 def _content(value: Any) -> Any:
     if isinstance(value, Strict):
         fields, later = type(value).model_fields, type(value).later_fields
-        said = {name: getattr(value, name) for name in fields}
         return {
-            name: _content(field)
-            for name, field in said.items()
-            if name not in later or field != fields[name].get_default(call_default_factory=True)
+            field.serialization_alias or name: _content(getattr(value, name))
+            for name, field in fields.items()
+            if name not in later or getattr(value, name) != field.get_default(call_default_factory=True)
         }
     if isinstance(value, dict):
         return {to_jsonable_python(key): _content(field) for key, field in value.items()}

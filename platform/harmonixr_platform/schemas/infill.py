@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from harmonixr_model.engine.engine import GUIDANCE, temperature_text
 from harmonixr_platform.schemas.base import Strict
@@ -109,7 +109,7 @@ class ControlSpec(Strict):
 class SamplingSpec(Strict):
     """How to draw. The same seed and model version give the same fill."""
 
-    later_fields: ClassVar[frozenset[str]] = frozenset({"recall", "guidance"})
+    later_fields: ClassVar[frozenset[str]] = frozenset({"copy_strength", "guidance"})
 
     n: Annotated[int, Field(ge=1, le=16)] = 1
     best_of: Annotated[int, Field(ge=1, le=32)] | None = Field(
@@ -121,12 +121,14 @@ class SamplingSpec(Strict):
     )
     top_k: Annotated[int, Field(ge=0, le=4096)] = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.98
-    recall: Annotated[float, Field(ge=0, le=1)] | None = Field(
+    copy_strength: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="how far fills may repeat the song: 0 as the model alone would, 1 as often as songs do. Left out "
-        "it is 1, and 0 for fills to be compared. Says nothing with soft controls or `only`",
+        # Stored records and earlier clients call it recall.
+        validation_alias=AliasChoices("copy_strength", "recall"),
+        serialization_alias="recall",
+        description="how much fills repeat the song: 0 as the model alone does, 1 as often as songs do. Left out it is "
+        "1, and 0 for fills to be compared. No effect with attribute controls or `only`. Also accepted as `recall`",
     )
-
     guidance: Annotated[float, Field(ge=0, le=10)] | None = Field(
         default=None,
         description="how far to lean towards soft controls, 1 as the model does by itself; left out it is "
@@ -134,8 +136,8 @@ class SamplingSpec(Strict):
     )
 
     def for_comparing(self) -> "SamplingSpec":
-        """Return it with recall 0 where none is asked for: two fills that both repeat the song would be one fill."""
-        return self.model_copy(update={"recall": 0.0}) if self.recall is None else self
+        """Return it with copy strength 0 where none is given: two fills that both repeat the song would be equal."""
+        return self.model_copy(update={"copy_strength": 0.0}) if self.copy_strength is None else self
 
     @model_validator(mode="after")
     def _best_of_covers_n(self) -> "SamplingSpec":

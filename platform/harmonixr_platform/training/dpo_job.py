@@ -209,7 +209,9 @@ def _divergence(
     for row in list(rows.values())[: job.sampled_gaps]:
         (window, *later) = windows_of(comparisons.fills[row], max_length=model.config.max_length)
         if not later:
-            made = engine.generate(window.prompt, seeds=range(job.samples), sampling=Sampling(top_p=1.0, recall=0))
+            made = engine.generate(
+                window.prompt, seeds=range(job.samples), sampling=Sampling(top_p=1.0, copy_strength=0)
+            )
             found.append(drift(model, reference, window.prompt, made))
     return sum(found) / len(found) if found else None
 

@@ -69,7 +69,9 @@ def measure_model(
         nats.append(_nats(model, gap, prompt))
         started = time.perf_counter()
         made = engine.generate(
-            prompt, seeds=[seed + number * fills + i for i in range(fills)], sampling=sampling or Sampling(recall=0)
+            prompt,
+            seeds=[seed + number * fills + i for i in range(fills)],
+            sampling=sampling or Sampling(copy_strength=0),
         )
         seconds.append((time.perf_counter() - started) / fills)
         valid += [_is_valid(gap, fill, max_length=max_length) for fill in made]
