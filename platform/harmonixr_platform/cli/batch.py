@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harmonixr_model.errors import HarmonixrError
-from harmonixr_platform.cli.files import FileError, check_output, files_under, write_whole
+from harmonixr_platform.cli.files import FileError, check_output, files_under, make_folder, write_whole
+from harmonixr_platform.cli.progress import progress_bar
 
 Convert = Callable[[Path], bytes]
 
@@ -54,21 +55,17 @@ def convert_all(
 def _convert_folder(
     files: Sequence[Path], args: argparse.Namespace, convert: Convert, rename: Callable[[str], str]
 ) -> int:
-    from tqdm import tqdm
-
     failed = 0
-    # disable=None: no bar where standard error is no terminal.
-    for path in tqdm(files, unit="file", disable=None, leave=False):
-        target = args.output / path.relative_to(args.source).with_name(rename(path.name))
-        try:
+    with progress_bar("converting", len(files), "file") as bar:
+        for path in files:
+            target = args.output / path.relative_to(args.source).with_name(rename(path.name))
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise FileError(f"the folder {target.parent} cannot be made: {error.strerror}") from error
-            _convert(path, target, convert, force=args.force)
-        except (HarmonixrError, FileNotFoundError) as error:
-            failed += 1
-            tqdm.write(f"{path}: {error}", file=sys.stderr)
+                make_folder(target.parent)
+                _convert(path, target, convert, force=args.force)
+            except (HarmonixrError, FileNotFoundError) as error:
+                failed += 1
+                bar.write(f"{path}: {error}", file=sys.stderr)
+            bar.update()
     print(f"{len(files) - failed} of {len(files)} files -> {args.output}" + (f", {failed} failed" if failed else ""))
     return 1 if failed else 0
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from harmonixr_model.errors import CorpusError
+from harmonixr_platform.cli.progress import progress_bar
 
 EPILOG = """
 Training jobs do this at their end; run it for weights made elsewhere, or for another kind of music. No weight changes:
@@ -43,11 +44,10 @@ def run(args: argparse.Namespace) -> int:
     from harmonixr_model.data.corpus import Corpus
     from harmonixr_model.evaluation.fit_copy_gate import fit_copy_gate
     from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
-    from harmonixr_platform.cli.evaluate import progress_bar
 
     torch.set_num_threads(os.cpu_count() or 1)
     model, info = load_checkpoint(args.model)
-    with progress_bar(args.gaps, "calibrating", unit="gap") as bar:
+    with progress_bar("calibrating", args.gaps, "gap") as bar:
         model.pointer = fit_copy_gate(model, Corpus.open(args.corpus), gaps=args.gaps, progress=lambda *_: bar.update())
     if model.pointer is None:
         raise CorpusError(f"{args.corpus} repeats itself too little to learn from; give more music, or more --gaps")

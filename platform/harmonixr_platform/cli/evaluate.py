@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from harmonixr_model.data.corpus import Corpus
@@ -133,7 +133,7 @@ def _measure(args: argparse.Namespace) -> Report:
         "seed": args.seed,
         "protocol": VERSION,
     }
-    with progress_bar(len(asked), "measuring", unit="gap") as bar:
+    with progress_bar("measuring", len(asked), "gap") as bar:
 
         def show(question: EvaluationItem) -> None:
             bar.set_postfix(shape=question.shape, refresh=False)
@@ -173,7 +173,7 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
             f"{name} reads {model.config.max_length} tokens, the protocol uses {CONTEXT_TOKENS}; "
             "evaluate a model of a longer context"
         )
-    with progress_bar(None, "counting for the Markov chain", unit="piece") as bar:
+    with progress_bar("counting for the Markov chain", unit="piece") as bar:
 
         def show(done: int, pieces: int) -> None:
             bar.total = pieces
@@ -193,14 +193,14 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
     ], name
 
 
-def _training(args: argparse.Namespace, corpus: Corpus, says: str) -> Iterator[Score]:
+def _training(args: argparse.Namespace, corpus: Corpus, description: str) -> Iterator[Score]:
     """Yield training pieces one by one, nothing kept."""
     from harmonixr_model.evaluation.baselines import training_pieces
 
     chosen = training_pieces(corpus, args.training)
     if not chosen:
         return
-    with progress_bar(len(chosen), says, unit="piece") as bar:
+    with progress_bar(description, len(chosen), "piece") as bar:
         for piece in chosen:
             yield corpus.score(piece)
             bar.update()
@@ -222,7 +222,7 @@ def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[EvaluationItem]:
     from harmonixr_model.infill.checkpoint import read_info
 
     asked = []
-    with progress_bar(args.items, "choosing gaps", unit="gap") as bar:
+    with progress_bar("choosing gaps", args.items, "gap") as bar:
         found = questions(
             corpus,
             split=args.split,
@@ -269,11 +269,3 @@ def note_reading(out: Path, model: str, *, corpus: Path, gaps: int, now: datetim
     with log.open("a", encoding="utf-8") as file:
         file.write(f"{now:%FT%TZ} {model} on {gaps} gaps of {corpus}\n")
     print(f"this reads the test split; readings noted in {log}: {len(log.read_text(encoding='utf-8').splitlines())}")
-
-
-def progress_bar(total: int | None, says: str, *, unit: str) -> Any:
-    """Return a progress bar on stderr; where that is no terminal it writes now and then, so that logs stay readable."""
-    from tqdm import tqdm
-
-    calm = {} if sys.stderr.isatty() else {"mininterval": 15.0}
-    return tqdm(total=total, desc=says, unit=unit, dynamic_ncols=True, **calm)

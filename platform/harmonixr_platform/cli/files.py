@@ -54,6 +54,14 @@ def check_output(path: Path, *, inputs: Sequence[Path], force: bool) -> None:
         raise FileError(f"{path} is the input itself; write to another file, or give --force to overwrite it")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents; raises FileError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"the folder {folder} cannot be made: {_reason(error)}") from error
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all; raises FileError."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")

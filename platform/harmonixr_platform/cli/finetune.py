@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from harmonixr_model.evaluation.report import Report
@@ -86,7 +87,7 @@ def _train(args: argparse.Namespace, corpus: Path, start_from: Path) -> Path:
     from harmonixr_model.training.infill import BatchConfig
     from harmonixr_model.training.loop import LoopConfig
     from harmonixr_model.training.single import SingleJob, run_single
-    from harmonixr_platform.cli.train import ProgressLine
+    from harmonixr_platform.cli.train import training_bar
 
     config, _ = read_info(start_from)
     job = SingleJob(
@@ -109,10 +110,9 @@ def _train(args: argparse.Namespace, corpus: Path, start_from: Path) -> Path:
         start_from=start_from,
     )
     torch.set_num_threads(os.cpu_count() or 1)
-    line = ProgressLine()
-    for progress in run_single(job):
-        line.show(progress)
-    line.end()
+    with training_bar() as show:
+        for progress in run_single(job):
+            show(progress)
     return job.checkpoint
 
 
@@ -124,13 +124,12 @@ def _compare(args: argparse.Namespace, corpus: Path, before: Path, after: Path) 
     from harmonixr_model.evaluation.report import evaluate
     from harmonixr_model.evaluation.systems import Sampler, model_system
     from harmonixr_model.infill.checkpoint import load_checkpoint
-    from harmonixr_platform.cli.evaluate import progress_bar
 
     models = {name: load_checkpoint(path)[0] for name, path in ((BEFORE, before), (AFTER, after))}
     systems = [model_system(model, Sampler(Decoder(model), 1, Sampling()), name=name) for name, model in models.items()]
     asked = list(questions(Corpus.open(corpus), split="valid", count=args.items, seed=args.seed))
     made: dict[str, Any] = {"gaps": len(asked), "held-out pieces": len({question.piece_id for question in asked})}
-    with progress_bar(len(asked), "before and after", unit="gap") as bar:
+    with progress_bar("before and after", len(asked), "gap") as bar:
         return evaluate(asked, systems, made=made, progress=lambda _: bar.update())
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harmonixr_platform.cli import EXIT_INTERRUPTED
+from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from harmonixr_model.data.build import ShardResult, Summary
@@ -49,9 +51,18 @@ def run(args: argparse.Namespace) -> int:
     """Ingest; return 0, or 1 when no file could be used."""
     from harmonixr_platform.training import ingest_job
 
-    begun = time.monotonic()
+    started = time.monotonic()
+    so_far: Counter[str] = Counter()
     try:
-        with Bar() as bar:
+        with progress_bar("ingesting", unit="file") as bar:
+
+            def show(shard: ShardResult) -> None:
+                rejected = sum(shard.rejected.values())
+                so_far.update(pieces=shard.files - rejected, notes=shard.notes, rejected=rejected)
+                so_far["read"] += 0 if shard.was_there else shard.files
+                bar.set_postfix({name: so_far[name] for name in ("pieces", "notes", "rejected")}, refresh=False)
+                bar.update(shard.files)
+
             summary = ingest_job.run(
                 args.folders,
                 args.out,
@@ -60,51 +71,17 @@ def run(args: argparse.Namespace) -> int:
                 uses_official_split=args.official_split,
                 workers=args.workers,
                 uses_ray=not args.no_ray,
-                begin=bar.begin,
-                listen=bar.show,
+                begin=bar.reset,
+                listen=show,
             )
     except KeyboardInterrupt:
         print("harmonixr ingest: interrupted; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
-    print(table(summary, pace=bar.read / (time.monotonic() - begun)))
+    print(table(summary, pace=so_far["read"] / (time.monotonic() - started)))
     print(f"corpus: {args.out}")
     if summary.rejected:
         print(f"rejects: {args.out / 'rejects.jsonl'}")
     return 0 if summary.pieces else 1
-
-
-class Bar:
-    """A progress bar over files, with the pieces, notes and rejects so far."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self.read = 0
-        self._pieces = 0
-        self._notes = 0
-        self._rejected = 0
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def begin(self, files: int) -> None:
-        """Open the bar."""
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=files, unit="file", desc="ingest", dynamic_ncols=True)
-
-    def show(self, result: ShardResult) -> None:
-        """Move by one shard."""
-        self._notes += result.notes
-        self.read += 0 if result.was_there else result.files
-        rejected = sum(result.rejected.values())
-        self._rejected += rejected
-        self._pieces += result.files - rejected
-        self._bar.set_postfix(pieces=self._pieces, notes=self._notes, rejected=self._rejected, refresh=False)
-        self._bar.update(result.files)
 
 
 def table(summary: Summary, *, pace: float) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from harmonixr_model.training.loop import Progress
@@ -48,9 +52,8 @@ def run(args: argparse.Namespace) -> int:
 def _infill(args: argparse.Namespace) -> int:
     from harmonixr_platform.training import infill_job
 
-    line = ProgressLine()
-    trained = infill_job.run(args.config, args.overrides, listen=line.show)
-    line.end()
+    with training_bar() as show:
+        trained = infill_job.run(args.config, args.overrides, listen=show)
     bits = trained.info["validation_bits_per_note"]
     print(f"model: {trained.model}")
     print(f"validation: {'no notes' if bits is None else f'{bits:.2f} bits a note'}, step {trained.info['best_step']}")
@@ -59,23 +62,18 @@ def _infill(args: argparse.Namespace) -> int:
     return 0
 
 
-class ProgressLine:
-    """Redraw one line on a terminal; elsewhere write a line now and then, so that logs stay readable."""
+@contextlib.contextmanager
+def training_bar() -> Iterator[Callable[[Progress], None]]:
+    """Yield a function that shows one step; the text of a validated step stays on the screen."""
+    from harmonixr_model.training.report import progress_line
 
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
+    with progress_bar("preparing") as bar:
 
-    def show(self, progress: Progress) -> None:
-        """Show where the run stands; a line with a validation stays."""
-        from harmonixr_model.training.report import progress_line
+        def show(progress: Progress) -> None:
+            bar.set_description_str(progress_line(progress), refresh=False)
+            if progress.validation is None:
+                bar.update()
+            else:
+                bar.write(progress_line(progress), file=sys.stderr)
 
-        is_kept = progress.validation is not None
-        if self._is_terminal:
-            print(f"\r\x1b[K{progress_line(progress)}", end="\n" if is_kept else "", file=sys.stderr, flush=True)
-        elif is_kept or progress.step % 10 == 0 or progress.step == 1:
-            print(progress_line(progress), file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        """Leave the line."""
-        if self._is_terminal:
-            print(file=sys.stderr)
+        yield show

@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from harmonixr_platform.serving.deploy.local_ray import LocalRay, OwnProcess
@@ -48,8 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start, check, stay, stop; return 0 unless something failed."""
-    progress = Progress()
-    progress.say("checking serve_config.yaml")
+    progress = progress_bar("checking serve_config.yaml")
     from harmonixr_platform.client import ServiceError
     from harmonixr_platform.serving.deploy.config_lint import lint_serve_config
     from harmonixr_platform.serving.deploy.local_ray import StartFailed
@@ -61,41 +61,41 @@ def run(args: argparse.Namespace) -> int:
     config = args.config or default_config()
     faults = lint_serve_config(config)
     if faults:
-        progress.end()
+        progress.close()
         raise UpError("; ".join(faults))
     try:
         with contextlib.ExitStack() as stack:
-            # Registered first and therefore run last: nobody waits in front of a line that says nothing.
-            stack.callback(lambda: progress.done("stopped; everything is kept under " + str(settings.state_dir)))
+            stack.callback(progress.close)
+            # The stack runs its callbacks in reverse: this message comes after everything has stopped.
+            stack.callback(lambda: _report(progress, f"stopped; everything is kept under {settings.state_dir}"))
             _start_and_stay(args, settings, config, stack, progress)
     except (StartFailed, ServiceError) as error:
-        progress.end()
         print(f"harmonixr up: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 def _start_and_stay(
-    args: argparse.Namespace, settings: Settings, config: Path, stack: contextlib.ExitStack, progress: Progress
+    args: argparse.Namespace, settings: Settings, config: Path, stack: contextlib.ExitStack, progress: Any
 ) -> None:
     from harmonixr_platform.client import Client
 
     started = time.monotonic()
     service = _start(args, settings, config, stack, progress)
     client = stack.enter_context(Client(service.api_url, api_key=next(iter(settings.api_key_list()), None)))
-    progress.say("loading the model")
+    progress.set_description_str("loading the model")
     _wait(lambda: _is_ready(client, service.processes), progress, "the graph")
-    progress.done(f"ready after {time.monotonic() - started:.0f} s")
+    _report(progress, f"ready after {time.monotonic() - started:.0f} s")
     from harmonixr_platform.cli import starter
 
-    starter.ensure_pool(client, settings, pool=POOL, say=progress.say)
+    starter.ensure_pool(client, settings, pool=POOL, say=progress.set_description_str)
     if service.page_url:
-        progress.say("opening the page")
+        progress.set_description_str("opening the page")
         _wait(lambda: _answers(service.page_url, service.processes), progress, "the page")
-    progress.end()
+    progress.clear()
     if args.check:
-        starter.check(client, pool=POOL, say=progress.say, done=progress.done)
-        progress.end()
+        starter.check(client, pool=POOL, say=progress.set_description_str, done=lambda text: _report(progress, text))
+        progress.clear()
     if service.page_url:
         print(f"  page  {service.page_url}")
     print(f"  API   {service.api_url}   (described at {service.api_url}/docs)")
@@ -107,7 +107,7 @@ def _start_and_stay(
             time.sleep(1)
             for process in service.processes:
                 process.check()
-    progress.say("stopping")
+    progress.set_description_str("stopping")
 
 
 class Service:
@@ -120,7 +120,7 @@ class Service:
 
 
 def _start(
-    args: argparse.Namespace, settings: Settings, config: Path, stack: contextlib.ExitStack, progress: Progress
+    args: argparse.Namespace, settings: Settings, config: Path, stack: contextlib.ExitStack, progress: Any
 ) -> Service:
     from harmonixr_platform.serving.deploy.local_ray import LocalRay, OwnProcess, write_config
     from harmonixr_platform.serving.deploy.serve_run import DRAIN_TIMEOUT_S
@@ -129,15 +129,15 @@ def _start(
     host, logs = settings.host, settings.state_dir / "logs"
     # The environment alone reaches every replica and the page.
     os.environ["HARMONIXR_STATE_DIR"] = str(settings.state_dir)
-    progress.say("starting Redis")
+    progress.set_description_str("starting Redis")
     address = open_address(settings)
     stack.callback(address.stop)
     address.url()
     port = _choose_port(settings.api_port, host, "the API", progress)
-    progress.say("starting Ray")
+    progress.set_description_str("starting Ray")
     ray = LocalRay(log=logs / "ray.log", environment=os.environ, dashboard_port=args.dashboard_port)
     stack.callback(ray.stop)
-    stack.callback(lambda: progress.say("stopping Ray"))
+    stack.callback(lambda: progress.set_description_str("stopping Ray"))
     page_url, pages = "", []
     api_url = f"http://{_reachable(host)}:{port}"
     if not args.no_ui:
@@ -148,7 +148,7 @@ def _start(
         stack.callback(page.stop)
         pages = [page]
     _wait(ray.is_up, progress, "Ray")
-    progress.say("starting the graph")
+    progress.set_description_str("starting the graph")
     resolved = settings.state_dir / "serve_config.yaml"
     write_config(config, resolved, host=host, port=port)
     graph = ray.serve(resolved, log=logs / "graph.log")
@@ -156,6 +156,12 @@ def _start(
     stack.callback(graph.finish, timeout_s=DRAIN_TIMEOUT_S)
     _wait(lambda: _listens(ray, graph, port), progress, "the graph")
     return Service(api_url, page_url, [ray.process, graph, *pages])
+
+
+def _report(progress: Any, text: str) -> None:
+    """Print a line that stays above the progress display."""
+    progress.write(text)
+    sys.stdout.flush()
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -176,23 +182,23 @@ def default_config() -> Path:
     return checkout if checkout.is_file() else Path("serve_config.yaml").resolve()
 
 
-def _choose_port(wanted: int, host: str, what: str, progress: Progress, *, taken: int = 0) -> int:
+def _choose_port(wanted: int, host: str, what: str, progress: Any, *, taken: int = 0) -> int:
     from harmonixr_platform.serving.deploy.local_ray import free_port
 
     port = free_port(wanted if wanted != taken else 0, host=host)
     if port != wanted:
-        progress.done(f"port {wanted} is taken, so {what} is on {port}")
+        _report(progress, f"port {wanted} is taken, so {what} is on {port}")
     return port
 
 
-def _wait(is_done: Callable[[], bool], progress: Progress, what: str) -> None:
+def _wait(is_done: Callable[[], bool], progress: Any, what: str) -> None:
     from harmonixr_platform.serving.deploy.local_ray import StartFailed
 
     deadline = time.monotonic() + READY_TIMEOUT_S
     while not is_done():
         if time.monotonic() > deadline:
             raise StartFailed(f"{what} is not ready after {READY_TIMEOUT_S:.0f} s; the logs say why")
-        progress.tick()
+        progress.update(0)
         time.sleep(0.1)
 
 
@@ -232,44 +238,3 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-class Progress:
-    """One line that moves on a terminal; a line a step elsewhere."""
-
-    def __init__(self) -> None:
-        self._is_terminal = sys.stdout.isatty()
-        self._started = time.monotonic()
-        self._text = ""
-        self._marks = self._spin()
-
-    def say(self, text: str) -> None:
-        """Name what is going on now."""
-        self._text = text
-        if self._is_terminal:
-            self.tick()
-        else:
-            print(f"[{time.monotonic() - self._started:5.1f} s] {text}", flush=True)
-
-    def tick(self) -> None:
-        """Show that it is still going on."""
-        if self._is_terminal:
-            elapsed = time.monotonic() - self._started
-            print(f"\r\x1b[K{next(self._marks)} {self._text} … {elapsed:.0f} s", end="", flush=True)
-
-    def done(self, text: str) -> None:
-        """Leave a line that stays."""
-        if self._is_terminal:
-            print(f"\r\x1b[K✓ {text}", flush=True)
-        else:
-            print(f"[{time.monotonic() - self._started:5.1f} s] {text}", flush=True)
-
-    def end(self) -> None:
-        """Clear the moving line."""
-        if self._is_terminal:
-            print("\r\x1b[K", end="", flush=True)
-
-    @staticmethod
-    def _spin() -> Iterator[str]:
-        while True:
-            yield from "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"

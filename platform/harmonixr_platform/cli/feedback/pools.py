@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harmonixr_platform.cli.feedback.progress import progress
+from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from harmonixr_platform.feedback.studies.generate import Contestant, Piece
@@ -23,21 +23,20 @@ def pool(args: argparse.Namespace, settings: Settings) -> int:
     pieces = pieces_of(args.songs)
     contestants = list(models_of(settings, [name for name in args.models.split(",") if name.strip()]).values())
     made, skipped = 0, Counter[str]()
-    pairs = build_pool(
-        open_object_store(settings),
-        pieces,
-        pool=args.name,
-        contestants=contestants,
-        pairs=args.pairs,
-        seed=args.seed,
-    )
-    for pair in pairs:
-        if isinstance(pair, Skipped):
-            skipped[pair.reason] += 1
-        else:
-            made += 1
-        progress(f"{made} pairs of {args.pairs}")
-    progress(None)
+    with progress_bar("making pairs", args.pairs, "pair") as bar:
+        for pair in build_pool(
+            open_object_store(settings),
+            pieces,
+            pool=args.name,
+            contestants=contestants,
+            pairs=args.pairs,
+            seed=args.seed,
+        ):
+            if isinstance(pair, Skipped):
+                skipped[pair.reason] += 1
+            else:
+                made += 1
+            bar.update()
     print(f"pool {args.name}: {made} pairs of {len(pieces)} songs, by {', '.join(c.version for c in contestants)}")
     for reason, count in skipped.most_common():
         print(f"  {count} not made: {reason}")

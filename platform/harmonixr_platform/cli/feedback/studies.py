@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from harmonixr_platform.cli.feedback.pools import contestant, pieces_of
-from harmonixr_platform.cli.feedback.progress import progress
+from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from harmonixr_platform.feedback.studies.definition import Study
@@ -45,16 +45,18 @@ def _begin(args: argparse.Namespace, settings: Settings) -> int:
         now=datetime.now(UTC),
     )
     skipped = Counter[str]()
-    for step in steps:
-        if isinstance(step, Begun):
-            progress(None)
-            print(
-                f"study {defined.version} is open: {len(step.pairs)} pairs and {len(step.gold)} gold ones of "
-                f"{len(pieces)} songs, by {', '.join(f'{arm} = {model}' for arm, model in step.models.items())}"
-            )
-        else:
-            skipped.update([step.made.reason] if step.made.reason else [])
-            progress(f"gap {step.number} of {step.total}")
+    with progress_bar("filling", unit="gap") as bar:
+        for step in steps:
+            if isinstance(step, Begun):
+                begun = step
+            else:
+                skipped.update([step.made.reason] if step.made.reason else [])
+                bar.total = step.total
+                bar.update(step.number - bar.n)
+    print(
+        f"study {defined.version} is open: {len(begun.pairs)} pairs and {len(begun.gold)} gold ones of "
+        f"{len(pieces)} songs, by {', '.join(f'{arm} = {model}' for arm, model in begun.models.items())}"
+    )
     for reason, count in skipped.most_common():
         print(f"  {count} gaps without pairs: {reason}")
     return 0
