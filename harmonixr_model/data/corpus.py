@@ -2,11 +2,11 @@
 
     corpus.json              format, counts, how it was made
     shards/00000.npy         notes of many pieces, one after another (NOTE below)
-    shards/00000.micro.npy   int8, how far each of them is from its step (`Note.micro`); older corpora have none
     shards/00000.jsonl       those pieces: tracks, tempos, metres, fingerprint
     manifest.jsonl           the pieces that count, with piece_id and split; written last: what has it is whole
 
-Scores are on the token grid, already quantized. Reading needs numpy alone. Knows nothing of MIDI or models.
+Scores are on the token grid, already quantized. Reading needs numpy alone. Files `shards/*.micro.npy` of corpora from
+version 0.1.0 are ignored.
 """
 
 from __future__ import annotations
@@ -86,8 +86,7 @@ def write_shard(folder: Path, name: str, pieces: Iterable[tuple[Piece, Score]]) 
             found += track.notes
             first += len(track.notes)
         lines.append(json.dumps(record, separators=(",", ":")))
-    _save(shards / f"{name}.npy", np.array([note[:4] for note in found], dtype=NOTE))
-    _save(shards / f"{name}.micro.npy", np.array([note.micro for note in found], dtype=np.int8))
+    _save(shards / f"{name}.npy", np.array(found, dtype=NOTE))
     write_atomically(shards / f"{name}.jsonl", "".join(line + "\n" for line in lines).encode())
     return len(found)
 
@@ -178,19 +177,18 @@ class Corpus:
         listed = {"fingerprint": tuple(record["fingerprint"]), "styles": tuple(record.get("styles", ()))}
         return Piece(**known | listed)
 
-    def score(self, index: int, *, micro: bool = False) -> Score:
-        """Return a piece as a grid score; with `micro` its notes say how far they began from their step."""
+    def score(self, index: int) -> Score:
+        """Return a piece as a grid score."""
         record = self._records[index]
         rows = self._shard(record["shard"])
-        off = self._shard(f"{record['shard']}.micro") if micro else None
 
-        def notes(first: int, stop: int) -> tuple[Note, ...]:
-            return _notes(rows[first:stop], None if off is None else off[first:stop])
+        def notes(first: int, count: int) -> tuple[Note, ...]:
+            return tuple(Note(*row) for row in rows[first : first + count].tolist())
 
         return Score(
             ticks_per_quarter=GRID,
             tracks=tuple(
-                Track(notes(first, first + count), program, bool(is_drum), name, channel)
+                Track(notes(first, count), program, bool(is_drum), name, channel)
                 for program, is_drum, name, channel, first, count in record["tracks"]
             ),
             tempos=tuple(Tempo(*tempo) for tempo in record["tempos"]),
@@ -220,9 +218,3 @@ def hold_out(folder: Path, *, share: float) -> dict[str, int]:
     split = [record | {"split": "valid" if record["piece_id"] in held_out else "train"} for record in records]
     write_manifest(folder, split, made=corpus.made)
     return dict(Counter(record["split"] for record in split))
-
-
-def _notes(rows: npt.NDArray[Any], off: npt.NDArray[Any] | None) -> tuple[Note, ...]:
-    if off is None:
-        return tuple(Note(*row) for row in rows.tolist())
-    return tuple(Note._make((*row, parts)) for row, parts in zip(rows.tolist(), off.tolist(), strict=True))

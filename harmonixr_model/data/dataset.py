@@ -49,7 +49,7 @@ class DatasetConfig:
     Varying means another key as well, unless `transposes` is off. Pieces are drawn in proportion to their notes to
     the power of `length_power`: 1 would let long pieces dominate, 0 would show a drum loop as often as a song. A prompt
     remembers up to `passages` passages of the song, or in `forgets` of the examples none. A share `controlled` of them
-    says soft controls, drawn by `data.controls`. With `micro` notes say how far they began from the grid.
+    says soft controls, drawn by `data.controls`.
     """
 
     split: str = "train"
@@ -60,7 +60,6 @@ class DatasetConfig:
     forgets: float = 0.1
     transposes: bool = True
     controlled: float = 0.0
-    micro: bool = False
     sources: tuple[str, ...] = field(default=())
 
 
@@ -125,7 +124,7 @@ class InfillDataset:
         return self._encoded(piece)
 
     def _encode(self, piece: int) -> EncodedScore:
-        return EncodedScore(self.corpus.score(piece, micro=self.config.micro))
+        return EncodedScore(self.corpus.score(piece))
 
     def _draw(self, piece: int, rng: np.random.Generator, *, budget: int) -> Example | None:
         encoded = self._encoded(piece)

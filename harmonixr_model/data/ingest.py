@@ -67,7 +67,7 @@ def read_file(data: bytes, *, is_performance: bool = False) -> Parsed | Rejected
     has_pseudo_bars = is_performance or not has_usable_metre(score)
     if has_pseudo_bars:
         score = replace(score, time_signatures=(COMMON_TIME,))
-    grid = quantize(score, micro=True)
+    grid = quantize(score)
     grid = replace(grid, tracks=tuple(track for track in grid.tracks if track.notes))
     return Parsed(grid, has_pseudo_bars, sum(len(t.notes) for t in grid.tracks), notes_hash(grid), fingerprint(grid))
 

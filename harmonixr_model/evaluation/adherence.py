@@ -104,7 +104,6 @@ def asked_prompt(
         max_prefix_tokens=context_tokens - question.prompt.rules.max_tokens,
         limits=controls.limits(Constraints()),
         max_fill_tokens=question.prompt.rules.max_tokens,
-        micro=question.prompt.rules.says_micro,
     )
 
 

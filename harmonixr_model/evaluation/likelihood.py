@@ -29,7 +29,7 @@ END = VOCAB.id("END")
 
 
 def field_of(token: int) -> str:
-    """Return what a token of an answer says. END counts with onsets: no further note begins. So does MICRO."""
+    """Return what a token of an answer says. END counts with onsets: no further note begins."""
     if token in VOCAB.pitch:
         return "pitch"
     if token in VOCAB.duration:

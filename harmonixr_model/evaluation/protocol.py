@@ -133,7 +133,6 @@ def hide_future(question: EvaluationItem, *, context_tokens: int = CONTEXT_TOKEN
         cells,
         max_prefix_tokens=round(context_tokens * PREFIX_SHARE),
         max_fill_tokens=question.prompt.rules.max_tokens,
-        micro=question.prompt.rules.says_micro,
     )
     fill, is_forced = encode_answer(prompt, question.answer)
     return replace(question, context=context, prompt=prompt, fill=fill, is_forced=is_forced)
@@ -153,13 +152,11 @@ def questions(
     passages: int = PASSAGES,
     context_tokens: int = CONTEXT_TOKENS,
     least_tracks: int = 1,
-    micro: bool = False,
 ) -> Iterator[EvaluationItem]:
     """Yield `count` questions, shape after shape in turn, over the pieces of a split in an order of chance.
 
     `sources` limits them to pieces of those collections, `least_tracks` to pieces with so many tracks that play;
-    `passages` is how many a prompt remembers. With `micro` notes say how far they are from the grid: the same gaps
-    where they still fit.
+    `passages` is how many a prompt remembers.
 
     A shape that fits no piece is left out and its questions are missing. Raises ProtocolError for a shape there is
     none of, CorpusError where the split is empty or no shape fits.
@@ -191,7 +188,6 @@ def questions(
             number=number,
             passages=passages,
             context_tokens=context_tokens,
-            micro=micro,
         )
         if question is None:
             hopeless.add(names[first])
@@ -213,11 +209,10 @@ def _ask(
     number: int,
     passages: int,
     context_tokens: int,
-    micro: bool,
 ) -> EvaluationItem | None:
     for attempt in range(_ATTEMPTS):
         piece = int(order[attempt // 4 % len(order)])
-        full = EncodedScore(apart(corpus.score(piece, micro=micro)))
+        full = EncodedScore(apart(corpus.score(piece)))
         question = ask(
             full,
             SHAPES[shape](full, rng),
@@ -227,7 +222,6 @@ def _ask(
             number=number,
             passages=passages,
             context_tokens=context_tokens,
-            micro=micro,
         )
         if question is not None:
             return question
@@ -244,7 +238,6 @@ def ask(
     source: str = "",
     passages: int = PASSAGES,
     context_tokens: int = CONTEXT_TOKENS,
-    micro: bool = False,
 ) -> EvaluationItem | None:
     """Return the question that this gap makes, or None when it hides too little or does not fit."""
     if not gap.cells:
@@ -268,7 +261,6 @@ def ask(
             max_prefix_tokens=prefix_tokens,
             max_fill_tokens=context_tokens - prefix_tokens,
             passages=passages,
-            micro=micro,
         )
     except PromptError:
         return None

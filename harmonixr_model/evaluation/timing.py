@@ -1,6 +1,6 @@
-"""How a fill's onsets lie beside what was played, finer than the grid: in milliseconds and in parts of a step.
+"""Measures of timing finer than the grid: onset errors in milliseconds, deviations from the nearest sixteenth.
 
-Knows nothing of models; notes are on the grid and may say how far they are from it.
+Notes are in ticks of their score; a step is a 24th of a quarter.
 """
 
 from __future__ import annotations
@@ -15,56 +15,50 @@ import numpy.typing as npt
 
 from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio, matches
 from harmonixr_model.music.score import Note, Score
-from harmonixr_model.notes.grid import MICRO
+from harmonixr_model.notes.grid import GRID, to_step
 
 SIXTEENTH = 6  # steps
 _BINS_A_STEP = 4  # of the histogram of deviations: 5 ms at 120
 DEVIATION_BINS = SIXTEENTH * _BINS_A_STEP
 
 
-def played_ms(score: Score, note: Note) -> float:
-    """Return when a grid note begins, by the tempos of its score."""
-    here = score.seconds(note.onset)
-    return 1000 * (here + (score.seconds(note.onset + 1) - here) * note.micro / MICRO)
-
-
-def exact_f1(score: Score, answer: Fills, fill: Fills, *, within_ms: float) -> Ratio:
-    """Notes that agree in cell, pitch and onset within some milliseconds, one to one; see `metrics.note_f1`."""
+def exact_f1(score: Score, target: Fills, fill: Fills, *, within_ms: float) -> Ratio:
+    """Return the F1 of notes that agree in cell, pitch and onset within some milliseconds; see `metrics.note_f1`."""
     found = total = 0
-    for truth, made in zip(answer, fill, strict=True):
+    for truth, made in zip(target, fill, strict=True):
         expected, given = _times(score, truth), _times(score, made)
         found += sum(matches(times, given.get(pitch, []), within=within_ms) for pitch, times in expected.items())
         total += len(truth) + len(made)
     return Ratio(2 * found, total)
 
 
-def deviation(note: Note) -> float:
+def deviation(score: Score, note: Note) -> float:
     """Return how far a note begins from the nearest sixteenth, in steps: -3 up to 3."""
-    off = note.onset + note.micro / MICRO
-    return (off + SIXTEENTH / 2) % SIXTEENTH - SIXTEENTH / 2
+    step = note.onset * GRID / score.ticks_per_quarter
+    return (step + SIXTEENTH / 2) % SIXTEENTH - SIXTEENTH / 2
 
 
-def deviations(fill: Fills) -> npt.NDArray[np.int64]:
+def deviations(score: Score, fill: Fills) -> npt.NDArray[np.int64]:
     """Count the notes of a fill by their deviation, int64 [DEVIATION_BINS], quarters of a step from -3 on."""
-    bins = [int((deviation(note) + SIXTEENTH / 2) * _BINS_A_STEP) for notes in fill for note in notes]
+    bins = [int((deviation(score, note) + SIXTEENTH / 2) * _BINS_A_STEP) for notes in fill for note in notes]
     return np.bincount(np.array(bins, dtype=np.int64), minlength=DEVIATION_BINS)
 
 
-def mean_deviation_difference(answer: Fills, fill: Fills) -> Ratio:
-    """How far apart answer and fill are in their mean deviation from sixteenths, in steps; silence is left out."""
-    one, two = ([deviation(note) for notes in side for note in notes] for side in (answer, fill))
+def mean_deviation_difference(score: Score, target: Fills, fill: Fills) -> Ratio:
+    """Return the difference of the mean deviations of target and fill, in steps; silence is left out."""
+    one, two = ([deviation(score, note) for notes in side for note in notes] for side in (target, fill))
     return Ratio(abs(float(np.mean(one)) - float(np.mean(two))), 1) if one and two else Ratio()
 
 
 def spread(score: Score, fill: Fills) -> Ratio:
-    """Milliseconds between neighbours among notes of one step of a cell: how far together hands and feet strike."""
-    apart: list[float] = []
+    """Return the mean milliseconds between neighbouring onsets that round to the same step of a cell."""
+    distances: list[float] = []
     for notes in fill:
         steps: dict[int, list[float]] = defaultdict(list)
         for note in notes:
-            steps[note.onset].append(played_ms(score, note))
-        apart += [two - one for times in steps.values() for one, two in pairwise(sorted(times))]
-    return Ratio(sum(apart), len(apart))
+            steps[to_step(note.onset, score.ticks_per_quarter)].append(1000 * score.seconds(note.onset))
+        distances += [two - one for times in steps.values() for one, two in pairwise(sorted(times))]
+    return Ratio(sum(distances), len(distances))
 
 
 def overlap(
@@ -94,5 +88,5 @@ def overlap(
 def _times(score: Score, notes: Iterable[Note]) -> dict[int, list[float]]:
     times: dict[int, list[float]] = defaultdict(list)
     for note in notes:
-        times[note.pitch].append(played_ms(score, note))
+        times[note.pitch].append(1000 * score.seconds(note.onset))
     return {pitch: sorted(found) for pitch, found in times.items()}

@@ -58,17 +58,11 @@ def shipped_weights() -> Path:
 
 
 class Infiller:
-    """Fills regions with one engine.
+    """Fills regions with one engine; `info` is what the checkpoint says of itself."""
 
-    `info` is what the checkpoint says of itself; with `micro` its model says how far notes are from the grid.
-    """
-
-    def __init__(
-        self, engine: Engine, *, max_length: int, info: dict[str, Any] | None = None, micro: bool = False
-    ) -> None:
+    def __init__(self, engine: Engine, *, max_length: int, info: dict[str, Any] | None = None) -> None:
         self.engine = engine
         self.max_length = max_length
-        self.micro = micro
         self.info = info or {}
 
     @classmethod
@@ -80,7 +74,7 @@ class Infiller:
         if path is None and not SHIPPED.is_file():
             raise CheckpointError(f"the shipped weights are missing ({SHIPPED}); install the package again")
         model, info = load_checkpoint(path or SHIPPED)
-        return cls(Decoder(model), max_length=model.config.max_length, info=info, micro=model.config.micro)
+        return cls(Decoder(model), max_length=model.config.max_length, info=info)
 
     def fill(
         self,
@@ -131,7 +125,6 @@ class Infiller:
             controls=controls,
             only=only,
             new_track=new_track,
-            micro=self.micro,
         )
         # Built before the others fork off: all candidates share the first prompt, which is then read once.
         begun.next_prompt()
@@ -172,7 +165,6 @@ class Infiller:
             controls=controls,
             only=only,
             new_track=new_track,
-            micro=self.micro,
         )
         for window in tokens:
             session.accept(window)

@@ -74,7 +74,6 @@ class FillSession:
         controls: AttributeControls | None = None,
         only: Only | None = None,
         new_track: Track | None = None,
-        micro: bool = False,
     ) -> None:
         """Plan the windows.
 
@@ -86,7 +85,6 @@ class FillSession:
             controls: what is asked for softly, of every cell alike.
             only: the one field of the region's notes that may change; all else of them stays as it is.
             new_track: an empty track to add, with its program, drum flag and name.
-            micro: whether the model reads and writes how far notes are from the grid.
 
         Raises:
             RegionError: the region names no such track, is shorter than a step of the grid, or has no notes for `only`.
@@ -101,13 +99,12 @@ class FillSession:
         self.max_length = max_length
         self.only = only
         self.new_track = new_track
-        self.micro = micro
         self.tokens: list[tuple[int, ...]] = []
         self._notes: dict[int, list[Note]] = {}
         self._answers: list[tuple[GridCell, tuple[Note, ...]]] = []
         context = _with_track(region_context(song.score, region), new_track)
         region.check(context)
-        self._context = EncodedScore(quantize(context, micro=micro))
+        self._context = EncodedScore(quantize(context))
         cells = _grid_cells(self._context.score, region, song.score)
         self._chords = self._asked_chords(cells)
         if self.controls.chord_tones_only:
@@ -218,7 +215,6 @@ class FillSession:
             max_prefix_tokens=self.max_length - reserve,
             limits=self.limits,
             max_fill_tokens=reserve,
-            micro=self.micro,
         )
         # What the context leaves over is the fill's.
         return replace(prompt, rules=replace(prompt.rules, max_tokens=self.max_length - len(prompt.prefix)))

@@ -20,7 +20,6 @@ from harmonixr_model.notes.vocabulary import DURATIONS, MAX_DURATION, VOCAB
 __all__ = ["AttributeGrammar", "Constraints", "FillGrammar", "FillTables", "check_fill", "open_grammar"]
 
 END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
-_ON_GRID = VOCAB.micro.size // 2
 _DURATIONS = np.array(DURATIONS)
 
 
@@ -43,7 +42,6 @@ class FillGrammar:
         self.cell = -1
         self.count = 0  # notes said in the cell's bar, by this cell or the one it goes on from
         self.step, self.pitch = -1, -1  # of the last note or the one being said
-        self.micro = 0  # of the note being said
         self.velocity = -1  # the token in force, -1 before the cell's first note
         self.may_say_velocity = False
         self._expects = _Expects.FORCED
@@ -72,8 +70,6 @@ class FillGrammar:
             mask[VOCAB.pitch.start : VOCAB.pitch.stop] = enough if enough.any() else loose
         elif self._expects is _Expects.DURATION:
             mask[VOCAB.duration.start : VOCAB.duration.stop] = self._durations()
-            if self.rules.says_micro and not self.micro:
-                mask[VOCAB.micro.start : VOCAB.micro.stop] = self._micros()
         else:
             mask[VOCAB.velocity.start : VOCAB.velocity.stop] = self.rules.velocity_allowed
         return mask
@@ -95,9 +91,7 @@ class FillGrammar:
             self.step = int(self.rules.bar_start[self.cell]) + VOCAB.position.index(token)
             self.pitch, self._expects = -1, _Expects.PITCH
         elif token in VOCAB.pitch:
-            self.pitch, self.micro, self._expects = VOCAB.pitch.index(token), 0, _Expects.DURATION
-        elif token in VOCAB.micro:
-            self.micro = VOCAB.micro.index(token) - _ON_GRID
+            self.pitch, self._expects = VOCAB.pitch.index(token), _Expects.DURATION
         elif token in VOCAB.duration:
             self._place(DURATIONS[VOCAB.duration.index(token)])
         else:
@@ -119,9 +113,8 @@ class FillGrammar:
         """Take note of the note (step, pitch, duration) in the tables."""
         group, row = self.rules.cell_group[self.cell], self.rules.cell_row[self.cell]
         column = self.max_duration[group, :, self.pitch]
-        first = self.step - (self.micro < 0)
-        column[first : self.step + duration] = 0
-        before = column[max(0, first - MAX_DURATION) : first]
+        column[self.step : self.step + duration] = 0
+        before = column[max(0, self.step - MAX_DURATION) : self.step]
         before[:] = np.minimum(before, np.arange(len(before), 0, -1))
         self.sounding[row, self.step : self.step + duration] += 1
         self.count += 1
@@ -131,7 +124,7 @@ class FillGrammar:
     def _allow_boundary(self, mask: npt.NDArray[np.bool_]) -> None:
         rules, cell = self.rules, self.cell
         left = rules.max_tokens - self.used - int(rules.close_tokens[cell])
-        if left >= 5 + rules.says_micro and self.count < rules.max_notes[cell]:
+        if left >= 5 and self.count < rules.max_notes[cell]:
             self._allow_onsets(mask)
         if left >= 2 and self.may_say_velocity:
             mask[VOCAB.velocity.start : VOCAB.velocity.stop] = rules.velocity_allowed
@@ -186,14 +179,6 @@ class FillGrammar:
         higher = is_open.sum() - np.cumsum(is_open)
         later = self._room()[step + 1 - int(rules.cell_start[cell]) :].sum()
         return is_open, is_open & (np.minimum(higher, voices - 1) + later >= self._need() - 1)
-
-    def _micros(self) -> npt.NDArray[np.bool_]:
-        """Return which of the MICRO tokens the note at (step, pitch) may say."""
-        allowed = np.arange(VOCAB.micro.size) > _ON_GRID
-        if self.step > self.rules.early_from[self.cell]:
-            group = self.rules.cell_group[self.cell]
-            allowed[:_ON_GRID] = self.max_duration[group, self.step - 1, self.pitch] > 0
-        return allowed
 
     def _durations(self) -> npt.NDArray[np.bool_]:
         """Return which duration bins the note at (step, pitch) may have."""

@@ -136,11 +136,6 @@ class FillTables:
     After POS comes PITCH, after PITCH comes DUR, after the DUR of a cell's first note comes VEL, always. After END
     comes the next cell's header, after the last END the forced EOS.
 
-    Where the fill `says_micro`, one MICRO but +0 may stand between PITCH and DUR; of notes on the grid none does. A
-    MICRO below 0 at (t, p) only if t > early_from[c], so that no onset leaves the region, and max_duration[g, t-1, p]
-    > 0, so that none meets a note that sounds up to t. The note then also takes the step before, as such notes of the
-    context do: in the first line below t is t - 1. One above 0 begins within its own step, where nothing else is.
-
     When a note (t, p, d) of cell c in group g and row k is complete with its DUR, the tables change:
       max_duration[g, t:t+d, p] = 0;  max_duration[g, s, p] = min(itself, t - s) for s < t;
       sounding[k, t:t+d] += 1;        the count of notes in the cell's bar += 1.
@@ -165,7 +160,7 @@ class FillTables:
 
     Token budget: at a boundary POS and PITCH are allowed only if used + 5 + close_tokens[c] <= max_tokens, and VEL
     only if used + 2 + close_tokens[c] <= max_tokens, `used` being the fill's tokens so far, forced ones included. (A
-    note takes at most POS PITCH DUR VEL, and END must still follow; a MICRO is one more.)
+    note takes at most POS PITCH DUR VEL, and END must still follow.)
 
     Attributes:
         origin: absolute step of the gap's first bar.
@@ -192,8 +187,6 @@ class FillTables:
         velocity_min: int, decoded velocities are clamped up to it.
         velocity_max: int, decoded velocities are clamped down to it.
         min_polyphony: how many notes are to sound where one begins, if pitches are free (0: no matter).
-        says_micro: whether notes may say MICRO.
-        early_from: int32 [C], a note of the cell may begin before its step if that is later than this one.
         asked: of an attribute-only fill; what is said above of how a fill runs then gives way to `asked_rules`.
     """
 
@@ -219,8 +212,6 @@ class FillTables:
     headers: tuple[npt.NDArray[np.int32], ...]
     velocity_min: int
     velocity_max: int
-    early_from: npt.NDArray[np.int32]
-    says_micro: bool = False
     asked: AttributeTables | None = None
     min_polyphony: int = 0
 
@@ -246,9 +237,8 @@ def build_fill_tables(
     headers: Sequence[Sequence[int]],
     limits: Constraints,
     max_fill_tokens: int,
-    micro: bool = False,
 ) -> FillTables:
-    """Return the tables for `cells`, in fill order, within the gap's `bars`; with `micro` notes may say it.
+    """Return the tables for `cells`, in fill order, within the gap's `bars`.
 
     Raises ControlError where a cell cannot keep `limits` whatever is said, PromptError where `max_fill_tokens` is
     too small to say even an empty fill.
@@ -292,22 +282,10 @@ def build_fill_tables(
         headers=tuple(np.array(header, dtype=np.int32) for header in headers),
         velocity_min=limits.velocity_min,
         velocity_max=limits.velocity_max,
-        early_from=np.array([_early_from(cell, cells) - origin for cell in cells], dtype=np.int32),
-        says_micro=micro,
         min_polyphony=limits.min_polyphony,
     )
     _check_minimum(rules, context, cells, cell_bars)
     return _asking(rules, cells, limits) if any(cell.only for cell in cells) else rules
-
-
-def _early_from(cell: GridCell, cells: Sequence[GridCell]) -> int:
-    """Return the step before the cell where that is of the region too, else its first one."""
-    before = [
-        other
-        for other in cells
-        if (other.track, other.end) == (cell.track, cell.start) and other.low <= cell.low and cell.high <= other.high
-    ]
-    return cell.start - 1 if before else cell.start
 
 
 def _asking(rules: FillTables, cells: Sequence[GridCell], limits: Constraints) -> FillTables:
@@ -352,8 +330,7 @@ def _longest_durations(context: EncodedScore, channel: int, origin: int, steps: 
         if track.channel != channel:
             continue
         for note in context.notes(index, origin - MAX_DURATION, origin + steps + MAX_DURATION):
-            # A note that begins before its step takes the one before as well.
-            onset, end = note.onset - origin - (note.micro < 0), note.end - origin
+            onset, end = note.onset - origin, note.end - origin
             if end <= 0:
                 continue
             longest[max(0, onset) : end, note.pitch] = 0

@@ -20,9 +20,8 @@ class InfillConfig:
     `bars`, `steps` and `slots` are how many values each coordinate has, `asked` how many all soft controls have (see
     MusicEmbedding); with 0, as checkpoints had it before, controls are tokens alone.
 
-    The last three are what docs/experiments/architectures.md compares: `attending` lets the prefix see all of itself,
-    or (`causal`) only what came before; without `coordinates` a token says nothing but itself; with `micro` the model
-    reads and writes how far notes are from the grid.
+    The last two are what docs/experiments/architectures.md compares: `attending` lets the prefix see all of itself,
+    or (`causal`) only what came before; without `coordinates` a token says nothing but itself.
     """
 
     width: int
@@ -37,7 +36,6 @@ class InfillConfig:
     asked: int = 0
     attending: Attending = "prefix"
     coordinates: bool = True
-    micro: bool = False
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.heads) != 0:
@@ -61,7 +59,10 @@ class InfillConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> InfillConfig:
-        """Rebuild a config; unknown or missing fields raise CheckpointError."""
+        """Rebuild a config; unknown or missing fields raise CheckpointError, as does a model trained with MICRO."""
+        values = dict(values)
+        if values.pop("micro", False):
+            raise CheckpointError("the model was trained with MICRO tokens, which are no longer read; train it anew")
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise CheckpointError(f"unknown model settings {', '.join(unknown)}: made by a newer version?")
@@ -73,7 +74,7 @@ class InfillConfig:
         return replace(config, asked=ASKED_SIZE) if 0 < config.asked < ASKED_SIZE else config
 
 
-_SWITCHES: dict[str, Any] = {field.name: field.default for field in fields(InfillConfig)[-4:]}
+_SWITCHES: dict[str, Any] = {field.name: field.default for field in fields(InfillConfig)[-3:]}
 # Parameters with this vocabulary, roughly: 3.9 M, 7.2 M, 15 M, 39 M, 115 M.
 SIZES = {
     "nano": InfillConfig(width=256, layers=4, heads=4, asked=ASKED_SIZE),

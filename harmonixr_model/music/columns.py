@@ -83,7 +83,7 @@ def read_columns(data: bytes) -> Columns:
 def columns_of(score: Score) -> Columns:
     """Return a score's notes as columns."""
     tracks = [track for track in score.tracks if track.notes]
-    notes_N4 = np.array([note[:4] for track in tracks for note in track.notes], dtype=np.int64).reshape(-1, 4)
+    notes_N4 = np.array([note for track in tracks for note in track.notes], dtype=np.int64).reshape(-1, 4)
     onset_N, duration_N, pitch_N, velocity_N = notes_N4.T
     return Columns(
         ticks_per_quarter=score.ticks_per_quarter,

@@ -12,16 +12,12 @@ MAX_BAR_QUARTERS = 12
 
 
 class Note(NamedTuple):
-    """One note. Times in ticks of the score that holds it; natural order is (onset, duration, pitch, velocity).
-
-    `micro` is how far a note of a grid score begins from its step, in 24ths of a step; 0 in all other scores.
-    """
+    """One note. Times in ticks of the score that holds it; natural order is (onset, duration, pitch, velocity)."""
 
     onset: int
     duration: int
     pitch: int
     velocity: int
-    micro: int = 0
 
     @property
     def end(self) -> int:

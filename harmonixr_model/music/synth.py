@@ -94,7 +94,7 @@ def to_symusic(score: Score) -> Any:
     for track in score.tracks:
         part = symusic.Track(track.name, track.program, track.is_drum)
         for note in track.notes:
-            part.notes.append(symusic.Note(*note[:4]))
+            part.notes.append(symusic.Note(*note))
         out.tracks.append(part)
     return out
 

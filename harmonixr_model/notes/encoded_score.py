@@ -28,7 +28,6 @@ from harmonixr_model.notes.vocabulary import (
 _BAR, _UNTIL, _HOLD = VOCAB.id("BAR"), VOCAB.id("UNTIL"), VOCAB.id("HOLD")
 _SIXTEENTH = GRID // 4
 _POSITION, _PITCH = VOCAB.position.start, VOCAB.pitch.start
-_ON_GRID = VOCAB.id("MICRO_+0")
 _DURATION_ID = tuple(VOCAB.duration.start + duration_bin(d) for d in range(MAX_DURATION + 1))
 _VELOCITY_ID = tuple(VOCAB.velocity.start + velocity_bin(v) for v in range(128))
 
@@ -79,21 +78,15 @@ def metre_tokens(bar: Bar) -> list[int]:
 
 
 def encode_notes(notes: Iterable[Note], bar_start: int) -> list[int]:
-    """Return POS PITCH [MICRO] DUR VEL … of notes sorted by (onset, pitch); POS and VEL are said when they change.
-
-    MICRO is said of each note off the grid: two hands rarely meet within a 24th of a step, so that one for all notes of
-    an onset would lose how far they lie apart.
-    """
+    """Return POS PITCH DUR VEL … of notes sorted by (onset, pitch); POS and VEL are emitted when they change."""
     tokens: list[int] = []
     position = velocity = -1
     shift = _POSITION - bar_start
-    for onset, duration, pitch, loudness, micro in notes:
+    for onset, duration, pitch, loudness in notes:
         if onset != position:
             position = onset
             tokens.append(onset + shift)
         tokens.append(_PITCH + pitch)
-        if micro:
-            tokens.append(_ON_GRID + micro)
         tokens.append(_DURATION_ID[duration if duration < MAX_DURATION else MAX_DURATION])
         said = _VELOCITY_ID[loudness]
         if said != velocity:
@@ -103,21 +96,18 @@ def encode_notes(notes: Iterable[Note], bar_start: int) -> list[int]:
 
 
 def decode_notes(tokens: Sequence[int], bar_start: int) -> list[Note]:
-    """Return the notes that POS PITCH [MICRO] DUR VEL … say, in absolute steps. Raises TokenError at the first slip."""
+    """Return the notes that POS PITCH DUR VEL … say, in absolute steps. Raises TokenError at the first slip."""
     notes: list[Note] = []
     position = velocity = pitch = -1
-    micro = 0
     expected = "POS"
     for index, token in enumerate(tokens):
         if token in VOCAB.position and expected in ("POS", "any"):
             position, expected = token - _POSITION, "PITCH"
         elif token in VOCAB.pitch and expected in ("PITCH", "any"):
-            pitch, micro, expected = token - _PITCH, 0, "DUR"
-        elif token in VOCAB.micro and tokens[index - 1] in VOCAB.pitch and expected == "DUR" and token != _ON_GRID:
-            micro = token - _ON_GRID
+            pitch, expected = token - _PITCH, "DUR"
         elif token in VOCAB.duration and expected == "DUR":
             duration = DURATIONS[token - VOCAB.duration.start]
-            notes.append(Note(bar_start + position, duration, pitch, velocity, micro))
+            notes.append(Note(bar_start + position, duration, pitch, velocity))
             expected = "VEL" if velocity < 0 else "any"
         elif token in VOCAB.velocity and tokens[index - 1] in VOCAB.duration and expected in ("VEL", "any"):
             velocity, expected = velocity_of(token - VOCAB.velocity.start), "any"

@@ -1,9 +1,7 @@
 """From ticks to the grid of 24 steps a quarter, and back. Knows nothing of token ids or sequences.
 
 A *grid score* is a Score with 24 ticks a quarter whose durations, velocities, tempos and metres are values the
-vocabulary can say. Its notes may carry `micro`, how far they began from their step: -12 to 12 24ths of it span half a
-step on either side, so that an onset is kept within a 48th of a step (0.4 ms at 120). Steps, durations and all else are
-the same with it and without.
+vocabulary can say.
 """
 
 from __future__ import annotations
@@ -26,7 +24,6 @@ from harmonixr_model.notes.vocabulary import (
 )
 
 GRID = 24
-MICRO = 24  # parts of a step
 _DURATION = tuple(DURATIONS[duration_bin(steps)] for steps in range(MAX_DURATION))
 _VELOCITY = tuple(velocity_of(velocity_bin(velocity)) for velocity in range(128))
 
@@ -36,35 +33,29 @@ def to_step(tick: int, ticks_per_quarter: int) -> int:
     return (2 * tick * GRID + ticks_per_quarter) // (2 * ticks_per_quarter)
 
 
-def to_tick(step: int, ticks_per_quarter: int, *, micro: int = 0) -> int:
-    """Return the tick nearest to a grid step, `micro` 24ths of a step later; half way goes up."""
-    return (2 * (MICRO * step + micro) * ticks_per_quarter + MICRO * GRID) // (2 * MICRO * GRID)
+def to_tick(step: int, ticks_per_quarter: int) -> int:
+    """Return the tick nearest to a grid step; half way goes up."""
+    return (2 * step * ticks_per_quarter + GRID) // (2 * GRID)
 
 
 def in_ticks(note: Note, ticks_per_quarter: int) -> tuple[int, int]:
-    """Return the ticks at which a grid note begins and ends, at least one apart.
-
-    Ends are on the grid. Where ticks are too few to tell an onset late in its step from the step's end, it moves back.
-    """
-    onset = to_tick(note.onset, ticks_per_quarter, micro=note.micro)
-    end = to_tick(note.end, ticks_per_quarter)
-    if note.micro > 0:
-        onset = max(to_tick(note.onset, ticks_per_quarter), min(onset, end - 1))
-    return onset, max(end, onset + 1)
+    """Return the ticks at which a grid note begins and ends, at least one apart."""
+    onset = to_tick(note.onset, ticks_per_quarter)
+    return onset, max(to_tick(note.end, ticks_per_quarter), onset + 1)
 
 
-def quantize(score: Score, *, micro: bool = False) -> Score:
+def quantize(score: Score) -> Score:
     """Return the grid score nearest to `score`: what the tokens can say of it. Idempotent.
 
     Onsets and ends go to the nearest step, durations and velocities to the vocabulary's bins, tempos to theirs,
     metres the vocabulary lacks to the one nearest in length. Of notes of a track that share onset and pitch the
     longest stays; a note still sounding when its pitch begins again on the same track is cut. A drum track's
-    program is dropped; names and channels stay. With `micro` notes keep how far they were from their step.
+    program is dropped; names and channels stay.
     """
     tpq = score.ticks_per_quarter
     return Score(
         ticks_per_quarter=GRID,
-        tracks=tuple(_quantize_track(track, tpq, micro=micro) for track in score.tracks),
+        tracks=tuple(_quantize_track(track, tpq) for track in score.tracks),
         tempos=_quantize_tempos(score.tempos, tpq),
         time_signatures=_quantize_metres(score.time_signatures, tpq),
     )
@@ -96,20 +87,18 @@ def cut_overlaps(notes: Iterable[Note]) -> list[Note]:
     return kept
 
 
-def _quantize_track(track: Track, tpq: int, *, micro: bool) -> Track:
-    notes = cut_overlaps(_quantize_notes(track.notes, tpq, micro=micro))
+def _quantize_track(track: Track, tpq: int) -> Track:
+    notes = cut_overlaps(_quantize_notes(track.notes, tpq))
     return replace(track, notes=tuple(notes), program=0 if track.is_drum else track.program)
 
 
-def _quantize_notes(notes: Iterable[Note], tpq: int, *, micro: bool) -> Iterator[Note]:
+def _quantize_notes(notes: Iterable[Note], tpq: int) -> Iterator[Note]:
     """Yield each note on the grid. This is where ingest spends its time: `to_step` written out, bins from tables."""
-    for tick, ticks, pitch, velocity, was_off in notes:
+    for tick, ticks, pitch, velocity in notes:
         onset = (2 * tick * GRID + tpq) // (2 * tpq)
         steps = (2 * (tick + ticks) * GRID + tpq) // (2 * tpq) - onset
         duration = _DURATION[steps] if 0 <= steps < MAX_DURATION else DURATIONS[duration_bin(steps)]
-        # What a note of a grid score had stays.
-        off = (2 * tick * GRID * MICRO + tpq) // (2 * tpq) - MICRO * onset + was_off if micro else 0
-        yield Note(onset, duration, pitch, _VELOCITY[velocity], off)
+        yield Note(onset, duration, pitch, _VELOCITY[velocity])
 
 
 def _quantize_tempos(tempos: Sequence[Tempo], tpq: int) -> tuple[Tempo, ...]:

@@ -96,7 +96,7 @@ def read_answer(cell: GridCell, tokens: Sequence[int], bar_start: int) -> list[N
     notes: list[Note] = []
     position = -1
     for known in cell.known:
-        onset, duration, pitch, velocity, _ = known
+        onset, duration, pitch, velocity = known
         if cell.only == "rhythm":
             onset = bar_start + _value(said, "position")
         elif onset != position:

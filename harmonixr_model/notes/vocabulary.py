@@ -91,7 +91,7 @@ def _names() -> dict[str, tuple[str, ...]]:
         "pitch": tuple(f"PITCH_{i}" for i in range(128)),
         "duration": tuple(f"DUR_{d}" for d in DURATIONS),
         "velocity": tuple(f"VEL_{velocity_of(b)}" for b in range(VELOCITY_BINS)),
-        # Where a note begins from its step, in 24ths of it: `grid.quantize`. +0 is what a note says by saying none.
+        # Reserved: offsets from the grid (docs/decisions/0011-micro.md).
         "micro": tuple(f"MICRO_{i:+d}" for i in range(-12, 13)),
         "density": tuple(f"DENSITY_{i}" for i in range(16)),
         "polyphony": tuple(f"POLYPHONY_{i}" for i in range(16)),

@@ -104,8 +104,6 @@ def weighed_notes(prompt: InfillPrompt, weights: npt.NDArray[np.float64]) -> lis
             waiting = float(weights[at])
         elif token in VOCAB.pitch and slot and step:
             waiting, pitch = waiting + float(weights[at]), VOCAB.pitch.index(token)
-        elif token in VOCAB.micro and pitch >= 0:
-            waiting += float(weights[at])
         elif token in VOCAB.duration and pitch >= 0:
             place, passage = _place(bar)
             note = (slot - 1, place, step - 1, DURATIONS[VOCAB.duration.index(token)], pitch, passage)

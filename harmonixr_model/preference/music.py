@@ -76,9 +76,7 @@ def _read(tokens: npt.NDArray[np.integer], coordinates: npt.NDArray[np.int16]) -
     drums: set[int] = set()
     bars: dict[int, int] = {}
     velocity = 64
-    is_on_grid = (tokens < VOCAB.micro.start) | (tokens >= VOCAB.micro.stop)
-    coordinates = coordinates[is_on_grid]
-    ids = [int(token) for token in tokens[is_on_grid]]
+    ids = [int(token) for token in tokens]
     for at, token in enumerate(ids):
         bar, step, slot = (int(value) for value in coordinates[at, :3])
         if token in VOCAB.velocity:

@@ -86,8 +86,8 @@ def pointed_notes(notes: Sequence[Note], bar_start: int) -> tuple[PointedNote, .
     """Return the notes of a cell as tokens, each whole."""
     found: list[PointedNote] = []
     for note in sorted(notes, key=lambda note: (note.onset, note.pitch)):
-        # Said alone a note tells all of its tokens; how far it was from the grid no pointer says.
-        found.append(PointedNote(*encode_notes([note._replace(micro=0)], bar_start)))
+        # A note encoded alone emits all of its tokens.
+        found.append(PointedNote(*encode_notes([note], bar_start)))
     return tuple(found)
 
 

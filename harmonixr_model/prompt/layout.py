@@ -114,22 +114,19 @@ def build_prompt(
     limits: Constraints | None = None,
     max_fill_tokens: int = 1 << 30,
     passages: int = PASSAGES,
-    micro: bool = False,
 ) -> InfillPrompt:
     """Return the prompt that asks for `cells`; `context` is a grid score that no longer holds the notes to replace.
 
     Notes the context still has inside a cell are kept (locked) and said before its MASK. Pointers recall nothing
-    without `passages`, where soft controls ask for something else than the song has, where one field of known notes is
-    asked for, and with `micro`, which lets notes say how far they are from the grid. Raises PromptError where the gap
-    does not fit, ControlError where `limits` cannot be kept.
+    without `passages`, where soft controls ask for something else than the song has, and where one field of known notes
+    is asked for. Raises PromptError where the gap does not fit, ControlError where `limits` cannot be kept.
     """
     encoded = context if isinstance(context, EncodedScore) else EncodedScore(context)
     ordered, bars = _ordered(encoded, cells)
     # Found once, for the prompt to remember and for pointers to follow.
     found = similar_passages(encoded, ordered, bars, count=max(passages, FOLLOWED)) if passages else []
     layout = _layout(encoded, ordered, bars, max_prefix_tokens=max_prefix_tokens, passages=found[:passages])
-    # How early or late a note was comes back in no repetition, and what points to notes on the grid would hinder it.
-    says_more = micro or any(cell.only or cell.controls for cell in ordered)
+    is_asked = any(cell.only or cell.controls for cell in ordered)
     rules = build_fill_tables(
         encoded,
         layout.cells,
@@ -138,7 +135,6 @@ def build_prompt(
         headers=layout.headers,
         limits=limits or Constraints(),
         max_fill_tokens=max_fill_tokens,
-        micro=micro,
     )
     return InfillPrompt(
         prefix=layout.prefix,
@@ -149,7 +145,7 @@ def build_prompt(
         gap_bar=layout.gap_bar,
         slots=layout.slots,
         rules=rules,
-        recalled=() if says_more else recalled(encoded, ordered, found[:FOLLOWED], bars=bars),
+        recalled=() if is_asked else recalled(encoded, ordered, found[:FOLLOWED], bars=bars),
         is_drums=all(encoded.tracks[cell.track].is_drum for cell in ordered),
     )
 

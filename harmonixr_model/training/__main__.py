@@ -29,7 +29,6 @@ def parse(argv: Sequence[str] | None = None) -> SingleJob:
     add("--corpus", type=Path, required=True, help="a folder written by `harmonixr ingest`")
     add("--out", type=Path, required=True, help="where state, metrics and the checkpoint go")
     add("--size", choices=SIZES, default="nano")
-    add("--micro", action="store_true", help="read and write how far notes are from the grid: for performances")
     add("--steps", type=int, required=True, help="optimiser steps")
     add("--context", type=int, nargs="+", default=[512, 1024], help="context lengths; the run is split evenly")
     add("--batch-tokens", type=int, default=16_384, help="tokens a step")
@@ -53,7 +52,7 @@ def parse(argv: Sequence[str] | None = None) -> SingleJob:
     return SingleJob(
         corpus=args.corpus,
         out=args.out,
-        model=sized(args.size, dropout=args.dropout, max_length=max(args.context), micro=args.micro),
+        model=sized(args.size, dropout=args.dropout, max_length=max(args.context)),
         loop=LoopConfig(
             steps=args.steps,
             learning_rate=args.lr,

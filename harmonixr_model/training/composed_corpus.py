@@ -17,7 +17,7 @@ def write_composed_corpus(folder: Path, *, pieces: int, seed: int = 0, bars: int
         return folder
     songs = []
     for number in range(pieces):
-        score = quantize(compose(1000 * seed + number, bars=bars), micro=True)
+        score = quantize(compose(1000 * seed + number, bars=bars))
         notes = sum(len(track.notes) for track in score.tracks)
         songs.append((Piece(path=f"composed-{seed}-{number}", notes=notes), score))
     write_shard(folder, "00000", songs)

@@ -90,13 +90,12 @@ def run_single(
     another architecture.
     """
     device = torch.device(job.device)
-    shown = replace(SHOWN, micro=job.model.micro)
     task = corpus_task(
         job.corpus,
         job.batch,
         context=job.context,
         steps=job.loop.steps,
-        shown=shown,
+        shown=SHOWN,
         songs_first=job.songs_first,
     )
     torch.manual_seed(job.loop.seed)
@@ -129,9 +128,8 @@ def _new_model(job: SingleJob) -> InfillTransformer:
         return model
     trained, info = load_checkpoint(job.start_from)
     asked = trained.config.asked or job.model.asked
-    # No weight's shape depends on these, so that a model on the grid may go on as one off it.
-    own = job.model
-    same = replace(trained.config, dropout=own.dropout, max_length=own.max_length, micro=own.micro, asked=asked)
+    # No weight's shape depends on these.
+    same = replace(trained.config, dropout=job.model.dropout, max_length=job.model.max_length, asked=asked)
     if same != job.model:
         raise CheckpointError(f"{job.start_from} holds another architecture; start from one of the same size")
     # What controls add begins at nothing where a checkpoint is older than that.

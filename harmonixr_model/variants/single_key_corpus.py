@@ -13,9 +13,9 @@ _HOME = {"major": 0, "minor": 9}
 class SingleKeyCorpus(Corpus):
     """A corpus whose pieces are moved to C or A as they are read; what is on disk stays as it is."""
 
-    def score(self, index: int, *, micro: bool = False) -> Score:
+    def score(self, index: int) -> Score:
         """Return a piece as a grid score in C major or A minor."""
-        return in_one_key(super().score(index, micro=micro))
+        return in_one_key(super().score(index))
 
 
 def in_one_key(score: Score) -> Score:

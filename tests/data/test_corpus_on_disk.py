@@ -23,6 +23,13 @@ def folder(tmp_path):
     return write_composed_corpus(tmp_path / "corpus", pieces=6, bars=8)
 
 
+def test_a_corpus_of_an_older_version_with_offsets_from_the_grid_is_read(folder):
+    before = Corpus.open(folder).score(0)
+    notes = np.load(folder / "shards" / "00000.npy")
+    np.save(folder / "shards" / "00000.micro.npy", np.ones(len(notes), dtype=np.int8))
+    assert Corpus.open(folder).score(0) == before
+
+
 def test_what_is_missing_or_damaged_is_named_with_what_would_help(folder):
     shard = folder / "shards" / "00000.npy"
     whole = shard.read_bytes()

@@ -28,7 +28,7 @@ torch.set_num_threads(1)
 
 
 def random_rules(rng: random.Random):
-    """A gap in random music: shared channels, odd metres, parts of bars, bands, limits, on and off the grid."""
+    """A gap in random music: shared channels, odd metres, parts of bars, bands, limits."""
     while True:
         tracks = []
         for index in range(rng.randint(1, 3)):
@@ -39,9 +39,6 @@ def random_rules(rng: random.Random):
             tracks.append(Track((), index, False, "", rng.choice([0, index])).with_notes(notes))
         metres = tuple(TimeSignature(t, *rng.choice([(4, 4), (7, 8), (2, 4)])) for t in sorted({0, rng.randrange(300)}))
         score = quantize(Score(24, tuple(tracks), time_signatures=metres))
-        micro = rng.random() < 0.5
-        if micro:
-            score = off_grid(score, rng)
         bars = score.bars_until(600)
         chosen = bars[(first := rng.randrange(3)) : first + rng.randint(1, 3)]
         cells = []
@@ -59,7 +56,7 @@ def random_rules(rng: random.Random):
             velocity_max=rng.choice([60, 127]),
         )
         try:
-            prompt = build_prompt(score, cells, max_prefix_tokens=4000, limits=limits, micro=micro)
+            prompt = build_prompt(score, cells, max_prefix_tokens=4000, limits=limits)
         except (ControlError, PromptError):
             continue  # the limits leave no room in this music, or nothing is left of the gap
         least = sum(len(header) + 1 for header in prompt.headers) + 1
@@ -68,14 +65,6 @@ def random_rules(rng: random.Random):
             min_polyphony=rng.choice([0, 2, 3]),
             max_tokens=least + rng.choice([0, 9, 30, 31, 32, 33, 34, 35, 200]),
         )
-
-
-def off_grid(score, rng):
-    moved = {
-        track: [note._replace(micro=rng.randint(-12, 12)) for note in content.notes]
-        for track, content in enumerate(score.tracks)
-    }
-    return score.replace_notes(moved)
 
 
 def halves(cell):

@@ -52,6 +52,13 @@ def test_switches_at_their_default_leave_the_file_format_as_it_was():
     assert InfillConfig.from_dict(other.to_dict()) == other
 
 
+def test_a_model_trained_with_micro_tokens_is_refused_and_one_without_is_read():
+    values = SIZES["nano"].to_dict()
+    assert InfillConfig.from_dict(values | {"micro": False}) == SIZES["nano"]
+    with pytest.raises(CheckpointError, match="MICRO"):
+        InfillConfig.from_dict(values | {"micro": True})
+
+
 def test_an_unknown_way_of_attending_names_the_known_ones():
     with pytest.raises(CheckpointError, match="prefix or causal"):
         InfillConfig.from_dict({"width": 32, "layers": 1, "heads": 2, "attending": "sideways"})

@@ -20,7 +20,7 @@ from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.synth import PEAK, render, soundfont, tick_at, to_symusic, wav_bytes
 
-notes = st.builds(Note, st.integers(0, 2000), st.integers(1, 300), st.integers(0, 127), st.integers(1, 127), st.just(0))
+notes = st.builds(Note, st.integers(0, 2000), st.integers(1, 300), st.integers(0, 127), st.integers(1, 127))
 tracks = st.builds(
     lambda found, drum: Track(is_drum=drum).with_notes(found), st.lists(notes, max_size=12), st.booleans()
 )

@@ -113,11 +113,7 @@ def test_a_new_track_changes_nothing_else(drawn_files, data):
     source = data.draw(drawn_files())
     song = Song.parse(source)
     notes = data.draw(
-        st.lists(
-            st.builds(
-                Note, st.integers(0, 500), st.integers(0, 99), st.integers(0, 127), st.integers(0, 127), st.just(0)
-            )
-        )
+        st.lists(st.builds(Note, st.integers(0, 500), st.integers(0, 99), st.integers(0, 127), st.integers(0, 127)))
     )
     result = splice(song, Region(), {}, new_tracks=[Track(tuple(notes), program=33, name="bass")])
     after = Song.parse(result.data)

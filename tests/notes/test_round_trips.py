@@ -15,11 +15,9 @@ from harmonixr_model.notes.tokenizer import decode, encode
 from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB
 
 ticks = st.integers(0, 6000)
-notes = st.builds(Note, ticks, st.integers(0, 4000), st.integers(0, 127), st.integers(1, 127), st.just(0))
+notes = st.builds(Note, ticks, st.integers(0, 4000), st.integers(0, 127), st.integers(1, 127))
 # Few pitches and times, so that notes collide.
-crowded = st.builds(
-    Note, st.integers(0, 300), st.integers(0, 500), st.integers(60, 62), st.integers(1, 127), st.just(0)
-)
+crowded = st.builds(Note, st.integers(0, 300), st.integers(0, 500), st.integers(60, 62), st.integers(1, 127))
 tracks = st.builds(
     lambda found, program, is_drum, name, channel: Track((), program, is_drum, name, channel).with_notes(found),
     st.lists(notes | crowded, max_size=25),

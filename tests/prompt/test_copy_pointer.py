@@ -22,7 +22,7 @@ BAR = (
 )
 
 notes = st.lists(
-    st.builds(Note, st.integers(0, 95), st.integers(1, 48), st.integers(20, 100), st.integers(1, 127), st.just(0)),
+    st.builds(Note, st.integers(0, 95), st.integers(1, 48), st.integers(20, 100), st.integers(1, 127)),
     max_size=8,
 )
 

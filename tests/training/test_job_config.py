@@ -44,15 +44,22 @@ def test_a_job_may_choose_its_architecture_and_what_it_is_shown():
     assert default.architecture() == replace(SIZES["nano"], dropout=0.0, max_length=1024)
     assert (default.data.build(), default.data.deciding()) == (SHOWN, {})
     chosen = {
-        "model": {"attending": "causal", "coordinates": False, "micro": True},
+        "model": {"attending": "causal", "coordinates": False},
         "data": {"passages": 0, "transposes": False},
     }
     job = parse_job(InfillJob, MINIMAL | chosen, source="")
     made = job.architecture()
-    assert (made.attending, made.coordinates, made.micro) == ("causal", False, True)
-    assert job.data.build(micro=made.micro).micro
+    assert (made.attending, made.coordinates) == ("causal", False)
     assert job.data.build() == replace(SHOWN, passages=0, transposes=False)
     assert job.data.deciding() == {"data": {"passages": 0, "transposes": False}}
+
+
+def test_an_older_job_file_may_switch_micro_off_and_not_on():
+    assert parse_job(InfillJob, MINIMAL | {"model": {"micro": False}}, source="") == parse_job(
+        InfillJob, MINIMAL, source=""
+    )
+    with pytest.raises(JobError, match="MICRO tokens can no longer be trained"):
+        parse_job(InfillJob, MINIMAL | {"model": {"micro": True}}, source="")
 
 
 @pytest.mark.parametrize(

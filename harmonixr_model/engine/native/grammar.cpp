@@ -18,9 +18,9 @@ struct Rules {
     const Vocabulary* vocabulary;
     const int16_t *max_duration, *sounding;  // [groups, steps, 128], [tracks, horizon]
     const int64_t *cell_group, *cell_row, *bar_start, *cell_start, *cell_end, *min_notes, *max_notes, *counts_on;
-    const int64_t *last_end, *close_tokens, *early_from, *header_size;
+    const int64_t *last_end, *close_tokens, *header_size;
     const uint8_t *pitch_allowed, *velocity_allowed;
-    int64_t groups, tracks, steps, horizon, cells, max_polyphony, max_tokens, min_polyphony, says_micro;
+    int64_t groups, tracks, steps, horizon, cells, max_polyphony, max_tokens, min_polyphony;
 };
 }
 
@@ -34,7 +34,6 @@ struct Grammar {
     const Vocabulary& vocabulary = *rules.vocabulary;
     std::vector<int16_t> max_duration, sounding;
     int64_t used = 0, cell = -1, count = 0, step = -1, pitch = -1, velocity = -1;
-    int64_t micro = 0;  // of the note being said
     bool may_say_velocity = false;
     Expects expects = Expects::boundary;
 
@@ -66,9 +65,7 @@ struct Grammar {
         if (token == v.end) {
             open_cell(cell + 1);
         } else if (expects == Expects::pitch || (token >= v.pitch && token < v.pitch + PITCHES)) {
-            pitch = token - v.pitch, micro = 0, expects = Expects::duration;
-        } else if (token >= v.micro && token < v.micro + v.micros) {
-            micro = token - v.micro - v.micros / 2;
+            pitch = token - v.pitch, expects = Expects::duration;
         } else if (expects == Expects::duration) {
             place(v.duration_steps[token - v.duration]);
         } else if (token >= v.velocity && token < v.velocity + v.velocities) {
@@ -88,10 +85,9 @@ struct Grammar {
     // Takes note of (step, pitch, duration) in the tables.
     void place(int64_t duration) {
         auto* column = &max_duration[rules.cell_group[cell] * rules.steps * PITCHES + pitch];
-        const int64_t first = step - (micro < 0);
-        for (int64_t s = first; s < std::min(step + duration, rules.steps); s++) column[s * PITCHES] = 0;
-        for (int64_t s = std::max<int64_t>(0, first - LONGEST); s < first; s++)
-            column[s * PITCHES] = std::min(column[s * PITCHES], (int16_t)(first - s));
+        for (int64_t s = step; s < std::min(step + duration, rules.steps); s++) column[s * PITCHES] = 0;
+        for (int64_t s = std::max<int64_t>(0, step - LONGEST); s < step; s++)
+            column[s * PITCHES] = std::min(column[s * PITCHES], (int16_t)(step - s));
         auto* voices = &sounding[rules.cell_row[cell] * rules.horizon];
         for (int64_t s = step; s < std::min(step + duration, rules.horizon); s++) voices[s]++;
         count++;
@@ -134,7 +130,6 @@ struct Grammar {
             std::memcpy(mask + v.pitch, is_enough ? enough : loose, PITCHES);
         }
         if (expects == Expects::duration) allow_durations(mask + v.duration);
-        if (expects == Expects::duration && rules.says_micro && !micro) allow_micros(mask + v.micro);
         if (expects == Expects::first_velocity) std::memcpy(mask + v.velocity, rules.velocity_allowed, v.velocities);
     }
 
@@ -149,7 +144,7 @@ struct Grammar {
         const Vocabulary& v = vocabulary;
         const int64_t left = rules.max_tokens - used - rules.close_tokens[cell];
         bool is_any = false;
-        if (left >= 5 + rules.says_micro && count < rules.max_notes[cell]) is_any = allow_onsets(mask);
+        if (left >= 5 && count < rules.max_notes[cell]) is_any = allow_onsets(mask);
         if (left >= 2 && may_say_velocity) {
             std::memcpy(mask + v.velocity, rules.velocity_allowed, v.velocities);
             mask[velocity] = 0;
@@ -215,12 +210,6 @@ struct Grammar {
             higher++;
         }
         return is_enough;
-    }
-
-    void allow_micros(uint8_t* mask) const {
-        const int64_t on_grid = vocabulary.micros / 2;
-        const bool early = step > rules.early_from[cell] && open_at(step - 1)[pitch] > 0;
-        for (int64_t m = 0; m < vocabulary.micros; m++) mask[m] = m > on_grid || (m < on_grid && early);
     }
 
     void allow_durations(uint8_t* mask) const {

@@ -29,7 +29,7 @@ _SETTINGS = np.dtype(
 )
 _TABLES = (
     *("cell_group", "cell_row", "bar_start", "cell_start", "cell_end", "min_notes", "max_notes", "counts_on"),
-    *("last_end", "close_tokens", "early_from"),
+    *("last_end", "close_tokens"),
 )
 
 
@@ -38,7 +38,7 @@ class _Vocabulary(ctypes.Structure):
         (name, ctypes.c_int64)
         for name in (
             *("size", "position", "positions", "pitch", "pitches", "duration", "durations"),
-            *("velocity", "velocities", "end", "micro", "micros"),
+            *("velocity", "velocities", "end"),
         )
     ] + [("duration_steps", _POINTER)]
 
@@ -61,7 +61,6 @@ class _Rules(ctypes.Structure):
                 "max_polyphony",
                 "max_tokens",
                 "min_polyphony",
-                "says_micro",
             )
         ]
     )
@@ -79,8 +78,6 @@ _VOCABULARY = _Vocabulary(
     velocity=VOCAB.velocity.start,
     velocities=VELOCITY_BINS,
     end=VOCAB.id("END"),
-    micro=VOCAB.micro.start,
-    micros=VOCAB.micro.size,
     duration_steps=_DURATION_STEPS.ctypes.data,
 )
 
@@ -130,7 +127,6 @@ class NativeGrammar:
             max_polyphony=rules.max_polyphony,
             max_tokens=rules.max_tokens,
             min_polyphony=rules.min_polyphony,
-            says_micro=rules.says_micro,
             **tables,
         )
 

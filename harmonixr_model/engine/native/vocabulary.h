@@ -7,7 +7,6 @@ extern "C" {
 
 struct Vocabulary {
     int64_t size, position, positions, pitch, pitches, duration, durations, velocity, velocities, end;
-    int64_t micro, micros;
     const int64_t* duration_steps;
 };
 }

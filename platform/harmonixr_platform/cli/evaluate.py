@@ -219,7 +219,6 @@ def _decoding(args: argparse.Namespace) -> str:
 
 def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[EvaluationItem]:
     from harmonixr_model.evaluation.protocol import questions
-    from harmonixr_model.infill.checkpoint import read_info
 
     asked = []
     with progress_bar("choosing gaps", args.items, "gap") as bar:
@@ -232,7 +231,6 @@ def _chosen(args: argparse.Namespace, corpus: Corpus) -> list[EvaluationItem]:
             sources=args.sources,
             passages=args.passages,
             least_tracks=args.least_tracks,
-            micro=read_info(find_model(args.model)[0])[0].micro,
         )
         for question in found:
             asked.append(question)

@@ -93,7 +93,7 @@ def _saliency(args: argparse.Namespace) -> str:
     region = read_region(song, bars=args.bars, tracks=tracks)
     path, _ = find_model(args.model)
     model, _ = load_checkpoint(path)
-    session = FillSession(song, region, max_length=model.config.max_length, micro=model.config.micro)
+    session = FillSession(song, region, max_length=model.config.max_length)
     prompt = session.next_prompt()
     if prompt is None:
         raise PlotError(f"bars {args.bars} hold nothing to fill; choose bars of the song")

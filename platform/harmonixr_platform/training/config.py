@@ -41,14 +41,23 @@ class ModelSpec(Job):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     attending: Attending = Field(default="prefix", description="causal: the context too is read from left to right")
     coordinates: bool = Field(default=True, description="tokens say their bar, step, slot and the token before")
-    micro: bool = Field(default=False, description="notes say how far they are from the grid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_micro(cls, values: Any) -> Any:
+        """Ignore `micro: false`, which older job files have; refuse `true`."""
+        if not isinstance(values, dict) or "micro" not in values:
+            return values
+        if values["micro"]:
+            raise ValueError("models with MICRO tokens can no longer be trained; leave `micro` out")
+        return {name: value for name, value in values.items() if name != "micro"}
 
     def build(self, max_length: int) -> InfillConfig:
         """Return the architecture."""
         changes = {
             name: getattr(self, name) for name in ("width", "layers", "heads") if getattr(self, name) is not None
         }
-        changes |= {"attending": self.attending, "coordinates": self.coordinates, "micro": self.micro}
+        changes |= {"attending": self.attending, "coordinates": self.coordinates}
         return sized(self.size, dropout=self.dropout, max_length=max_length, **changes)
 
 
@@ -61,9 +70,9 @@ class Showing(Job):
         default=0.0, ge=0, lt=1, description="share of the steps that read whole songs, before any gaps"
     )
 
-    def build(self, *, micro: bool = False) -> DatasetConfig:
-        """Return what every dataset of the job has in common; `micro` is the model's."""
-        return replace(SHOWN, passages=self.passages, transposes=self.transposes, micro=micro)
+    def build(self) -> DatasetConfig:
+        """Return what every dataset of the job has in common."""
+        return replace(SHOWN, passages=self.passages, transposes=self.transposes)
 
     def deciding(self) -> dict[str, Any]:
         """Return what of this decides a run's weights: nothing where all is as it was before there was a choice."""

@@ -155,7 +155,7 @@ def train_worker(config: dict[str, Any]) -> None:
         steps=job.optimisation.steps,
         rank=rank,
         world_size=world_size,
-        shown=job.data.build(micro=job.model.micro),
+        shown=job.data.build(),
         songs_first=job.data.songs_first,
     )
     torch.manual_seed(job.seed)

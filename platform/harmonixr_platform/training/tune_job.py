@@ -122,7 +122,7 @@ def train_trial(drawn: dict[str, Any], *, job: dict[str, Any], base: dict[str, A
         infill.batch(),
         context=infill.context,
         steps=infill.optimisation.steps,
-        shown=infill.data.build(micro=infill.model.micro),
+        shown=infill.data.build(),
         songs_first=infill.data.songs_first,
     )
     torch.manual_seed(infill.seed)

@@ -64,17 +64,11 @@ def load_engine(path: Path, args: ServingArgs) -> LoadedEngine:
 
     from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
     from harmonixr_model.engine.selection import open_batch
-    from harmonixr_model.errors import CheckpointError
     from harmonixr_model.infill.checkpoint import load_checkpoint
     from harmonixr_model.prompt.controls import learnt
 
     torch.set_num_threads(args.threads)
     model, info = load_checkpoint(path)
-    if model.config.micro:
-        raise CheckpointError(
-            f"{path} says how far notes are from the grid, which the service does not ask for; serve a checkpoint "
-            "trained without micro, or fill with the library or `harmonixr infill`"
-        )
     limits = LoopLimits(
         rows=args.rows,
         tokens=max(args.cache_tokens, model.config.max_length),
