@@ -8,13 +8,13 @@ import pytest
 
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Score, Track
-from harmonixr_platform.loop.folder import LoopError, LoopFolder
-from harmonixr_platform.loop.listener import Taste, groove_similarity, scale_consistency
-from harmonixr_platform.loop.plan import FULL, QUICK
+from harmonixr_platform.loop.options import FULL, QUICK
 from harmonixr_platform.loop.plot import Bar, draw
 from harmonixr_platform.loop.progress import STAGES, LoopProgress
 from harmonixr_platform.loop.ranking import spearman
-from harmonixr_platform.training.gaps import gaps
+from harmonixr_platform.loop.simulated_listener import Taste, groove_similarity, scale_consistency
+from harmonixr_platform.loop.stage_results import LoopError, StageResults
+from harmonixr_platform.training.composed_gaps import composed_gaps
 
 
 def in_c_major(bars: int = 6) -> Score:
@@ -61,10 +61,10 @@ def test_answers_follow_the_chance_that_the_noise_gives_them():
 
 
 def test_gaps_are_in_different_pieces_and_short_contexts_and_the_same_when_asked_again():
-    found = list(gaps(6, seed=5, max_context=512, max_length=1024))
+    found = list(composed_gaps(6, seed=5, max_context=512, max_length=1024))
     assert len({gap.piece_id for gap in found}) == 6
-    assert found == list(gaps(6, seed=5, max_context=512, max_length=1024))
-    others = list(gaps(3, seed=1_000_000, max_context=512, max_length=1024))
+    assert found == list(composed_gaps(6, seed=5, max_context=512, max_length=1024))
+    others = list(composed_gaps(3, seed=1_000_000, max_context=512, max_length=1024))
     assert not {gap.piece_id for gap in found} & {gap.piece_id for gap in others}
 
 
@@ -77,7 +77,7 @@ def test_spearman_is_of_ranks_and_shares_them_among_equals():
 
 
 def test_a_stage_is_done_once_and_a_folder_keeps_to_its_plan(tmp_path):
-    folder = LoopFolder(tmp_path, QUICK)
+    folder = StageResults(tmp_path, QUICK)
     made = []
     for _ in range(2):
         assert folder.once("fills", lambda: made.append(1) or {"pairs": 3}) == {"pairs": 3}
@@ -85,9 +85,9 @@ def test_a_stage_is_done_once_and_a_folder_keeps_to_its_plan(tmp_path):
     with pytest.raises(ZeroDivisionError):
         folder.once("broken", lambda: {"x": 1 / 0})
     assert folder.once("broken", lambda: {"x": 1}) == {"x": 1}
-    assert LoopFolder(tmp_path, QUICK).once("fills", dict) == {"pairs": 3}
+    assert StageResults(tmp_path, QUICK).once("fills", dict) == {"pairs": 3}
     with pytest.raises(LoopError, match="another size"):
-        LoopFolder(tmp_path, FULL)
+        StageResults(tmp_path, FULL)
 
 
 def test_the_time_left_falls_with_the_work_and_grows_on_a_slow_machine():
@@ -128,15 +128,15 @@ def test_simulated_answers_go_over_http_and_are_labelled(tmp_path):
 
     from harmonixr_platform.feedback.records.mover import Mover
     from harmonixr_platform.feedback.records.reader import read_feedback
-    from harmonixr_platform.loop.fills import put_all_pairs
-    from harmonixr_platform.loop.judging import judge_pool
+    from harmonixr_platform.loop.judgments import judge_pool
+    from harmonixr_platform.loop.pair_pool import put_all_pairs
     from harmonixr_platform.loop.service import one_process_service
     from harmonixr_platform.schemas import Candidate, SamplingSpec
     from harmonixr_platform.settings import Settings
     from harmonixr_platform.stores.objects import open_object_store
 
     settings = Settings(state_dir=tmp_path)
-    (gap,) = gaps(1, seed=7, max_context=512, max_length=1024)
+    (gap,) = composed_gaps(1, seed=7, max_context=512, max_length=1024)
     store = open_object_store(settings)
 
     def side(velocity: int) -> Candidate:

@@ -15,7 +15,7 @@ from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.s3 import S3Store
 from harmonixr_platform.training.config import InfillJob, JobError, TuneJob, parse_job, read_job_file
 from harmonixr_platform.training.storage import open_storage
-from harmonixr_platform.training.tune_job import Trial, any_draw
+from harmonixr_platform.training.tune_job import Trial, example_values
 
 CONFIGS = Path(__file__).parents[2] / "platform" / "configs"
 MINIMAL = {"task": "infill", "name": "x", "corpus": "c", "optimisation": {"steps": 3}}
@@ -35,7 +35,7 @@ def test_our_sweeps_are_valid_and_so_is_what_they_draw(name):
     sweep = parse_job(TuneJob, read_job_file(CONFIGS / name), source=name)
     base = read_job_file(CONFIGS / sweep.base)
     before = yaml.safe_dump(base)
-    parse_job(InfillJob, sweep.trial(base, any_draw(sweep)), source=name)
+    parse_job(InfillJob, sweep.trial(base, example_values(sweep)), source=name)
     assert yaml.safe_dump(base) == before
 
 

@@ -18,11 +18,11 @@ from harmonixr_platform.schemas import (
     SamplingSpec,
 )
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.training.measure import Measured
-from harmonixr_platform.training.promotion_gate import Gate, checks_of, cluster_error, win_rate
+from harmonixr_platform.training.model_metrics import ModelMetrics
+from harmonixr_platform.training.promotion_gate import PromotionGate, cluster_error, gate_checks, win_rate
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-OLD = Measured(gaps=8, nats=1.9, valid=1.0, seconds=0.2, diversity=0.8, repeated=0.0)
+OLD = ModelMetrics(gaps=8, nats=1.9, valid=1.0, seconds=0.2, diversity=0.8, repeated=0.0)
 
 
 def judged(number: int, *, winner: str, rater: str, piece: str, swapped: bool = False) -> Judged:
@@ -90,9 +90,9 @@ def failed(checks: tuple[Check, ...]) -> list[str]:
     return [check.name for check in checks if not check.passed]
 
 
-def ask(rows: list[Judged], new: Measured = OLD) -> list[str]:
+def ask(rows: list[Judged], new: ModelMetrics = OLD) -> list[str]:
     won = win_rate(rows, version="new", champion="old", level=0.95)
-    return failed(checks_of(Gate(), won, new, OLD))
+    return failed(gate_checks(PromotionGate(), won, new, OLD))
 
 
 def test_what_is_surely_liked_better_passes_and_what_is_worse_or_unsure_does_not():

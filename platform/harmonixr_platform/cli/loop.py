@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Close the loop; return 0 when every claim held, 1 when one did not."""
     from harmonixr_platform.cli.up import default_config
-    from harmonixr_platform.loop.plan import FULL, QUICK
+    from harmonixr_platform.loop.options import FULL, QUICK
     from harmonixr_platform.loop.report import SIMULATED, summary
     from harmonixr_platform.loop.run import close_loop
 

@@ -20,7 +20,7 @@ from harmonixr_platform.training.reward_data import Comparisons, windows_of
 Floats = npt.NDArray[np.floating]
 
 
-def rank_agreement(
+def ranking_quality(
     ranker: Ranker,
     comparisons: Comparisons,
     utility_S: Floats,

@@ -7,24 +7,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harmonixr_platform.loop.asking import mean_and_interval
-from harmonixr_platform.loop.folder import write_whole
-from harmonixr_platform.loop.plan import Plan
+from harmonixr_platform.loop.options import LoopOptions
 from harmonixr_platform.loop.plot import Bar, draw
+from harmonixr_platform.loop.stage_results import write_whole
+from harmonixr_platform.loop.utility import mean_and_interval
 
 SIMULATED = (
     "Every judgment here was made by a simulated listener: this shows that the loop works, not that music improved."
 )
 
 
-def write_report(folder: Path, plan: Plan, results: dict[str, Any]) -> None:
+def write_report(folder: Path, plan: LoopOptions, results: dict[str, Any]) -> None:
     """Write `report.md`, `report.svg` and `results.json` into the folder."""
     write_whole(folder / "results.json", json.dumps({"plan": asdict(plan), "simulated": True, **results}, indent=1))
     write_whole(folder / "report.svg", _plot(plan, results))
     write_whole(folder / "report.md", report_text(plan, results))
 
 
-def summary(plan: Plan, results: dict[str, Any]) -> list[tuple[str, bool, str]]:
+def summary(plan: LoopOptions, results: dict[str, Any]) -> list[tuple[str, bool, str]]:
     """Return the loop's claims: what is claimed, whether it held, and the numbers."""
     ranking, gate = results["ranking"], results["gate"]
     best_gain = _gain(results["before"]["best"], results["before"]["single"])
@@ -43,7 +43,7 @@ def summary(plan: Plan, results: dict[str, Any]) -> list[tuple[str, bool, str]]:
     ]
 
 
-def report_text(plan: Plan, results: dict[str, Any]) -> str:
+def report_text(plan: LoopOptions, results: dict[str, Any]) -> str:
     """Return the report as Markdown."""
     ranking, reward, dpo = results["ranking"], results["reward"], results["dpo"]
     held_out, ceiling = reward["held_out"], reward["quality"]["human_ceiling"]
@@ -135,7 +135,7 @@ def _gate_lines(gate: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _plot(plan: Plan, results: dict[str, Any]) -> str:
+def _plot(plan: LoopOptions, results: dict[str, Any]) -> str:
     before, after = results["before"], results["after"]
     groups = (
         ("base\nn = 1", before["single"]),

@@ -20,22 +20,22 @@ from harmonixr_model.infill.checkpoint import load_checkpoint, read_info, save_c
 from harmonixr_model.weights import SHIPPED
 from harmonixr_platform.feedback.records.mover import Mover
 from harmonixr_platform.feedback.records.reader import read_feedback
-from harmonixr_platform.loop.asking import ask
-from harmonixr_platform.loop.fills import Contestant, put_all_pairs, put_pairs
-from harmonixr_platform.loop.folder import LoopError, LoopFolder
-from harmonixr_platform.loop.judging import judge_pool
-from harmonixr_platform.loop.plan import ASKED_SEED, GATE_SEED, JUDGED_SEED, Plan
+from harmonixr_platform.loop.judgments import judge_pool
+from harmonixr_platform.loop.options import ASKED_SEED, GATE_SEED, JUDGED_SEED, LoopOptions
+from harmonixr_platform.loop.pair_pool import Contestant, put_all_pairs, put_pairs
 from harmonixr_platform.loop.progress import LoopProgress
-from harmonixr_platform.loop.ranking import rank_agreement
+from harmonixr_platform.loop.ranking import ranking_quality
 from harmonixr_platform.loop.report import write_report
 from harmonixr_platform.loop.service import one_process_service, running_service
+from harmonixr_platform.loop.stage_results import LoopError, StageResults
+from harmonixr_platform.loop.utility import ask
 from harmonixr_platform.registry import Lineage, Version, open_registry
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.objects import open_object_store
 from harmonixr_platform.training import dpo_job, reward_job
-from harmonixr_platform.training.gaps import Gap, gaps
-from harmonixr_platform.training.measure import Measured, measure_model
-from harmonixr_platform.training.promotion_gate import Gate, decide
+from harmonixr_platform.training.composed_gaps import Gap, composed_gaps
+from harmonixr_platform.training.model_metrics import ModelMetrics, measure_model
+from harmonixr_platform.training.promotion_gate import PromotionGate, decide
 from harmonixr_platform.training.reward_data import comparisons_of
 
 _HELD_OUT = 0.2
@@ -48,8 +48,8 @@ _DAMAGE = 0.35
 class Loop:
     """One run. `configs` holds the job files; `serve_config` is the graph to start."""
 
-    folder: LoopFolder
-    plan: Plan
+    folder: StageResults
+    plan: LoopOptions
     settings: Settings
     configs: Path
     serve_config: Path
@@ -137,7 +137,7 @@ class Loop:
         comparisons = comparisons_of([item for item in judged if item.comparison.pool == _POOL], use_simulated=True)
         worth = results["pool"]["utilities"]
         utility_S = np.array([worth[f"{f.pair.piece_id} {f.candidate.midi_sha256}"] for f in comparisons.fills])
-        return rank_agreement(
+        return ranking_quality(
             self._ranker(results),
             comparisons,
             utility_S,
@@ -213,9 +213,9 @@ class Loop:
     def _gate(self, results: dict[str, Any]) -> dict[str, Any]:
         """Ask the gate for the worse model first, then for the better one."""
         registry = open_registry(self.settings)
-        found: dict[str, Measured] = {}
+        found: dict[str, ModelMetrics] = {}
 
-        def measured(version: Version) -> Measured:
+        def measured(version: Version) -> ModelMetrics:
             if version.version not in found:
                 model, _ = load_checkpoint(registry.fetch(version))
                 asked = list(self._gaps(self.plan.measured_gaps, GATE_SEED))
@@ -225,7 +225,7 @@ class Loop:
 
         decisions = {}
         for name in ("worse", "dpo"):
-            gate = Gate(
+            gate = PromotionGate(
                 pool=f"{_POOL}-{name}", use_simulated=True, min_judgments=min(50, self.plan.gate_judgments // 2)
             )
             if registry.resolve("infill").version == results[name]["version"]:
@@ -287,11 +287,17 @@ class Loop:
 
     def _gaps(self, count: int, seed: int) -> Iterator[Gap]:
         config, _ = read_info(SHIPPED)
-        return gaps(count, seed=seed, max_context=self.plan.max_context, max_length=config.max_length)
+        return composed_gaps(count, seed=seed, max_context=self.plan.max_context, max_length=config.max_length)
 
 
 def close_loop(
-    path: Path, plan: Plan, *, configs: Path, serve_config: Path, say: Callable[[str], None], with_ray: bool = True
+    path: Path,
+    plan: LoopOptions,
+    *,
+    configs: Path,
+    serve_config: Path,
+    say: Callable[[str], None],
+    with_ray: bool = True,
 ) -> dict[str, Any]:
     """Close the loop once in a folder, going on where an earlier run stopped; return all results.
 
@@ -299,7 +305,7 @@ def close_loop(
 
     Raises LoopError when the folder holds a loop of another size.
     """
-    folder = LoopFolder(path, plan)
+    folder = StageResults(path, plan)
     settings = Settings(state_dir=folder.state)
     # One: threads that wait for each other lose more beside a service, or any neighbour, than two of them gain.
     torch.set_num_threads(1)

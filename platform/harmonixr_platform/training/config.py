@@ -61,7 +61,7 @@ class ModelSpec(Job):
         return sized(self.size, dropout=self.dropout, max_length=max_length, **changes)
 
 
-class Showing(Job):
+class DataSpec(Job):
     """What examples show; see harmonixr_model.data.dataset.DatasetConfig."""
 
     passages: int = Field(default=SHOWN.passages, ge=0, le=PASSAGES, description="remembered passages of the song")
@@ -76,7 +76,7 @@ class Showing(Job):
 
     def deciding(self) -> dict[str, Any]:
         """Return what of this decides a run's weights: nothing where all is as it was before there was a choice."""
-        return {} if self == Showing() else {"data": self.model_dump(exclude_defaults=True)}
+        return {} if self == DataSpec() else {"data": self.model_dump(exclude_defaults=True)}
 
 
 class Composed(Job):
@@ -142,7 +142,7 @@ class InfillJob(Job):
     model: ModelSpec = ModelSpec()
     optimisation: Optimisation
     batching: Batching = Batching()
-    data: Showing = Showing()
+    data: DataSpec = DataSpec()
     scaling: Scaling = Scaling()
     checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
     pointer_gaps: int = Field(

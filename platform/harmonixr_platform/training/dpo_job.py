@@ -28,10 +28,10 @@ from harmonixr_platform.registry import Lineage, Version, open_registry
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.objects import open_object_store
 from harmonixr_platform.training.config import JobError, parse_job, read_job_file
-from harmonixr_platform.training.corpora import code_version
 from harmonixr_platform.training.dpo_config import DpoJob
 from harmonixr_platform.training.dpo_data import dpo_data
-from harmonixr_platform.training.measure import drift
+from harmonixr_platform.training.job_corpus import code_version
+from harmonixr_platform.training.model_metrics import kl_divergence
 from harmonixr_platform.training.ray_session import ray_session
 from harmonixr_platform.training.reward_data import Comparisons, comparisons_of, windows_of
 from harmonixr_platform.training.storage import open_storage
@@ -212,7 +212,7 @@ def _divergence(
             made = engine.generate(
                 window.prompt, seeds=range(job.samples), sampling=Sampling(top_p=1.0, copy_strength=0)
             )
-            found.append(drift(model, reference, window.prompt, made))
+            found.append(kl_divergence(model, reference, window.prompt, made))
     return sum(found) / len(found) if found else None
 
 

@@ -27,7 +27,7 @@ from harmonixr_model.training.state import Run, load_state, state_of, write_stat
 from harmonixr_platform.registry import Lineage, Version, open_registry
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.training.config import InfillJob, JobError, parse_job, read_job_file
-from harmonixr_platform.training.corpora import code_version, corpus_of
+from harmonixr_platform.training.job_corpus import code_version, corpus_folder
 from harmonixr_platform.training.mailbox import listening
 from harmonixr_platform.training.ray_session import ray_session
 from harmonixr_platform.training.storage import RunStorage, open_storage
@@ -61,7 +61,7 @@ def run(
     job = parse_job(InfillJob, values, source=str(config_path))
     settings = settings or Settings()
     storage = open_storage(job.storage, settings)
-    corpus = corpus_of(job, settings)
+    corpus = corpus_folder(job, settings)
     data = describe_corpus(corpus)
     deciding = _identity(job)
     _claim(storage, job, deciding | {"data": data})

@@ -22,16 +22,16 @@ from harmonixr_platform.feedback.records.reader import Feedback, Judged, read_fe
 from harmonixr_platform.feedback.statistics.student import t_quantile
 from harmonixr_platform.registry import Check, Promotion, Registry, RegistryError, Version, open_registry
 from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.training.composed_gaps import composed_gaps
 from harmonixr_platform.training.config import Job, parse_job, read_job_file
-from harmonixr_platform.training.corpora import code_version
-from harmonixr_platform.training.gaps import gaps
-from harmonixr_platform.training.measure import Measured, measure_model
+from harmonixr_platform.training.job_corpus import code_version
+from harmonixr_platform.training.model_metrics import ModelMetrics, measure_model
 
 if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings
 
 
-class Gate(Job):
+class PromotionGate(Job):
     """What the gate asks for. Ratios and losses are against the champion, measured beside it."""
 
     task: Literal["gate"] = "gate"
@@ -104,7 +104,7 @@ def cluster_error(values: Sequence[float], clusters: Sequence[str], *, level: fl
     return float(t_quantile(0.5 + level / 2, count - 1) * math.sqrt(variance))
 
 
-def checks_of(gate: Gate, won: WinRate, new: Measured, old: Measured) -> tuple[Check, ...]:
+def gate_checks(gate: PromotionGate, won: WinRate, new: ModelMetrics, old: ModelMetrics) -> tuple[Check, ...]:
     """Return every check, passed or not, in the order of what matters."""
     low = won.low if math.isfinite(won.low) else None
     return (
@@ -140,9 +140,9 @@ def decide(
     reference: str,
     *,
     settings: Settings,
-    gate: Gate,
+    gate: PromotionGate,
     alias: str = "champion",
-    measured: Callable[[Version], Measured] | None = None,
+    measured: Callable[[Version], ModelMetrics] | None = None,
 ) -> Promotion:
     """Decide whether a version takes the alias, write the decision down, and do it.
 
@@ -169,7 +169,7 @@ def decide(
     won = win_rate(judged, version=version.version, champion=champion.version, level=gate.level)
     measured = measured or (lambda each: _measured(registry, each, gate))
     new, old = measured(version), measured(champion)
-    checks = checks_of(gate, won, new, old)
+    checks = gate_checks(gate, won, new, old)
     promotion = Promotion(
         name=name,
         alias=alias,
@@ -192,12 +192,12 @@ def decide(
     return promotion
 
 
-def read_gate(path: Path, overrides: Sequence[str] = ()) -> Gate:
+def read_gate(path: Path, overrides: Sequence[str] = ()) -> PromotionGate:
     """Read a gate's YAML; raises JobError."""
-    return parse_job(Gate, read_job_file(path, overrides), source=str(path))
+    return parse_job(PromotionGate, read_job_file(path, overrides), source=str(path))
 
 
-def _asked(gate: Gate, feedback: Feedback) -> list[Judged]:
+def _asked(gate: PromotionGate, feedback: Feedback) -> list[Judged]:
     return [
         item
         for item in feedback.judged
@@ -205,9 +205,9 @@ def _asked(gate: Gate, feedback: Feedback) -> list[Judged]:
     ]
 
 
-def _measured(registry: Registry, version: Version, gate: Gate) -> Measured:
+def _measured(registry: Registry, version: Version, gate: PromotionGate) -> ModelMetrics:
     model, _ = load_checkpoint(registry.fetch(version))
-    asked = gaps(gate.gaps, seed=gate.seed, max_context=gate.max_context, max_length=model.config.max_length)
+    asked = composed_gaps(gate.gaps, seed=gate.seed, max_context=gate.max_context, max_length=model.config.max_length)
     return measure_model(model, list(asked), fills=gate.fills, seed=gate.seed)
 
 

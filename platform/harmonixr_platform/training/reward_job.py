@@ -35,7 +35,7 @@ from harmonixr_platform.registry import Lineage, Registry, Version, open_registr
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.objects import open_object_store
 from harmonixr_platform.training.config import JobError, parse_job, read_job_file
-from harmonixr_platform.training.corpora import code_version
+from harmonixr_platform.training.job_corpus import code_version
 from harmonixr_platform.training.ray_session import ray_session
 from harmonixr_platform.training.reward_config import RewardJob
 from harmonixr_platform.training.reward_data import Comparisons, comparisons_of, windows_of

@@ -21,7 +21,7 @@ from harmonixr_model.training.single import identity
 from harmonixr_model.training.state import load_state, save_state
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.training.config import Distribution, InfillJob, JobError, TuneJob, parse_job, read_job_file
-from harmonixr_platform.training.corpora import corpus_of
+from harmonixr_platform.training.job_corpus import corpus_folder
 from harmonixr_platform.training.ray_session import ray_session
 from harmonixr_platform.training.storage import RunStorage, open_storage
 
@@ -45,16 +45,16 @@ def run(config_path: Path, overrides: Sequence[str] = (), *, settings: Settings 
     settings = settings or Settings()
     job = parse_job(TuneJob, read_job_file(config_path, overrides), source=str(config_path))
     base = read_job_file(config_path.parent / job.base)
-    parse_job(InfillJob, job.trial(base, any_draw(job)), source=f"{config_path}: a trial of {job.base}")
+    parse_job(InfillJob, job.trial(base, example_values(job)), source=f"{config_path}: a trial of {job.base}")
     infill = parse_job(InfillJob, job.trial(base, {}), source=f"{config_path}: settings")
-    corpus = corpus_of(infill, settings)
+    corpus = corpus_folder(infill, settings)
     storage = open_storage(job.storage, settings)
     with ray_session(cpus=job.at_once * job.cpus_per_trial):
         results = _tuner(job, base, infill, corpus, storage).fit()
         return sorted(map(_trial, results), key=lambda trial: (trial.valid_loss is None, trial.valid_loss))
 
 
-def any_draw(job: TuneJob) -> dict[str, Any]:
+def example_values(job: TuneJob) -> dict[str, Any]:
     """Draw something, to see before the sweep begins that its keys and values fit the job."""
     return {key: (space.choice or space.uniform or space.loguniform or (0,))[0] for key, space in job.space.items()}
 

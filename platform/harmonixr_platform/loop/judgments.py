@@ -12,7 +12,7 @@ from random import Random
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_platform.client import Client
-from harmonixr_platform.loop.listener import Taste
+from harmonixr_platform.loop.simulated_listener import Taste
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Choice, ComparisonView, Listening, PlacedNote, RegionSpec
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harmonixr_platform.loop.listener import Taste
+from harmonixr_platform.loop.simulated_listener import Taste
 
 # Pieces of different purposes come from seeds far apart, so none is in two of them.
 JUDGED_SEED, ASKED_SEED, GATE_SEED = 0, 1_000_000, 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoopOptions:
     """What the loop does how often.
 
     Attributes:
@@ -50,8 +50,8 @@ class Plan:
     seed: int = 0
 
 
-FULL = Plan()
-QUICK = Plan(
+FULL = LoopOptions()
+QUICK = LoopOptions(
     pieces=10,
     fills=3,
     judgments=60,

@@ -42,7 +42,9 @@ class Gap:
         return Region.bars(self.song.score, first, last, tracks=[self.track - 1])
 
 
-def gaps(pieces: int, *, seed: int, max_context: int, max_length: int, with_examples: bool = False) -> Iterator[Gap]:
+def composed_gaps(
+    pieces: int, *, seed: int, max_context: int, max_length: int, with_examples: bool = False
+) -> Iterator[Gap]:
     """Yield one gap in each of `pieces` different pieces, in a context of at most `max_context` tokens.
 
     `max_length` is that of the model that reads them.

@@ -11,7 +11,7 @@ from harmonixr_platform.settings import Settings
 from harmonixr_platform.training.config import InfillJob, JobError
 
 
-def corpus_of(job: InfillJob, settings: Settings) -> Path:
+def corpus_folder(job: InfillJob, settings: Settings) -> Path:
     """Return the folder of the job's corpus, composing it if that is what the job asks for."""
     if job.corpus is not None:
         return job.corpus.expanduser().resolve()

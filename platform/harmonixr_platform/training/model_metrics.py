@@ -23,11 +23,11 @@ from harmonixr_model.infill.packed import log_probabilities, pack
 from harmonixr_model.notes.encoded_score import EncodedScore
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.prompt.layout import InfillPrompt, answer_notes, decode_fill, encode_answer
-from harmonixr_platform.training.gaps import Gap
+from harmonixr_platform.training.composed_gaps import Gap
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ModelMetrics:
     """What a model does on a set of gaps.
 
     Attributes:
@@ -56,7 +56,7 @@ def measure_model(
     seed: int,
     sampling: Sampling | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> Measured:
+) -> ModelMetrics:
     """Return what `model` does on `gaps`, with `fills` fills each; candidates are drawn with seeds from `seed` on."""
     engine, max_length = Decoder(model), model.config.max_length
     nats: list[float] = []
@@ -79,7 +79,7 @@ def measure_model(
         distances += [_distance(a, b) for a, b in combinations(notes, 2)]
         repeated += [fill.tokens in {other.tokens for other in made[:i]} for i, fill in enumerate(made)]
         progress(number + 1)
-    return Measured(
+    return ModelMetrics(
         gaps=len(gaps),
         nats=statistics.fmean(nats),
         valid=statistics.fmean(valid),
@@ -89,7 +89,7 @@ def measure_model(
     )
 
 
-def drift(
+def kl_divergence(
     policy: InfillTransformer, reference: InfillTransformer, prompt: InfillPrompt, fills: Sequence[Generated]
 ) -> float:
     """Return the Kullback-Leibler divergence from the reference, in nats a fill, estimated from the policy's fills."""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from harmonixr_model.fill.ranker import FilledWindow, Ranker
-from harmonixr_platform.loop.fills import Contestant
-from harmonixr_platform.loop.listener import Taste
-from harmonixr_platform.training.gaps import Gap
-from harmonixr_platform.training.measure import prompt_of
+from harmonixr_platform.loop.pair_pool import Contestant
+from harmonixr_platform.loop.simulated_listener import Taste
+from harmonixr_platform.training.composed_gaps import Gap
+from harmonixr_platform.training.model_metrics import prompt_of
 from harmonixr_platform.training.promotion_gate import cluster_error
 
 

@@ -14,7 +14,7 @@ from harmonixr_platform.registry import Registry, Version
 from harmonixr_platform.requests import sampling_of
 from harmonixr_platform.schemas import Candidate, ControlSpec, RegionSpec, SamplingSpec
 from harmonixr_platform.stores.objects import ObjectStore
-from harmonixr_platform.training.gaps import Gap
+from harmonixr_platform.training.composed_gaps import Gap
 
 
 class Contestant:

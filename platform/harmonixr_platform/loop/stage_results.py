@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from harmonixr_model.errors import HarmonixrError
-from harmonixr_platform.loop.plan import Plan
+from harmonixr_platform.loop.options import LoopOptions
 
 
 class LoopError(HarmonixrError):
     """The loop's folder holds something else, or a stage cannot go on."""
 
 
-class LoopFolder:
+class StageResults:
     """Stages' results as JSON files under `stages/`, written whole; `state/` is the service's state folder."""
 
-    def __init__(self, path: Path, plan: Plan) -> None:
+    def __init__(self, path: Path, plan: LoopOptions) -> None:
         self.path = path
         self.state = path / "state"
         self._stages = path / "stages"
