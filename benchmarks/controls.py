@@ -35,7 +35,7 @@ from harmonixr_model.evaluation.constraint_checks import draw_limits, violations
 from harmonixr_model.evaluation.harmony import chord_accuracy, composed_accuracies, estimated_key, hand_labelled
 from harmonixr_model.evaluation.metrics import Ratio, compare
 from harmonixr_model.evaluation.protocol import EvaluationItem, questions
-from harmonixr_model.grammar.fill_tables import Constraints
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose

@@ -19,7 +19,7 @@ from harmonixr_model.errors import ControlError
 from harmonixr_model.evaluation.likelihood import BITS, measured_bits
 from harmonixr_model.evaluation.metrics import Fills
 from harmonixr_model.evaluation.protocol import EvaluationItem
-from harmonixr_model.grammar.fill_tables import Constraints
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords
 from harmonixr_model.music.harmony import Chord

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from harmonixr_model.evaluation.metrics import Fills
-from harmonixr_model.grammar.fill_tables import Constraints
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.score import Bar, Note
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 

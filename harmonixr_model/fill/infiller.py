@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from harmonixr_model.engine.engine import Engine, Generated, Sampling
 from harmonixr_model.errors import CheckpointError, ControlError
 from harmonixr_model.fill.session import FillSession
-from harmonixr_model.grammar.fill_grammar import Constraints
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Track
 from harmonixr_model.music.song import Song

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from harmonixr_model.errors import ControlError, PromptError, RegionError
 from harmonixr_model.fill.single_field import SelectedNotes, ask_about, check_controls, wishes
-from harmonixr_model.grammar.fill_grammar import Constraints, check_fill
+from harmonixr_model.grammar.constraints import Constraints
+from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.music.edit_field import retouch
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.region import Region

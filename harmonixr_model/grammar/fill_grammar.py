@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from harmonixr_model.errors import TokenError
 from harmonixr_model.grammar.attribute_grammar import AttributeGrammar, would_work
-from harmonixr_model.grammar.fill_tables import Constraints, FillTables, room
+from harmonixr_model.grammar.constraints import Constraints
+from harmonixr_model.grammar.fill_tables import FillTables, room
 from harmonixr_model.notes.vocabulary import DURATIONS, MAX_DURATION, VOCAB
 
 __all__ = ["AttributeGrammar", "Constraints", "FillGrammar", "FillTables", "check_fill", "open_grammar"]

@@ -9,116 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil, floor
 
 import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.grammar.attribute_tables import AttributeTables, build_attribute_tables
-from harmonixr_model.music.estimate import ChordSpan
+from harmonixr_model.grammar.constraints import UNLIMITED, Constraints
 from harmonixr_model.music.score import Bar
-from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, Only
-from harmonixr_model.notes.grid import GRID
-from harmonixr_model.notes.vocabulary import MAX_DURATION, VELOCITY_BINS, velocity_bin
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
+from harmonixr_model.notes.vocabulary import MAX_DURATION
 
 FEW_PITCHES = 24
-_ABOUT = 0.2  # how far from the notes a quarter that are asked for a bar may be
-UNLIMITED = 1 << 14  # more notes, voices or steps than any prompt can hold; fits int16
-
-
-@dataclass(frozen=True, slots=True)
-class Constraints:
-    """What every fill must keep to. Raises ControlError where the limits contradict each other.
-
-    Pitch limits, scale and chords bind pitched tracks, not drums. Notes per bar count a track's notes in one bar, kept
-    notes included. `scale` holds pitch classes, 0 = C. `max_polyphony` counts a track's notes sounding at once, kept
-    notes included. `chords`, in absolute steps, allow their tones alone, and a cell those of every chord it meets: cut
-    cells where chords change. `notes_per_quarter` asks of each bar as many notes, a fifth more or less.
-    Where a note begins, others join it until `min_polyphony` sound, as long as a higher pitch is free there.
-    """
-
-    pitch_min: int = 0
-    pitch_max: int = 127
-    scale: tuple[int, ...] | None = None
-    max_polyphony: int | None = None
-    min_notes_per_bar: int | None = None
-    max_notes_per_bar: int | None = None
-    velocity_min: int = 1
-    velocity_max: int = 127
-    chords: tuple[ChordSpan, ...] = ()
-    notes_per_quarter: float | None = None
-    min_polyphony: int = 0
-
-    def __post_init__(self) -> None:
-        _check_range("pitch", self.pitch_min, self.pitch_max, lowest=0)
-        _check_range("velocity", self.velocity_min, self.velocity_max, lowest=1)
-        if self.scale is not None and (not self.scale or not all(0 <= c < 12 for c in self.scale)):
-            raise ControlError(f"the scale {self.scale} is empty or names no pitch class; give numbers 0-11, 0 is C")
-        if self.max_polyphony is not None and self.max_polyphony < 1:
-            raise ControlError(f"a polyphony of {self.max_polyphony} allows no note; give 1 or more")
-        least, most = self.min_notes_per_bar or 0, self.max_notes_per_bar
-        if least < 0 or (most is not None and most < 0):
-            raise ControlError("notes per bar cannot be negative; give 0 or more")
-        if self.max_polyphony is not None and self.min_polyphony > self.max_polyphony:
-            raise ControlError(
-                f"at least {self.min_polyphony} and at most {self.max_polyphony} notes at once cannot both hold; "
-                "give min <= max"
-            )
-        if self.notes_per_quarter is not None and not 0 <= self.notes_per_quarter <= GRID:
-            raise ControlError(f"{self.notes_per_quarter:g} notes a quarter are out of range; give 0 to {GRID}")
-        if most is not None and least > most:
-            raise ControlError(f"at least {least} and at most {most} notes a bar cannot both hold; give min <= max")
-
-    def notes_in(self, bar: Bar) -> tuple[int, int]:
-        """Return the least and the most notes of a grid bar, UNLIMITED where no most is given."""
-        least, most = self.min_notes_per_bar or 0, UNLIMITED
-        if self.notes_per_quarter is not None:
-            about = self.notes_per_quarter * (bar.end - bar.start) / GRID
-            least = max(least, ceil(about * (1 - _ABOUT) - 1e-9))
-            most = max(least, floor(about * (1 + _ABOUT) + 1e-9))
-        if self.max_notes_per_bar is not None:
-            most = min(most, self.max_notes_per_bar)
-        return least, most
-
-    @property
-    def pitches(self) -> npt.NDArray[np.bool_]:
-        """Which of the 128 pitches the range and the scale allow a pitched track."""
-        allowed = np.zeros(128, dtype=bool)
-        allowed[self.pitch_min : self.pitch_max + 1] = True
-        if self.scale is not None:
-            allowed &= np.isin(np.arange(128) % 12, self.scale)
-        return allowed
-
-    @property
-    def binds_pitch(self) -> bool:
-        """Whether a pitch range, a scale or chords are given."""
-        return (self.pitch_min, self.pitch_max) != (0, 127) or self.scale is not None or bool(self.chords)
-
-    def chord_tones(self, start: int, end: int) -> npt.NDArray[np.bool_]:
-        """Return which of the 128 pitches the chords allow over [start, end): all where none is given."""
-        met = [span.chord for span in self.chords if span.start < end and start < span.end]
-        if not met:
-            return np.ones(128, dtype=bool)
-        return np.isin(np.arange(128) % 12, [tone for chord in met for tone in chord.pitch_classes])
-
-    def check_only(self, only: Only) -> None:
-        """Raise ControlError where a limit says nothing about what an attribute-only fill may change."""
-        binds = {
-            "the velocity range": only != "velocity" and (self.velocity_min, self.velocity_max) != (1, 127),
-            "the pitch range, scale or chords": only != "pitch" and self.binds_pitch,
-            "the cap on polyphony": self.max_polyphony is not None,
-            "the count of notes per bar": bool(self.min_notes_per_bar) or self.max_notes_per_bar is not None,
-        }
-        for limit, is_idle in binds.items():
-            if is_idle:
-                raise ControlError(f"{limit} cannot be kept where only the {only} of notes may change; leave it out")
-
-    @property
-    def velocity_bins(self) -> npt.NDArray[np.bool_]:
-        """Which velocity bins hold a velocity within the limits; decoding clamps to the limits."""
-        bins = np.arange(VELOCITY_BINS)
-        return (bins >= velocity_bin(self.velocity_min)) & (bins <= velocity_bin(self.velocity_max))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +121,6 @@ class FillTables:
     def cells(self) -> int:
         """How many cells the fill has."""
         return len(self.headers)
-
-
-def _check_range(what: str, low: int, high: int, *, lowest: int) -> None:
-    if not lowest <= low <= high <= 127:
-        raise ControlError(
-            f"the {what} range {low}-{high} is empty or out of range; give min <= max within {lowest}-127"
-        )
 
 
 def build_fill_tables(

@@ -13,7 +13,7 @@ from math import ceil, floor
 from typing import Any
 
 from harmonixr_model.errors import ControlError
-from harmonixr_model.grammar.fill_tables import Constraints
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of, read_chord
 from harmonixr_model.music.score import Bar, Note

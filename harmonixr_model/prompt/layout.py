@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.errors import PromptError, TokenError
-from harmonixr_model.grammar.fill_tables import Constraints, FillTables, build_fill_tables
+from harmonixr_model.grammar.constraints import Constraints
+from harmonixr_model.grammar.fill_tables import FillTables, build_fill_tables
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar, Note, Score
 from harmonixr_model.notes.encoded_score import (

@@ -6,7 +6,7 @@ Knows no stage and no store.
 from __future__ import annotations
 
 from harmonixr_model.engine.engine import Sampling
-from harmonixr_model.grammar.fill_tables import Constraints
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.harmony import read_key, scale_of
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.region_text import read_region

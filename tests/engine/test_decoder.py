@@ -8,7 +8,8 @@ import torch
 from harmonixr_model.engine.decoder import MAX_ROWS, Decoder
 from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE, DRUM_TEMPERATURE, Sampling
 from harmonixr_model.errors import ControlError, PromptError
-from harmonixr_model.grammar.fill_grammar import Constraints, FillGrammar, check_fill
+from harmonixr_model.grammar.constraints import Constraints
+from harmonixr_model.grammar.fill_grammar import FillGrammar, check_fill
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.layout import coordinates_of
 

@@ -14,8 +14,8 @@ from harmonixr_model.engine.native.sampler import NativeGrammar, NativeSampler
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.sampler import PlainSampler
 from harmonixr_model.errors import ControlError, PromptError
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.fill_grammar import FillGrammar
-from harmonixr_model.grammar.fill_tables import Constraints
 from harmonixr_model.infill.copy_gate import FEATURES, CopyGate
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.notes.encoded_score import GridCell, split_at_bars

@@ -21,7 +21,7 @@ from harmonixr_model.evaluation.adherence import (
 from harmonixr_model.evaluation.constraint_checks import draw_limits, violations
 from harmonixr_model.evaluation.harmony import composed_accuracies, estimated_key, hand_labelled, read_labels
 from harmonixr_model.evaluation.protocol import questions
-from harmonixr_model.grammar.fill_tables import Constraints
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords, estimate_key
 from harmonixr_model.music.harmony import Key, read_chord
 from harmonixr_model.music.score import Note, Score, Track

@@ -15,8 +15,8 @@ from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.errors import ControlError, MidiError, PromptError, RegionError, TokenError
 from harmonixr_model.fill.infiller import Infiller, as_song, window_seed
 from harmonixr_model.fill.session import FillSession
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.fill_grammar import FillGrammar
-from harmonixr_model.grammar.fill_tables import Constraints
 from harmonixr_model.infill.checkpoint import save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer

@@ -8,7 +8,7 @@ from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.errors import ControlError
 from harmonixr_model.fill.infiller import Infiller
 from harmonixr_model.fill.session import FillSession
-from harmonixr_model.grammar.fill_tables import Constraints
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song

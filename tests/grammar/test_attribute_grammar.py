@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmonixr_model.errors import ControlError, PromptError, TokenError
-from harmonixr_model.grammar.fill_grammar import Constraints, check_fill, open_grammar
+from harmonixr_model.grammar.constraints import Constraints
+from harmonixr_model.grammar.fill_grammar import check_fill, open_grammar
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.notes.grid import quantize

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from harmonixr_model.errors import ControlError, TokenError
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.fill_grammar import FillGrammar, check_fill
-from harmonixr_model.grammar.fill_tables import Constraints
 from harmonixr_model.music.score import Note, Score, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.text import from_text

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from harmonixr_model.errors import ControlError, TokenError
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.fill_grammar import FillGrammar, check_fill
-from harmonixr_model.grammar.fill_tables import Constraints
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, split_at_bars

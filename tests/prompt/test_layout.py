@@ -3,7 +3,7 @@
 import pytest
 
 from harmonixr_model.errors import PromptError, TokenError
-from harmonixr_model.grammar.fill_tables import Constraints
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, split_at_bars

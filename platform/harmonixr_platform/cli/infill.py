@@ -16,7 +16,7 @@ from harmonixr_platform.cli.files import check_output, read_song, write_whole
 if TYPE_CHECKING:
     from harmonixr_model.engine.engine import Sampling
     from harmonixr_model.fill.infiller import Fill, Infiller
-    from harmonixr_model.grammar.fill_tables import Constraints
+    from harmonixr_model.grammar.constraints import Constraints
     from harmonixr_model.music.region import Region
     from harmonixr_model.music.score import Track
     from harmonixr_model.music.song import Song
@@ -280,7 +280,7 @@ def _new_track(text: str) -> Track:
 
 
 def _limits(args: argparse.Namespace) -> Constraints:
-    from harmonixr_model.grammar.fill_tables import Constraints
+    from harmonixr_model.grammar.constraints import Constraints
     from harmonixr_model.music.harmony import read_key, scale_of
 
     return Constraints(

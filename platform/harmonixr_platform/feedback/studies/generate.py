@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.errors import HarmonixrError
-from harmonixr_model.grammar.fill_tables import Constraints
+from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Score
 from harmonixr_model.music.song import Song
