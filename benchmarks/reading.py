@@ -107,7 +107,7 @@ def splicers(edits: dict[int, Splicing]) -> dict[str, Job]:
 
     def ours(data: bytes) -> bytes:
         edit = edits[id(data)]
-        return splice(edit.song, edit.region, {0: edit.fill}).data
+        return splice(edit.song, edit.region, {0: edit.fill}).midi
 
     def by_symusic(data: bytes) -> bytes:
         edit, score = edits[id(data)], symusic.Score.from_midi(data)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from harmonixr_model.evaluation.metrics import Fills, Ratio
 from harmonixr_model.evaluation.protocol import EvaluationItem
-from harmonixr_model.music.edit_field import retouch
+from harmonixr_model.music.edit_field import edit_notes
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_model.notes.encoded_score import GridCell, Only
@@ -112,8 +112,8 @@ def retouched(question: EvaluationItem, song: Song, fill: Fills, number: dict[in
         index = {(note.onset, note.pitch): n for n, note in enumerate(song.score.tracks[track].notes)}
         chosen = wishes.setdefault(track, {})
         chosen.update({index[old.onset, old.pitch]: new for old, new in zip(was, said, strict=True)})
-    result = retouch(song, wishes)
-    after = Song.parse(result.data)
+    result = edit_notes(song, wishes)
+    after = Song.parse(result.midi)
     kept = _KEPT[question.only]
     is_kept = song.score.tempos == after.score.tempos and song.score.time_signatures == after.score.time_signatures
     for track, (old, new) in enumerate(zip(song.score.tracks, after.score.tracks, strict=True)):

@@ -57,7 +57,7 @@ def spliced(question: EvaluationItem, fill: Fills) -> tuple[bool, Ratio]:
         if notes and cell.track in number:
             by_track.setdefault(number[cell.track], []).extend(notes)
     result = splice(song, region, by_track)
-    after = Song.parse(result.data)
+    after = Song.parse(result.midi)
     kept = _outside(song, region, song.chunks) == _outside(after, region, song.chunks)
     kept = kept and song.score.tempos == after.score.tempos
     kept = kept and song.score.time_signatures == after.score.time_signatures

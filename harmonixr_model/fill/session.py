@@ -14,12 +14,12 @@ from harmonixr_model.errors import ControlError, PromptError, RegionError
 from harmonixr_model.fill.single_field import SelectedNotes, ask_about, check_controls, wishes
 from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.fill_grammar import check_fill
-from harmonixr_model.music.edit_field import retouch
+from harmonixr_model.music.edit_field import edit_notes
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Bar, Note, Score, Track
 from harmonixr_model.music.song import DRUM_CHANNEL, Song
-from harmonixr_model.music.splice import keep_original, splice
+from harmonixr_model.music.splice import splice
 from harmonixr_model.notes.encoded_score import Only
 from harmonixr_model.notes.grid import GRID, in_ticks, quantize
 from harmonixr_model.notes.single_field import answer_length, shown_tokens
@@ -163,7 +163,7 @@ class FillSession:
         if self.next_prompt() is not None:
             raise PromptError(f"{len(self.windows) - len(self.tokens)} windows of the region are not filled yet")
         if self.region.is_empty:
-            return FilledSong(keep_original(self.song), {}, 0, ())
+            return FilledSong(self.song.midi.source, {}, 0, ())
         if self._asked:
             return self._retouched(self._asked)
         known = len(self.song.score.tracks)
@@ -172,7 +172,7 @@ class FillSession:
         added = [replace(self.new_track, notes=tuple(placed.get(known, ())))] if self.new_track else []
         inside = replace(self.region, cells=tuple(cell for cell in self.region.cells if cell.track < known))
         spliced = splice(self.song, inside, fill, new_tracks=added)
-        return FilledSong(spliced.data, spliced.notes, spliced.dropped, tuple(self.tokens))
+        return FilledSong(spliced.midi, spliced.notes, spliced.dropped, tuple(self.tokens))
 
     def _ask(self, cells: Sequence[GridCell]) -> SelectedNotes:
         """Return the notes an attribute-only fill is about; raises ControlError, RegionError."""
@@ -186,8 +186,8 @@ class FillSession:
     def _retouched(self, asked: SelectedNotes) -> FilledSong:
         bounds = self.limits.velocity_min, self.limits.velocity_max
         changes = wishes(self.song, self.region, asked, self._answers, velocities=bounds)
-        made = retouch(self.song, changes)
-        return FilledSong(made.data, made.notes, made.dropped, tuple(self.tokens))
+        made = edit_notes(self.song, changes)
+        return FilledSong(made.midi, made.notes, made.dropped, tuple(self.tokens))
 
     def _fitting_prompt(self, number: int) -> InfillPrompt:
         """Return a window's prompt; a window that does not fit the model is cut in two first.

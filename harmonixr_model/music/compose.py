@@ -1,7 +1,7 @@
-"""Compose small songs of our own: melody, chords, bass and drums in a repeating form.
+"""Compose small songs by rule: melody, chords, bass and drums in a repeating form.
 
-`compose` makes a Score, `compose_song` a whole MIDI file with everything a fill must leave alone: controllers, bends,
-markers, lyrics. The same seed gives the same music on any machine. Knows nothing of models, tokens or files.
+`compose` returns a Score, `compose_song` a MIDI file that also holds events a fill must not change: controllers, pitch
+bends, markers, lyrics. The same seed gives the same music on any machine.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _TOMS = 50, 48, 45, 43
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """One stretch of the form: what is played from `start` on."""
+    """One section of the form: `bars` bars from tick `start` on."""
 
     letter: str
     start: int
@@ -53,7 +53,7 @@ class _Section:
 
     @property
     def beat_ticks(self) -> int:
-        """A beat as felt: a dotted quarter in 6/8."""
+        """The length of a felt beat: a dotted quarter in 6/8."""
         return TPQ * 3 // 2 if self.metre[1] == 8 else TPQ
 
     @property
@@ -64,15 +64,15 @@ class _Section:
 def compose(seed: int, *, bars: int = 32) -> Score:
     """Compose a song of exactly `bars` bars: tracks Melody, Chords, Bass and Drums, 480 ticks a quarter."""
     if bars < 1:
-        raise ValueError(f"cannot compose {bars} bars; ask for at least 1")
+        raise ValueError(f"cannot compose {bars} bars; give at least 1")
     return _score(seed, _plan(seed, bars))
 
 
 def compose_song(seed: int, *, bars: int = 32) -> bytes:
-    """Compose a format-1 MIDI file: `compose(seed, bars=bars)` with the events that a player and a singer add.
+    """Compose a format-1 MIDI file: `compose(seed, bars=bars)` with the events of a performance.
 
-    Holds tempo changes, metres, a key signature, markers, lyrics, track names, sustain and expression controllers and
-    pitch bends.
+    It holds tempo changes, metres, a key signature, markers, lyrics, track names, sustain and expression controllers
+    and pitch bends.
     """
     sections = _plan(seed, bars)
     score = _score(seed, sections)
@@ -90,14 +90,14 @@ def compose_song(seed: int, *, bars: int = 32) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ComposedHarmony:
-    """What a song was composed over: its chords, and (start, end, key) of its sections, in ticks."""
+    """The harmony of a composed song, in ticks: its chords, and (start, end, key) of its sections."""
 
     chords: tuple[ChordSpan, ...]
     keys: tuple[tuple[int, int, Key], ...]
 
 
 def composed_harmony(seed: int, *, bars: int = 32) -> ComposedHarmony:
-    """Return what `compose` with the same arguments composes over: labels for those who estimate it from the notes."""
+    """Return the harmony of `compose` with the same arguments: the true labels for estimates from the notes."""
     sections = _plan(seed, bars)
     chords = [
         ChordSpan(section.start + i * section.bar_ticks, section.start + (i + 1) * section.bar_ticks, chord)
@@ -139,7 +139,7 @@ def _score(seed: int, sections: tuple[_Section, ...]) -> Score:
     rng = Random(f"{seed} players")
     melody, chords, bass, drums = [], [], [], []
     for number, section in enumerate(sections):
-        # One generator a letter and part: every A plays the same notes; touch alone differs.
+        # One generator for each letter and part: every A has the same notes, with other velocities.
         harmony = _section_harmony(seed, section)
         melody += _melody(Random(f"{seed} {section.letter} melody"), section, harmony)
         chords += _accompaniment(Random(f"{seed} {section.letter} chords"), section, harmony)
@@ -160,7 +160,7 @@ def _score(seed: int, sections: tuple[_Section, ...]) -> Score:
 
 
 def _harmony(rng: Random, section: _Section) -> list[Chord]:
-    """Return a chord a bar; phrases of four bars, the last section closing on its tonic."""
+    """Return one chord a bar, in phrases of four bars; the last section ends on its tonic."""
     progressions = _PROGRESSIONS[section.key.mode]
     first, second = rng.choice(progressions), rng.choice(progressions)
     degrees = [(first, first, second, first)[bar // 4 % 4][bar % 4] for bar in range(section.bars)]
@@ -170,7 +170,7 @@ def _harmony(rng: Random, section: _Section) -> list[Chord]:
 
 
 def _rhythm(rng: Random, section: _Section) -> list[tuple[int, int]]:
-    """Return (offset, duration) in ticks of one bar; now and then a beat is tied over, which syncopates."""
+    """Return (offset, duration) of one bar's notes in ticks; some notes are tied over a beat."""
     cells = _DOTTED_CELLS if section.metre[1] == 8 else _QUARTER_CELLS
     steps = [step for _ in range(section.bar_ticks // section.beat_ticks) for step in rng.choice(cells)]
     notes: list[tuple[int, int]] = []
@@ -189,7 +189,7 @@ def _rhythm(rng: Random, section: _Section) -> list[tuple[int, int]]:
 
 
 def _melody(rng: Random, section: _Section, harmony: list[Chord]) -> list[Note]:
-    """Sing over the chords: chord tones on beats, steps between, rhythms in the pattern a b a c."""
+    """Return a melody: chord tones on beats, steps between, rhythms in the pattern a b a c."""
     motifs = [_rhythm(rng, section) for _ in range(3)]
     ladder = [p for p in range(58, 85) if p % 12 in scale_of(section.key)]
     notes: list[Note] = []
@@ -243,7 +243,7 @@ def _bass(rng: Random, section: _Section, harmony: list[Chord]) -> list[Note]:
         steps = [root, chord.low(36, 2), root + 12, chord.low(36, 1)] if walks else [root, root, chord.low(36, 2), root]
         for index, offset in enumerate(beats):
             length = section.beat_ticks * 9 // 10
-            # The last beat comes half a beat early: the push of much popular music.
+            # The last beat may sound half a beat early, as in much popular music.
             early = section.beat_ticks // 2 if anticipates and index == len(beats) - 1 else 0
             if early:
                 notes[-1] = notes[-1]._replace(duration=section.beat_ticks // 2 - 20)
@@ -285,7 +285,7 @@ def _accent(section: _Section, offset: int, base: int) -> int:
 
 
 def _finish(notes: list[Note], touch: Random) -> tuple[Note, ...]:
-    """Sort, vary the touch a little, and let no note sound into the next of its pitch."""
+    """Return the notes sorted, with varied velocities, each cut at the next note of its pitch."""
     played: dict[tuple[int, int], Note] = {}
     upcoming: dict[int, int] = {}
     for note in sorted(notes, key=lambda n: (-n.onset, n.pitch)):
@@ -322,10 +322,7 @@ def _time_signatures(sections: tuple[_Section, ...]) -> tuple[TimeSignature, ...
 
 def _conductor(seed: int, sections: tuple[_Section, ...], score: Score) -> Chunk:
     chunk = Chunk(f"Song {seed}")
-    for signature in score.time_signatures:
-        chunk.time_signature(*signature)
-    for tempo in score.tempos:
-        chunk.tempo(*tempo)
+    chunk.timeline(score)
     for section in sections:
         chunk.key_signature(section.start, section.key.sharps, is_minor=section.key.mode == "minor")
         chunk.text(section.start, "marker", section.letter)
@@ -339,7 +336,7 @@ def _perform_melody(rng: Random, chunk: Chunk, track: Track) -> None:
             for step in range(4):
                 chunk.control(note.onset + step * note.duration // 4, track.channel, 11, 84 + 12 * step)
         if note is track.notes[-1] or (note.duration >= TPQ and rng.random() < 0.5):
-            # A scoop from below, level again within a sixteenth.
+            # A bend up to the note within a sixteenth.
             for step, bend in enumerate((-2048, -1024, -400, 0)):
                 chunk.bend(note.onset + step * _SIXTEENTH // 4, track.channel, bend)
 

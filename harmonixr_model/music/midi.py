@@ -1,8 +1,8 @@
-"""Read a standard MIDI file without losing a byte: raw events in their order, and where in the source each one lies.
+"""A lossless reader of standard MIDI files: raw events in order, and the position of each in the source.
 
-Knows nothing of notes, scores or regions. Tolerates what real files do wrong (running status after a meta event, chunk
-lengths that lie, junk before, between and after chunks, a missing End-of-Track, a RIFF wrapper, data bytes over 127);
-what cannot be read raises MidiError, which names the byte.
+The reader tolerates common defects of real files: running status after a meta event, wrong chunk lengths, junk before,
+between and after chunks, a missing End-of-Track, a RIFF wrapper, data bytes over 127. Other damage raises MidiError,
+which names the byte.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from harmonixr_model.errors import MidiError
 from harmonixr_model.music.smf import MAX_DELTA
 
 END_OF_TRACK = b"\xff\x2f"
-# Junk before the header is looked through this far: MacBinary puts 128 bytes there, mail gateways a page.
+# How many bytes may precede the header: MacBinary puts 128 there, mail gateways a page.
 _HEADER_SEARCH = 1 << 16
 
 
 class Event(NamedTuple):
-    """One event: absolute tick, and the message with its status byte always present (meta and sysex as in the file)."""
+    """One event: its absolute tick, and its message with the status byte (meta and sysex as in the file)."""
 
     tick: int
     message: bytes
@@ -27,7 +27,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MidiLimits:
-    """What a file may at most hold; a file past a limit raises MidiError before it costs time or memory."""
+    """Size limits of a file. A file past a limit raises MidiError before it costs time or memory."""
 
     max_bytes: int = 8 << 20
     max_events: int = 500_000
@@ -38,7 +38,7 @@ class MidiLimits:
 
 @dataclass(frozen=True, slots=True)
 class TrackSpan:
-    """Where one track lies in the source bytes.
+    """The position of one track in the source bytes.
 
     `offsets` holds the position of each event's delta time, then the position after the last whole event. The chunk
     begins (its "MTrk") at `start` and ends at `end`; bytes between the last event and `end` are junk or a fragment.
@@ -51,7 +51,7 @@ class TrackSpan:
 
 @dataclass(frozen=True, slots=True)
 class MidiFile:
-    """A parsed file: its events, the bytes they came from, and where each track lies in them."""
+    """A parsed file: its events, its bytes as they were read, and the position of each track in them."""
 
     format: int
     ticks_per_quarter: int
@@ -60,17 +60,13 @@ class MidiFile:
     header: int
     spans: tuple[TrackSpan, ...]
 
-    def to_bytes(self) -> bytes:
-        """Return the bytes the file was read from."""
-        return self.source
-
 
 def parse_midi(data: bytes, *, limits: MidiLimits | None = None) -> MidiFile:
     """Read a standard MIDI file of format 0 or 1.
 
     Raises:
-        MidiError: the bytes are no MIDI file, are cut off before anything usable, are of a kind that has no single
-            musical timeline (format 2, SMPTE division), break the format beyond repair, or exceed `limits`.
+        MidiError: the bytes are not a MIDI file, end before anything usable, have no single musical timeline (format 2,
+            SMPTE division), are damaged beyond repair, or exceed `limits`.
     """
     limits = limits or MidiLimits()
     if not data:
@@ -173,7 +169,7 @@ def _next_chunk(data: bytes, position: int) -> tuple[int, int]:
         end = position + 8 + int.from_bytes(data[position + 4 : position + 8], "big")
         if data[position : position + 4] == b"MTrk":
             return position, end
-        # An unknown chunk is skipped by its length only if that leads to a track: else look for the next one.
+        # An unknown chunk's length is trusted only where a track follows; otherwise search for the next track.
         if data[end : end + 4] == b"MTrk":
             return position, end
     start = data.find(b"MTrk", position)
@@ -183,20 +179,20 @@ def _next_chunk(data: bytes, position: int) -> tuple[int, int]:
 
 
 class _TrackReader:
-    """Reads one track chunk; holds what is the same for each try at where it ends."""
+    """Reads one track chunk, whose length field may be wrong."""
 
     def __init__(self, data: bytes, start: int, limits: MidiLimits, budget: int) -> None:
         self.data, self.start, self.limits, self.budget = data, start, limits, budget
 
     def read(self, declared_end: int) -> tuple[list[Event], list[int], int]:
-        """Return the events, their offsets and where the chunk ends, whatever its length field claims."""
+        """Return the events, their offsets and the end of the chunk, which may differ from `declared_end`."""
         data = self.data
         if declared_end > len(data):
             return self._overlong()
         events, offsets = self._events(declared_end)
         if _is_ended(events) or declared_end == len(data) or data[declared_end : declared_end + 4] == b"MTrk":
             return self._closed(events, offsets, declared_end)
-        # Neither an end of track nor a next chunk where the length says: the length is too small.
+        # No End-of-Track before the declared end and no chunk after it: the declared length is too small.
         following = data.find(b"MTrk", declared_end)
         end = len(data) if following < 0 else following
         try:
@@ -208,13 +204,13 @@ class _TrackReader:
         return longer, longer_offsets, longer_offsets[-1]
 
     def _overlong(self) -> tuple[list[Event], list[int], int]:
-        """Read a chunk that claims more bytes than the file has: to its end, the next chunk, or the file's end."""
+        """Read a chunk that declares more bytes than the file has, up to its End-of-Track or the next chunk."""
         events, offsets = self._events(len(self.data), stop_at_chunk=True)
         following = self.data.find(b"MTrk", offsets[-1])
         return events, offsets, len(self.data) if following < 0 else following
 
     def _closed(self, events: list[Event], offsets: list[int], end: int) -> tuple[list[Event], list[int], int]:
-        """Return the same, ending right after End-of-Track when the length field swallowed the next chunk."""
+        """Return the same, but end right after End-of-Track where the declared length includes the next chunk."""
         after = offsets[-1]
         if after < end and self.data[after : after + 4] == b"MTrk" and self.data[end : end + 4] != b"MTrk":
             return events, offsets, after
@@ -234,7 +230,7 @@ class _TrackReader:
                 if delta >= 0x80:
                     delta, position = read_varlen(data, begin)
                 elif stop_at_chunk and delta == 0x4D and data.startswith(b"MTrk", begin):
-                    # Only where an event would begin: the same four bytes may stand in a text.
+                    # Only at the start of an event: a text may contain the same four bytes.
                     position = begin
                     break
                 if position >= end:
@@ -258,7 +254,7 @@ class _TrackReader:
                     after = _system_end(data, position)
                     message = data[position:after]
                 if after > end:
-                    # Cut off inside an event: what came before it is whole, and is what there is.
+                    # The chunk ends inside an event: the events before it are complete.
                     position = begin
                     break
                 position = after
@@ -302,5 +298,5 @@ def _system_end(data: bytes, position: int) -> int:
             f"undefined status byte 0x{status:02x} at byte {position}: how long that message is cannot be known; "
             "the file is damaged there"
         )
-    # Wire messages do not belong in a file; those that are there keep their known lengths.
+    # System common and real-time messages do not belong in a file, but their lengths are known.
     return position + {0xF1: 2, 0xF2: 3, 0xF3: 2}.get(status, 1)

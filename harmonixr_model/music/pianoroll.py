@@ -1,4 +1,4 @@
-"""A score as an array: tracks × pitches × steps, velocity where a note sounds. Knows nothing of drawing."""
+"""Piano rolls: a score as an array of tracks × pitches × steps."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _MAX_CELLS = 1 << 30
 
 
 def piano_roll(score: Score, *, steps_per_quarter: int = 24, end: int | None = None) -> NDArray[np.uint8]:
-    """Return uint8 [K, 128, S]: the velocity sounding at each step, 0 for silence; the louder of two notes holds.
+    """Return uint8 [K, 128, S]: the velocity that sounds at each step, 0 for silence, the larger of two.
 
-    A note fills the steps from the nearest to its onset up to the nearest to its end, at least one. `end` (ticks)
-    defaults to the end of the last bar.
+    Onsets and ends are rounded to the nearest step; a note fills at least one. `end` (ticks) defaults to the end of the
+    last bar.
 
     Raises:
         ValueError: the roll would hold over a gigabyte.
@@ -33,17 +33,8 @@ def piano_roll(score: Score, *, steps_per_quarter: int = 24, end: int | None = N
     return roll_KPS
 
 
-def onset_roll(score: Score, *, steps_per_quarter: int = 24, end: int | None = None) -> NDArray[np.uint8]:
-    """Return uint8 [K, 128, S]: the velocity of the note that begins at each step, 0 elsewhere."""
-    short = score.replace_notes(
-        {i: [n._replace(duration=1) for n in track.notes] for i, track in enumerate(score.tracks)}
-    )
-    last = score.bars[-1].end if end is None else end
-    return piano_roll(short, steps_per_quarter=steps_per_quarter, end=last)
-
-
 def chroma(score: Score, *, steps_per_quarter: int = 24, end: int | None = None) -> NDArray[np.float32]:
-    """Return float32 [12, S]: the summed velocity of each pitch class at each step, drums left out."""
+    """Return float32 [12, S]: the summed velocity of each pitch class at each step, without drums."""
     roll_KPS = piano_roll(score, steps_per_quarter=steps_per_quarter, end=end)
     pitched_PS = np.zeros(roll_KPS.shape[1:], dtype=np.float32)
     for k, track in enumerate(score.tracks):

@@ -1,4 +1,4 @@
-"""What may change: cells of tracks × time, a pitch band, locked notes. Knows nothing of files or models."""
+"""The part of a score that a fill may change: cells of tracks × time, a pitch band, locked notes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harmonixr_model.music.score import Note, Score
 
 
 class Cell(NamedTuple):
-    """The stretch [start, end) in ticks of one track (counted from 0)."""
+    """The ticks [start, end) of one track (counted from 0)."""
 
     track: int
     start: int
@@ -19,7 +19,7 @@ class Cell(NamedTuple):
 
 
 class NoteKey(NamedTuple):
-    """Names a note of a score: notes of one track with the same onset and pitch share a key."""
+    """The key of a note in a score: notes of one track with the same onset and pitch share it."""
 
     track: int
     onset: int
@@ -30,7 +30,7 @@ class NoteKey(NamedTuple):
 class Region:
     """The notes that a fill may delete: onset in a cell, pitch in the band, not locked.
 
-    Cells are kept sorted by (track, start), merged where they touch, never empty.
+    Cells are sorted by (track, start), merged where they touch, and never empty.
     """
 
     cells: tuple[Cell, ...] = ()
@@ -62,17 +62,17 @@ class Region:
     def ticks(cls, score: Score, start: int, end: int, tracks: Sequence[int] | None = None) -> Region:
         """Return the region [start, end) in ticks on `tracks` (default: all)."""
         if not 0 <= start < end:
-            raise RegionError(f"the stretch of ticks {start}-{end} is empty; give 0 <= start < end")
-        chosen = range(len(score.tracks)) if tracks is None else tracks
-        for track in chosen:
-            _check_track(track, score)
-        return cls(tuple(Cell(track, start, end) for track in chosen))
+            raise RegionError(f"the region of ticks {start}-{end} is empty; give 0 <= start < end")
+        selected = range(len(score.tracks)) if tracks is None else tracks
+        region = cls(tuple(Cell(track, start, end) for track in selected))
+        region.check(score)
+        return region
 
     @classmethod
     def continuation(cls, score: Score, bars: int, tracks: Sequence[int] | None = None) -> Region:
         """Return the `bars` bars after the song's last bar, on `tracks` (default: all)."""
         if bars < 1:
-            raise RegionError(f"cannot continue by {bars} bars; ask for at least 1")
+            raise RegionError(f"cannot continue by {bars} bars; give at least 1")
         start = score.bars[-1].end if score.end else 0
         ahead = [b for b in score.bars_until(start + bars * 12 * score.ticks_per_quarter + 1) if b.start >= start]
         return cls.ticks(score, start, ahead[bars - 1].end, tracks)
@@ -108,21 +108,16 @@ class Region:
         return False
 
     def check(self, score: Score) -> None:
-        """Raise RegionError when a cell names a track the score does not have."""
+        """Raise RegionError where a cell names a track that the score does not have."""
         for cell in self.cells:
-            _check_track(cell.track, score)
+            if not 0 <= cell.track < len(score.tracks):
+                raise RegionError(f"track {cell.track + 1} does not exist; this song has {score.track_list}")
 
     def without(self, score: Score) -> Score:
-        """Return the context: the score less the notes that this region lets a fill delete."""
+        """Return the context: the score without the notes that a fill of this region may delete."""
         return score.replace_notes(
             {i: [n for n in score.tracks[i].notes if not self.contains(i, n)] for i in self.tracks}
         )
-
-
-def _check_track(track: int, score: Score) -> None:
-    if not 0 <= track < len(score.tracks):
-        names = ", ".join(f"{i + 1} {t.name!r}" if t.name else str(i + 1) for i, t in enumerate(score.tracks))
-        raise RegionError(f"track {track + 1} does not exist; this song has {names or 'no tracks with notes'}")
 
 
 def _merged(cells: Iterable[Cell]) -> tuple[Cell, ...]:

@@ -1,6 +1,6 @@
-"""Read a region as a musician says it: bars '9-12', beats '33-36', tracks by name or number, counted from 1.
+"""Parse a region from text: bars '9-12', beats '33-36', tracks by name or number.
 
-Both ends of a range are included. Used by the command line and the HTTP ingress alike; knows nothing of either.
+Bars, beats and tracks count from 1, and both ends of a range are included.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def parse_ranges(text: str, *, noun: str = "bars") -> tuple[tuple[int, int], ...
 
 
 def beat_starts(score: Score) -> tuple[int, ...]:
-    """Return the tick of every beat of the song's bars, then the tick at which the last bar ends."""
+    """Return the tick of every beat in the score's bars, then the end of the last bar."""
     starts: list[int] = []
     for bar in score.bars:
         beat = max(1, round(score.ticks_per_quarter * 4 / bar.denominator))
@@ -57,25 +57,25 @@ def read_region(
     pitch_high: int = 127,
     locks: Iterable[tuple[str | int, int, int]] = (),
 ) -> Region:
-    """Return the region that exactly one of `bars`, `beats`, `ticks` or `continue_bars` names, on `tracks`.
+    """Return the region given by exactly one of `bars`, `beats`, `ticks` or `continue_bars`, on `tracks`.
 
     `tracks` holds names or numbers from 1, as a list or as one text with commas; None means all. A lock is (track,
     onset tick, pitch).
 
     Raises:
-        RegionError: the region lies outside the song, names no such track or note, or is not readable.
+        RegionError: the text cannot be parsed, the region lies outside the song, or a track or lock does not exist.
     """
     if sum(choice is not None for choice in (bars, beats, ticks, continue_bars)) != 1:
         raise RegionError("give exactly one of bars, beats, ticks or continue_bars")
-    chosen = find_tracks(song, tracks)
+    selected = find_tracks(song, tracks)
     if not song.score.tracks:
         raise RegionError("this song has no notes, so there is no track to fill; give a song with at least one note")
     if continue_bars is not None:
-        cells = Region.continuation(song.score, continue_bars, chosen).cells
+        cells = Region.continuation(song.score, continue_bars, selected).cells
     elif ticks is not None:
-        cells = _tick_cells(song.score, ticks, chosen)
+        cells = _tick_cells(song.score, ticks, selected)
     else:
-        cells = _counted_cells(song.score, bars, beats, chosen)
+        cells = _counted_cells(song.score, bars, beats, selected)
     region = Region(cells, pitch_low, pitch_high)
     return Region(cells, pitch_low, pitch_high, frozenset(_lock(song, region, lock) for lock in locks))
 
@@ -85,7 +85,7 @@ def find_tracks(song: Song, tracks: Sequence[str | int] | str | None) -> list[in
     if tracks is None:
         return None
     if isinstance(tracks, str):
-        # A name may itself hold a comma; only a text that names no track is taken apart.
+        # A name may contain a comma: a text that is a track's name is not split.
         whole = [track.name.casefold() for track in song.score.tracks]
         tracks = [tracks] if tracks.strip().casefold() in whole else tracks.split(",")
     if not tracks:

@@ -1,8 +1,8 @@
-"""Write a parsed file again, some events deleted, replaced, inserted or in a new chunk, and every other byte copied.
+"""Write a parsed file with some events deleted, replaced or inserted, and every other byte copied.
 
-Knows nothing of notes or regions. A chunk without edits is copied byte for byte; in an edited one each event that stays
-keeps its bytes, and only delta times next to an edit, a status byte left out before one, the chunk's length and, where
-events now follow it, the End-of-Track are written anew. An edited chunk that was cut off is closed properly.
+A chunk without edits is copied byte for byte. In an edited chunk only these other bytes change: delta times next to an
+edit, a status byte that was omitted after a deleted event, the chunk's length, and the tick of End-of-Track where
+events now follow it. A truncated chunk gets an End-of-Track.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harmonixr_model.music.midi import END_OF_TRACK, Event, MidiFile, TrackSpan
+from harmonixr_model.music.midi import END_OF_TRACK, Event, MidiFile, TrackSpan, read_varlen
 from harmonixr_model.music.smf import variable_length
 
 BEFORE, AFTER = 0, 1
@@ -19,7 +19,7 @@ BEFORE, AFTER = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Insertion:
-    """A new event; `side` says whether it goes before or after the events that the chunk already has at its tick."""
+    """A new event, BEFORE or AFTER the events that the chunk already has at its tick."""
 
     event: Event
     side: int
@@ -27,9 +27,9 @@ class Insertion:
 
 @dataclass(frozen=True, slots=True)
 class ChunkEdit:
-    """What changes in one chunk: indices of events to delete, and events to insert in the order given per tick.
+    """The changes of one chunk: indices of events to delete, events to insert, and new messages by event index.
 
-    `replaced` gives events at their place and tick other data bytes, under the same status.
+    Insertions at one tick keep their order. A replaced event keeps its tick and status byte.
     """
 
     deleted: frozenset[int]
@@ -38,10 +38,7 @@ class ChunkEdit:
 
 
 def rewrite(midi: MidiFile, edits: Mapping[int, ChunkEdit], *, new_chunks: Sequence[bytes] = ()) -> bytes:
-    """Return the file with `edits` (by chunk) made and `new_chunks` put after its last track.
-
-    Without edits and chunks this is the source itself.
-    """
+    """Return the file with `edits` (by chunk) made and `new_chunks` appended; without either the source itself."""
     edits = {chunk: edit for chunk, edit in edits.items() if edit.deleted or edit.inserted or edit.replaced}
     if not edits and not new_chunks:
         return midi.source
@@ -62,7 +59,7 @@ def rewrite(midi: MidiFile, edits: Mapping[int, ChunkEdit], *, new_chunks: Seque
 
 
 def _copied(source: bytes, span: TrackSpan) -> bytes:
-    """Return an untouched chunk; a length field that lies is corrected, since other chunks may now follow it."""
+    """Return an unedited chunk; a wrong length is corrected, because other chunks may now follow it."""
     content = source[span.start + 8 : span.end]
     return b"MTrk" + len(content).to_bytes(4, "big") + content
 
@@ -72,7 +69,7 @@ def _edited(midi: MidiFile, chunk: int, edit: ChunkEdit) -> bytes:
     ended = bool(events) and events[-1].message.startswith(END_OF_TRACK)
     count = len(events) - ended
     body = _Body(midi.source, span)
-    # (index of the event it comes before, insertion), (index, None) for an event that goes or changes.
+    # (index of the next event, insertion), and (index, None) for an event that is deleted or replaced.
     changes: list[tuple[int, Insertion | None]] = [(_place(events, count, one), one) for one in edit.inserted]
     changes += [(index, None) for index in edit.deleted.union(edit.replaced) if index < count]
     at = 0
@@ -98,7 +95,7 @@ def _edited(midi: MidiFile, chunk: int, edit: ChunkEdit) -> bytes:
 
 
 def _place(events: Sequence[Event], count: int, insertion: Insertion) -> int:
-    """Return the index of the first of `count` events that the insertion comes before."""
+    """Return the index of the event, of the first `count`, before which the insertion goes."""
     bisect = bisect_left if insertion.side == BEFORE else bisect_right
     return bisect(events, insertion.event.tick, hi=count, key=lambda event: event.tick)
 
@@ -109,25 +106,25 @@ def _in_order(change: tuple[int, Insertion | None]) -> tuple[int, bool, int, int
 
 
 class _Body:
-    """The bytes of a chunk being written, and what running status a reader would hold at its end."""
+    """The bytes of a chunk so far, and the running status of a reader at their end."""
 
     def __init__(self, source: bytes, span: TrackSpan) -> None:
         self.source, self.span = source, span
         self.out = bytearray()
         self.tick = 0
         self.last_index = -1
-        # The format lets a meta or sysex event cancel running status; some files run on across one all the same.
+        # By the standard a meta or sysex event cancels running status; some files ignore that (lenient).
         self.strict_status = self.lenient_status = 0
 
     def insert(self, event: Event) -> None:
-        """Append a new event, its status byte written."""
+        """Append a new event with its status byte."""
         self._append(variable_length(event.tick - self.tick), event.message, event)
         self.last_index = -2
 
     def copy_run(self, events: Sequence[Event], first: int, stop: int) -> None:
-        """Append events of the source that follow each other there, most of them as the bytes they are.
+        """Append consecutive events of the source, most of them as one copy of their bytes.
 
-        Running status may reach back across metas to before the run: up to the first channel message each is looked at.
+        Running status may reach back before the run, so events up to the first channel message are copied singly.
         """
         is_open = True
         while is_open and first < stop:
@@ -149,7 +146,7 @@ class _Body:
             self.strict_status = 0
 
     def copy(self, index: int, event: Event, *, replaced: bytes | None = None) -> None:
-        """Append an event of the source: its own bytes, where they still say the same, or what replaces them."""
+        """Append an event of the source, or the message that replaces it; its bytes stay where they still apply."""
         begin, end = self.span.offsets[index : index + 2]
         after_delta = begin
         while self.source[after_delta] & 0x80:
@@ -158,7 +155,7 @@ class _Body:
         if replaced is not None:
             raw_message, event = replaced[len(replaced) - len(raw_message) :], Event(event.tick, replaced)
         delta = event.tick - self.tick
-        if _varlen_value(raw_delta) != delta:
+        if read_varlen(raw_delta, 0)[0] != delta:
             raw_delta = variable_length(delta)
         if len(raw_message) < len(event.message) and not self._may_omit(event.message[0], index):
             raw_message = event.message
@@ -180,28 +177,21 @@ class _Body:
 
 
 def _cancels(status: int) -> bool:
-    """Say whether this may cancel running status: all but real-time messages."""
+    """Return whether a message may cancel running status: all except real-time messages do."""
     return status < 0xF8 or status == 0xFF
 
 
-def _varlen_value(raw: bytes) -> int:
-    value = 0
-    for byte in raw:
-        value = value << 7 | byte & 0x7F
-    return value
-
-
 def _with_riff_sizes(out: bytes, midi: MidiFile) -> bytes:
-    """Return `out` with the sizes of a RIFF wrapper (an .rmi file) corrected; other files come back as they are."""
+    """Return `out` with the sizes of its RIFF wrapper (an .rmi file) corrected; other files do not change."""
     size_at = midi.header - 4
     if midi.header < 20 or out[:4] + out[8:12] != b"RIFFRMID" or out[size_at - 4 : size_at] != b"data":
         return out
     old_size = int.from_bytes(out[size_at : midi.header], "little")
-    # A last track whose length lies takes what comes after the wrapper's data for its own.
+    # A last track with a wrong length may include bytes that follow the wrapper's data.
     taken = max(0, midi.spans[-1].end - midi.header - old_size)
     size = old_size + taken + len(out) - len(midi.source)
     end = midi.header + size
-    # RIFF chunks of odd length are padded by a byte that their size does not count.
+    # RIFF pads chunks of odd length by a byte that their size does not count.
     old_padding = 0 if taken else old_size % 2
     body = out[midi.header : end] + b"\0" * (size % 2) + out[end + old_padding :]
     total = len(body) + midi.header - 8

@@ -1,11 +1,11 @@
-"""Music as a value: notes on tracks under a tempo map and a metre. Knows nothing of files, tokens or models."""
+"""Music as a value: notes on tracks, with a tempo map and metres."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 # A bar longer than this is counted as several: the token grid gives a bar at most 12 quarters of positions.
 MAX_BAR_QUARTERS = 12
@@ -31,11 +31,6 @@ class Tempo(NamedTuple):
     tick: int
     us_per_quarter: int
 
-    @property
-    def quarters_per_minute(self) -> float:
-        """The tempo as musicians say it."""
-        return 60e6 / self.us_per_quarter
-
 
 class TimeSignature(NamedTuple):
     """From `tick` on, bars have `numerator` beats of a 1/`denominator` note."""
@@ -45,10 +40,15 @@ class TimeSignature(NamedTuple):
     denominator: int
 
 
+# In force where a MIDI file sets none.
+DEFAULT_TEMPO, COMMON_TIME = Tempo(0, 500_000), TimeSignature(0, 4, 4)
+_Change = TypeVar("_Change", Tempo, TimeSignature)
+
+
 class Bar(NamedTuple):
     """One bar [start, end) in ticks, counted from 0."""
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks a bar for
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nothing calls
     start: int
     end: int
     numerator: int
@@ -72,12 +72,12 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A piece. Tracks are numbered from 0 here; only the edges (command line, HTTP, page) count from 1."""
+    """A piece. Tracks are numbered from 0; only the user interfaces (command line, HTTP, page) count from 1."""
 
     ticks_per_quarter: int
     tracks: tuple[Track, ...] = ()
-    tempos: tuple[Tempo, ...] = field(default=(Tempo(0, 500_000),))
-    time_signatures: tuple[TimeSignature, ...] = field(default=(TimeSignature(0, 4, 4),))
+    tempos: tuple[Tempo, ...] = (DEFAULT_TEMPO,)
+    time_signatures: tuple[TimeSignature, ...] = (COMMON_TIME,)
 
     @property
     def end(self) -> int:
@@ -90,8 +90,14 @@ class Score:
         return self.bars_until(self.end)
 
     def bars_until(self, tick: int) -> tuple[Bar, ...]:
-        """Return the bars that cover [0, tick), at least one; the last metre goes on past the end of the song."""
+        """Return the bars that cover [0, tick), at least one; the last metre continues past the end of the song."""
         return _bars(self.ticks_per_quarter, self.time_signatures, max(1, tick))
+
+    @property
+    def track_list(self) -> str:
+        """The tracks by number from 1 and name, for messages."""
+        names = (f"{i} {track.name!r}" if track.name else str(i) for i, track in enumerate(self.tracks, 1))
+        return ", ".join(names) or "no tracks with notes"
 
     def replace_notes(self, notes: dict[int, Iterable[Note]]) -> Score:
         """Return this score with the notes of the named tracks replaced."""
@@ -99,8 +105,8 @@ class Score:
         return replace(self, tracks=tracks)
 
     def seconds(self, tick: int) -> float:
-        """Return the time in seconds at which `tick` falls."""
-        elapsed, here, pace = 0.0, 0, 500_000
+        """Return the time of `tick` in seconds."""
+        elapsed, here, pace = 0.0, *DEFAULT_TEMPO
         for tempo in self.tempos:
             if tempo.tick >= tick:
                 break
@@ -109,16 +115,25 @@ class Score:
         return (elapsed + (tick - here) * pace) / (1e6 * self.ticks_per_quarter)
 
 
+def from_tick_zero(changes: Iterable[_Change], default: _Change) -> tuple[_Change, ...]:
+    """Return tempo or metre changes by tick, the last of several at one tick; the one in force at 0 begins at 0."""
+    latest = {0: default}
+    for change in sorted(changes, key=lambda change: change.tick):
+        tick = max(0, change.tick)
+        latest[tick] = change._replace(tick=tick)
+    return tuple(latest.values())
+
+
 @lru_cache(maxsize=256)
 def _bars(ticks_per_quarter: int, signatures: tuple[TimeSignature, ...], until: int) -> tuple[Bar, ...]:
     if not signatures or signatures[0].tick > 0:
-        signatures = (TimeSignature(0, 4, 4), *signatures)
+        signatures = (COMMON_TIME, *signatures)
     bars: list[Bar] = []
     changes = [signature.tick for signature in signatures[1:]] + [until + ticks_per_quarter * MAX_BAR_QUARTERS]
     for (tick, numerator, denominator), change in zip(signatures, changes, strict=True):
         length = max(1, round(ticks_per_quarter * min(4 * numerator / denominator, MAX_BAR_QUARTERS)))
         while tick < min(change, until):
-            # A change of metre inside a bar cuts that bar short, as notation programs do.
+            # A change of metre within a bar ends that bar, as in notation programs.
             end = min(tick + length, change)
             bars.append(Bar(len(bars), tick, end, numerator, denominator))
             tick = end

@@ -1,21 +1,22 @@
-"""Write standard MIDI files event by event. Knows the file format; nothing of scores, keys or who plays."""
+"""Write standard MIDI files event by event."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
 
-from harmonixr_model.music.score import Note
+from harmonixr_model.music.score import Note, Score
 
 _TEXT_KINDS = {"text": 1, "copyright": 2, "name": 3, "lyric": 5, "marker": 6}
-# The longest delta time that the four bytes of a variable-length number can say.
+# The longest delta time of a variable-length number's four bytes.
 MAX_DELTA = 0x0FFF_FFFF
-# At one tick: first what ends, then what sets up, then what sounds.
+_MAX_US_PER_QUARTER = 0xFF_FFFF
+# The order at one tick: note-offs, then settings, then note-ons.
 _ENDS, _SETS, _SOUNDS = 0, 1, 2
 
 
 class Chunk:
-    """The events of one MTrk chunk, added in any order and sorted by tick when written."""
+    """The events of one MTrk chunk. They may be added in any order; `to_bytes` sorts them by tick."""
 
     def __init__(self, name: str = "") -> None:
         self._events: list[tuple[int, int, bytes]] = []
@@ -34,6 +35,13 @@ class Chunk:
         """Add a metre; the denominator is a power of two."""
         clocks = 36 if denominator == 8 and numerator % 3 == 0 else 96 // denominator
         self._meta(tick, 0x58, bytes((numerator, denominator.bit_length() - 1, clocks, 8)))
+
+    def timeline(self, score: Score) -> None:
+        """Add the metres and tempos of a score, tempos clamped to the format's range."""
+        for signature in score.time_signatures:
+            self.time_signature(*signature)
+        for tempo in score.tempos:
+            self.tempo(tempo.tick, min(_MAX_US_PER_QUARTER, max(1, tempo.us_per_quarter)))
 
     def key_signature(self, tick: int, sharps: int, *, is_minor: bool) -> None:
         """Add a key signature; flats are negative sharps."""
@@ -78,7 +86,7 @@ class Chunk:
 
 
 def smf_bytes(chunks: Sequence[Chunk], ticks_per_quarter: int) -> bytes:
-    """Return a format-1 file of these chunks, the first of which holds tempos and metres."""
+    """Return a format-1 file of these chunks; the first holds tempos and metres."""
     header = b"MThd" + struct.pack(">IHHH", 6, 1, len(chunks), ticks_per_quarter)
     return header + b"".join(chunk.to_bytes() for chunk in chunks)
 

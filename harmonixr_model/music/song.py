@@ -1,7 +1,4 @@
-"""A song: a Score together with the file it came from, and for each note the two events it came from.
-
-Knows nothing of regions' contents or fills: `splice` edits by what is remembered here.
-"""
+"""A song: a Score, the MIDI file it came from, and the two events behind each note."""
 
 from __future__ import annotations
 
@@ -12,8 +9,19 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from harmonixr_model.errors import MidiError, RegionError
+from harmonixr_model.music.interop import from_pretty_midi, to_pretty_midi
 from harmonixr_model.music.midi import Event, MidiFile, MidiLimits, parse_midi
-from harmonixr_model.music.score import MAX_BAR_QUARTERS, Note, Score, Tempo, TimeSignature, Track
+from harmonixr_model.music.score import (
+    COMMON_TIME,
+    DEFAULT_TEMPO,
+    MAX_BAR_QUARTERS,
+    Note,
+    Score,
+    Tempo,
+    TimeSignature,
+    Track,
+    from_tick_zero,
+)
 
 if TYPE_CHECKING:
     from pretty_midi import PrettyMIDI
@@ -22,15 +30,15 @@ DRUM_CHANNEL = 9
 
 
 class NoteSource(NamedTuple):
-    """Where a note came from: its chunk, and the indices of its two events in it (`off` None: never ended)."""
+    """The origin of a note: its chunk, and the indices of its two events there (`off` None: the note never ends)."""
 
     chunk: int
     on: int
     off: int | None
 
 
-class StrayOff(NamedTuple):
-    """A note-off that ends no note: it stays in the file, and would cut a new note laid across it."""
+class UnmatchedOff(NamedTuple):
+    """A note-off that ends no note. It stays in the file and would end a new note that sounds at its tick."""
 
     chunk: int
     channel: int
@@ -40,31 +48,31 @@ class StrayOff(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Song:
-    """A file and its music.
+    """A MIDI file and its music.
 
-    A track of the score is one (chunk, channel) that has notes, ordered by chunk and then by channel. `sources[t][n]`
-    tells where `score.tracks[t].notes[n]` came from, `chunks[t]` the chunk of track t.
+    A track of the score is one (chunk, channel) that has notes, ordered by chunk, then by channel. `sources[t][n]` is
+    the origin of `score.tracks[t].notes[n]`, `chunks[t]` the chunk of track t.
 
-    A note-off ends the oldest sounding note of its channel and pitch in its chunk. A note that is never ended lasts to
-    the end of its chunk, and a note of no length counts as one tick long. Pitches over 127 are no notes and velocities
-    over 127 count as 127 (the events themselves stay as they are).
+    A note-off ends the oldest sounding note of its channel and pitch in its chunk. A note without a note-off lasts to
+    the end of its chunk. A note of length zero counts as one tick long. Events with a pitch over 127 are not notes, and
+    velocities over 127 count as 127; the events themselves do not change.
     """
 
     midi: MidiFile
     score: Score
     sources: tuple[tuple[NoteSource, ...], ...]
     chunks: tuple[int, ...]
-    strays: tuple[StrayOff, ...] = field(repr=False)
+    unmatched_offs: tuple[UnmatchedOff, ...] = field(repr=False)
 
     @classmethod
     def parse(cls, data: bytes, *, limits: MidiLimits | None = None) -> Song:
-        """Read a MIDI file; raises MidiError as `parse_midi` does, and when it would have too many bars."""
+        """Read a MIDI file; raises MidiError as `parse_midi` does, and where the song has too many bars."""
         limits = limits or MidiLimits()
         midi = parse_midi(data, limits=limits)
         parts: dict[tuple[int, int], list[tuple[Note, NoteSource]]] = {}
-        strays: list[StrayOff] = []
+        unmatched: list[UnmatchedOff] = []
         for chunk, events in enumerate(midi.tracks):
-            found = _pair(chunk, events, strays)
+            found = _paired(chunk, events, unmatched)
             parts.update({(chunk, channel): found[channel] for channel in sorted(found)})
         programs = _Programs(midi)
         tracks = tuple(_track(midi, key, pairs, programs) for key, pairs in parts.items())
@@ -72,26 +80,21 @@ class Song:
         score = Score(midi.ticks_per_quarter, tracks, tempos, signatures)
         _check_bar_count(score, limits.max_bars)
         sources = tuple(tuple(source for _, source in pairs) for pairs in parts.values())
-        return cls(midi, score, sources, tuple(chunk for chunk, _ in parts), tuple(strays))
+        return cls(midi, score, sources, tuple(chunk for chunk, _ in parts), tuple(unmatched))
 
     @classmethod
     def from_pretty_midi(cls, pretty: PrettyMIDI) -> Song:
         """Return the song that `pretty` would write to a file."""
-        from harmonixr_model.music.interop import from_pretty_midi
-
-        return from_pretty_midi(pretty)
+        return cls.parse(from_pretty_midi(pretty))
 
     def to_pretty_midi(self) -> PrettyMIDI:
-        """Return this song as pretty_midi reads it."""
-        from harmonixr_model.music.interop import to_pretty_midi
-
-        return to_pretty_midi(self.midi.to_bytes())
+        """Return this song as pretty_midi reads it; raises MidiError where pretty_midi cannot read the file."""
+        return to_pretty_midi(self.midi.source)
 
     def find_track(self, name_or_number: str | int) -> int:
-        """Return the index of the track with this name (case does not matter) or number, counted from 1.
+        """Return the index of the track with this name (in any case) or number, counted from 1.
 
-        Raises:
-            RegionError: there is no such track, or several have that name.
+        Raises RegionError where no track, or more than one, has that name or number.
         """
         tracks = self.score.tracks
         text = str(name_or_number).strip()
@@ -100,15 +103,16 @@ class Song:
             return named[0]
         if text.isdecimal() and 1 <= int(text) <= len(tracks):
             return int(text) - 1
-        listing = ", ".join(f"{i + 1} {t.name!r}" if t.name else str(i + 1) for i, t in enumerate(tracks))
         if named:
             numbers = ", ".join(str(i + 1) for i in named)
             raise RegionError(f"several tracks are named {text!r} ({numbers}); choose one by its number")
-        raise RegionError(f"there is no track {text!r}; this song has {listing or 'no tracks with notes'}")
+        raise RegionError(f"there is no track {text!r}; this song has {self.score.track_list}")
 
 
-def _pair(chunk: int, events: tuple[Event, ...], strays: list[StrayOff]) -> dict[int, list[tuple[Note, NoteSource]]]:
-    """Return the notes of a chunk by channel, sorted by (onset, pitch), each with its source."""
+def _paired(
+    chunk: int, events: tuple[Event, ...], unmatched: list[UnmatchedOff]
+) -> dict[int, list[tuple[Note, NoteSource]]]:
+    """Return the notes of a chunk by channel, sorted by (onset, pitch), each with its source; add to `unmatched`."""
     sounding: dict[tuple[int, int], deque[tuple[int, int, int]]] = defaultdict(deque)
     found: dict[int, list[tuple[Note, NoteSource]]] = defaultdict(list)
     for index, (tick, message) in enumerate(events):
@@ -123,7 +127,7 @@ def _pair(chunk: int, events: tuple[Event, ...], strays: list[StrayOff]) -> dict
             onset, on, loudness = queue.popleft()
             found[channel].append((Note(onset, max(1, tick - onset), pitch, loudness), NoteSource(chunk, on, index)))
         else:
-            strays.append(StrayOff(chunk, channel, pitch, tick))
+            unmatched.append(UnmatchedOff(chunk, channel, pitch, tick))
     last = events[-1].tick if events else 0
     for (channel, pitch), queue in sounding.items():
         for onset, on, loudness in queue:
@@ -171,7 +175,7 @@ def _track(midi: MidiFile, key: tuple[int, int], pairs: list[tuple[Note, NoteSou
 
 
 def _name(events: tuple[Event, ...]) -> str:
-    """Return the track name, or else the instrument name, or else nothing."""
+    """Return the track name, else the instrument name, else an empty text."""
     found = {0x03: "", 0x04: ""}
     for _, message in events:
         if message[0] == 0xFF and message[1] in found and not found[message[1]]:
@@ -195,24 +199,24 @@ def _meta_payload(message: bytes) -> bytes:
 
 
 def _timeline(midi: MidiFile) -> tuple[tuple[Tempo, ...], tuple[TimeSignature, ...]]:
-    """Return the tempos and metres of all chunks; of several at one tick the last in the file holds."""
-    tempos = {0: Tempo(0, 500_000)}
-    signatures = {0: TimeSignature(0, 4, 4)}
+    """Return the tempos and metres of all chunks; of several at one tick the last in the file counts."""
+    tempos: list[Tempo] = []
+    signatures: list[TimeSignature] = []
     for events in midi.tracks:
         for tick, message in events:
             if message[0] != 0xFF or message[1] not in (0x51, 0x58):
                 continue
             payload = _meta_payload(message)
             if message[1] == 0x51 and len(payload) >= 3 and any(payload[:3]):
-                tempos[tick] = Tempo(tick, int.from_bytes(payload[:3], "big"))
-            # A metre of no beats, or of notes shorter than a 64th, is a damaged one: real files hold both.
+                tempos.append(Tempo(tick, int.from_bytes(payload[:3], "big")))
+            # Real files hold damaged metres: of no beats, or of notes shorter than a 64th.
             if message[1] == 0x58 and len(payload) >= 2 and payload[0] and payload[1] <= 6:
-                signatures[tick] = TimeSignature(tick, payload[0], 1 << payload[1])
-    return tuple(sorted(tempos.values())), tuple(sorted(signatures.values()))
+                signatures.append(TimeSignature(tick, payload[0], 1 << payload[1]))
+    return from_tick_zero(tempos, DEFAULT_TEMPO), from_tick_zero(signatures, COMMON_TIME)
 
 
 def _check_bar_count(score: Score, max_bars: int) -> None:
-    """Raise before a few bytes of metre and one far note make millions of bars."""
+    """Raise MidiError before a short bar and a late note make millions of bars."""
     end, quarter = score.end, score.ticks_per_quarter
     changes = [signature.tick for signature in score.time_signatures[1:]] + [end]
     count = 0

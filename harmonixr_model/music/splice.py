@@ -1,9 +1,8 @@
-"""Put a fill into a song, and leave everything else exactly as it was.
+"""Insert a fill into a song and change nothing else.
 
-Three promises hold whatever the fill says. With nothing to change, the input comes back byte for byte. Every event but
-the deleted and inserted note pairs keeps its tick, message and order. A new note never meets a sounding note of its
-channel and pitch, on whichever track that one is, and ends before the next one begins. Knows nothing of models or
-tokens.
+Three invariants hold for every fill. Without a change, the output equals the input byte for byte. Every event except
+the deleted and inserted note pairs keeps its tick, message and order. A new note never overlaps another note of its
+channel and pitch, on any track.
 """
 
 from __future__ import annotations
@@ -22,21 +21,27 @@ from harmonixr_model.music.score import Note, Track
 from harmonixr_model.music.smf import MAX_DELTA, Chunk
 from harmonixr_model.music.song import DRUM_CHANNEL, Song
 
-# The release velocity of new note-offs: the middle, which the format's authors give for devices that sense none.
+# The MIDI standard's value for devices that do not sense release velocity.
 RELEASE_VELOCITY = 64
 
 
 @dataclass(frozen=True, slots=True)
-class SpliceResult:
-    """The new file, the notes that went in by track (those of new tracks count on), and how many were left out."""
+class EditedSong:
+    """An edited MIDI file.
 
-    data: bytes
+    Attributes:
+        midi: the whole file.
+        notes: the new or changed notes by track, in the song's ticks; new tracks are numbered after the song's.
+        dropped: how many notes were not inserted or not changed, because they would collide with others.
+    """
+
+    midi: bytes
     notes: dict[int, tuple[Note, ...]]
     dropped: int
 
 
 class _Place(NamedTuple):
-    """Where a track's new notes go; `chunk` counts on past the file's chunks for a new one."""
+    """The chunk and channel of a track's new notes; new chunks are numbered after the file's."""
 
     chunk: int
     channel: int
@@ -48,20 +53,15 @@ class _Candidate(NamedTuple):
     note: Note
 
 
-def keep_original(song: Song) -> bytes:
-    """Return the song's file as it came: what a rejected fill gives."""
-    return song.midi.to_bytes()
-
-
 def splice(
     song: Song, region: Region, fill: Mapping[int, Sequence[Note]], *, new_tracks: Sequence[Track] = ()
-) -> SpliceResult:
+) -> EditedSong:
     """Return the song with the region's notes replaced by those of `fill` (by track), and `new_tracks` added.
 
-    Notes are in the song's ticks. A track of the region that `fill` does not name is emptied there. A note may sound
-    past the region's end. Notes that would collide, or have no length, are shortened or else left out and counted;
-    velocities are clamped to 1-127. A new track takes the first channel that no event of the file uses (drums take
-    channel 10 and share it): its own chunk, or in a file of format 0 a place in the one track there is.
+    Notes are in the song's ticks. A track of the region that `fill` does not name becomes empty there. A note may sound
+    past the region's end. A note that would collide is shortened; if that does not help, or if the note has no length,
+    it is dropped and counted. Velocities are clamped to 1-127. A new track takes the first channel that no event of the
+    file uses (drums share channel 10). It gets a chunk of its own, or in a file of format 0 joins the only chunk.
 
     Raises:
         RegionError: the region or the fill names a track the song does not have, a fill's note begins outside the
@@ -80,8 +80,8 @@ def splice(
     accepted = _fit(candidates, places, _Sounding(song, deleted, wanted_lanes))
     dropped = len(candidates) - sum(len(notes) for notes in accepted.values())
     if not any(deleted.values()) and not any(accepted.values()) and not new_tracks:
-        return SpliceResult(keep_original(song), {}, dropped)
-    return SpliceResult(_write(song, deleted, accepted, places, new_tracks), accepted, dropped)
+        return EditedSong(song.midi.source, {}, dropped)
+    return EditedSong(_write(song, deleted, accepted, places, new_tracks), accepted, dropped)
 
 
 def _check_fill(song: Song, region: Region, fill: Mapping[int, Sequence[Note]]) -> None:
@@ -96,7 +96,7 @@ def _check_fill(song: Song, region: Region, fill: Mapping[int, Sequence[Note]]) 
 
 
 def _deleted(song: Song, region: Region) -> dict[int, set[int]]:
-    """Return the indices of the events that go, by chunk."""
+    """Return the indices of the deleted events, by chunk."""
     deleted: dict[int, set[int]] = defaultdict(set)
     for track in region.tracks:
         for note, source in zip(song.score.tracks[track].notes, song.sources[track], strict=True):
@@ -129,17 +129,17 @@ def _gets_chunk(song: Song) -> bool:
 
 
 class _Lane:
-    """When one pitch of one channel sounds in one chunk: half-open stretches of ticks."""
+    """The notes of one channel and pitch in one chunk, as half-open intervals of ticks."""
 
-    def __init__(self, stretches: Iterable[tuple[int, float]]) -> None:
-        ordered = sorted(stretches)
+    def __init__(self, intervals: Iterable[tuple[int, float]]) -> None:
+        ordered = sorted(intervals)
         self.starts = [start for start, _ in ordered]
         self.latest_end: list[float] = []
         for _, end in ordered:
             self.latest_end.append(max(end, self.latest_end[-1]) if self.latest_end else end)
 
     def room(self, onset: int, *, gap: int) -> float:
-        """Return up to where a note from `onset` may last, `gap` ticks clear of the others; 0 when it may not begin."""
+        """Return the latest end of a note at `onset`, `gap` ticks clear of the others; 0 where no note may begin."""
         following = bisect_right(self.starts, onset)
         if following and onset < self.latest_end[following - 1] + gap:
             return 0
@@ -147,10 +147,10 @@ class _Lane:
 
 
 class _Sounding:
-    """Every stretch of the `wanted` (channel, pitch) that stays and that a new note must keep clear of, by chunk."""
+    """The intervals in which the `wanted` (channel, pitch) pairs sound after the deletion, by chunk."""
 
     def __init__(self, song: Song, deleted: Mapping[int, set[int]], wanted: Set[tuple[int, int]]) -> None:
-        stretches: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+        intervals: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
         for track, sources in zip(song.score.tracks, song.sources, strict=True):
             pitches = {pitch for channel, pitch in wanted if channel == track.channel}
             if not pitches:
@@ -158,18 +158,17 @@ class _Sounding:
             for note, source in zip(track.notes, sources, strict=True):
                 if note.pitch in pitches and source.on not in deleted.get(source.chunk, ()):
                     end = note.end if source.off is not None else float("inf")
-                    stretches[track.channel, note.pitch][source.chunk].append((note.onset, end))
-        for stray in song.strays:
-            if (stray.channel, stray.pitch) not in wanted:
-                continue
-            stretches[stray.channel, stray.pitch][stray.chunk].append((stray.tick, stray.tick))
+                    intervals[track.channel, note.pitch][source.chunk].append((note.onset, end))
+        for off in song.unmatched_offs:
+            if (off.channel, off.pitch) in wanted:
+                intervals[off.channel, off.pitch][off.chunk].append((off.tick, off.tick))
         self.lanes = {
-            key: {chunk: _Lane(found) for chunk, found in chunks.items()} for key, chunks in stretches.items()
+            key: {chunk: _Lane(found) for chunk, found in chunks.items()} for key, chunks in intervals.items()
         }
 
     def room(self, place: _Place, note: Note) -> float:
-        """Return up to where `note` may last; no more than its onset when it may not begin."""
-        # Within a chunk we choose the order at one tick; between chunks a player does, so one tick is kept clear.
+        """Return the latest end of `note`; at most its onset where the note may not begin."""
+        # The file fixes the order at one tick within a chunk only. Between chunks one tick stays clear.
         lanes = self.lanes.get((place.channel, note.pitch), {})
         rooms = (lane.room(note.onset, gap=int(chunk != place.chunk)) for chunk, lane in lanes.items())
         return min(rooms, default=float("inf"))
@@ -178,7 +177,7 @@ class _Sounding:
 def _fit(
     candidates: Sequence[_Candidate], places: Sequence[_Place], sounding: _Sounding
 ) -> dict[int, tuple[Note, ...]]:
-    """Return by track the notes that fit, shortened where needed; `candidates` come in order of onset."""
+    """Return by track the notes that fit, shortened where needed; `candidates` are sorted by onset."""
     accepted: dict[int, list[Note]] = {track: [] for track in sorted({c.track for c in candidates})}
     latest: dict[tuple[int, int], tuple[int, int]] = {}
     for onset, track, note in candidates:
@@ -226,12 +225,12 @@ def _write(
 
 
 def _sets_program(song: Song, track: Track) -> bool:
-    # A program change on a shared drum channel would change the kit of the drums that are there.
+    # A program change on the shared drum channel would change the kit of the song's drums.
     return not (track.is_drum and any(known.is_drum for known in song.score.tracks))
 
 
 def _pairs(notes: Iterable[Note], channel: int) -> list[Insertion]:
-    """Return note-ons after and note-offs before what their tick already has, so that neighbours never overlap."""
+    """Return note-ons after and note-offs before the events of their tick, so that adjacent notes never overlap."""
     pairs = []
     for note in notes:
         on = Event(note.onset, bytes((0x90 | channel, note.pitch, note.velocity)))

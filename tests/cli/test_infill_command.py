@@ -127,7 +127,7 @@ def test_the_list_says_what_there_is_to_fill(infill):
         (["--bars", "7-9", "-o", "OUT"], "8 bars"),
         (["--bars", "nine", "-o", "OUT"], "cannot read bars"),
         (["--beats", "1-900", "-o", "OUT"], "beats"),
-        (["--continue", "0", "-o", "OUT"], "ask for at least 1"),
+        (["--continue", "0", "-o", "OUT"], "give at least 1"),
         (["--bars", "3", "--tracks", "Oboe", "-o", "OUT"], "there is no track 'Oboe'; this song has 1 'Melody'"),
         (["--bars", "3", "--new-track", "theremin", "-o", "OUT"], "there is no instrument 'theremin'"),
         (["--bars", "3", "--new-track", "128", "-o", "OUT"], "give 0-127"),

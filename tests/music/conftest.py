@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from harmonixr_model.music.region import Cell, NoteKey, Region
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
-from harmonixr_model.music.splice import SpliceResult
+from harmonixr_model.music.splice import EditedSong
 
 
 def _varlen(value: int, *, padded: bool = False) -> bytes:
@@ -136,9 +136,9 @@ def fills(draw: st.DrawFn, region: Region) -> dict[int, list[Note]]:
     return fill
 
 
-def check_preserved(song: Song, region: Region, result: SpliceResult) -> None:
+def check_preserved(song: Song, region: Region, result: EditedSong) -> None:
     """Assert the promises of a splice, from the two files' events alone."""
-    after = Song.parse(result.data)
+    after = Song.parse(result.midi)
     new_by_chunk: dict[int, list[tuple[int, Note]]] = {}
     for index, notes in result.notes.items():
         new_by_chunk.setdefault(song.chunks[index], []).extend((song.score.tracks[index].channel, n) for n in notes)
@@ -199,7 +199,7 @@ def _check_notes(song: Song, region: Region, after: Song, chunk: int, new: list[
     assert Counter(found) == Counter(context + new)
 
 
-def _check_collisions(song: Song, region: Region, result: SpliceResult) -> None:
+def _check_collisions(song: Song, region: Region, result: EditedSong) -> None:
     """No new note shares its channel and pitch with any other note that sounds, on whichever track."""
     context: dict[tuple[int, int], list[tuple[int, float]]] = {}
     for i, (track, sources) in enumerate(zip(song.score.tracks, song.sources, strict=True)):
@@ -217,7 +217,7 @@ def _check_collisions(song: Song, region: Region, result: SpliceResult) -> None:
 
 
 @pytest.fixture(scope="session")
-def preserved() -> Callable[[Song, Region, SpliceResult], None]:
+def preserved() -> Callable[[Song, Region, EditedSong], None]:
     """The check that a splice kept its promises."""
     return check_preserved
 

@@ -35,7 +35,7 @@ def test_a_note_of_no_length_counts_as_one_tick():
 
 def test_a_stray_note_off_is_remembered():
     found = song(b"\x05\x80\x3c\x01\x00\x90\x3c\x07\x01\x80\x3c\x00")
-    assert [(s.tick, s.pitch) for s in found.strays] == [(5, 60)]
+    assert [(s.tick, s.pitch) for s in found.unmatched_offs] == [(5, 60)]
 
 
 def test_tracks_are_chunks_and_channels_with_notes():

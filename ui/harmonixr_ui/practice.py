@@ -39,8 +39,8 @@ def practice_pair() -> dict[str, Any]:
         "audio_end_s": score.seconds(bars[LAST_BAR - 1 + _BARS_AFTER].end),
         "min_heard": _MIN_HEARD,
         "region": {"bars": f"{FIRST_BAR}-{LAST_BAR}", "tracks": [TRACK]},
-        "a": _side(by_lot.data, region),
-        "b": _side(song.midi.to_bytes(), region),
+        "a": _side(by_lot.midi, region),
+        "b": _side(song.midi.source, region),
         "better": "b",
     }
 

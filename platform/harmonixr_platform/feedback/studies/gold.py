@@ -72,7 +72,7 @@ def broken_fill(song: Song, region: Region, filled: bytes, rng: random.Random) -
     }
     if sum(map(len, fill.values())) < _FEWEST_NOTES:
         raise FeedbackError(f"a fill of fewer than {_FEWEST_NOTES} notes cannot be broken so that everyone hears it")
-    return splice(song, region, fill).data
+    return splice(song, region, fill).midi
 
 
 def _broken(note: Note, region: Region, *, beat: int, is_drum: bool, rng: random.Random) -> Note:

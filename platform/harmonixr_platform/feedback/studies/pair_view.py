@@ -42,7 +42,7 @@ def show_pair(pair: Pair) -> Shown:
     song = Song.parse(base64.b64decode(pair.context_base64))
     region = resolve_region(pair.region, song)
     return Shown(
-        context=splice(song, region, {}).data,
+        context=splice(song, region, {}).midi,
         excerpt=excerpt(song, region),
         first=notes_in_gap(base64.b64decode(pair.first.midi_base64), region),
         second=notes_in_gap(base64.b64decode(pair.second.midi_base64), region),
