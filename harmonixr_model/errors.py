@@ -1,16 +1,16 @@
-"""Everything that can be wrong with what a user hands the library.
+"""The library's errors, each of which a caller can act on.
 
 HarmonixrError
-├── MidiError          the bytes are not a MIDI file we can read, or exceed a limit
+├── MidiError          the bytes are not a readable MIDI file, or exceed a limit
 ├── RegionError        the region lies outside the song, or names a track that does not exist
-├── ControlError       what is asked for contradicts itself or is out of range
+├── ControlError       a control or constraint is out of range, or contradicts another
 ├── PromptError        the region and its context do not fit the model
-├── TokenError         tokens or token text that break the vocabulary, the layout or the grammar
-├── CheckpointError    the weights cannot be read, or were made for another vocabulary
+├── TokenError         tokens or token text break the vocabulary, the layout or the grammar
+├── CheckpointError    the weights cannot be read, or belong to another vocabulary
 ├── CorpusError        a corpus on disk is missing, damaged or of another version
-├── EngineBusy         more waits to be decoded than the engine takes, or it is closing
-├── DeadlinePassed     a fill was not ready in the time it was given
-└── FillCancelled      a fill was given up before it was ready
+├── EngineBusy         the engine's queue is full, or the engine is closing
+├── DeadlinePassed     a fill was not ready before its deadline
+└── FillCancelled      a fill was cancelled before it was ready
 """
 
 
@@ -19,15 +19,15 @@ class HarmonixrError(ValueError):
 
 
 class MidiError(HarmonixrError):
-    """The bytes are not a MIDI file that can be read, or exceed a limit."""
+    """The bytes are not a readable MIDI file, or exceed a limit."""
 
 
 class RegionError(HarmonixrError):
-    """The region lies outside the song or names a track that does not exist."""
+    """The region lies outside the song, or names a track that does not exist."""
 
 
 class ControlError(HarmonixrError):
-    """What is asked for contradicts itself or is out of range."""
+    """A control or constraint is out of range, or contradicts another."""
 
 
 class PromptError(HarmonixrError):
@@ -39,7 +39,7 @@ class TokenError(HarmonixrError):
 
 
 class CheckpointError(HarmonixrError):
-    """The weights cannot be read, or were made for another vocabulary."""
+    """The weights cannot be read, or belong to another vocabulary."""
 
 
 class CorpusError(HarmonixrError):
@@ -47,12 +47,12 @@ class CorpusError(HarmonixrError):
 
 
 class EngineBusy(HarmonixrError):
-    """More waits to be decoded than the engine takes, or it is closing: ask again later."""
+    """The engine's queue is full, or the engine is closing; try again later."""
 
 
 class DeadlinePassed(HarmonixrError):
-    """A fill was not ready in the time it was given."""
+    """A fill was not ready before its deadline."""
 
 
 class FillCancelled(HarmonixrError):
-    """A fill was given up before it was ready."""
+    """A fill was cancelled before it was ready."""

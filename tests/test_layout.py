@@ -26,6 +26,21 @@ def test_importing_does_no_heavy_work(module):
     assert found == []
 
 
+def test_the_package_gives_its_three_classes_on_first_use():
+    script = """
+import sys, harmonixr_model as hx
+assert "torch" not in sys.modules
+assert {"Infiller", "Region", "Song"} <= set(dir(hx))
+from harmonixr_model.music.region import Region
+from harmonixr_model.music.song import Song
+assert (hx.Region, hx.Song) == (Region, Song)
+assert "torch" not in sys.modules
+assert callable(hx.Infiller.load)
+assert not hasattr(hx, "Infiler")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_the_lock_file_holds_a_version_inside_every_declared_range():
     from packaging.requirements import Requirement
 

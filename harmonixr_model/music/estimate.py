@@ -1,7 +1,7 @@
-"""Estimate the key and the chords of a stretch of music from its notes. Knows nothing of tokens, models or files.
+"""Estimate the key and the chords of music from its notes.
 
-Chords are templates over beats, joined by dynamic programming in which a change costs something, less where a bar or
-half of it begins. `benchmarks/controls.py` measures both against labels.
+Chords are templates over beats, joined by dynamic programming: a change of chord has a cost, which is lower at the
+start and the middle of a bar. `benchmarks/controls.py` measures the accuracy of both estimates.
 """
 
 # B beats, S states: a root and a quality each
@@ -18,23 +18,23 @@ import numpy.typing as npt
 from harmonixr_model.music.harmony import QUALITIES, Chord, Key, chord_named
 from harmonixr_model.music.score import Bar, Note
 
-# Shares of the pitch classes in a key, from the tonic up: D. Temperley, Music and Probability (2007), table 6.1.
+# Key profiles by pitch class, from the tonic up: D. Temperley, Music and Probability (2007), table 6.1.
 _PROFILES = {
     "major": (0.748, 0.060, 0.488, 0.082, 0.670, 0.460, 0.096, 0.715, 0.104, 0.366, 0.057, 0.400),
     "minor": (0.712, 0.084, 0.474, 0.618, 0.049, 0.460, 0.105, 0.747, 0.404, 0.067, 0.133, 0.330),
 }
-# Of what sounds in a beat, chord tones are expected to make up so much; the root a little more than the others.
+# The expected share of chord tones in a beat's sound, and the weight of the root among them.
 _CHORD_SHARE, _ROOT_WEIGHT = 0.88, 1.3
-_EVIDENCE = 6.0  # how many independent tones a beat's sound is worth
+_EVIDENCE = 6.0  # a beat counts as this many independent tones
 _BASS_ROOT, _BASS_TONE, _BASS_OTHER = 0.7, 0.25, 0.05
 _CHANGE = {"bar": 1.5, "half": 2.5, "beat": 4.5}
-# Rarer qualities must explain more: log odds against a triad.
+# Penalties of rarer qualities, as log odds against a triad.
 _RARITY = {"5": 2.5, "sus2": 2.0, "sus4": 1.2, "aug": 2.5, "dim": 1.0, "dim7": 1.5, "hdim7": 0.8, "maj7": 0.6}
 
 
 @dataclass(frozen=True, slots=True)
 class ChordSpan:
-    """A chord that lasts over [start, end), in the unit of the notes."""
+    """A chord over [start, end), in the unit of the notes."""
 
     start: int
     end: int
@@ -42,9 +42,9 @@ class ChordSpan:
 
 
 def estimate_key(notes: Iterable[Note]) -> Key | None:
-    """Return the key whose profile best matches how long each pitch class sounds; None without notes.
+    """Return the key whose profile best matches the durations of the pitch classes; None without notes.
 
-    Drums must be left out by the caller. The method is Krumhansl and Schmuckler's with Temperley's profiles.
+    The caller omits drums. The method is Krumhansl and Schmuckler's with Temperley's profiles.
     """
     weights = np.zeros(12)
     for note in notes:
@@ -57,9 +57,9 @@ def estimate_key(notes: Iterable[Note]) -> Key | None:
 
 
 def estimate_chords(notes: Iterable[Note], bars: Sequence[Bar], *, ticks_per_quarter: int) -> list[ChordSpan]:
-    """Return the chords over consecutive bars, a span for each stretch without a change.
+    """Return the chords over consecutive bars, one span for each chord.
 
-    Silence keeps the chord before it; without any notes there are no chords. Drums must be left out by the caller.
+    A chord lasts through silence; without notes there are no chords. The caller omits drums.
     """
     beats = [edge for bar in bars for edge in _beats(bar, ticks_per_quarter)]
     if not beats:
@@ -83,7 +83,7 @@ def estimate_chords(notes: Iterable[Note], bars: Sequence[Bar], *, ticks_per_qua
 
 
 def _beats(bar: Bar, ticks_per_quarter: int) -> list[tuple[int, int, str]]:
-    """Return (start, end, kind) of the beats of a bar as felt: dotted in 6/8, 9/8 and 12/8."""
+    """Return (start, end, kind) of a bar's felt beats, which are dotted in 6/8, 9/8 and 12/8."""
     step = max(1, ticks_per_quarter * 4 // bar.denominator)
     if bar.denominator >= 8 and bar.numerator % 3 == 0:
         step *= 3
@@ -100,7 +100,7 @@ def _beats(bar: Bar, ticks_per_quarter: int) -> list[tuple[int, int, str]]:
 def _sound(
     notes: Iterable[Note], starts_B: npt.NDArray[np.int64], end: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Return how long each pitch class sounds in each beat [B, 12], and the lowest one's class [B] (-1: silence)."""
+    """Return the duration of each pitch class in each beat [B, 12], and the bass's pitch class [B] (-1: silence)."""
     ends_B = np.append(starts_B[1:], end)
     sound = np.zeros((len(starts_B), 12))
     lowest = np.full(len(starts_B), 128)
@@ -113,25 +113,25 @@ def _sound(
         for beat in range(first, last):
             overlap = min(stop, int(ends_B[beat])) - max(onset, int(starts_B[beat]))
             sound[beat, pitch % 12] += overlap
-            # A tone that only just reaches into a beat is not its bass.
+            # A tone that ends early in a beat is not its bass.
             if overlap * 4 >= ends_B[beat] - starts_B[beat]:
                 lowest[beat] = min(lowest[beat], pitch)
     return sound, np.where(lowest < 128, lowest % 12, -1)
 
 
 def _fit(sound: npt.NDArray[np.float64], bass: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return log probabilities [B, S] of what sounds in each beat, up to a constant a beat."""
+    """Return the log probabilities [B, S] of each beat's sound, up to a constant for each beat."""
     totals = sound.sum(axis=1, keepdims=True)
     shares = np.divide(sound, totals, out=np.zeros_like(sound), where=totals > 0)
     tones, basses, rarity = _templates()
     fit = _EVIDENCE * shares @ tones.T - rarity * (totals > 0)
-    heard = bass >= 0
-    fit[heard] += basses[:, bass[heard]].T
+    has_bass = bass >= 0
+    fit[has_bass] += basses[:, bass[has_bass]].T
     return np.asarray(fit)
 
 
 def _cheapest_path(fit: npt.NDArray[np.float64], change_B: npt.NDArray[np.float64]) -> list[int]:
-    """Return the likeliest state of each beat (Viterbi): staying is free, any change costs the beat's price."""
+    """Return the most likely state of each beat (Viterbi); each change costs the beat's price."""
     score = fit[0].copy()
     came_from: list[npt.NDArray[np.int64]] = []
     here = np.arange(fit.shape[1])
@@ -149,7 +149,7 @@ def _cheapest_path(fit: npt.NDArray[np.float64], change_B: npt.NDArray[np.float6
 
 @lru_cache(1)
 def _key_profiles() -> npt.NDArray[np.float64]:
-    """Return the 24 profiles [24, 12], majors first, centred and of one length."""
+    """Return the 24 profiles [24, 12], major keys first, centred and of unit length."""
     rows = np.array([np.roll(_PROFILES[mode], tonic) for mode in ("major", "minor") for tonic in range(12)])
     rows -= rows.mean(axis=1, keepdims=True)
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
@@ -162,7 +162,7 @@ def _states() -> tuple[Chord, ...]:
 
 @lru_cache(1)
 def _templates() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return log shares of tones [S, 12], log chances of the bass [S, 12] and the price of rarity [S]."""
+    """Return the log shares of tones [S, 12], the log probabilities of the bass [S, 12] and the penalties [S]."""
     states = _states()
     tones = np.zeros((len(states), 12))
     basses = np.full((len(states), 12), _BASS_OTHER / 9)

@@ -1,4 +1,4 @@
-"""Keys, scales and chords as pitch classes. Knows nothing of time, notes or instruments."""
+"""Keys, scales and chords as pitch classes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from harmonixr_model.errors import ControlError
 
 _STEPS = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
-# Sharps of the major key on each pitch class, flats negative; of two spellings the one with fewer signs.
+# Sharps of the major key on each pitch class (flats negative), in the spelling with fewer accidentals.
 _SHARPS = 0, -5, 2, -3, 4, -1, 6, 1, -4, 3, -2, 5
 
 
-# Semitones from the root, by the names the vocabulary uses, in its order.
+# Semitones above the root, by the vocabulary's names and in its order.
 QUALITIES: dict[str, tuple[int, ...]] = {
     "maj": (0, 4, 7),
     "min": (0, 3, 7),
@@ -27,39 +27,21 @@ QUALITIES: dict[str, tuple[int, ...]] = {
     "dim7": (0, 3, 6, 9),
     "5": (0, 7),
 }
-# How people write them; what stands here is read without regard to spaces alone.
-_SUFFIXES = {
-    "": "maj",
-    "M": "maj",
-    "maj": "maj",
-    "major": "maj",
-    "m": "min",
-    "min": "min",
-    "-": "min",
-    "minor": "min",
-    "dim": "dim",
-    "o": "dim",
-    "°": "dim",
-    "aug": "aug",
-    "+": "aug",
-    "sus2": "sus2",
-    "sus4": "sus4",
-    "sus": "sus4",
-    "7": "7",
-    "maj7": "maj7",
-    "M7": "maj7",
-    "m7": "min7",
-    "min7": "min7",
-    "-7": "min7",
-    "m7b5": "hdim7",
-    "ø": "hdim7",
-    "ø7": "hdim7",
-    "hdim7": "hdim7",
-    "dim7": "dim7",
-    "°7": "dim7",
-    "o7": "dim7",
-    "5": "5",
+_SPELLINGS = {
+    "maj": ("", "M", "maj", "major"),
+    "min": ("m", "min", "-", "minor"),
+    "dim": ("dim", "o", "°"),
+    "aug": ("aug", "+"),
+    "sus2": ("sus2",),
+    "sus4": ("sus4", "sus"),
+    "7": ("7",),
+    "maj7": ("maj7", "M7"),
+    "min7": ("m7", "min7", "-7"),
+    "hdim7": ("m7b5", "ø", "ø7", "hdim7"),
+    "dim7": ("dim7", "°7", "o7"),
+    "5": ("5",),
 }
+_QUALITY_OF = {spelling: quality for quality, spellings in _SPELLINGS.items() for spelling in spellings}
 _CHORD = re.compile(r"\s*([A-Ga-g])([#♯b♭]?)(\S*)\s*")
 _LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _KEY = re.compile(r"\s*([A-Ga-g])\s*([#♯b♭]?)\s*(major|minor|maj|min|m|)\s*", re.IGNORECASE)
@@ -109,46 +91,42 @@ class Chord:
 
 
 def read_key(text: str) -> Key:
-    """Return the key that a text like 'G major', 'Bb minor' or 'F#m' names; without a mode it is major.
+    """Return the key named by a text such as 'G major', 'Bb minor' or 'F#m'; without a mode it is major.
 
-    Raises:
-        ControlError: the text is not of that form.
+    Raises ControlError where the text is not of that form.
     """
     match = _KEY.fullmatch(text)
     if not match:
         raise ControlError(f"cannot read the key {text!r}; write a tonic and a mode, such as 'G major' or 'Bb minor'")
     letter, sign, mode = match.groups()
-    shift = 1 if sign in {"#", "♯"} else -1 if sign else 0
-    # A lone m is minor, whatever its case says in some notations: 'CM' is rare and ambiguous.
-    return Key((_LETTERS[letter.upper()] + shift) % 12, "minor" if mode.lower() in {"minor", "min", "m"} else "major")
+    # A lone m or M is minor: 'CM' for C major is rare and ambiguous.
+    return Key(_pitch_class(letter, sign), "minor" if mode.lower() in {"minor", "min", "m"} else "major")
 
 
 def chord_named(root: int, quality: str) -> Chord:
-    """Return the chord of a quality of QUALITIES on a root pitch class."""
+    """Return the chord with a quality of QUALITIES on a root pitch class."""
     return Chord(tuple((root + interval) % 12 for interval in QUALITIES[quality]))
 
 
 def quality_of(chord: Chord) -> str | None:
-    """Return the name in QUALITIES of a chord's tones above its root, None where it has none."""
+    """Return the chord's name in QUALITIES, None where it has none."""
     intervals = tuple((tone - chord.pitch_classes[0]) % 12 for tone in chord.pitch_classes)
     return next((name for name, known in QUALITIES.items() if known == intervals), None)
 
 
 def read_chord(text: str) -> Chord:
-    """Return the chord that a text like 'C', 'Am', 'F#m7', 'Bbmaj7' or 'Gsus4' names.
+    """Return the chord named by a text such as 'C', 'Am', 'F#m7', 'Bbmaj7' or 'Gsus4'.
 
-    Raises:
-        ControlError: the text is not of that form.
+    Raises ControlError where the text is not of that form.
     """
     match = _CHORD.fullmatch(text)
-    quality = _SUFFIXES.get(match[3]) if match else None
+    quality = _QUALITY_OF.get(match[3]) if match else None
     if match is None or quality is None:
-        known = ", ".join(suffix for suffix in _SUFFIXES if suffix and suffix.isascii())
+        known = ", ".join(suffix for suffix in _QUALITY_OF if suffix and suffix.isascii())
         raise ControlError(
             f"cannot read the chord {text!r}; write a root and nothing or one of {known}, such as 'C', 'Am' or 'F#m7'"
         )
-    shift = 1 if match[2] in {"#", "♯"} else -1 if match[2] else 0
-    return chord_named((_LETTERS[match[1].upper()] + shift) % 12, quality)
+    return chord_named(_pitch_class(match[1], match[2]), quality)
 
 
 def scale_of(key: Key) -> frozenset[int]:
@@ -157,9 +135,13 @@ def scale_of(key: Key) -> frozenset[int]:
 
 
 def chord_of(key: Key, degree: int, *, seventh: bool = False) -> Chord:
-    """Return the triad, or seventh chord, on a scale degree from 0. In minor the dominant has its leading tone."""
+    """Return the triad or seventh chord on a scale degree from 0; a minor key's dominant has the leading tone."""
     steps = list(_STEPS[key.mode])
     if key.mode == "minor" and degree == 4:
         steps[6] = 11
     size = 4 if seventh else 3
     return Chord(tuple((key.tonic + steps[(degree + 2 * i) % 7]) % 12 for i in range(size)))
+
+
+def _pitch_class(letter: str, sign: str) -> int:
+    return (_LETTERS[letter.upper()] + (1 if sign in {"#", "♯"} else -1 if sign else 0)) % 12

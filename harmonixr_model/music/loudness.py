@@ -1,4 +1,4 @@
-"""How loud sound is to an ear, and gains that make several sounds equally loud. Knows nothing of scores or files.
+"""Measure the loudness of audio, and compute gains that make several sounds equally loud.
 
 Integrated loudness and true peak follow Recommendation ITU-R BS.1770-4, annexes 1 and 2.
 """
@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 # C channels (left and right, or one), N samples, B gating blocks, S steps of 0.1 s
 Audio = NDArray[np.floating]
 
-# Loud enough for a phone's loudspeaker, quiet enough that music with sharp attacks seldom meets the ceiling.
+# Loud enough for a phone's loudspeaker; music with sharp attacks seldom reaches the ceiling.
 TARGET_LUFS = -18.0
-# EBU R 128: what a lossy codec or a cheap converter adds must not clip.
+# EBU R 128: headroom for lossy codecs and simple converters.
 CEILING_DBTP = -1.0
 
 _STEP_S, _STEPS_A_BLOCK = 0.1, 4
 _ABSOLUTE_GATE_LUFS, _RELATIVE_GATE_LU = -70.0, -10.0
-# BS.1770-4 eq. 2: K-weighting lifts a 997 Hz tone by this many dB.
+# BS.1770-4 eq. 2 compensates the gain of K-weighting at 997 Hz.
 _OFFSET_LUFS = -0.691
 _OVERSAMPLING, _TAPS_A_SIDE, _KAISER_BETA = 4, 16, 8.0
-# The weighting filters ring for less than this.
-_RINGING_S = 0.3
-# Samples worked on at a time: half an hour of sound at once would take gigabytes. A power of two for the FFT.
+# An upper bound of the weighting filters' decay.
+_DECAY_S = 0.3
+# Samples in one step: half an hour of sound at once would take gigabytes. A power of two for the FFT.
 _CHUNK = 2**18
 
 
@@ -41,22 +41,22 @@ class Loudness:
 
 
 def measure(audio_CN: Audio, sample_rate: int) -> Loudness:
-    """Return how loud float audio [C, N] is, full scale being ±1. Both channels weigh 1, as left and right do."""
+    """Return the loudness of float audio [C, N] with full scale ±1; each channel has weight 1."""
     return Loudness(integrated_lufs(audio_CN, sample_rate), true_peak_dbtp(audio_CN))
 
 
 def integrated_lufs(audio_CN: Audio, sample_rate: int) -> float:
-    """Return the gated loudness; -inf where nothing is louder than -70 LUFS. Sound under 0.4 s is one block."""
+    """Return the gated loudness; -inf where no block exceeds -70 LUFS. Audio under 0.4 s is one block."""
     power_B = _block_power(audio_CN, sample_rate)
-    heard_B = power_B[_lufs(power_B) > _ABSOLUTE_GATE_LUFS]
-    if not heard_B.size:
+    audible_B = power_B[_lufs(power_B) > _ABSOLUTE_GATE_LUFS]
+    if not audible_B.size:
         return -math.inf
-    gate = float(_lufs(heard_B.mean())) + _RELATIVE_GATE_LU
-    return float(_lufs(heard_B[_lufs(heard_B) > gate].mean()))
+    gate = float(_lufs(audible_B.mean())) + _RELATIVE_GATE_LU
+    return float(_lufs(audible_B[_lufs(audible_B) > gate].mean()))
 
 
 def true_peak_dbtp(audio_CN: Audio) -> float:
-    """Return the highest level between and on the samples, found at four times the sample rate."""
+    """Return the highest level on and between the samples, at four times the sample rate."""
     peak = float(np.abs(audio_CN).max(initial=0.0))
     if not peak:
         return -math.inf
@@ -75,8 +75,8 @@ def matching_gains(
 ) -> tuple[float, ...]:
     """Return linear gains after which all sounds are equally loud and none peaks above the ceiling.
 
-    They end up at `target_lufs`, or all at the loudest level that the most peaked of them can reach under the
-    ceiling. A sound too quiet to have a loudness is left as it is.
+    The common level is `target_lufs`, or lower where a sound would otherwise exceed the ceiling. A sound without a
+    loudness (silence) gets gain 1.
     """
     audible = [one for one in measured if math.isfinite(one.lufs)]
     level = min([target_lufs, *(one.lufs + ceiling_dbtp - one.peak_dbtp for one in audible)])
@@ -90,7 +90,7 @@ def match_loudness(
     target_lufs: float = TARGET_LUFS,
     ceiling_dbtp: float = CEILING_DBTP,
 ) -> list[NDArray[np.float32]]:
-    """Return the sounds [C, N] equally loud, each scaled as a whole: nothing is compressed."""
+    """Return the sounds [C, N] equally loud, each scaled by one gain."""
     measured = [measure(sound, sample_rate) for sound in sounds]
     gains = matching_gains(measured, target_lufs=target_lufs, ceiling_dbtp=ceiling_dbtp)
     return [sound * np.float32(gain) for sound, gain in zip(sounds, gains, strict=True)]
@@ -102,7 +102,7 @@ def _lufs(power: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
 
 
 def _block_power(audio_CN: Audio, sample_rate: int) -> NDArray[np.float64]:
-    """Return the K-weighted mean square of each 0.4 s, one every 0.1 s, summed over channels; the rest is left out."""
+    """Return the K-weighted mean square of 0.4 s blocks, one every 0.1 s, summed over channels; drop the rest."""
     step = round(_STEP_S * sample_rate)
     energy = np.concatenate([(part_CN**2).sum(axis=0) for part_CN in _k_weighted(audio_CN, sample_rate)] or [[]])
     if energy.size < _STEPS_A_BLOCK * step:
@@ -112,23 +112,23 @@ def _block_power(audio_CN: Audio, sample_rate: int) -> NDArray[np.float64]:
 
 
 def _k_weighted(audio_CN: Audio, sample_rate: int) -> Iterator[NDArray[np.float64]]:
-    """Filter by both stages of K-weighting, in chunks that are laid end to end with what rings over.
+    """Yield the audio after both stages of K-weighting, in chunks; each chunk's decay is added to the next.
 
-    By FFT: numpy has no recursive filter, and a loop over samples would take seconds.
+    The filter runs by FFT: numpy has no recursive filter, and a loop over samples would take seconds.
     """
-    ringing = round(_RINGING_S * sample_rate)
-    chunk = _CHUNK - ringing
+    decay = round(_DECAY_S * sample_rate)
+    chunk = _CHUNK - decay
     z = np.exp(-2j * np.pi * np.fft.rfftfreq(_CHUNK))
     response = np.ones_like(z)
     for numerator, denominator in _k_filters(sample_rate):
         response *= np.polyval(numerator[::-1], z) / np.polyval(denominator[::-1], z)
-    over_CN = np.zeros((audio_CN.shape[0], ringing))
+    tail_CN = np.zeros((audio_CN.shape[0], decay))
     for start in range(0, audio_CN.shape[1], chunk):
         part_CN = np.asarray(audio_CN[:, start : start + chunk], dtype=np.float64)
         length = part_CN.shape[1]
         filtered_CN = np.fft.irfft(np.fft.rfft(part_CN, _CHUNK, axis=1) * response, _CHUNK, axis=1)
-        filtered_CN[:, :ringing] += over_CN
-        over_CN = filtered_CN[:, length : length + ringing]
+        filtered_CN[:, :decay] += tail_CN
+        tail_CN = filtered_CN[:, length : length + decay]
         yield filtered_CN[:, :length]
 
 
@@ -149,7 +149,7 @@ def _k_filters(sample_rate: int) -> tuple[tuple[tuple[float, ...], tuple[float, 
 
 @lru_cache(maxsize=1)
 def _interpolators() -> tuple[NDArray[np.float64], ...]:
-    """Return windowed sincs that give the signal at 1/4, 2/4 and 3/4 between its samples (annex 2 asks for 4×)."""
+    """Return windowed sincs that interpolate at 1/4, 2/4 and 3/4 between samples (annex 2 requires 4×)."""
     taps = np.arange(-_TAPS_A_SIDE, _TAPS_A_SIDE)
     phases = []
     for step in range(1, _OVERSAMPLING):

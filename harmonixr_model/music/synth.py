@@ -1,11 +1,10 @@
-"""Hear a score: symusic's synthesizer on the soundfont that pretty_midi ships. Knows nothing of files or songs."""
+"""Synthesise a score with symusic and the soundfont that pretty_midi ships."""
 
 from __future__ import annotations
 
 import io
 import math
 import wave
-from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,29 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harmonixr_model.errors import RegionError
-from harmonixr_model.music.score import Score
-from harmonixr_model.music.transforms import clip
+from harmonixr_model.music.score import DEFAULT_TEMPO, Note, Score
+from harmonixr_model.music.transforms import clip, map_notes
 
 # C channels (2), N samples
-# A little under full scale, so that no player's resampling clips.
+# A little below full scale, so that resampling does not clip.
 PEAK = 0.9
 SAMPLE_RATE = 44_100
-# Time for the last notes to ring out when the end is left open.
+# Time for the last notes to decay where no end is given.
 TAIL_S = 1.5
 MAX_SECONDS = 1800.0
 # symusic 0.5.8 never returns from some notes above this pitch (101-108, in 42 of the soundfont's programs, at 44.1 kHz;
-# at lower rates lower ones too) and is silent above 108. Such notes are sounded octaves lower. Drum kits are exempt.
-HIGHEST_SOUNDED = 100
+# lower ones at lower rates) and is silent above 108. Such notes move down by octaves, except on drum kits.
+HIGHEST_PITCH = 100
 
 
 def render(score: Score, *, start_s: float = 0.0, end_s: float | None = None) -> NDArray[np.float32]:
-    """Return float32 [2, N] at 44.1 kHz of the stretch [start_s, end_s), its peak at 0.9; silence stays silence.
+    """Return float32 [2, N] at 44.1 kHz of the interval [start_s, end_s), with its peak at 0.9 (silence stays 0).
 
-    Only that stretch is synthesised: a note that sounds into it is struck at its beginning. With `end_s` given, N is
-    exactly the stretch's length, so that two renderings of one stretch stay in sync; left out, the end rings out.
+    A note that sounds at `start_s` is struck there. With `end_s`, N is exactly the interval's length, so that two
+    renderings of one interval are in sync; without it, the last notes decay.
 
     Raises:
-        RegionError: the stretch is empty or longer than half an hour.
+        RegionError: the interval is empty or longer than half an hour.
     """
     stop_s = score.seconds(score.end) + TAIL_S if end_s is None else end_s
     if not 0 <= start_s < stop_s or stop_s - start_s > MAX_SECONDS:
@@ -48,7 +47,7 @@ def render(score: Score, *, start_s: float = 0.0, end_s: float | None = None) ->
     clipped = clip(score, start, stop)
     audio_CN = np.zeros((2, round((stop_s - start_s) * SAMPLE_RATE)), dtype=np.float32)
     if clipped.end:
-        # The tick grid is coarser than a sample: what lies between the asked second and its tick is cut off.
+        # A tick is longer than a sample: drop the samples between the tick and `start_s`.
         skip = round((start_s - score.seconds(start)) * SAMPLE_RATE)
         sound_CN = np.asarray(_synthesizer().render(to_symusic(_playable(clipped)), True))[:, max(0, skip) :]
         length = min(sound_CN.shape[1], audio_CN.shape[1])
@@ -71,14 +70,14 @@ def wav_bytes(audio_CN: NDArray[np.float32]) -> bytes:
 
 def tick_at(score: Score, seconds: float) -> int:
     """Return the last tick at or before `seconds`."""
-    elapsed, here, pace = 0.0, 0, 500_000
+    elapsed, here, pace = 0.0, *DEFAULT_TEMPO
     left = seconds * 1e6 * score.ticks_per_quarter
     for tempo in score.tempos:
         step = (tempo.tick - here) * pace
         if elapsed + step > left:
             break
         elapsed, here, pace = elapsed + step, tempo.tick, tempo.us_per_quarter
-    # Half a billionth of a second of slack: a tick's own time must not round down to the tick before.
+    # Half a nanosecond of slack: a tick's own time must not round down to the tick before.
     return here + int((left - elapsed + 0.5 * score.ticks_per_quarter) // pace)
 
 
@@ -101,25 +100,20 @@ def to_symusic(score: Score) -> Any:
 
 def soundfont() -> Path:
     """Return the path of the General MIDI soundfont in pretty_midi's package."""
-    # Found without importing pretty_midi, which takes a second.
+    # Importing pretty_midi would take a second.
     spec = find_spec("pretty_midi")
     if spec is None or spec.origin is None:
-        raise RuntimeError("pretty_midi is not installed, and with it the soundfont; install the project again")
+        raise RuntimeError("pretty_midi, which holds the soundfont, is not installed; install the project again")
     return Path(spec.origin).parent / "TimGM6mb.sf2"
 
 
 def _playable(score: Score) -> Score:
-    """Return the score with every pitch that the synthesizer cannot sound octaves lower."""
-    tracks = []
-    for track in score.tracks:
-        if not track.is_drum and any(note.pitch > HIGHEST_SOUNDED for note in track.notes):
-            track = track.with_notes(note._replace(pitch=_sounded(note.pitch)) for note in track.notes)
-        tracks.append(track)
-    return replace(score, tracks=tuple(tracks))
+    """Return the score with every pitch above HIGHEST_PITCH moved down by octaves, except on drum kits."""
 
+    def playable(note: Note) -> Note:
+        return note._replace(pitch=note.pitch - 12 * math.ceil(max(0, note.pitch - HIGHEST_PITCH) / 12))
 
-def _sounded(pitch: int) -> int:
-    return pitch - 12 * math.ceil(max(0, pitch - HIGHEST_SOUNDED) / 12)
+    return map_notes(score, playable, tracks=[i for i, track in enumerate(score.tracks) if not track.is_drum])
 
 
 @lru_cache(maxsize=1)
