@@ -55,7 +55,7 @@ def test_a_redis_whose_disk_is_full_says_so_and_keeps_all_it_acknowledged(tmp_pa
         acknowledged, error = _fill(stream, most=100)
         assert acknowledged > 5
         assert isinstance(error, StoreFull)
-        assert "make room, nothing that was acknowledged is lost" in str(error)
+        assert "free some space, no acknowledged data is lost" in str(error)
         # It can still be read, so that movers may carry away what waits.
         assert stream.backlog("g").length == acknowledged
         again, _ = _fill(stream, most=2)

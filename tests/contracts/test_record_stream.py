@@ -10,7 +10,7 @@ import redis
 
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
 from harmonixr_platform.stores.errors import StoreUnavailable
-from harmonixr_platform.stores.streams import FixedAddress, RecordStream
+from harmonixr_platform.stores.streams import ExternalRedis, RecordStream
 
 _APPEND = "return {redis.call('XADD', KEYS[1], '*', 'record', ARGV[1])}"
 
@@ -24,7 +24,7 @@ def stream(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RecordStr
         url = os.environ.get("HARMONIXR_TEST_REDIS_URL")
         if not url:
             pytest.skip("HARMONIXR_TEST_REDIS_URL names no Redis server")
-        stream = RecordStream(FixedAddress(url), name=name)
+        stream = RecordStream(ExternalRedis(url), name=name)
     yield stream
     stream.run_script("return {redis.call('DEL', KEYS[1])}", [name], [])
     stream.close()
@@ -103,6 +103,6 @@ def test_a_server_that_may_evict_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_redis_that_is_away_is_unavailable_in_a_sentence() -> None:
-    stream = RecordStream(FixedAddress("redis://127.0.0.1:9/0"), timeout_s=1)
-    with pytest.raises(StoreUnavailable, match="does not answer"):
+    stream = RecordStream(ExternalRedis("redis://127.0.0.1:9/0"), timeout_s=1)
+    with pytest.raises(StoreUnavailable, match="does not respond"):
         stream.create_group("g")

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from harmonixr_platform.settings import Settings
+from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.stores.errors import ConditionFailed, StoreError, StoreUnavailable
 from harmonixr_platform.stores.files import FileStore
-from harmonixr_platform.stores.objects import open_object_store, probe_conditions
+from harmonixr_platform.stores.objects import probe_conditions
 from harmonixr_platform.stores.s3 import S3Store
 
 _WRITER = """
@@ -59,13 +60,13 @@ def test_kill_9_of_a_writer_loses_no_written_file_and_leaves_none_torn(tmp_path:
 
 def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreUnavailable, match="check disk and permissions"):
+    with pytest.raises(StoreUnavailable, match="check the disk and the permissions"):
         FileStore(tmp_path / "file" / "objects").put("key", b"")
 
 
 def test_an_s3_server_that_is_away_is_unavailable() -> None:
     store = S3Store("bucket", endpoint_url="http://127.0.0.1:9", access_key="a", secret_key="b")
-    with pytest.raises(StoreUnavailable, match="does not answer"):
+    with pytest.raises(StoreUnavailable, match="does not respond"):
         store.get("key")
 
 

@@ -12,7 +12,7 @@ import pytest
 from harmonixr_platform.feedback.records.mover import Mover
 from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.stores.connect import open_object_store
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 

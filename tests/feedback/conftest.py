@@ -32,7 +32,7 @@ from harmonixr_platform.schemas import (
 )
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
 from harmonixr_platform.stores.files import FileStore
-from harmonixr_platform.stores.streams import Address, FixedAddress, RecordStream
+from harmonixr_platform.stores.streams import ExternalRedis, RecordStream, RedisServer
 
 
 @dataclass
@@ -55,24 +55,24 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis
 
 
 @pytest.fixture
-def address(embedded: EmbeddedRedis) -> Address:
-    return FixedAddress(embedded.url())
+def address(embedded: EmbeddedRedis) -> RedisServer:
+    return ExternalRedis(embedded.url())
 
 
 @pytest.fixture(params=["embedded", pytest.param("debian", marks=pytest.mark.redis)])
-def any_address(request: pytest.FixtureRequest) -> Address:
+def any_address(request: pytest.FixtureRequest) -> RedisServer:
     """The embedded Redis, and in the marked suite Debian's."""
     if request.param == "embedded":
-        chosen: Address = request.getfixturevalue("address")
+        chosen: RedisServer = request.getfixturevalue("address")
         return chosen
     url = os.environ.get("HARMONIXR_TEST_REDIS_URL")
     if not url:
         pytest.skip("HARMONIXR_TEST_REDIS_URL names no Redis server")
-    return FixedAddress(url)
+    return ExternalRedis(url)
 
 
 @pytest.fixture
-def stream(any_address: Address) -> Iterator[RecordStream]:
+def stream(any_address: RedisServer) -> Iterator[RecordStream]:
     with_own_name = RecordStream(any_address, name=f"{{test-{secrets.token_hex(6)}}}:feedback")
     yield with_own_name
     with_own_name.close()

@@ -21,7 +21,7 @@ from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.errors import StoreUnavailable
 from harmonixr_platform.stores.files import FileStore
 from harmonixr_platform.stores.objects import ObjectStore
-from harmonixr_platform.stores.streams import Address, Entry, RecordStream
+from harmonixr_platform.stores.streams import RecordStream, RedisServer, StreamEntry
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -37,7 +37,7 @@ def empty(tmp_path: Path) -> FileStore:
 
 
 @pytest.fixture
-def new_redis(lab: Any, any_address: Address) -> Callable[[], RecordStream]:
+def new_redis(lab: Any, any_address: RedisServer) -> Callable[[], RecordStream]:
     """A Redis that knows nothing of what happened; the lab's service is started anew on it."""
 
     def make() -> RecordStream:
@@ -215,7 +215,7 @@ def test_a_replay_years_later_still_counts_every_vote(lab: Any, new_redis: Any) 
     ]
     for key in lab.store.list(MANIFESTS):
         lab.store.delete(key)
-    seal(lab.store, [Entry(f"1-{number}", record.model_dump_json()) for number, record in enumerate(old)])
+    seal(lab.store, [StreamEntry(f"1-{number}", record.model_dump_json()) for number, record in enumerate(old)])
     assert replay(new_redis(), lab.store, now=lab.clock())["refused"] == 0
     assert lab.service._log.tally("default")[pair.pair_id].judged == 3
 

@@ -30,7 +30,7 @@ from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
 from harmonixr_platform.stores.errors import StoreUnavailable
 from harmonixr_platform.stores.files import FileStore
 from harmonixr_platform.stores.s3 import S3Store
-from harmonixr_platform.stores.streams import Address, RecordStream
+from harmonixr_platform.stores.streams import RecordStream, RedisServer
 
 # What a fault may be. The last two are no faults but the worst moments for a mover: meanwhile another one does all
 # the work, or a judgment is written.
@@ -128,7 +128,7 @@ class FaultyOs:
 class World:
     """Raters with an outbox each, a service and movers that die and are started again, over real stores."""
 
-    def __init__(self, lab: Any, address: Address, store: Any, faults: Faults, *, shown: Any) -> None:
+    def __init__(self, lab: Any, address: RedisServer, store: Any, faults: Faults, *, shown: Any) -> None:
         self.address, self.store, self.faults, self.lab = address, store, faults, lab
         self.name = f"{{crash-{secrets.token_hex(6)}}}:feedback"
         self.stream = RecordStream(address, name=self.name)
@@ -274,7 +274,7 @@ def embedded(quick_folder: Path) -> Iterator[EmbeddedRedis]:
 
 @pytest.fixture
 def new_world(
-    lab: Any, any_address: Address, quick_folder: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Any, any_address: RedisServer, quick_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., World]:
     shown = lru_cache(lambda pair_id: show_pair(PairStore(lab.store).get(pair_id)))
 

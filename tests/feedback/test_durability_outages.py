@@ -22,7 +22,7 @@ from harmonixr_platform.feedback.studies import presenter as presenting
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
 from harmonixr_platform.stores.errors import StoreFull, StoreUnavailable
 from harmonixr_platform.stores.files import FileStore
-from harmonixr_platform.stores.objects import ObjectStore, Stored
+from harmonixr_platform.stores.objects import ObjectStore, StoredObject
 from harmonixr_platform.stores.s3 import S3Store
 from harmonixr_platform.stores.streams import RecordStream
 
@@ -84,7 +84,7 @@ def test_a_study_goes_on_while_the_object_store_is_away(lab: Any, monkeypatch: p
     class Away(FileStore):
         is_away = False
 
-        def get(self, key: str) -> Stored:
+        def get(self, key: str) -> StoredObject:
             return super().get(self._unless_away(key))
 
         def list(self, prefix: str = "") -> tuple[str, ...]:
@@ -157,7 +157,8 @@ def test_an_s3_that_is_away_costs_no_vote_and_the_mover_catches_up(
     backlog = lab.stream.backlog(GROUP)
     assert backlog.length == backlog.undelivered + backlog.pending == 8
     assert backlog.oldest_age_s >= away_s - 0.5
-    assert all("does not answer" in record.getMessage() for record in caplog.records if "failed" in record.getMessage())
+    failures = [message for record in caplog.records if "failed" in (message := record.getMessage())]
+    assert all("does not respond" in message for message in failures)
     pauses = [record.pause_s for record in caplog.records if hasattr(record, "pause_s")]
     assert pauses == sorted(pauses)
     assert pauses[-1] > pauses[0] or len(pauses) == 1
@@ -182,7 +183,7 @@ def test_a_full_redis_refuses_a_vote_whole_and_takes_it_once_there_is_room(tmp_p
         answer = lab.answer(view, "b")
         client.config_set("maxmemory", 1)
         for _ in range(3):
-            with pytest.raises(StoreFull, match="nothing that was acknowledged is lost"):
+            with pytest.raises(StoreFull, match="no acknowledged data is lost"):
                 lab.service.record_judgment(answer)
         with pytest.raises(StoreFull):
             lab.ask()

@@ -17,14 +17,15 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.settings import Settings
+from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
 from harmonixr_platform.stores.errors import StoreUnavailable
-from harmonixr_platform.stores.objects import open_object_store
-from harmonixr_platform.stores.streams import Address, RecordStream
+from harmonixr_platform.stores.streams import RecordStream, RedisServer
 
 _API = """
 import sys, uvicorn
@@ -41,8 +42,8 @@ _MOVER = """
 import threading
 from harmonixr_platform.feedback.records.mover import Mover
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.stores.objects import open_object_store
-from harmonixr_platform.stores.streams import open_stream
+from harmonixr_platform.stores.connect import open_object_store
+from harmonixr_platform.stores.connect import open_stream
 settings = Settings()
 mover = Mover(open_stream(settings), open_object_store(settings), consumer="apart", max_entries=3, dead_after_s=0.2)
 mover.run_forever(threading.Event(), interval_s=0.02)
@@ -79,8 +80,9 @@ class Plant:
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
-                return self.redis.process_id
-            except StoreUnavailable:
+                with redis.Redis.from_url(self.redis.url()) as client:
+                    return int(client.info("server")["process_id"])
+            except (StoreUnavailable, redis.RedisError):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
@@ -137,7 +139,7 @@ class Rater:
 
 
 @pytest.fixture
-def any_address(address: Address) -> Address:
+def any_address(address: RedisServer) -> RedisServer:
     """One is enough here: the processes have a Redis of their own."""
     return address
 

@@ -122,10 +122,10 @@ def test_the_data_card_names_programs_consent_and_every_column(judged: Any, tmp_
 
 def _all_entries(store: FileStore) -> list[Any]:
     from harmonixr_platform.feedback.records.mover import SEGMENTS, unpack
-    from harmonixr_platform.stores.streams import Entry
+    from harmonixr_platform.stores.streams import StreamEntry
 
     return [
-        Entry(entry_id, json.dumps(record))
+        StreamEntry(entry_id, json.dumps(record))
         for key in store.list(SEGMENTS)
         for entry_id, record in unpack(store.get(key).data)
     ]

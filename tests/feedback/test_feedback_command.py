@@ -16,7 +16,7 @@ from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.registry import Lineage, open_registry
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
-from harmonixr_platform.stores.streams import answers
+from harmonixr_platform.stores.streams import is_responding
 
 
 @pytest.fixture
@@ -56,14 +56,14 @@ def test_judgments_are_moved_reported_and_exported(judged: Path, capsys: pytest.
 def test_the_redis_a_command_starts_is_gone_after_it(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _says(capsys, "status")
     record = json.loads((judged / "state" / "redis" / "server.json").read_text())
-    assert not answers(f"redis://:{record['password']}@127.0.0.1:{record['port']}/0")
+    assert not is_responding(f"redis://:{record['password']}@127.0.0.1:{record['port']}/0")
 
 
 def test_a_command_beside_a_running_service_uses_its_redis(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with EmbeddedRedis(judged / "state") as running:
         url = running.url()
         _says(capsys, "move")
-        assert answers(url)
+        assert is_responding(url)
 
 
 def test_refusals_are_one_sentence(

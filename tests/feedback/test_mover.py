@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from harmonixr_platform.feedback.records.mover import GROUP, MANIFESTS, SEGMENTS, Mover
 from harmonixr_platform.feedback.records.reader import read_feedback
@@ -164,7 +165,8 @@ def test_kill_9_of_redis_under_votes_and_movers_loses_nothing_acknowledged(
         killed = 0
         while any(thread.is_alive() for thread in voters) and killed < 4:
             time.sleep(0.05)
-            os.kill(server.process_id, signal.SIGKILL)
+            with redis.Redis.from_url(server.url()) as client:
+                os.kill(int(client.info("server")["process_id"]), signal.SIGKILL)
             killed += 1
         for thread in voters:
             thread.join(20)

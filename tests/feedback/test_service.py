@@ -24,7 +24,7 @@ from harmonixr_platform.feedback.studies.comparisons import make_comparison
 from harmonixr_platform.schemas import ComparisonRequest, InfillRequest, RegionSpec
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.errors import StoreUnavailable
-from harmonixr_platform.stores.streams import FixedAddress, RecordStream
+from harmonixr_platform.stores.streams import ExternalRedis, RecordStream
 
 
 def test_a_judgment_is_stored_once_and_its_receipt_names_what_was_heard(lab: Any) -> None:
@@ -188,14 +188,14 @@ def test_with_redis_away_everything_is_503_at_once_and_says_so(lab: Any) -> None
     lab.fill_pool(1)
     view = lab.ask()
     away = FeedbackService(
-        RecordStream(FixedAddress("redis://127.0.0.1:9/0"), timeout_s=1), lab.store, secret=b"secret", now=lab.clock
+        RecordStream(ExternalRedis("redis://127.0.0.1:9/0"), timeout_s=1), lab.store, secret=b"secret", now=lab.clock
     )
     for call in (
         lambda: away.create_comparison(ComparisonRequest(rater_key=lab.rater, pool="default")),
         lambda: away.record_judgment(lab.answer(view)),
         away.backlog,
     ):
-        with pytest.raises(StoreUnavailable, match="Redis does not answer") as caught:
+        with pytest.raises(StoreUnavailable, match="Redis does not respond") as caught:
             call()
         assert caught.value.status == 503
 

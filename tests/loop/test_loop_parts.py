@@ -133,7 +133,7 @@ def test_simulated_answers_go_over_http_and_are_labelled(tmp_path):
     from harmonixr_platform.loop.service import one_process_service
     from harmonixr_platform.schemas import Candidate, SamplingSpec
     from harmonixr_platform.settings import Settings
-    from harmonixr_platform.stores.objects import open_object_store
+    from harmonixr_platform.stores.connect import open_object_store
 
     settings = Settings(state_dir=tmp_path)
     (gap,) = composed_gaps(1, seed=7, max_context=512, max_length=1024)

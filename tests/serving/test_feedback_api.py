@@ -10,7 +10,7 @@ from harmonixr_model import examples
 from harmonixr_model.music.song import Song
 from harmonixr_platform.registry import Lineage, open_registry
 from harmonixr_platform.schemas import InfillRequest, Pair
-from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.stores.connect import open_object_store
 
 MINUET = examples.load("minuet-in-g")
 INFILL = {

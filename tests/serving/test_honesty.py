@@ -26,7 +26,7 @@ from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.stages.decoding import Decoding
 from harmonixr_platform.serving.stages.feedback import Feedback
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.stores.connect import open_object_store
 
 MINUET = examples.load("minuet-in-g")
 REGION = RegionSpec(bars="5", tracks=[1])

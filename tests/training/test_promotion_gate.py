@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from harmonixr_platform.feedback.records.reader import Judged
-from harmonixr_platform.registry import Check, Lineage, Promotion, RegistryError, open_registry
+from harmonixr_platform.registry import Lineage, Promotion, PromotionCheck, RegistryError, open_registry
 from harmonixr_platform.schemas import (
     Candidate,
     Choice,
@@ -86,7 +86,7 @@ def votes(chance: float, count: int = 200, seed: int = 0) -> list[Judged]:
     ]
 
 
-def failed(checks: tuple[Check, ...]) -> list[str]:
+def failed(checks: tuple[PromotionCheck, ...]) -> list[str]:
     return [check.name for check in checks if not check.passed]
 
 
@@ -136,7 +136,8 @@ def test_votes_that_come_in_clusters_are_worth_less_than_as_many_apart():
 
 
 def _promotion(version: str, champion: str, *, promoted: bool) -> Promotion:
-    check = Check(name="win_rate", passed=promoted, measured=0.6, wanted=0.5, sentence="chosen 60 % of the time")
+    sentence = "chosen 60 % of the time"
+    check = PromotionCheck(name="win_rate", passed=promoted, measured=0.6, wanted=0.5, sentence=sentence)
     return Promotion(
         name="infill",
         alias="champion",

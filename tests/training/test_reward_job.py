@@ -26,8 +26,8 @@ from harmonixr_platform.feedback.studies.generate import Contestant, Piece, buil
 from harmonixr_platform.registry import Lineage, open_registry
 from harmonixr_platform.schemas import ComparisonRequest, JudgmentRequest, Pair
 from harmonixr_platform.settings import Settings
+from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
-from harmonixr_platform.stores.objects import open_object_store
 from harmonixr_platform.training.reward_data import Fill, comparisons_of, windows_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "platform" / "configs"

@@ -135,7 +135,8 @@ def disk(settings: Settings) -> Iterator[Finding]:
 
 def object_store(settings: Settings) -> Iterator[Finding]:
     """Check that the object store answers and keeps conditional writes."""
-    from harmonixr_platform.stores.objects import open_object_store, probe_conditions
+    from harmonixr_platform.stores.connect import open_object_store
+    from harmonixr_platform.stores.objects import probe_conditions
 
     probe_conditions(open_object_store(settings))
     yield Finding("ok", "object store", f"{settings.objects_url} answers and keeps conditional writes")
@@ -143,7 +144,7 @@ def object_store(settings: Settings) -> Iterator[Finding]:
 
 def redis(settings: Settings) -> Iterator[Finding]:
     """Check that Redis answers and loses nothing."""
-    from harmonixr_platform.stores.streams import open_stream
+    from harmonixr_platform.stores.connect import open_stream
 
     stream = open_stream(settings)
     try:

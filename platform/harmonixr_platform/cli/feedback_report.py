@@ -29,7 +29,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     from harmonixr_platform.feedback.reports.page import report_html
     from harmonixr_platform.feedback.reports.report import report
     from harmonixr_platform.feedback.reports.text import report_text
-    from harmonixr_platform.stores.objects import open_object_store
+    from harmonixr_platform.stores.connect import open_object_store
 
     feedback = read_feedback(open_object_store(settings))
     content = report(feedback, study=args.study, draws=max(20, args.draws))
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 def _record(feedback: Feedback, settings: Settings) -> int:
     from harmonixr_platform.feedback.records.judgments import JudgmentLog
     from harmonixr_platform.feedback.reports.flags import flags_of, record_flags
-    from harmonixr_platform.stores.streams import open_stream
+    from harmonixr_platform.stores.connect import open_stream
 
     stream = open_stream(settings)
     try:

@@ -28,7 +28,7 @@ from harmonixr_platform.schemas import (
     SamplingSpec,
 )
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.stores.connect import open_object_store
 
 GAP_BARS = 2
 CHECKED_EXAMPLE = "minuet-in-g"

@@ -124,15 +124,15 @@ def _start(
 ) -> Service:
     from harmonixr_platform.serving.deploy.local_ray import LocalRay, OwnProcess, write_config
     from harmonixr_platform.serving.deploy.serve_run import DRAIN_TIMEOUT_S
-    from harmonixr_platform.stores.streams import open_address
+    from harmonixr_platform.stores.connect import redis_server
 
     host, logs = settings.host, settings.state_dir / "logs"
     # The environment alone reaches every replica and the page.
     os.environ["HARMONIXR_STATE_DIR"] = str(settings.state_dir)
     progress.set_description_str("starting Redis")
-    address = open_address(settings)
-    stack.callback(address.stop)
-    address.url()
+    redis = redis_server(settings)
+    stack.callback(redis.stop)
+    redis.url()
     port = _choose_port(settings.api_port, host, "the API", progress)
     progress.set_description_str("starting Ray")
     ray = LocalRay(log=logs / "ray.log", environment=os.environ, dashboard_port=args.dashboard_port)

@@ -1,123 +1,90 @@
-"""What can be wrong with a comparison or a judgment; `status` is the HTTP status that says it best.
+"""Errors of comparisons, judgments and studies, with their HTTP status.
 
-HarmonixrError
-└── FeedbackError
-    ├── BadStudy            422  a study's definition cannot be read, or differs from what was begun
-    ├── UnknownComparison   404  no such comparison
-    ├── UnknownJudgment     404  no such judgment to take back
-    ├── UnknownPool         404  no such pool, or an empty one
-    ├── UnknownPair         404  no such pair
-    ├── BadToken            403  the token or the rater's key does not belong to this comparison
-    ├── AlreadyJudged       409  another answer was recorded first
-    ├── TooSoon             409  more was heard than time has passed
-    ├── StudyComplete       409  this rater has judged all that the study asks of them
-    ├── StudyClosed         410  the study has ended
-    ├── RaterErased         410  this rater asked to be erased
-    ├── ComparisonExpired   410  the answer came too late
-    ├── NoConsent           422  a person's answer to a study came without consent to its wording
-    ├── NotHeard            422  too little of the fill was heard to judge it
-    └── TooMany             429  more requests than one rater makes
+PlatformError
+└── FeedbackError           400
+    ├── BadToken            403
+    ├── UnknownComparison   404
+    ├── UnknownJudgment     404
+    ├── UnknownPair         404
+    ├── UnknownPool         404
+    ├── AlreadyJudged       409
+    ├── StudyComplete       409
+    ├── TooSoon             409
+    ├── ComparisonExpired   410
+    ├── RaterErased         410
+    ├── StudyClosed         410
+    ├── BadStudy            422
+    ├── NoConsent           422
+    ├── NotHeard            422
+    └── TooMany             429
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.errors import PlatformError
 
 
-class FeedbackError(HarmonixrError):
-    """Something about a comparison or a judgment."""
-
-    status: ClassVar[int] = 400
+class FeedbackError(PlatformError, status=400):
+    """A comparison, judgment or study is not as it must be."""
 
 
-class UnknownComparison(FeedbackError):
-    """No such comparison."""
-
-    status = 404
-
-
-class UnknownJudgment(FeedbackError):
-    """No such judgment to take back."""
-
-    status = 404
-
-
-class UnknownPool(FeedbackError):
-    """No such pool, or an empty one."""
-
-    status = 404
-
-
-class UnknownPair(FeedbackError):
-    """No such pair, or one whose stored form does not match its name."""
-
-    status = 404
-
-
-class BadToken(FeedbackError):
+class BadToken(FeedbackError, status=403):
     """The token or the rater's key does not belong to this comparison."""
 
-    status = 403
+
+class UnknownComparison(FeedbackError, status=404):
+    """The comparison does not exist."""
 
 
-class AlreadyJudged(FeedbackError):
-    """Another answer was recorded first."""
-
-    status = 409
+class UnknownJudgment(FeedbackError, status=404):
+    """The judgment to retract does not exist."""
 
 
-class ComparisonExpired(FeedbackError):
-    """The answer came too late."""
-
-    status = 410
+class UnknownPair(FeedbackError, status=404):
+    """The pair does not exist, or its stored content does not match its id."""
 
 
-class NotHeard(FeedbackError):
-    """Too little of the fill was heard to judge it."""
-
-    status = 422
+class UnknownPool(FeedbackError, status=404):
+    """The pool or study does not exist or has no pairs."""
 
 
-class NoConsent(FeedbackError):
-    """A person's answer to a study came without consent to its wording."""
-
-    status = 422
+class AlreadyJudged(FeedbackError, status=409):
+    """Another judgment of this comparison was recorded first."""
 
 
-class TooSoon(FeedbackError):
-    """More was heard than time has passed since the pair was shown."""
-
-    status = 409
+class StudyComplete(FeedbackError, status=409):
+    """The rater has judged all pairs that the study has for them."""
 
 
-class BadStudy(FeedbackError):
-    """A study's definition cannot be read, or differs from what was begun under its name."""
-
-    status = 422
+class TooSoon(FeedbackError, status=409):
+    """The reported listening time is longer than the time since the pair was shown."""
 
 
-class StudyComplete(FeedbackError):
-    """This rater has judged all that the study asks of them."""
-
-    status = 409
+class ComparisonExpired(FeedbackError, status=410):
+    """The judgment arrived after the comparison had expired."""
 
 
-class StudyClosed(FeedbackError):
+class RaterErased(FeedbackError, status=410):
+    """The rater was erased; nothing more is recorded under their key."""
+
+
+class StudyClosed(FeedbackError, status=410):
     """The study has ended."""
 
-    status = 410
+
+class BadStudy(FeedbackError, status=422):
+    """A study's definition is not valid, or differs from the one that was started under its name."""
 
 
-class RaterErased(FeedbackError):
-    """This rater asked to be erased: nothing more is taken under their key."""
-
-    status = 410
+class NoConsent(FeedbackError, status=422):
+    """A person's judgment in a study lacks consent to its wording."""
 
 
-class TooMany(FeedbackError):
-    """More requests than one rater makes; `retry_after_s` says when asking again may help."""
+class NotHeard(FeedbackError, status=422):
+    """Too little of the fill was heard to judge it."""
 
-    status = 429
+
+class TooMany(FeedbackError, status=429):
+    """The rater sent too many requests; `retry_after_s` is the time to wait."""
+
     retry_after_s: int = 60

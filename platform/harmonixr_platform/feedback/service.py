@@ -43,8 +43,9 @@ from harmonixr_platform.schemas import (
     SideView,
     Tombstone,
 )
-from harmonixr_platform.stores.objects import ObjectStore, open_object_store
-from harmonixr_platform.stores.streams import Backlog, RecordStream, open_stream
+from harmonixr_platform.stores.connect import open_object_store, open_stream
+from harmonixr_platform.stores.objects import ObjectStore
+from harmonixr_platform.stores.streams import Backlog, RecordStream
 
 if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings

@@ -31,7 +31,7 @@ from harmonixr_platform.loop.stage_results import LoopError, StageResults
 from harmonixr_platform.loop.utility import ask
 from harmonixr_platform.registry import Lineage, Version, open_registry
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.training import dpo_job, reward_job
 from harmonixr_platform.training.composed_gaps import Gap, composed_gaps
 from harmonixr_platform.training.model_metrics import ModelMetrics, measure_model

@@ -12,7 +12,7 @@ from pathlib import Path
 from harmonixr_platform.client import Client
 from harmonixr_platform.serving.deploy.local_ray import LocalRay, free_port, write_config
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.stores.streams import open_address
+from harmonixr_platform.stores.connect import redis_server
 
 _READY_TIMEOUT_S = 600.0
 
@@ -24,9 +24,9 @@ def running_service(settings: Settings, config: Path, *, say: Callable[[str], No
     os.environ["HARMONIXR_STATE_DIR"] = str(settings.state_dir)
     with contextlib.ExitStack() as stack:
         say("starting Redis and Ray")
-        address = open_address(settings)
-        stack.callback(address.stop)
-        address.url()
+        redis = redis_server(settings)
+        stack.callback(redis.stop)
+        redis.url()
         logs = settings.state_dir / "logs"
         ray = LocalRay(log=logs / "ray.log", environment=os.environ)
         stack.callback(ray.stop)
@@ -62,9 +62,9 @@ def one_process_service(settings: Settings) -> Iterator[str]:
 
     args, port = ServingArgs(), free_port()
     with contextlib.ExitStack() as stack:
-        address = open_address(settings)
-        stack.callback(address.stop)
-        address.url()
+        redis = redis_server(settings)
+        stack.callback(redis.stop)
+        redis.url()
         feedback = Feedback(args, settings=settings)
         stack.callback(feedback.stop)
         app = make_api(Service(Stages(local_call({"Feedback": feedback})), args), args)

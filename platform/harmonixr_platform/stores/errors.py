@@ -1,56 +1,45 @@
-"""What can go wrong with a store.
+"""Errors of the stores, with their HTTP status.
 
-HarmonixrError
-└── StoreError
-    ├── StoreUnavailable   the store does not answer, refuses us, or is set up so that it would lose data
-    │   └── StoreFull      it takes nothing more until somebody makes room
-    ├── NotFound           no object has this key
-    └── ConditionFailed    the key exists already, or holds another version than expected
+PlatformError
+└── StoreError             500
+    ├── StoreUnavailable   503
+    │   └── StoreFull      507
+    ├── NotFound           404
+    └── ConditionFailed    409
 """
 
 from __future__ import annotations
 
 import errno
-from typing import ClassVar
 
-from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.errors import PlatformError
 
-# Disk full, quota used up, larger than a file may be.
+# No space left, quota exceeded, file too large.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-class StoreError(HarmonixrError):
-    """Something about a store. `status` is the HTTP status that says it best."""
-
-    status: ClassVar[int] = 500
+class StoreError(PlatformError):
+    """A store cannot do what was requested."""
 
 
-class StoreUnavailable(StoreError):
-    """The store does not answer, refuses us, or is set up so that it would lose data. Trying again later may help."""
-
-    status = 503
+class StoreUnavailable(StoreError, status=503):
+    """The store does not respond, refuses access, or is configured so that it could lose data. A retry may help."""
 
 
-class StoreFull(StoreUnavailable):
-    """The store takes nothing more until somebody makes room. What was acknowledged is there."""
-
-    status = 507
+class StoreFull(StoreUnavailable, status=507):
+    """The store has no space for another write. Everything that was acknowledged is stored."""
 
 
-class NotFound(StoreError):
+class NotFound(StoreError, status=404):
     """No object has this key."""
 
-    status = 404
+
+class ConditionFailed(StoreError, status=409):
+    """The key exists already or holds another version than expected; nothing was written."""
 
 
-class ConditionFailed(StoreError):
-    """The key exists already, or holds another version than the caller expected; nothing was written."""
-
-    status = 409
-
-
-def disk_error(what: str, error: OSError) -> StoreUnavailable:
-    """Return what a failed system call means for a store; `what` names the store and its folder."""
+def disk_error(store: str, error: OSError) -> StoreUnavailable:
+    """Return the StoreError for a failed system call; `store` names the store and its folder in the message."""
     if error.errno in _FULL:
-        return StoreFull(f"{what} is full ({error.strerror}); make room, nothing that was acknowledged is lost")
-    return StoreUnavailable(f"{what} failed: {error.strerror}; check disk and permissions")
+        return StoreFull(f"{store} is full ({error.strerror}); free some space, no acknowledged data is lost")
+    return StoreUnavailable(f"{store} failed: {error.strerror}; check the disk and the permissions")

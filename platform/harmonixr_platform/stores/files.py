@@ -1,7 +1,8 @@
-"""Objects as files of one folder, surviving a crash at any point. Knows nothing of S3 or of what is stored.
+"""Objects as files in one folder. A crash at any point leaves whole objects only.
 
-A write goes to a temporary file, is synced, then linked or renamed into place, and the folder is synced: a reader sees
-the old object or the new, never a part. Writers of one key take turns by a lock file, freed by the kernel if they die.
+A write goes to a temporary file, which is synced and then linked or renamed into place; then the folder is synced. A
+reader sees the old object or the new one, never a part. A lock file serializes the writers of one key; the kernel
+releases it when a writer dies.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harmonixr_platform.stores.errors import ConditionFailed, NotFound, StoreUnavailable, disk_error
-from harmonixr_platform.stores.objects import Stored, check_key
+from harmonixr_platform.stores.objects import StoredObject, check_key
 
-# Keys cannot begin with a dot, so these two never meet an object.
+# Keys cannot begin with a dot, so no object has one of these names.
 _DRAFTS, _LOCKS = ".drafts", ".locks"
-# File systems without hard links answer so.
+# Errors of file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK}
 
 
 class FileStore:
-    """An ObjectStore on a local folder, made when first written to."""
+    """An ObjectStore in a local folder; the first write creates the folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def get(self, key: str) -> Stored:
+    def get(self, key: str) -> StoredObject:
         """Return the object; raise NotFound."""
         path = self._path(key)
         try:
@@ -39,10 +40,10 @@ class FileStore:
             raise NotFound(f"no object {key!r} in {self.root}") from None
         except OSError as error:
             raise self._unavailable(error) from error
-        return Stored(data, _version(data))
+        return StoredObject(data, _version(data))
 
     def put(self, key: str, data: bytes) -> str:
-        """Write, whatever was there; return the version."""
+        """Write or overwrite; return the version."""
         path = self._path(key)
         with self._writing(key), self._draft(data) as draft:
             self._replace(draft, path)
@@ -78,7 +79,7 @@ class FileStore:
 
     def list(self, prefix: str = "") -> tuple[str, ...]:
         """Return the keys that start with `prefix`, sorted."""
-        # Only the folder that the prefix names is walked, not the whole store.
+        # Walk only the folder that the prefix names, not the whole store.
         top = self.root / prefix.rpartition("/")[0]
         found = []
         for folder, subfolders, names in os.walk(top):
@@ -88,7 +89,7 @@ class FileStore:
         return tuple(sorted(found))
 
     def delete(self, key: str) -> None:
-        """Remove the object; nothing happens when there is none."""
+        """Remove the object if it exists."""
         path = self._path(key)
         with self._writing(key):
             try:
@@ -102,7 +103,7 @@ class FileStore:
 
     @contextmanager
     def _writing(self, key: str) -> Iterator[None]:
-        """Hold the lock of the key's shard; say what a full or read-only disk answers as StoreUnavailable."""
+        """Hold the lock of the key's shard; turn OSError into StoreUnavailable."""
         try:
             locks = self.root / _LOCKS
             self._make_folder(locks)

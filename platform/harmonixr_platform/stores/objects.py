@@ -1,7 +1,7 @@
-"""The one interface to objects: whole values under keys, with conditional writes. Knows no particular store.
+"""The interface to an object store: whole values under keys, with conditional writes.
 
-A version names an object's content: two equal values have equal versions (S3 tags single PUTs by their MD5). Whoever
-compares and swaps therefore keeps a serial number in the value, lest A → B → A go unnoticed.
+A version identifies an object's content: two equal values have equal versions (S3 uses their MD5). A caller of
+`compare_and_swap` therefore keeps a serial number in the value, so that a change A → B → A is noticed.
 """
 
 from __future__ import annotations
@@ -10,21 +10,16 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import Protocol
 
 from harmonixr_platform.stores.errors import ConditionFailed, StoreError, StoreUnavailable
 
-if TYPE_CHECKING:
-    from harmonixr_platform.settings import Settings
-
-# Portable to every file system and every S3: no empty, dotted or odd parts.
+# Valid on every file system and every S3 server: no empty parts, none that begins with a dot, no special characters.
 _KEY = re.compile(r"[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,199}(/[A-Za-z0-9_=-][A-Za-z0-9._=-]{0,199})*")
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredObject:
     """An object as it was read."""
 
     data: bytes
@@ -37,11 +32,11 @@ class ObjectStore(Protocol):
     When a write returns, it is durable and every later read sees it. No key may be a folder of another key.
     """
 
-    def get(self, key: str) -> Stored:
+    def get(self, key: str) -> StoredObject:
         """Return the object; raise NotFound."""
 
     def put(self, key: str, data: bytes) -> str:
-        """Write, whatever was there; return the version."""
+        """Write or overwrite; return the version."""
 
     def put_if_absent(self, key: str, data: bytes) -> str:
         """Write only if the key does not exist; return the version, or raise ConditionFailed."""
@@ -53,40 +48,11 @@ class ObjectStore(Protocol):
         """Return the keys that start with `prefix`, sorted."""
 
     def delete(self, key: str) -> None:
-        """Remove the object; nothing happens when there is none."""
-
-
-def open_object_store(settings: Settings) -> ObjectStore:
-    """Return the store that the settings name."""
-    return open_store_at(settings.objects_url, settings)
-
-
-def open_store_at(address: str, settings: Settings) -> ObjectStore:
-    """Return the store at `file:///folder`, `s3://bucket/prefix` or a folder's path, with the settings' S3 server.
-
-    Adapters are imported only when used. Raises StoreError where the address names no such place.
-    """
-    url = urlsplit(address)
-    if url.scheme in {"", "file"}:
-        from harmonixr_platform.stores.files import FileStore
-
-        return FileStore(Path(unquote(url.path) if url.scheme else address).expanduser().resolve())
-    if url.scheme != "s3":
-        raise StoreError(f"{address!r} names no store; give a folder, file:///folder or s3://bucket/prefix")
-    from harmonixr_platform.stores.s3 import S3Store
-
-    return S3Store(
-        url.netloc,
-        url.path.strip("/"),
-        endpoint_url=settings.s3_endpoint_url or None,
-        region=settings.s3_region,
-        access_key=settings.s3_access_key.get_secret_value() or None,
-        secret_key=settings.s3_secret_key.get_secret_value() or None,
-    )
+        """Remove the object if it exists."""
 
 
 def check_key(key: str) -> str:
-    """Return the key, or raise StoreError when some store could not hold it."""
+    """Return the key; raise StoreError if it is not valid in every kind of store."""
     if not _KEY.fullmatch(key):
         raise StoreError(
             f"{key!r} cannot be a key; use parts of letters, digits, dots, '-', '_' and '=' joined by single slashes"
@@ -95,9 +61,9 @@ def check_key(key: str) -> str:
 
 
 def probe_conditions(store: ObjectStore) -> None:
-    """Try both conditional writes on a key of our own; raise StoreUnavailable when the store ignores one.
+    """Try both conditional writes on a temporary key; raise StoreUnavailable if the store ignores one.
 
-    Some S3 servers overwrite silently: aliases and manifests would be lost there without anyone noticing.
+    Some S3 servers overwrite silently. Aliases and manifests would be lost there without an error.
     """
     key = f"probe/{secrets.token_hex(8)}"
     try:
@@ -106,7 +72,7 @@ def probe_conditions(store: ObjectStore) -> None:
         store.compare_and_swap(key, b"third", expected=version)
         _expect_refusal("If-Match", lambda: store.compare_and_swap(key, b"fourth", expected=version))
         if store.get(key).data != b"third":
-            raise StoreUnavailable("this object store changed an object although the write was refused; use another")
+            raise StoreUnavailable("this object store changed an object although it refused the write; use another")
     finally:
         store.delete(key)
 
@@ -118,5 +84,5 @@ def _expect_refusal(condition: str, write: Callable[[], str]) -> None:
         return
     raise StoreUnavailable(
         f"this object store ignores {condition} and would overwrite silently; "
-        "use one that keeps conditional writes (Amazon S3, Ceph, MinIO) or a local folder"
+        "use one that supports conditional writes (Amazon S3, Ceph, MinIO) or a local folder"
     )

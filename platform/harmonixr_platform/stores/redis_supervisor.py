@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(lock_path: str, command: list[str]) -> int:
-    """Keep one server; return its exit status, or ALREADY_RUNNING when another holds the lock."""
+    """Run one server; return its exit status, or ALREADY_RUNNING if another process holds the lock."""
     lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -34,7 +34,7 @@ def main(lock_path: str, command: list[str]) -> int:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=(lock,),
-        preexec_fn=_die_with_parent,  # safe here: no thread has been started yet
+        preexec_fn=_die_with_parent,  # safe here: no thread has started yet
     )
     os.close(lock)
     signal.signal(signal.SIGTERM, lambda *_: server.terminate())

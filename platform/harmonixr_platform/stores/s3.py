@@ -1,13 +1,15 @@
-"""Objects on S3 or a server that speaks it. The only module that imports boto3; knows nothing of what is stored.
+"""Objects on S3 or a compatible server. The only module that imports boto3.
 
-Conditions are sent on single PUTs only: servers get them wrong elsewhere. Each write carries a mark of its own in the
-object's metadata. A refusal (412) or a failure (5xx) may follow a write that did land, when its answer was lost and the
-client tried again; the mark tells our write from another's.
+Conditions are sent with single PUTs only, since servers implement them incorrectly elsewhere. Each conditional write
+stores a random marker in the object's metadata. An error response (412 or 5xx) may follow a write that succeeded, when
+the first response was lost and the client retried. The marker shows whether the stored object is our own write.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -15,9 +17,9 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from harmonixr_platform.stores.errors import ConditionFailed, NotFound, StoreError, StoreFull, StoreUnavailable
-from harmonixr_platform.stores.objects import Stored, check_key
+from harmonixr_platform.stores.objects import StoredObject, check_key
 
-# Path style and no checksums unless asked: Ceph and others refuse or misread the newer defaults.
+# Path-style addresses, and no checksums unless required: Ceph and others do not support the newer defaults.
 _CONFIG = {
     "signature_version": "s3v4",
     "s3": {"addressing_style": "path"},
@@ -33,7 +35,7 @@ _FULL = {"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull"}
 
 
 class S3Store:
-    """An ObjectStore on one bucket, under a prefix. The bucket must exist; `create_bucket` makes it."""
+    """An ObjectStore in one bucket, under a prefix. The bucket must exist; `create_bucket` creates it."""
 
     def __init__(
         self,
@@ -64,30 +66,21 @@ class S3Store:
         self._client.meta.events.register("before-call.s3.PutObject", _strip_etag_quotes)
 
     def create_bucket(self) -> None:
-        """Make the bucket unless it is ours already."""
-        try:
+        """Create the bucket unless it exists."""
+        existing = self._client.exceptions.BucketAlreadyOwnedByYou, self._client.exceptions.BucketAlreadyExists
+        with self._store_errors(""), contextlib.suppress(*existing):
             self._client.create_bucket(Bucket=self.bucket)
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
-                raise self._failure(error, "") from error
-        except BotoCoreError as error:
-            raise self._failure(error, "") from error
 
-    def get(self, key: str) -> Stored:
+    def get(self, key: str) -> StoredObject:
         """Return the object; raise NotFound."""
-        try:
-            answer = self._client.get_object(Bucket=self.bucket, Key=self._key(key))
-            return Stored(answer["Body"].read(), answer["ETag"].strip('"'))
-        except (BotoCoreError, ClientError) as error:
-            raise self._failure(error, key) from error
+        with self._store_errors(key):
+            response = self._client.get_object(Bucket=self.bucket, Key=self._key(key))
+            return StoredObject(response["Body"].read(), _version(response))
 
     def put(self, key: str, data: bytes) -> str:
-        """Write, whatever was there; return the version."""
-        try:
-            answer = self._client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data)
-        except (BotoCoreError, ClientError) as error:
-            raise self._failure(error, key) from error
-        return _version(answer)
+        """Write or overwrite; return the version."""
+        with self._store_errors(key):
+            return _version(self._client.put_object(Bucket=self.bucket, Key=self._key(key), Body=data))
 
     def put_if_absent(self, key: str, data: bytes) -> str:
         """Write only if the key does not exist; return the version, or raise ConditionFailed."""
@@ -100,54 +93,58 @@ class S3Store:
     def list(self, prefix: str = "") -> tuple[str, ...]:
         """Return the keys that start with `prefix`, sorted."""
         found = []
-        try:
+        with self._store_errors(prefix):
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=self.prefix + prefix):
                 found += [entry["Key"][len(self.prefix) :] for entry in page.get("Contents", [])]
-        except (BotoCoreError, ClientError) as error:
-            raise self._failure(error, prefix) from error
         return tuple(sorted(found))
 
     def delete(self, key: str) -> None:
-        """Remove the object; nothing happens when there is none."""
-        try:
+        """Remove the object if it exists."""
+        with self._store_errors(key):
             self._client.delete_object(Bucket=self.bucket, Key=self._key(key))
-        except (BotoCoreError, ClientError) as error:
-            raise self._failure(error, key) from error
 
     def _put_on_condition(self, key: str, data: bytes, **condition: str) -> str:
-        mark = secrets.token_hex(16)
+        marker = secrets.token_hex(16)
         target = {"Bucket": self.bucket, "Key": self._key(key)}
         try:
-            return _version(self._client.put_object(**target, Body=data, Metadata={"writer": mark}, **condition))
+            return _version(self._client.put_object(**target, Body=data, Metadata={"writer": marker}, **condition))
         except (BotoCoreError, ClientError) as error:
-            return self._settle(error, key, mark, expected=condition.get("IfMatch"))
+            return self._settle(error, key, marker, expected=condition.get("IfMatch"))
 
-    def _settle(self, error: Exception, key: str, mark: str, *, expected: str | None) -> str:
-        """Find out what became of a conditional write that was answered by an error."""
+    def _settle(self, error: Exception, key: str, marker: str, *, expected: str | None) -> str:
+        """Find out whether a conditional write succeeded although the response was an error."""
         refused = isinstance(error, ClientError) and _status(error) in _REFUSED
         if isinstance(error, ClientError) and not refused and _status(error) < 500 and not _is_missing(error):
-            raise self._failure(error, key) from error
+            raise self._store_error(error, key) from error
         try:
-            held = self._client.head_object(Bucket=self.bucket, Key=self._key(key))
+            current = self._client.head_object(Bucket=self.bucket, Key=self._key(key))
         except (BotoCoreError, ClientError) as second:
             if isinstance(second, ClientError) and _is_missing(second) and expected is not None:
-                raise ConditionFailed(f"object {key!r} is gone; read it again") from error
-            raise self._failure(error, key) from error
-        if held["Metadata"].get("writer") == mark:
-            return _version(held)
-        # A racing loser may see 500 on Ceph; what the key holds now says that it lost.
-        if refused or _version(held) != expected:
+                raise ConditionFailed(f"object {key!r} was deleted; read it again") from error
+            raise self._store_error(error, key) from error
+        if current["Metadata"].get("writer") == marker:
+            return _version(current)
+        # On Ceph the loser of a race may receive a 500. The key's present content shows that it lost.
+        if refused or _version(current) != expected:
             raise ConditionFailed(f"object {key!r} exists already or has changed; read it again") from error
-        raise self._failure(error, key) from error
+        raise self._store_error(error, key) from error
 
     def _key(self, key: str) -> str:
         return self.prefix + check_key(key)
 
-    def _failure(self, error: Exception, key: str) -> StoreError:
+    @contextlib.contextmanager
+    def _store_errors(self, key: str) -> Iterator[None]:
+        """Turn boto3's errors into StoreErrors."""
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise self._store_error(error, key) from error
+
+    def _store_error(self, error: Exception, key: str) -> StoreError:
         if not isinstance(error, ClientError):
             return StoreUnavailable(
-                f"{self._where} does not answer ({type(error).__name__}); check address and network"
+                f"{self._where} does not respond ({type(error).__name__}); check the address and the network"
             )
         code = error.response["Error"]["Code"]
         if code == "NoSuchBucket":
@@ -155,19 +152,19 @@ class S3Store:
         if _is_missing(error):
             return NotFound(f"no object {key!r} in {self._where}")
         if code in _FULL or _status(error) == StoreFull.status:
-            return StoreFull(f"{self._where} is full ({code}); make room, nothing that was acknowledged is lost")
-        return StoreUnavailable(f"{self._where} refused: {code} ({_status(error)}); check keys and permissions")
+            return StoreFull(f"{self._where} is full ({code}); free some space, no acknowledged data is lost")
+        return StoreUnavailable(f"{self._where} refused: {code} ({_status(error)}); check the keys and permissions")
 
 
 def _strip_etag_quotes(params: dict[str, Any], **_: object) -> None:
-    # Ceph compares If-Match with the bare tag, while botocore quotes what it sends.
+    # Ceph compares If-Match with the unquoted tag, while botocore quotes it.
     match = params["headers"].get("If-Match")
     if match:
         params["headers"]["If-Match"] = match.strip('"')
 
 
-def _version(answer: dict[str, Any]) -> str:
-    tag: str = answer["ETag"]
+def _version(response: dict[str, Any]) -> str:
+    tag: str = response["ETag"]
     return tag.strip('"')
 
 

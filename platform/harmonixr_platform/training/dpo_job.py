@@ -26,7 +26,7 @@ from harmonixr_model.training.dpo_loop import DpoStep, train_dpo
 from harmonixr_platform.feedback.records.reader import Feedback, read_feedback
 from harmonixr_platform.registry import Lineage, Version, open_registry
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.training.config import JobError, parse_job, read_job_file
 from harmonixr_platform.training.dpo_config import DpoJob
 from harmonixr_platform.training.dpo_data import dpo_data

@@ -20,8 +20,8 @@ from pydantic import Field
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_platform.feedback.records.reader import Feedback, Judged, read_feedback
 from harmonixr_platform.feedback.statistics.student import t_quantile
-from harmonixr_platform.registry import Check, Promotion, Registry, RegistryError, Version, open_registry
-from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.registry import Promotion, PromotionCheck, Registry, RegistryError, Version, open_registry
+from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.training.composed_gaps import composed_gaps
 from harmonixr_platform.training.config import Job, parse_job, read_job_file
 from harmonixr_platform.training.job_corpus import code_version
@@ -104,18 +104,18 @@ def cluster_error(values: Sequence[float], clusters: Sequence[str], *, level: fl
     return float(t_quantile(0.5 + level / 2, count - 1) * math.sqrt(variance))
 
 
-def gate_checks(gate: PromotionGate, won: WinRate, new: ModelMetrics, old: ModelMetrics) -> tuple[Check, ...]:
+def gate_checks(gate: PromotionGate, won: WinRate, new: ModelMetrics, old: ModelMetrics) -> tuple[PromotionCheck, ...]:
     """Return every check, passed or not, in the order of what matters."""
     low = won.low if math.isfinite(won.low) else None
     return (
-        Check(
+        PromotionCheck(
             name="judgments",
             passed=won.judgments >= gate.min_judgments,
             measured=won.judgments,
             wanted=gate.min_judgments,
             sentence=f"{won.judgments} judgments against the champion, {gate.min_judgments} are wanted",
         ),
-        Check(
+        PromotionCheck(
             name="win_rate",
             passed=low is not None and low > gate.min_win_rate,
             measured=low,
@@ -211,14 +211,14 @@ def _measured(registry: Registry, version: Version, gate: PromotionGate) -> Mode
     return measure_model(model, list(asked), fills=gate.fills, seed=gate.seed)
 
 
-def _at_most(name: str, measured: float, wanted: float, what: str) -> Check:
+def _at_most(name: str, measured: float, wanted: float, what: str) -> PromotionCheck:
     sentence = f"{measured:.3f} {what}, at most {wanted:g} is wanted"
-    return Check(name=name, passed=measured <= wanted, measured=measured, wanted=wanted, sentence=sentence)
+    return PromotionCheck(name=name, passed=measured <= wanted, measured=measured, wanted=wanted, sentence=sentence)
 
 
-def _at_least(name: str, measured: float, wanted: float, what: str) -> Check:
+def _at_least(name: str, measured: float, wanted: float, what: str) -> PromotionCheck:
     sentence = f"{measured:.3f} {what}, at least {wanted:g} is wanted"
-    return Check(name=name, passed=measured >= wanted, measured=measured, wanted=wanted, sentence=sentence)
+    return PromotionCheck(name=name, passed=measured >= wanted, measured=measured, wanted=wanted, sentence=sentence)
 
 
 def _plain(value: float) -> float | None:

@@ -33,7 +33,7 @@ from harmonixr_model.weights import SHIPPED
 from harmonixr_platform.feedback.records.reader import Feedback, read_feedback
 from harmonixr_platform.registry import Lineage, Registry, Version, open_registry
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.training.config import JobError, parse_job, read_job_file
 from harmonixr_platform.training.job_corpus import code_version
 from harmonixr_platform.training.ray_session import ray_session

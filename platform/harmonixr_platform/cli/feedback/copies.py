@@ -28,7 +28,7 @@ def backup(args: argparse.Namespace, settings: Settings) -> int:
     """Carry what waits, then copy what is new."""
     from harmonixr_platform.feedback.records.backup import back_up, prune
     from harmonixr_platform.feedback.records.mover import Mover
-    from harmonixr_platform.stores.objects import open_object_store, open_store_at
+    from harmonixr_platform.stores.connect import open_object_store, open_store_at
 
     target = open_store_at(args.to, settings)
     mover = Mover.open(settings)
@@ -47,7 +47,7 @@ def restore(args: argparse.Namespace, settings: Settings) -> int:
     """Bring a backup back and repeat every erasure, lest it brings back who asked to go."""
     from harmonixr_platform.feedback.records.backup import restore, snapshots
     from harmonixr_platform.feedback.records.erasure import Eraser
-    from harmonixr_platform.stores.objects import open_object_store, open_store_at
+    from harmonixr_platform.stores.connect import open_object_store, open_store_at
 
     source = open_store_at(args.source, settings)
     if args.list:
@@ -71,8 +71,7 @@ def restore(args: argparse.Namespace, settings: Settings) -> int:
 def replay(_: argparse.Namespace, settings: Settings) -> int:
     """Rebuild what Redis remembers."""
     from harmonixr_platform.feedback.records.replay import replay
-    from harmonixr_platform.stores.objects import open_object_store
-    from harmonixr_platform.stores.streams import open_stream
+    from harmonixr_platform.stores.connect import open_object_store, open_stream
 
     stream = open_stream(settings)
     try:

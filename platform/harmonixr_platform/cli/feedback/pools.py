@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def pool(args: argparse.Namespace, settings: Settings) -> int:
     """Make pairs of the songs' gaps; return 1 when none could be made."""
     from harmonixr_platform.feedback.studies.generate import Skipped, build_pool
-    from harmonixr_platform.stores.objects import open_object_store
+    from harmonixr_platform.stores.connect import open_object_store
 
     pieces = pieces_of(args.songs)
     contestants = list(models_of(settings, [name for name in args.models.split(",") if name.strip()]).values())

@@ -56,7 +56,7 @@ def export(args: argparse.Namespace, settings: Settings) -> int:
     from harmonixr_platform.feedback.records.reader import read_feedback
     from harmonixr_platform.feedback.reports.export import export_dataset
     from harmonixr_platform.feedback.studies.store import StudyStore
-    from harmonixr_platform.stores.objects import open_object_store
+    from harmonixr_platform.stores.connect import open_object_store
 
     store = open_object_store(settings)
     begun = StudyStore(store).get(args.study) if args.study else None

@@ -32,7 +32,7 @@ def _begin(args: argparse.Namespace, settings: Settings) -> int:
     from harmonixr_platform.feedback.studies.build import begin_study
     from harmonixr_platform.feedback.studies.definition import read_study
     from harmonixr_platform.feedback.studies.store import Begun
-    from harmonixr_platform.stores.objects import open_object_store
+    from harmonixr_platform.stores.connect import open_object_store
 
     defined = read_study(args.file)
     pieces = pieces_of(args.file.parent / song for song in defined.contexts.songs)
@@ -66,7 +66,7 @@ def _status(args: argparse.Namespace, settings: Settings) -> int:
     from harmonixr_platform.feedback.records.reader import read_feedback
     from harmonixr_platform.feedback.reports.stopping import study_progress
     from harmonixr_platform.feedback.studies.store import StudyStore
-    from harmonixr_platform.stores.objects import open_object_store
+    from harmonixr_platform.stores.connect import open_object_store
 
     store = open_object_store(settings)
     studies = StudyStore(store)
@@ -91,7 +91,7 @@ def _status(args: argparse.Namespace, settings: Settings) -> int:
 
 def _close(args: argparse.Namespace, settings: Settings) -> int:
     from harmonixr_platform.feedback.studies.store import StudyStore
-    from harmonixr_platform.stores.objects import open_object_store
+    from harmonixr_platform.stores.connect import open_object_store
 
     closed = StudyStore(open_object_store(settings)).close(args.name, reason=args.reason, now=datetime.now(UTC))
     print(f"study {args.name} ended {closed.closed:%Y-%m-%d %H:%M}: {closed.reason}")

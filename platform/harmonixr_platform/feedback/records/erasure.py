@@ -33,9 +33,10 @@ from harmonixr_platform.feedback.records.mover import (
 )
 from harmonixr_platform.feedback.records.signing import Signer, erased_name
 from harmonixr_platform.schemas import Tombstone
+from harmonixr_platform.stores.connect import open_object_store, open_stream
 from harmonixr_platform.stores.errors import NotFound
-from harmonixr_platform.stores.objects import ObjectStore, open_object_store
-from harmonixr_platform.stores.streams import Entry, RecordStream, open_stream
+from harmonixr_platform.stores.objects import ObjectStore
+from harmonixr_platform.stores.streams import RecordStream, StreamEntry
 
 if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings
@@ -202,8 +203,8 @@ class _Segment:
     entries: Sequence[tuple[str, object]]
 
 
-def _entries(rows: Sequence[tuple[str, object]]) -> list[Entry]:
-    return [Entry(entry_id, json.dumps(record)) for entry_id, record in rows]
+def _entries(rows: Sequence[tuple[str, object]]) -> list[StreamEntry]:
+    return [StreamEntry(entry_id, json.dumps(record)) for entry_id, record in rows]
 
 
 class _Gone:

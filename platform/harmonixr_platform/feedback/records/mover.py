@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harmonixr_platform.schemas import Strict
+from harmonixr_platform.stores.connect import open_object_store, open_stream
 from harmonixr_platform.stores.errors import ConditionFailed, StoreError
-from harmonixr_platform.stores.objects import ObjectStore, open_object_store
-from harmonixr_platform.stores.streams import Entry, RecordStream, open_stream
+from harmonixr_platform.stores.objects import ObjectStore
+from harmonixr_platform.stores.streams import RecordStream, StreamEntry
 
 if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings
@@ -104,7 +105,7 @@ class Mover:
         """Close the connections."""
         self._stream.close()
 
-    def _next_entries(self) -> list[Entry]:
+    def _next_entries(self) -> list[StreamEntry]:
         """Return what this consumer left pending, else what dead ones left, else what is new."""
         return (
             self._stream.read_pending(GROUP, self._consumer, count=self._max_entries)
@@ -113,7 +114,7 @@ class Mover:
         )
 
 
-def seal(store: ObjectStore, entries: Sequence[Entry]) -> None:
+def seal(store: ObjectStore, entries: Sequence[StreamEntry]) -> None:
     """Write entries as a segment, then the manifest that makes readers see it; again changes nothing."""
     data = pack(entries)
     manifest = manifest_of(data, entries)
@@ -124,7 +125,7 @@ def seal(store: ObjectStore, entries: Sequence[Entry]) -> None:
         store.put_if_absent(manifest_key(manifest), manifest.model_dump_json().encode())
 
 
-def manifest_of(data: bytes, entries: Sequence[Entry]) -> Manifest:
+def manifest_of(data: bytes, entries: Sequence[StreamEntry]) -> Manifest:
     """Return the manifest of a packed segment."""
     digest = hashlib.sha256(data).hexdigest()
     return Manifest(
@@ -141,7 +142,7 @@ def manifest_key(manifest: Manifest) -> str:
     return f"{MANIFESTS}{manifest.sha256}.json"
 
 
-def pack(entries: Sequence[Entry]) -> bytes:
+def pack(entries: Sequence[StreamEntry]) -> bytes:
     """Return entries as gzipped JSON lines; equal entries give equal bytes."""
     lines = [json.dumps({"entry": entry.entry_id, "record": _parsed(entry.record)}) for entry in entries]
     return gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0)

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from harmonixr_platform.schemas import InfillResponse
 from harmonixr_platform.schemas.base import Strict
 from harmonixr_platform.serving.transport.messages import ModelInfo
+from harmonixr_platform.stores.connect import redis_server
 from harmonixr_platform.stores.errors import StoreUnavailable
-from harmonixr_platform.stores.streams import RecordStream, open_address
+from harmonixr_platform.stores.streams import RecordStream
 
 if TYPE_CHECKING:
     from harmonixr_platform.serving.arguments import ServingArgs
@@ -75,7 +76,7 @@ class RedisResponseCache:
     @classmethod
     def open(cls, settings: Settings, args: ServingArgs) -> RedisResponseCache:
         """Return the memory on the Redis that the settings name."""
-        stream = RecordStream(open_address(settings), timeout_s=_TIMEOUT_S)
+        stream = RecordStream(redis_server(settings), timeout_s=_TIMEOUT_S)
         return cls(stream, capacity=args.recalled_answers, keep_s=args.recalled_s)
 
     async def get(self, key: str) -> CachedResponse | None:

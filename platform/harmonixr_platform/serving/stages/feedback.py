@@ -27,7 +27,7 @@ from harmonixr_platform.schemas import (
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.transport.messages import Excerpt
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.stores.objects import open_object_store
+from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.stores.streams import Backlog
 
 _log = logging.getLogger("ray.serve")
