@@ -21,7 +21,7 @@ import torch
 from parts.peers import HuggingFace, open_peers
 from parts.saturation import arrivals, serve
 
-from harmonixr_model.engine.batch import AnyBatch, Batch
+from harmonixr_model.engine.batch import DecodeBatch, PythonBatch
 from harmonixr_model.engine.decoder import finish
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.native.library import load_library
@@ -164,7 +164,7 @@ def decode_contest(
     return contest
 
 
-def fill_rows(batch: AnyBatch, prompt: InfillPrompt, *, rows: int, fill: int, seed: int) -> int:
+def fill_rows(batch: DecodeBatch, prompt: InfillPrompt, *, rows: int, fill: int, seed: int) -> int:
     """Draw about `fill` tokens for each row; return how many were drawn, forced ones left out."""
     prefix = finish(batch.read(prompt))
     running = [Row(prompt, seed * rows + i, SAMPLING) for i in range(rows)]
@@ -202,8 +202,8 @@ def chooser_share(model: InfillTransformer, prompt: InfillPrompt, *, rows: int) 
     library = load_library(may_compile=True)
     assert library is not None  # there is a compiler
     # Turn by turn: the library by itself lets nobody in between.
-    chooser = NativeSampler(library, gate=model.pointer)
-    batch = Batch(NativeRunner(model, library), chooser)
+    chooser = NativeSampler(library, gate=model.copy_gate)
+    batch = PythonBatch(NativeRunner(model, library), chooser)
     choose, spent = chooser.choose, 0.0
 
     def timed(*args: object) -> list[tuple[int, float]]:

@@ -29,9 +29,9 @@ from harmonixr_model.data.collate import Batch
 from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.training.composed_corpus import write_composed_corpus
-from harmonixr_model.training.infill import BatchConfig, InfillTask, bucket, corpus_task
-from harmonixr_model.training.loop import LoopConfig, Progress, new_run, train
-from harmonixr_model.training.single import effort_of
+from harmonixr_model.training.infill_task import BatchConfig, InfillTask, bucket, corpus_task
+from harmonixr_model.training.local_run import estimate_flops
+from harmonixr_model.training.loop import LoopConfig, StepMetrics, new_run, train
 
 CPU = torch.device("cpu")
 
@@ -151,10 +151,10 @@ def work(rank: int, plan: Plan) -> None:
     model = sized(plan.size, dropout=0.0, max_length=plan.context)
     loop = plan.loop()
     run = new_run(InfillTransformer(model), loop)
-    effort = None if plan.has_same_rows else effort_of(model, loop, CPU)
-    told: list[Progress] = []
+    flops_estimate = None if plan.has_same_rows else estimate_flops(model, loop, CPU)
+    told: list[StepMetrics] = []
     began_s = processor_s = 0.0
-    steps = train(run, task, loop, device=CPU, rank=rank, world_size=workers, effort=effort)
+    steps = train(run, task, loop, device=CPU, rank=rank, world_size=workers, flops_estimate=flops_estimate)
     for progress in itertools.islice(steps, plan.steps + 1):
         told.append(progress)
         if len(told) == 1:

@@ -23,7 +23,7 @@ from harmonixr_model.data.dataset import Example
 from harmonixr_model.evaluation.protocol import EvaluationItem, questions
 from harmonixr_model.infill.config import InfillConfig, sized
 from harmonixr_model.infill.loss import infill_loss
-from harmonixr_model.training.infill import BatchConfig, InfillTask
+from harmonixr_model.training.infill_task import BatchConfig, InfillTask
 from harmonixr_model.training.loop import LoopConfig, new_run, train
 from harmonixr_model.training.state import Run, load_state, save_state
 from harmonixr_model.variants.compound import CompoundTransformer

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.request import RequestHandle
-from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
+from harmonixr_model.engine.scheduler import EngineLimits, EngineLoop
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.prompt.layout import InfillPrompt
 
@@ -38,7 +38,7 @@ def arrivals(count: int, *, per_s: float, seed: int = 0) -> list[float]:
 
 def serve(model: InfillTransformer, prompts: Sequence[InfillPrompt], times: Sequence[float], *, rows: int) -> Served:
     """Answer request i, one candidate, from time i on, with at most `rows` at once."""
-    loop = EngineLoop.open(model, limits=LoopLimits(rows=rows, waiting_tokens=1 << 40))
+    loop = EngineLoop.open(model, limits=EngineLimits(rows=rows, waiting_tokens=1 << 40))
     started = time.process_time()
     asked: dict[RequestHandle, float] = {}
     took: list[float] = []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harmonixr_model.data.collate import Batch
 from harmonixr_model.data.dataset import Example
-from harmonixr_model.training.infill import LENGTH_MULTIPLE, ExampleSource, InfillTask, bucket, is_note
+from harmonixr_model.training.infill_task import LENGTH_MULTIPLE, ExampleSource, InfillTask, bucket, is_note
 from harmonixr_model.variants.compound import NOTHING, CompoundTransformer, steps_of
 
 

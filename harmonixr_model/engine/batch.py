@@ -18,8 +18,8 @@ from harmonixr_model.errors import PromptError
 from harmonixr_model.prompt.layout import InfillPrompt
 
 
-class AnyBatch(Protocol):
-    """Rows being decoded together, as `Batch` has them."""
+class DecodeBatch(Protocol):
+    """Rows being decoded together, as `PythonBatch` has them."""
 
     @property
     def rows(self) -> list[Row]:
@@ -48,7 +48,7 @@ class AnyBatch(Protocol):
         ...
 
 
-class Batch:
+class PythonBatch:
     """The rows being decoded together, in places without holes. One thread at a time.
 
     A guided row has a second reader, which is not asked anything: the runner has a place for each reader, the chooser
@@ -146,10 +146,10 @@ class Batch:
         return drawn_RV
 
 
-class MixedBatch:
+class SplitBatch:
     """Two batches side by side: of rows of which nothing but notes is asked, and of all others. Both read alike."""
 
-    def __init__(self, plain: AnyBatch, asked: AnyBatch) -> None:
+    def __init__(self, plain: DecodeBatch, asked: DecodeBatch) -> None:
         self._plain = plain
         self._asked = asked
 
@@ -181,7 +181,7 @@ class MixedBatch:
             return self._plain.step(most=most)
         return [*self._plain.step(), *self._asked.step()]
 
-    def _of(self, row: Row) -> AnyBatch:
+    def _of(self, row: Row) -> DecodeBatch:
         return self._asked if row.prompt.is_asked else self._plain
 
 

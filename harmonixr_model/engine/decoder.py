@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from itertools import groupby, islice
 
-from harmonixr_model.engine.batch import AnyBatch, check_fits
-from harmonixr_model.engine.engine import Generated, Job, Sampling
+from harmonixr_model.engine.batch import DecodeBatch, check_fits
+from harmonixr_model.engine.engine import GeneratedFill, Job, Sampling
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import Prefix
 from harmonixr_model.engine.selection import open_batch
@@ -35,11 +35,11 @@ class Decoder:
         """The most tokens a prompt and its fill may take together."""
         return self.model.config.max_length
 
-    def generate(self, prompt: InfillPrompt, *, seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
+    def generate(self, prompt: InfillPrompt, *, seeds: Sequence[int], sampling: Sampling) -> list[GeneratedFill]:
         """Return one fill a seed, in order; raises PromptError where prompt and fill may outgrow the model."""
         return self.generate_each([(prompt, seed) for seed in seeds], sampling=sampling)
 
-    def generate_each(self, jobs: Sequence[Job], *, sampling: Sampling) -> list[Generated]:
+    def generate_each(self, jobs: Sequence[Job], *, sampling: Sampling) -> list[GeneratedFill]:
         """Return one fill a (prompt, seed), in order; raises PromptError as `generate` does.
 
         Jobs that share a prompt, one after the other, share its reading.
@@ -61,7 +61,7 @@ class Decoder:
                 batch.leave(row)
         return [row.generated for row in rows]
 
-    def _open(self, rows: Sequence[Row]) -> AnyBatch:
+    def _open(self, rows: Sequence[Row]) -> DecodeBatch:
         if self._batch is not None:
             return self._batch
         longest = max(len(row.prompt.prefix) + row.prompt.rules.max_tokens for row in rows)
@@ -78,7 +78,7 @@ def finish(reading: Generator[None, None, Prefix]) -> Prefix:
             return end.value
 
 
-def _with_prefixes(batch: AnyBatch, rows: Sequence[Row]) -> Iterator[tuple[Row, Prefix]]:
+def _with_prefixes(batch: DecodeBatch, rows: Sequence[Row]) -> Iterator[tuple[Row, Prefix]]:
     """Give each row with its prefix, which is read when the first row of a prompt is asked for."""
     for _, sharing in groupby(rows, key=lambda row: id(row.prompt)):
         prefix: Prefix = None

@@ -18,11 +18,17 @@ GUIDANCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to draw a token: temperature 0 takes the likeliest, None suits the tracks; top_k 0 and top_p 1 drop nothing.
+    """Sampling parameters of one candidate.
 
-    A `guidance` above 1 follows soft controls more closely than the model does by itself, at twice the work; None is
-    GUIDANCE where any are asked. `copy_strength` scales how much the fill repeats passages of the song: 0
-    as the model alone does, 1 as often as songs do.
+    Attributes:
+        temperature: 0 takes the likeliest token; None selects a default by the kind of track.
+        top_k: sample from the k likeliest tokens only; 0 keeps all.
+        top_p: sample from the nucleus of this probability mass only; 1 keeps all.
+        guidance: classifier-free guidance scale for attribute controls; a scale other than 1 doubles the work. None
+            selects GUIDANCE where the prompt has attribute controls.
+        copy_strength: how closely the copy gate follows similar passages of the song, from 0 (the model alone) to 1
+            (as often as songs repeat themselves).
+
     """
 
     temperature: float | None = None
@@ -40,7 +46,7 @@ class Sampling:
             raise ControlError(f"top_p {self.top_p} is out of range; give more than 0 and at most 1")
         if not 0 <= self.copy_strength <= 1:
             raise ControlError(
-                f"the copy strength {self.copy_strength} is out of range; give 0 (new) to 1 (as songs repeat)"
+                f"the copy strength {self.copy_strength} is out of range; give 0 (model alone) to 1 (as songs repeat)"
             )
         if self.guidance is not None and not 0 <= self.guidance <= 10:
             raise ControlError(f"the guidance {self.guidance} is out of range; give 0 to 10, where 1 adds nothing")
@@ -67,7 +73,7 @@ def temperature_text(temperature: float | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Generated:
+class GeneratedFill:
     """One fill: its token ids, forced ones and EOS included, and how likely the model thinks it.
 
     `log_probability` is the sum over the tokens that were drawn, in nats, under the grammar's mask at temperature 1.
@@ -84,10 +90,10 @@ Job = tuple[InfillPrompt, int]
 class Engine(Protocol):
     """Owns a model and answers prompts."""
 
-    def generate(self, prompt: InfillPrompt, *, seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
+    def generate(self, prompt: InfillPrompt, *, seeds: Sequence[int], sampling: Sampling) -> list[GeneratedFill]:
         """Return one valid fill a seed; the same seed gives the same fill, alone or beside others."""
         ...
 
-    def generate_each(self, jobs: Sequence[Job], *, sampling: Sampling) -> list[Generated]:
+    def generate_each(self, jobs: Sequence[Job], *, sampling: Sampling) -> list[GeneratedFill]:
         """Return one valid fill a (prompt, seed), in order, as `generate` would give it."""
         ...

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from harmonixr_model.engine.engine import Generated
+from harmonixr_model.engine.engine import GeneratedFill
 from harmonixr_model.music.score import Note
 from harmonixr_model.prompt.layout import InfillPrompt, decode_cell
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class CellDecided:
+class CellFinished:
     """A candidate has said all of a cell: `tokens` are the cell's, its header and END included."""
 
     candidate: int
@@ -34,7 +34,7 @@ class CandidateFinished:
     """A candidate is whole."""
 
     candidate: int
-    generated: Generated
+    generated: GeneratedFill
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +49,18 @@ class Failed:
     error: Exception
 
 
-Event: TypeAlias = CellDecided | CandidateFinished | Finished | Failed
+Event: TypeAlias = CellFinished | CandidateFinished | Finished | Failed
 Listener: TypeAlias = Callable[[Event], None]
 
 
-def notes_of(prompt: InfillPrompt, event: CellDecided) -> tuple[Note, ...]:
+def notes_of(prompt: InfillPrompt, event: CellFinished) -> tuple[Note, ...]:
     """Return the notes of a decided cell, in absolute steps, as `decode_fill` will give them."""
     said = event.tokens[len(prompt.headers[event.cell]) : -1]
     return decode_cell(prompt, event.cell, said)
 
 
 class RequestHandle:
-    """One submitted prompt and its candidates. The engine calls `tell`; everyone else the rest."""
+    """One submitted prompt and its candidates. The engine calls `emit`; everyone else the rest."""
 
     def __init__(self, candidates: int) -> None:
         self.candidates = candidates
@@ -82,7 +82,7 @@ class RequestHandle:
         return self._cancelled.is_set()
 
     @property
-    def is_followed(self) -> bool:
+    def has_listeners(self) -> bool:
         """Whether anybody listens to events as they happen."""
         return bool(self._listeners)
 
@@ -90,7 +90,7 @@ class RequestHandle:
         """Give the request up: its rows are free from the next step on, and it fails with FillCancelled."""
         self._cancelled.set()
 
-    def result(self, timeout_s: float | None = None) -> list[Generated]:
+    def result(self, timeout_s: float | None = None) -> list[GeneratedFill]:
         """Wait and return one fill a seed, in order; raises what the request failed with, TimeoutError in between."""
         if not self._over.wait(timeout_s):
             raise TimeoutError(f"no answer within {timeout_s} s")
@@ -131,7 +131,7 @@ class RequestHandle:
         finally:
             forget()
 
-    async def wait(self) -> list[Generated]:
+    async def wait(self) -> list[GeneratedFill]:
         """Return what `result` returns without blocking the event loop; cancels the request when cancelled itself."""
         loop, over = asyncio.get_running_loop(), asyncio.Event()
         # Of all events only the last: each wakes the loop's thread, and keeps the engine's from the interpreter.
@@ -144,7 +144,7 @@ class RequestHandle:
             raise
         return self.result(0)
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Take note of an event and pass it on."""
         with self._lock:
             self._events.append(event)

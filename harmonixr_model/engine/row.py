@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from harmonixr_model.engine.engine import Generated, Sampling
+from harmonixr_model.engine.engine import GeneratedFill, Sampling
 from harmonixr_model.grammar.attribute_tables import CHOICE
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.coordinates import CoordinateState
@@ -65,9 +65,9 @@ class Row:
         return len(self.prompt.prefix) + len(self.tokens) - len(self.pending)
 
     @property
-    def generated(self) -> Generated:
+    def generated(self) -> GeneratedFill:
         """The fill so far; whole once finished."""
-        return Generated(tuple(self.tokens), self.log_probability)
+        return GeneratedFill(tuple(self.tokens), self.log_probability)
 
     def take(self, token: int, log_probability: float) -> bool:
         """Append a drawn token and every one that is forced after it; return whether that closed a cell."""

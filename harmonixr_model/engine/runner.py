@@ -1,6 +1,6 @@
 """The seam between stepping and a model with its cache: read a prefix, let a row go on from it, feed it tokens.
 
-Rows are kept in places 0, 1, … without holes. Knows nothing of grammars, sampling or queues. `EagerRunner` is plain
+Rows are kept in places 0, 1, … without holes. Knows nothing of grammars, sampling or queues. `TorchRunner` is plain
 PyTorch and runs on any device.
 """
 
@@ -58,7 +58,7 @@ class Runner(Protocol):
         ...
 
 
-class EagerRunner:
+class TorchRunner:
     """PyTorch on any device. Rows hold copies of their prefix, so that attention reads one slice of the cache."""
 
     def __init__(self, model: InfillTransformer, *, rows: int, length: int) -> None:

@@ -1,6 +1,6 @@
 """The seam between logits and the next tokens: every row's grammar, pointers, settings and random stream.
 
-`PlainSampler` asks the scalar grammar row by row and draws with PyTorch: the reference, and what runs where there is no
+`TorchSampler` asks the scalar grammar row by row and draws with PyTorch: the reference, and what runs where there is no
 C++ compiler. Knows nothing of models or queues.
 """
 
@@ -38,7 +38,7 @@ class Sampler(Protocol):
         ...
 
 
-class PlainSampler:
+class TorchSampler:
     """One grammar a row, and its pointers. `gate` says how far these are believed; without it none speak."""
 
     def __init__(self, *, gate: CopyGate | None = None) -> None:
@@ -76,7 +76,7 @@ class PlainSampler:
         return drawn
 
 
-class MixedSampler:
+class SplitSampler:
     """Two choosers side by side: one for attribute-only fills, one for all others."""
 
     def __init__(self, chooser: Sampler, asked: Sampler) -> None:

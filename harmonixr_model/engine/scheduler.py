@@ -14,10 +14,10 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from harmonixr_model.engine.batch import AnyBatch, check_fits
-from harmonixr_model.engine.engine import Generated, Job, Sampling
+from harmonixr_model.engine.batch import DecodeBatch, check_fits
+from harmonixr_model.engine.engine import GeneratedFill, Job, Sampling
 from harmonixr_model.engine.prefix_cache import PrefixCache
-from harmonixr_model.engine.request import CandidateFinished, CellDecided, Failed, Finished, RequestHandle
+from harmonixr_model.engine.request import CandidateFinished, CellFinished, Failed, Finished, RequestHandle
 from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.runner import Prefix
 from harmonixr_model.engine.selection import open_batch
@@ -31,7 +31,7 @@ UNWATCHED_STEPS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class LoopLimits:
+class EngineLimits:
     """What the engine takes. Tokens are counted as what a prompt and its fills may hold at most.
 
     Attributes:
@@ -53,7 +53,7 @@ class LoopLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class LoopStats:
+class EngineStats:
     """How the engine does: what it holds now, and what it has done since it began; a step draws up to a few tokens."""
 
     running: int
@@ -105,8 +105,8 @@ class _Request:
 class EngineLoop:
     """Takes requests from any thread and answers them in the one that runs `run_forever`, or `turn` by `turn`."""
 
-    def __init__(self, batch: AnyBatch, *, max_length: int, limits: LoopLimits | None = None) -> None:
-        self.limits = limits or LoopLimits()
+    def __init__(self, batch: DecodeBatch, *, max_length: int, limits: EngineLimits | None = None) -> None:
+        self.limits = limits or EngineLimits()
         self.max_length = max_length
         if self.limits.tokens < max_length:
             raise ValueError(f"a budget of {self.limits.tokens} tokens cannot hold one prompt of {max_length}")
@@ -120,9 +120,9 @@ class EngineLoop:
         self._prefixes = PrefixCache(self.limits.kept_tokens)
 
     @classmethod
-    def open(cls, model: InfillTransformer, *, limits: LoopLimits | None = None, compiled: bool = True) -> EngineLoop:
+    def open(cls, model: InfillTransformer, *, limits: EngineLimits | None = None, compiled: bool = True) -> EngineLoop:
         """Return a loop that owns the model. Compiling, if it must, is over when this returns; see `open_batch`."""
-        limits = limits or LoopLimits()
+        limits = limits or EngineLimits()
         # One guided candidate takes two rows.
         batch = open_batch(model.eval(), rows=max(2, limits.rows), compiled=compiled)
         return cls(batch, max_length=model.config.max_length, limits=limits)
@@ -155,7 +155,7 @@ class EngineLoop:
         readers = 1 if sampling.guidance_of(prompt) == 1 else 2
         request = _Request(RequestHandle(len(seeds)), prompt, tuple(seeds), sampling, owner, deadline, readers)
         if not seeds:
-            request.ticket.tell(Finished())
+            request.ticket.emit(Finished())
             return request.ticket
         with self._wake:
             self._check_room(request)
@@ -163,11 +163,11 @@ class EngineLoop:
             self._wake.notify()
         return request.ticket
 
-    def generate(self, prompt: InfillPrompt, *, seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
+    def generate(self, prompt: InfillPrompt, *, seeds: Sequence[int], sampling: Sampling) -> list[GeneratedFill]:
         """Return one fill a seed, in order, as `Engine` promises; waits for the thread that runs the loop."""
         return self.submit(prompt, seeds, sampling).result()
 
-    def generate_each(self, jobs: Sequence[Job], *, sampling: Sampling) -> list[Generated]:
+    def generate_each(self, jobs: Sequence[Job], *, sampling: Sampling) -> list[GeneratedFill]:
         """Return one fill a (prompt, seed), in order; neighbours that share a prompt are one request."""
         tickets = [
             self.submit(sharing[0][0], [seed for _, seed in sharing], sampling)
@@ -198,11 +198,11 @@ class EngineLoop:
             self._is_closing, self._drains = True, drain
             self._wake.notify_all()
 
-    def stats(self) -> LoopStats:
+    def stats(self) -> EngineStats:
         """Return what the engine holds and has done."""
         with self._wake:
             requests = self._requests()
-            return LoopStats(
+            return EngineStats(
                 running=len(self._running),
                 waiting=sum(len(request.seeds) - request.next for request in self._waiting),
                 reading=sum(request.reading is not None for request in requests),
@@ -328,8 +328,8 @@ class EngineLoop:
         """Return how many tokens of each row may be drawn before others are thought of."""
         with self._wake:
             is_reading = any(request.reading is not None for request in self._waiting)
-        is_followed = any(request.ticket.is_followed for request in self._running.values())
-        return 1 if is_reading or is_followed else UNWATCHED_STEPS
+        has_listeners = any(request.ticket.has_listeners for request in self._running.values())
+        return 1 if is_reading or has_listeners else UNWATCHED_STEPS
 
     def _report(self, row: Row) -> None:
         request = self._running[row]
@@ -337,16 +337,16 @@ class EngineLoop:
         for cell in range(row.told, row.cell):
             said = row.said(cell)
             self._tokens += len(said)
-            request.ticket.tell(CellDecided(candidate, cell, said))
+            request.ticket.emit(CellFinished(candidate, cell, said))
         row.told = row.cell
         if not row.is_finished:
             return
         with self._wake:
             del self._running[row], request.rows[row]
         self._candidates += 1
-        request.ticket.tell(CandidateFinished(candidate, row.generated))
+        request.ticket.emit(CandidateFinished(candidate, row.generated))
         if request.next == len(request.seeds) and not request.rows:
-            request.ticket.tell(Finished())
+            request.ticket.emit(Finished())
 
     def _fail(self, request: _Request, error: Exception) -> None:
         with self._wake:
@@ -360,4 +360,4 @@ class EngineLoop:
         request.rows.clear()
         request.prefix = request.reading = None
         self._failures += 1
-        request.ticket.tell(Failed(error))
+        request.ticket.emit(Failed(error))

@@ -67,9 +67,9 @@ def measured_bits(model: InfillTransformer, question: EvaluationItem, *, with_gr
     """
     tokens = [int(token) for token, forced in zip(question.fill, question.is_forced, strict=True) if not forced]
     logits_NV = answer_logits(model, question)
-    if model.pointer is not None:
+    if model.copy_gate is not None:
         guesses = [guess for _, guess in walk(question)]
-        logits_NV = model.pointer.mix(logits_NV, guesses, copy_strength=[1.0] * len(guesses))
+        logits_NV = model.copy_gate.mix(logits_NV, guesses, copy_strength=[1.0] * len(guesses))
     targets_N = torch.tensor(tokens, device=logits_NV.device)
     measured = by_field(tokens, _bits(logits_NV, targets_N))
     allowed_NV = allowed_tokens(question) if with_grammar else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from harmonixr_model.engine.engine import Engine, Generated, Sampling
+from harmonixr_model.engine.engine import Engine, GeneratedFill, Sampling
 from harmonixr_model.evaluation.baselines import MarkovBaseline, copy_bar, copy_passage
 from harmonixr_model.evaluation.likelihood import measured_bits
 from harmonixr_model.evaluation.metrics import Fills
@@ -41,9 +41,9 @@ class Sampler:
     samples: int
     sampling: Sampling
     _number: int = field(default=-1, init=False)
-    _made: list[Generated] = field(default_factory=list, init=False)
+    _made: list[GeneratedFill] = field(default_factory=list, init=False)
 
-    def generated(self, question: EvaluationItem) -> list[Generated]:
+    def generated(self, question: EvaluationItem) -> list[GeneratedFill]:
         """Return the question's fills with their likelihoods."""
         if question.number != self._number:
             seeds = [question.number * self.samples + i for i in range(self.samples)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harmonixr_model.engine.engine import Engine, Generated, Sampling
+from harmonixr_model.engine.engine import Engine, GeneratedFill, Sampling
 from harmonixr_model.errors import CheckpointError, ControlError
 from harmonixr_model.fill.session import FillSession
 from harmonixr_model.grammar.constraints import Constraints
@@ -170,7 +170,9 @@ class Infiller:
             session.accept(window)
         return _finished(session, 0, 0.0)
 
-    def _answers(self, sessions: Sequence[FillSession], seeds: Sequence[int], sampling: Sampling) -> list[Generated]:
+    def _answers(
+        self, sessions: Sequence[FillSession], seeds: Sequence[int], sampling: Sampling
+    ) -> list[GeneratedFill]:
         """Return an answer to the next prompt of each session: all are at the same window."""
         prompts = [session.next_prompt() for session in sessions]
         window = len(sessions[0].tokens)

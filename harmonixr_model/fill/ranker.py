@@ -27,7 +27,7 @@ from harmonixr_model.nn.weights_file import write_weights
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.preference.config import RewardConfig
 from harmonixr_model.preference.model import RewardHeads, lower_bound, pool
-from harmonixr_model.preference.music import music_features
+from harmonixr_model.preference.musical_features import music_features
 from harmonixr_model.prompt.layout import InfillPrompt, coordinates_of
 
 FORMAT = "harmonixr.reward.2"

@@ -35,8 +35,8 @@ def save_checkpoint(
 ) -> None:
     """Write the model whole or not at all. `info` is any JSON: tokens seen, bits per note, data, licence."""
     weights = {name: weight.detach().to("cpu", dtype).contiguous() for name, weight in model.state_dict().items()}
-    if model.pointer is not None:
-        weights[_POINTER] = model.pointer.weight_KF.float().contiguous()
+    if model.copy_gate is not None:
+        weights[_POINTER] = model.copy_gate.weight_KF.float().contiguous()
     metadata = {
         "format": FORMAT,
         "config": json.dumps(model.config.to_dict()),
@@ -66,7 +66,7 @@ def load_checkpoint(
         weights[_ASKED] = F.pad(weights[_ASKED], (0, 0, 0, config.asked - len(weights[_ASKED])))
     try:
         model.load_state_dict(weights)
-        model.pointer = None if gate_KF is None else CopyGate(gate_KF)
+        model.copy_gate = None if gate_KF is None else CopyGate(gate_KF)
     except (RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}: the weights do not fit the config they came with: {error}") from error
     return model.to(device).eval(), info

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Nats:
+class LossSum:
     """A sum of losses and what it was summed over. Adds up over batches and workers."""
 
     nats: float = 0.0
     tokens: int = 0
     notes: int = 0
 
-    def __add__(self, other: Nats) -> Nats:
-        return Nats(self.nats + other.nats, self.tokens + other.tokens, self.notes + other.notes)
+    def __add__(self, other: LossSum) -> LossSum:
+        return LossSum(self.nats + other.nats, self.tokens + other.tokens, self.notes + other.notes)
 
     @property
     def loss(self) -> float:
-        """Nats per token; NaN when nothing was summed."""
+        """LossSum per token; NaN when nothing was summed."""
         return self.nats / self.tokens if self.tokens else math.nan
 
     @property

@@ -28,7 +28,7 @@ class InfillTransformer(nn.Module):
         super().__init__()
         self.config = config
         # Fitted once training is done (`evaluation.pointer`); no weight that training moves.
-        self.pointer: CopyGate | None = None
+        self.copy_gate: CopyGate | None = None
         self.embedding = _embedding(config)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(

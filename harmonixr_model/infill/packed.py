@@ -51,7 +51,7 @@ class PackedFills:
     fills: int
 
     @property
-    def drawn_S(self) -> Tensor:
+    def sampled_S(self) -> Tensor:
         """How many tokens of each fill were drawn."""
         return torch.bincount(self.fill_N, minlength=self.fills)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harmonixr_model.errors import CheckpointError
-from harmonixr_model.preference.music import NAMES
+from harmonixr_model.preference.musical_features import NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class RewardConfig:
         trunk_components: the hidden states come down to so many principal components of what differs within a context.
         trunk_scale: how much louder or softer a component is than a musical measure; the penalty on weights is then
             the stronger or weaker prior on it.
-        music_features: musical measures, `preference.music.NAMES`; 0 reads none.
+        music_features: musical measures, `preference.musical_features.NAMES`; 0 reads none.
         heads: the ensemble's size.
         head_width: the width of the bent part of a head, beside its linear part; 0 leaves it linear.
         tie_prior: where Davidson's ν starts.

@@ -51,8 +51,8 @@ class Preferences:
     `weight` sums to one, each pair of fills weighing the same however often it was judged.
     """
 
-    winner_C: Tensor
-    loser_C: Tensor
+    chosen_C: Tensor
+    rejected_C: Tensor
     weight_C: Tensor
 
 
@@ -72,14 +72,14 @@ def preferences_of(pairs: Sequence[RatedPair], rows: Sequence[int]) -> Preferenc
         of_pair[frozenset(sides)] += count
     weight = torch.tensor([count / of_pair[frozenset(sides)] for sides, count in votes.items()])
     return Preferences(
-        winner_C=torch.tensor([winner for winner, _ in votes]),
-        loser_C=torch.tensor([loser for _, loser in votes]),
+        chosen_C=torch.tensor([winner for winner, _ in votes]),
+        rejected_C=torch.tensor([loser for _, loser in votes]),
         weight_C=weight / weight.sum(),
     )
 
 
 def dpo_loss(
-    policy_S: Tensor, reference_S: Tensor, preferences: Preferences, *, drawn_S: Tensor, config: DpoConfig
+    policy_S: Tensor, reference_S: Tensor, preferences: Preferences, *, sampled_S: Tensor, config: DpoConfig
 ) -> DpoLoss:
     """Return the loss of one gap.
 
@@ -87,16 +87,16 @@ def dpo_loss(
         policy_S: log probability of each fill under the model that learns.
         reference_S: the same under the model it began as, without gradient.
         preferences: which fills were chosen over which.
-        drawn_S: how many tokens of each fill were drawn; likelihood is a token's.
+        sampled_S: how many tokens of each fill were drawn; likelihood is a token's.
         config: how preferences bind.
 
     """
     moved_S = policy_S - reference_S
-    margin_C = config.beta * (moved_S[preferences.winner_C] - moved_S[preferences.loser_C])
+    margin_C = config.beta * (moved_S[preferences.chosen_C] - moved_S[preferences.rejected_C])
     smoothed_C = (1 - config.smoothing) * F.logsigmoid(margin_C) + config.smoothing * F.logsigmoid(-margin_C)
     preference = -(smoothed_C * preferences.weight_C).sum()
-    nats_S = -policy_S / drawn_S
-    likelihood = (nats_S[preferences.winner_C] * preferences.weight_C).sum()
+    nats_S = -policy_S / sampled_S
+    likelihood = (nats_S[preferences.chosen_C] * preferences.weight_C).sum()
     return DpoLoss(
         total=preference + config.likelihood * likelihood,
         preference=float(preference.detach()),

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from harmonixr_model.preference.loss import LOSS, TIE, WIN
 from harmonixr_model.preference.metrics import reliability
-from harmonixr_model.preference.music import NAMES
+from harmonixr_model.preference.musical_features import NAMES
 from harmonixr_model.preference.pairs import RatedPair
 
 Floats = npt.NDArray[np.floating]

@@ -16,13 +16,13 @@ import torch
 
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.infill.config import SIZES, sized
-from harmonixr_model.training.infill import BatchConfig
+from harmonixr_model.training.infill_task import BatchConfig
+from harmonixr_model.training.local_run import LocalJob, run_local
 from harmonixr_model.training.loop import LoopConfig
 from harmonixr_model.training.report import progress_line
-from harmonixr_model.training.single import SingleJob, run_single
 
 
-def parse(argv: Sequence[str] | None = None) -> SingleJob:
+def parse(argv: Sequence[str] | None = None) -> LocalJob:
     """Read the command line into a job."""
     parser = argparse.ArgumentParser(prog="python -m harmonixr_model.training", description=__doc__)
     add = parser.add_argument
@@ -49,7 +49,7 @@ def parse(argv: Sequence[str] | None = None) -> SingleJob:
     add("--songs-first", type=float, default=0.0, metavar="SHARE", help="of the steps, to read whole songs first")
     add("--start-from", type=Path, help="a checkpoint of the same size to begin with, in place of weights of chance")
     args = parser.parse_args(argv)
-    return SingleJob(
+    return LocalJob(
         corpus=args.corpus,
         out=args.out,
         model=sized(args.size, dropout=args.dropout, max_length=max(args.context)),
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: interrupted.set())
     try:
-        for progress in run_single(job, is_interrupted=interrupted.is_set):
+        for progress in run_local(job, is_interrupted=interrupted.is_set):
             # A line with a validation stays; the others are written over.
             end = "\n" if progress.validation is not None else ""
             sys.stderr.write(f"\r\x1b[K{progress_line(progress)}{end}")

@@ -155,11 +155,11 @@ def _average_gradients(model: InfillTransformer, world: int) -> None:
 
 
 def _loss(policy_S: Tensor, reference_S: Tensor, gap: JudgedGap, config: DpoConfig) -> DpoLoss:
-    return dpo_loss(policy_S, reference_S, gap.preferences, drawn_S=gap.fills.drawn_S, config=config)
+    return dpo_loss(policy_S, reference_S, gap.preferences, sampled_S=gap.fills.sampled_S, config=config)
 
 
 def _drift(policy_S: Tensor, reference_S: Tensor, gap: JudgedGap) -> float:
-    return float(((reference_S - policy_S) / gap.fills.drawn_S).mean())
+    return float(((reference_S - policy_S) / gap.fills.sampled_S).mean())
 
 
 @torch.no_grad()

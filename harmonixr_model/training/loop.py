@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from harmonixr_model.infill.metrics import Nats
+from harmonixr_model.infill.metrics import LossSum
 from harmonixr_model.training.schedule import learning_rate
 from harmonixr_model.training.sharding import agree_on_weights, blocks_of, shard, sums_gradients_at, whole
 from harmonixr_model.training.state import Run
@@ -52,7 +52,7 @@ class LoopConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Effort(Generic[BatchT]):
+class FlopsEstimate(Generic[BatchT]):
     """How much arithmetic a batch is, and how much one worker could do in a second."""
 
     flops: Callable[[BatchT], float]
@@ -60,11 +60,11 @@ class Effort(Generic[BatchT]):
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class StepMetrics:
     """Where the run stands after one optimiser step; losses in nats a token, `tokens` as read by the model.
 
     `flops_per_s` of all workers is what the model needs (padding left out), `mfu` its share of what the workers could
-    do, `peak_flops`; not a number where the caller did not say (see Effort).
+    do, `peak_flops`; not a number where the caller did not say (see FlopsEstimate).
     """
 
     step: int
@@ -76,7 +76,7 @@ class Progress:
     learning_rate: float
     gradient_norm: float
     eta_s: float
-    validation: Nats | None
+    validation: LossSum | None
     is_best: bool
     flops_per_s: float = math.nan
     peak_flops: float = math.nan
@@ -121,8 +121,8 @@ def train(
     rank: int = 0,
     world_size: int = 1,
     clock: Callable[[], float] = time.perf_counter,
-    effort: Effort[BatchT] | None = None,
-) -> Iterator[Progress]:
+    flops_estimate: FlopsEstimate[BatchT] | None = None,
+) -> Iterator[StepMetrics]:
     """Take optimiser steps until `config.steps` or early stopping, yielding after each; `run` may be saved then.
 
     Every worker yields equally often and with the same numbers, so that the caller may meet the others at each step.
@@ -137,8 +137,8 @@ def train(
         rate = learning_rate(
             run.step, steps=config.steps, peak=config.learning_rate, warmup=config.warmup, floor=config.floor
         )
-        if effort is not None:
-            flops += sum(map(effort.flops, batches))
+        if flops_estimate is not None:
+            flops += sum(map(flops_estimate.flops, batches))
         total, tokens_read, norm = _optimise(
             run, task, batches, rate, config=config, device=device, rank=rank, world_size=world_size
         )
@@ -151,7 +151,7 @@ def train(
             validation = _validate(run, task, config, device=device, world_size=world_size)
             run.note_validation(validation.loss, validation.bits_per_note, patience=config.patience)
             validating_s += clock() - paused
-        yield Progress(
+        yield StepMetrics(
             step=run.step,
             steps=config.steps,
             loss=total.loss,
@@ -164,13 +164,13 @@ def train(
             validation=validation,
             is_best=validation is not None and run.best_step == run.step,
             # Workers read equally many tokens a step: this one's arithmetic stands for all.
-            flops_per_s=math.nan if effort is None else world_size * flops / elapsed_s,
-            peak_flops=math.nan if effort is None else world_size * effort.peak_flops,
+            flops_per_s=math.nan if flops_estimate is None else world_size * flops / elapsed_s,
+            peak_flops=math.nan if flops_estimate is None else world_size * flops_estimate.peak_flops,
         )
 
 
 @torch.no_grad()
-def _validate(run: Run, task: Task[BatchT], config: LoopConfig, *, device: torch.device, world_size: int) -> Nats:
+def _validate(run: Run, task: Task[BatchT], config: LoopConfig, *, device: torch.device, world_size: int) -> LossSum:
     """Sum the loss over every worker's validation batches, without dropout."""
     run.model.eval()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
@@ -201,7 +201,7 @@ def _optimise(
     device: torch.device,
     rank: int,
     world_size: int,
-) -> tuple[Nats, int, float]:
+) -> tuple[LossSum, int, float]:
     """Accumulate this step's gradients over its micro-batches and apply them; return sums, tokens read, norm."""
     model = run.model
     model.train()
@@ -236,7 +236,7 @@ def _optimise(
     return _gather(sums, world_size), tokens_read, norm
 
 
-def _gather(sums_3: Tensor, world_size: int) -> Nats:
+def _gather(sums_3: Tensor, world_size: int) -> LossSum:
     if world_size > 1:
         dist.all_reduce(sums_3)
     return nats(sums_3[0], sums_3[1:])

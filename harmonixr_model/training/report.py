@@ -11,10 +11,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harmonixr_model.training.loop import Progress
+from harmonixr_model.training.loop import StepMetrics
 
 
-def progress_line(progress: Progress) -> str:
+def progress_line(progress: StepMetrics) -> str:
     """Say in one line how far the run is, how it learns, how fast, and how long it will still take."""
     parts = [
         f"step {progress.step}/{progress.steps}",
@@ -30,7 +30,7 @@ def progress_line(progress: Progress) -> str:
     return " · ".join(parts)
 
 
-def _mfu(progress: Progress) -> str:
+def _mfu(progress: StepMetrics) -> str:
     """Say what share of which peak is used, where that is known."""
     if not math.isfinite(progress.mfu):
         return ""
@@ -45,7 +45,7 @@ def clock_time(seconds: float) -> str:
     return f"{hours}:{minute:02}:{second:02}"
 
 
-def metrics(progress: Progress) -> dict[str, float | int]:
+def metrics(progress: StepMetrics) -> dict[str, float | int]:
     """Flatten one step's numbers; what is not a number (no note in the step) is left out, for JSON has no NaN."""
     values: dict[str, float | int] = {
         "step": progress.step,
@@ -78,7 +78,7 @@ class MetricsLog:
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  closed by close()
         self._board = _tensorboard(folder / "tensorboard", resumed_at)
 
-    def write(self, progress: Progress) -> None:
+    def write(self, progress: StepMetrics) -> None:
         """Record one step."""
         values = metrics(progress)
         self._file.write(json.dumps(values) + "\n")

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from harmonixr_model.infill.metrics import Nats
+from harmonixr_model.infill.metrics import LossSum
 
 BatchT = TypeVar("BatchT")
 
@@ -41,7 +41,7 @@ class Task(Protocol[BatchT]):
         ...
 
 
-def nats(loss_sum: Tensor, counts_2: Tensor) -> Nats:
+def nats(loss_sum: Tensor, counts_2: Tensor) -> LossSum:
     """Bring a task's loss and counts to the host."""
     tokens, notes = counts_2.tolist()
-    return Nats(float(loss_sum), int(tokens), int(notes))
+    return LossSum(float(loss_sum), int(tokens), int(notes))

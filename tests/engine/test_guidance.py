@@ -9,7 +9,7 @@ import torch
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import GUIDANCE, Sampling
 from harmonixr_model.engine.guidance import lean, without_controls
-from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
+from harmonixr_model.engine.scheduler import EngineLimits, EngineLoop
 from harmonixr_model.errors import ControlError
 from harmonixr_model.fill.session import FillSession
 from harmonixr_model.grammar.fill_grammar import check_fill
@@ -52,7 +52,7 @@ def test_a_guided_fill_is_the_same_alone_and_beside_others(tiny_model, song, com
     alone = [decoder.generate_each([job], sampling=WILD)[0] for job in jobs]
     assert [fill.tokens for fill in together] == [fill.tokens for fill in [*alone, *alone]]
     # Two readers at most: guided candidates go one after the other, and the plain one between them.
-    loop = EngineLoop.open(tiny_model, limits=LoopLimits(rows=2), compiled=compiled)
+    loop = EngineLoop.open(tiny_model, limits=EngineLimits(rows=2), compiled=compiled)
     tickets = [loop.submit(prompt, [seed], WILD) for prompt, seed in jobs]
     while not all(ticket.is_over for ticket in tickets):
         loop.turn()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harmonixr_model.engine.batch import Batch
+from harmonixr_model.engine.batch import PythonBatch
 from harmonixr_model.engine.decoder import Decoder, finish
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.native.batch import NativeBatch
@@ -56,7 +56,7 @@ def test_rows_say_what_they_say_in_python(library, runner, gate, prompt_of, most
     prompts = [prompt_of(), prompt_of(bars=(9, 10), tracks=(2, 3))]
     rows, same = ([Row(prompts[i % 2], i, SAMPLINGS[i % 4]) for i in range(8)] for _ in range(2))
     told = run(NativeBatch(runner, library, gate=gate), rows, most=most)
-    assert told == run(Batch(runner, NativeSampler(library, gate=gate)), same, most=1)
+    assert told == run(PythonBatch(runner, NativeSampler(library, gate=gate)), same, most=1)
     for row, other in zip(rows, same, strict=True):
         assert row.is_finished
         assert row.generated == other.generated

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.native.sampler import NativeGrammar, NativeSampler
 from harmonixr_model.engine.row import Row
-from harmonixr_model.engine.sampler import PlainSampler
+from harmonixr_model.engine.sampler import TorchSampler
 from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.fill_grammar import FillGrammar
@@ -134,7 +134,7 @@ def test_rows_share_no_tables(library):
 @pytest.mark.parametrize("spread", [0.3, 1.0, 8.0])
 def test_both_choosers_draw_the_same_tokens(library, prompt_of, sampling, spread):
     prompts = [prompt_of(), prompt_of(bars=(9, 9), tracks=(2, 3)), prompt_of(limits=Constraints(min_notes_per_bar=3))]
-    choosers = [PlainSampler(), NativeSampler(library)]
+    choosers = [TorchSampler(), NativeSampler(library)]
     for chooser in choosers:
         for place, prompt in enumerate(prompts):
             chooser.join(place, Row(prompt, 10 + place, sampling))
@@ -153,7 +153,7 @@ def test_both_choosers_hear_the_pointers_alike(library, prompt_of, seed, copy_st
     assert all(prompt.recalled for prompt in prompts)
     generator = torch.Generator().manual_seed(seed)
     gate = CopyGate(torch.randn(len(KINDS), len(FEATURES), generator=generator))
-    choosers = [PlainSampler(gate=gate), NativeSampler(library, gate=gate)]
+    choosers = [TorchSampler(gate=gate), NativeSampler(library, gate=gate)]
     sampling = Sampling(top_p=1.0, copy_strength=copy_strength)
     for chooser in choosers:
         for place, prompt in enumerate(prompts):

@@ -10,8 +10,8 @@ from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.native import library as native_library
 from harmonixr_model.engine.native.library import load_library
 from harmonixr_model.engine.native.runner import NativeRunner
-from harmonixr_model.engine.runner import EagerRunner
-from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
+from harmonixr_model.engine.runner import TorchRunner
+from harmonixr_model.engine.scheduler import EngineLimits, EngineLoop
 from harmonixr_model.engine.selection import open_batch
 from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.infill.config import InfillConfig
@@ -67,7 +67,7 @@ def test_logits_are_those_of_the_model_within_what_bf16_leaves(library, prompt_o
     tokens = fill.tokens[:150]
     for chunk in (1, 7):
         native = follow(NativeRunner(model, library), prompt, tokens, chunk=chunk)
-        eager = follow(EagerRunner(model, rows=1, length=700), prompt, tokens, chunk=chunk)
+        eager = follow(TorchRunner(model, rows=1, length=700), prompt, tokens, chunk=chunk)
         divergence = torch.nn.functional.kl_div(
             native.log_softmax(-1), eager.log_softmax(-1), log_target=True, reduction="none"
         ).sum(-1)
@@ -113,7 +113,7 @@ def test_compiled_fills_keep_the_grammar_and_are_the_same_in_any_company(library
 
 def test_a_compiled_loop_gives_the_fills_of_a_compiled_decoder(library, tiny_model, prompt_of):
     prompt = prompt_of()
-    loop = EngineLoop.open(tiny_model, limits=LoopLimits(rows=5))
+    loop = EngineLoop.open(tiny_model, limits=EngineLimits(rows=5))
     ticket = loop.submit(prompt, range(12), PLAIN)
     while not ticket.is_over:
         loop.turn()
@@ -132,14 +132,14 @@ def test_without_a_compiler_decoding_is_eager_and_says_why(empty_cache, tiny_mod
     monkeypatch.setenv("CXX", "no-such-compiler")
     with caplog.at_level(logging.INFO):
         batch = open_batch(tiny_model, rows=1, compiled=True)
-    assert isinstance(batch._runner, EagerRunner)
+    assert isinstance(batch._runner, TorchRunner)
     assert "there is no C++ compiler" in caplog.text
 
 
 def test_a_compiler_that_fails_leaves_decoding_eager(empty_cache, tiny_model, monkeypatch, caplog):
     monkeypatch.setenv("CXX", "false")
     batch = open_batch(tiny_model, rows=1, compiled=True)
-    assert isinstance(batch._runner, EagerRunner)
+    assert isinstance(batch._runner, TorchRunner)
     assert "could not be compiled" in caplog.text
     assert not list(empty_cache.rglob("*.so"))
 

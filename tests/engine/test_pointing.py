@@ -31,7 +31,7 @@ def pointing(tiny_model):
     model = copy(tiny_model)
     weight_KF = torch.zeros(len(KINDS), len(FEATURES))
     weight_KF[:, FEATURES.index("always")] = 20.0
-    model.pointer = CopyGate(weight_KF)
+    model.copy_gate = CopyGate(weight_KF)
     return model
 
 
@@ -82,7 +82,7 @@ def test_the_compiled_step_points_as_well(pointing, song, library):
     assert played(prompt, row.tokens) == CHORUS_AGAIN
 
 
-def test_without_recall_the_model_speaks_alone(pointing, tiny_model, song):
+def test_copy_strength_0_uses_the_model_alone(pointing, tiny_model, song):
     prompt = prompt_of(song)
     alone = Decoder(tiny_model).generate(prompt, seeds=range(3), sampling=Sampling())
     assert Decoder(pointing).generate(prompt, seeds=range(3), sampling=Sampling(copy_strength=0)) == alone

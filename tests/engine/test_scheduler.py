@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from harmonixr_model.engine.batch import Batch
+from harmonixr_model.engine.batch import PythonBatch
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.native.sampler import NativeSampler
-from harmonixr_model.engine.request import CandidateFinished, CellDecided, Failed, Finished, notes_of
-from harmonixr_model.engine.runner import EagerRunner
-from harmonixr_model.engine.sampler import PlainSampler
-from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
+from harmonixr_model.engine.request import CandidateFinished, CellFinished, Failed, Finished, notes_of
+from harmonixr_model.engine.runner import TorchRunner
+from harmonixr_model.engine.sampler import TorchSampler
+from harmonixr_model.engine.scheduler import EngineLimits, EngineLoop
 from harmonixr_model.engine.selection import open_batch
 from harmonixr_model.errors import DeadlinePassed, EngineBusy, FillCancelled, PromptError
 from harmonixr_model.prompt.layout import decode_fill
@@ -25,9 +25,9 @@ PLAIN = Sampling()
 @pytest.fixture
 def open_loop(tiny_model):
     def make(**limits):
-        limits = LoopLimits(**limits)
-        runner = EagerRunner(tiny_model, rows=limits.rows, length=tiny_model.config.max_length)
-        return EngineLoop(Batch(runner, PlainSampler()), max_length=tiny_model.config.max_length, limits=limits)
+        limits = EngineLimits(**limits)
+        runner = TorchRunner(tiny_model, rows=limits.rows, length=tiny_model.config.max_length)
+        return EngineLoop(PythonBatch(runner, TorchSampler()), max_length=tiny_model.config.max_length, limits=limits)
 
     return make
 
@@ -80,8 +80,8 @@ def test_a_thousand_seeds_give_the_same_fill_alone_and_in_a_full_batch(tiny_mode
         if is_compiled:
             batch = open_batch(tiny_model, rows=rows, compiled=True)
         else:
-            batch = Batch(EagerRunner(tiny_model, rows=rows, length=length), NativeSampler(library))
-        loop = EngineLoop(batch, max_length=tiny_model.config.max_length, limits=LoopLimits(rows=rows))
+            batch = PythonBatch(TorchRunner(tiny_model, rows=rows, length=length), NativeSampler(library))
+        loop = EngineLoop(batch, max_length=tiny_model.config.max_length, limits=EngineLimits(rows=rows))
         ticket = loop.submit(prompt, asked, PLAIN)
         run_out(loop, ticket, turns=20_000)
         answers.append({seed: fill.tokens for seed, fill in zip(asked, ticket.result(), strict=True)})
@@ -98,7 +98,7 @@ def test_every_cell_is_told_as_it_is_decided_and_its_notes_are_those_of_the_fill
     run_out(loop, ticket)
     assert isinstance(heard[-1], Finished)
     for candidate, generated in enumerate(ticket.result()):
-        own = [e for e in heard if isinstance(e, CellDecided | CandidateFinished) and e.candidate == candidate]
+        own = [e for e in heard if isinstance(e, CellFinished | CandidateFinished) and e.candidate == candidate]
         cells, [finished] = own[:-1], own[-1:]
         assert finished == CandidateFinished(candidate, generated)
         assert [cell.cell for cell in cells] == list(range(len(prompt.cells)))
@@ -211,7 +211,7 @@ def test_a_step_that_fails_fails_what_ran_and_the_loop_goes_on(open_loop, short,
     for _ in range(4):
         loop.turn()
     with monkeypatch.context() as patch:
-        patch.setattr(EagerRunner, "feed", lambda *_: 1 / 0)
+        patch.setattr(TorchRunner, "feed", lambda *_: 1 / 0)
         loop.turn()
     with pytest.raises(ZeroDivisionError):
         doomed.result(0)
@@ -292,7 +292,7 @@ def test_an_event_loop_hears_every_event_and_a_cancelled_waiter_gives_its_reques
     heard, whole = asyncio.run(talk())
     loop.close()
     thread.join(60)
-    assert [type(event) for event in heard] == [CellDecided, CandidateFinished, Finished]
+    assert [type(event) for event in heard] == [CellFinished, CandidateFinished, Finished]
     assert heard[1].generated == whole[0]
     assert loop.stats().failures == 1
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harmonixr_model.engine.engine import Generated, Sampling
+from harmonixr_model.engine.engine import GeneratedFill, Sampling
 from harmonixr_model.evaluation.adherence import (
     Pairs,
     asked_prompt,
@@ -52,7 +52,7 @@ class Obedient:
             density = next((density_of(token) for token in header if token in VOCAB.density), 1.0)
             count = round(density * (cell.end - cell.start) / 24)
             notes.append([Note(cell.start + i * (cell.end - cell.start) // count, 1, 60, 80) for i in range(count)])
-        return Generated(tuple(encode_answer(prompt, notes)[0].tolist()), 0.0)
+        return GeneratedFill(tuple(encode_answer(prompt, notes)[0].tolist()), 0.0)
 
 
 def test_an_engine_that_obeys_correlates_and_one_that_does_not_fails_to(asked):

@@ -10,7 +10,7 @@ from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.evaluation.protocol import questions
 from harmonixr_model.infill.config import sized
 from harmonixr_model.training.composed_corpus import write_composed_corpus
-from harmonixr_model.training.infill import BatchConfig
+from harmonixr_model.training.infill_task import BatchConfig
 from harmonixr_model.training.loop import LoopConfig
 
 

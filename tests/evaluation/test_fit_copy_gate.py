@@ -26,11 +26,11 @@ def gate(model, corpus):
 def test_music_that_repeats_itself_takes_fewer_bits(model, gate, corpus):
     asked = list(questions(corpus, split="train", count=6, seed=5, shapes=["track-4"]))
     alone = [measured_bits(model, question)[BITS] for question in asked]
-    model.pointer = gate
+    model.copy_gate = gate
     try:
         pointed = [measured_bits(model, question) for question in asked]
     finally:
-        model.pointer = None
+        model.copy_gate = None
     assert sum(bits[BITS] for bits in pointed) < 0.8 * sum(alone)
     for bits in pointed:
         assert sum(bits[f"{BITS}, {field}"] for field in FIELDS) == pytest.approx(bits[BITS])
@@ -38,13 +38,13 @@ def test_music_that_repeats_itself_takes_fewer_bits(model, gate, corpus):
 
 def test_the_same_gaps_give_the_same_gate_and_a_checkpoint_keeps_it(model, gate, corpus, tmp_path):
     assert torch.equal(fit_copy_gate(model, corpus, gaps=14).weight_KF, gate.weight_KF)
-    model.pointer = gate
+    model.copy_gate = gate
     try:
         save_checkpoint(tmp_path / "pointed.safetensors", model, info={})
     finally:
-        model.pointer = None
+        model.copy_gate = None
     loaded, _ = load_checkpoint(tmp_path / "pointed.safetensors")
-    assert torch.allclose(loaded.pointer.weight_KF, gate.weight_KF, atol=1e-6)
+    assert torch.allclose(loaded.copy_gate.weight_KF, gate.weight_KF, atol=1e-6)
 
 
 def test_too_little_to_learn_from_gives_no_gate(model, corpus):

@@ -33,8 +33,8 @@ class DiceEngine:
         pass
 
     def _answer(self, ticket, prompt, seeds, sampling):
-        from harmonixr_model.engine.engine import Generated
-        from harmonixr_model.engine.request import CandidateFinished, CellDecided, Finished
+        from harmonixr_model.engine.engine import GeneratedFill
+        from harmonixr_model.engine.request import CandidateFinished, CellFinished, Finished
 
         for candidate, seed in enumerate(seeds):
             tokens, cells = self._throw(prompt, seed)
@@ -44,9 +44,9 @@ class DiceEngine:
                 if ticket.is_cancelled:
                     (Path(os.environ["HARMONIXR_STATE_DIR"]) / "cancelled").touch()
                     return
-                ticket.tell(CellDecided(candidate, cell, said))
-            ticket.tell(CandidateFinished(candidate, Generated(tokens, -1.0)))
-        ticket.tell(Finished())
+                ticket.emit(CellFinished(candidate, cell, said))
+            ticket.emit(CandidateFinished(candidate, GeneratedFill(tokens, -1.0)))
+        ticket.emit(Finished())
 
     def _throw(self, prompt, seed):
         import random

@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.training.composed_corpus import write_composed_corpus
-from harmonixr_model.training.infill import BatchConfig, corpus_task
+from harmonixr_model.training.infill_task import BatchConfig, corpus_task
 from harmonixr_model.training.loop import LoopConfig, new_run, train
 from harmonixr_model.training.state import load_state, save_state
 

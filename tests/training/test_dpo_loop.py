@@ -61,7 +61,7 @@ def test_forced_tokens_are_no_choice_and_carry_nothing(gap):
     prompt, made = gap
     packed = pack(prompt, [made[0].tokens])
     forced = sum(len(header) for header in prompt.headers) + 1
-    assert int(packed.drawn_S[0]) == len(made[0].tokens) - forced
+    assert int(packed.sampled_S[0]) == len(made[0].tokens) - forced
 
 
 def test_training_makes_what_was_chosen_likelier_than_what_was_rejected(model, gap):
@@ -89,7 +89,7 @@ def test_smoothing_stops_pulling_where_the_margin_says_what_the_labels_say():
     # Where the chance of the chosen is 0.8, labels wrong one time in five pull neither way.
     settled = math.log(0.8 / 0.2)
     policy = torch.tensor([settled, 0.0], requires_grad=True)
-    dpo_loss(policy, torch.zeros(2), preferences, drawn_S=drawn, config=config).total.backward()
+    dpo_loss(policy, torch.zeros(2), preferences, sampled_S=drawn, config=config).total.backward()
     assert policy.grad is not None
     assert policy.grad.abs().max() < 1e-6
 
@@ -101,7 +101,7 @@ def test_a_pair_judged_often_weighs_as_much_as_one_judged_once_and_ties_prefer_n
     assert found is not None
     weights = {
         (int(w), int(loser)): float(weight)
-        for w, loser, weight in zip(found.winner_C, found.loser_C, found.weight_C, strict=True)
+        for w, loser, weight in zip(found.chosen_C, found.rejected_C, found.weight_C, strict=True)
     }
     assert weights == pytest.approx({(0, 1): 2 / 6, (1, 0): 1 / 6, (0, 2): 1 / 2})
     assert preferences_of([RatedPair(1, 2, TIE, "c", "p")], [1, 2]) is None

@@ -13,11 +13,11 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.prompt.coordinates import COORDINATE_SIZES
 from harmonixr_model.training.composed_corpus import write_composed_corpus
 from harmonixr_model.training.flops import batch_flops, measure_peak, peak_of
-from harmonixr_model.training.infill import BatchConfig, bucket, corpus_task
+from harmonixr_model.training.infill_task import BatchConfig, bucket, corpus_task
+from harmonixr_model.training.local_run import estimate_flops, identity
 from harmonixr_model.training.loop import LoopConfig, new_run, train
 from harmonixr_model.training.report import metrics, progress_line
 from harmonixr_model.training.sharding import blocks_of
-from harmonixr_model.training.single import effort_of, identity
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
@@ -74,13 +74,13 @@ def test_a_run_says_how_much_of_the_machine_it_uses(corpus):
     flops = sum(batch_flops(MODEL, b) for step in (0, 1) for b in task.batches(step))
     ticks = iter(range(1000))
     run = new_run(InfillTransformer(MODEL), loop)
-    effort = effort_of(MODEL, loop, CPU)
-    told = list(train(run, task, loop, device=CPU, effort=effort, clock=lambda: float(next(ticks))))
+    flops_estimate = estimate_flops(MODEL, loop, CPU)
+    told = list(train(run, task, loop, device=CPU, flops_estimate=flops_estimate, clock=lambda: float(next(ticks))))
     # The clock is read once as the run begins and once as each step ends; a second passed before the first step did.
     assert told[0].flops_per_s == pytest.approx(sum(batch_flops(MODEL, b) for b in task.batches(0)))
     assert 0 < told[1].flops_per_s < flops
-    assert told[0].mfu == told[0].flops_per_s / effort.peak_flops
-    assert f"MFU {told[0].mfu:.0%} of {effort.peak_flops / 1e9:,.0f} GFLOP/s" in progress_line(told[0])
+    assert told[0].mfu == told[0].flops_per_s / flops_estimate.peak_flops
+    assert f"MFU {told[0].mfu:.0%} of {flops_estimate.peak_flops / 1e9:,.0f} GFLOP/s" in progress_line(told[0])
     assert metrics(told[0])["mfu"] == told[0].mfu
     [silent, _] = train(new_run(InfillTransformer(MODEL), loop), task, loop, device=CPU)
     assert math.isnan(silent.mfu)

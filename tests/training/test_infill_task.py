@@ -13,10 +13,10 @@ from harmonixr_model.infill.config import sized
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.training.__main__ import main, parse
 from harmonixr_model.training.composed_corpus import write_composed_corpus
-from harmonixr_model.training.infill import BatchConfig, bucket, corpus_task, describe_corpus, is_note
+from harmonixr_model.training.infill_task import BatchConfig, bucket, corpus_task, describe_corpus, is_note
+from harmonixr_model.training.local_run import LocalJob, run_local
 from harmonixr_model.training.loop import LoopConfig
 from harmonixr_model.training.report import progress_line
-from harmonixr_model.training.single import SingleJob, run_single
 
 torch.set_num_threads(1)
 CONFIG = BatchConfig(batch_tokens=3000, micro_tokens=1024, validation_examples=6)
@@ -107,17 +107,17 @@ def test_a_corpus_is_remembered_by_its_pieces_and_licences(corpus):
 def single(corpus, out, **changes):
     loop = LoopConfig(steps=6, warmup=1, validate_every=3, precision="fp32", learning_rate=5e-3)
     model = sized("nano", width=32, layers=1, heads=2, dropout=0.1)
-    return SingleJob(corpus=corpus, out=out, model=model, loop=loop, batch=CONFIG, context=(256,), **changes)
+    return LocalJob(corpus=corpus, out=out, model=model, loop=loop, batch=CONFIG, context=(256,), **changes)
 
 
 def test_an_interrupted_run_goes_on_to_the_weights_and_metrics_of_an_uninterrupted_one(corpus, tmp_path):
-    whole = list(run_single(single(corpus, tmp_path / "whole")))
+    whole = list(run_local(single(corpus, tmp_path / "whole")))
     job, steps = single(corpus, tmp_path / "cut"), []
-    for progress in run_single(job, is_interrupted=lambda: len(steps) >= 2):
+    for progress in run_local(job, is_interrupted=lambda: len(steps) >= 2):
         steps.append(progress.step)
     assert steps == [1, 2, 3]
     assert not job.checkpoint.exists()
-    rest = list(run_single(job))
+    rest = list(run_local(job))
     assert [p.step for p in rest] == [4, 5, 6]
     assert whole[-1].loss == rest[-1].loss < whole[0].loss
     (model, info), (other, _) = (load_checkpoint(tmp_path / name / "model.safetensors") for name in ("cut", "whole"))
@@ -134,17 +134,17 @@ def test_an_interrupted_run_goes_on_to_the_weights_and_metrics_of_an_uninterrupt
 def test_steps_written_after_the_last_saved_state_are_taken_back(corpus, tmp_path):
     """A killed run has logged more than it saved; the log of the resumed one tells each step once."""
     job = single(corpus, tmp_path, save_every_s=1e9)
-    interrupted = run_single(job)
+    interrupted = run_local(job)
     for _ in range(4):
         next(interrupted)
     interrupted.close()
-    list(run_single(job))
+    list(run_local(job))
     logged = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert logged == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_progress_line_says_speed_loss_bits_and_time_left(corpus, tmp_path):
-    *_, last = run_single(single(corpus, tmp_path))
+    *_, last = run_local(single(corpus, tmp_path))
     line = progress_line(last)
     for part in ("step 6/6", "bits/note", "tokens/s", "0:00:00 left", "valid "):
         assert part in line

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from harmonixr_model.infill.config import SIZES
-from harmonixr_model.training.infill import SHOWN
+from harmonixr_model.training.infill_task import DEFAULT_DATASET
 from harmonixr_platform.cli.tune import table
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.s3 import S3Store
@@ -42,7 +42,7 @@ def test_our_sweeps_are_valid_and_so_is_what_they_draw(name):
 def test_a_job_may_choose_its_architecture_and_what_it_is_shown():
     default = parse_job(InfillJob, MINIMAL, source="")
     assert default.architecture() == replace(SIZES["nano"], dropout=0.0, max_length=1024)
-    assert (default.data.build(), default.data.deciding()) == (SHOWN, {})
+    assert (default.data.build(), default.data.deciding()) == (DEFAULT_DATASET, {})
     chosen = {
         "model": {"attending": "causal", "coordinates": False},
         "data": {"passages": 0, "transposes": False},
@@ -50,7 +50,7 @@ def test_a_job_may_choose_its_architecture_and_what_it_is_shown():
     job = parse_job(InfillJob, MINIMAL | chosen, source="")
     made = job.architecture()
     assert (made.attending, made.coordinates) == ("causal", False)
-    assert job.data.build() == replace(SHOWN, passages=0, transposes=False)
+    assert job.data.build() == replace(DEFAULT_DATASET, passages=0, transposes=False)
     assert job.data.deciding() == {"data": {"passages": 0, "transposes": False}}
 
 

@@ -12,7 +12,7 @@ from harmonixr_model.data.collate import collate
 from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.training.composed_corpus import write_composed_corpus
-from harmonixr_model.training.infill import BatchConfig, InfillTask, corpus_task
+from harmonixr_model.training.infill_task import BatchConfig, InfillTask, corpus_task
 from harmonixr_model.training.loop import LoopConfig, new_run, train
 from harmonixr_model.training.state import load_state, state_of, write_state
 

@@ -1,7 +1,7 @@
-"""Rows of which nothing but notes is asked, stepped in the compiled library several tokens at a call; see `Batch`.
+"""Decode rows without attribute controls in the compiled library, several tokens a call; see `PythonBatch`.
 
-What a row has said stays in the library until it has closed a cell: sixteen rows spent a fifth of their time in Python
-between two steps, and waited for an interpreter that others use. Knows nothing of queues.
+The library holds a row's tokens until it has finished a cell. With a call for each token, sixteen rows spent a fifth of
+their time in Python between two steps.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Grammar, pointers, random stream and draw of every row in the compiled library; see `Sampler` for the contract.
 
-Says and draws what `PlainSampler` does. Knows nothing of models.
+Says and draws what `TorchSampler` does. Knows nothing of models.
 """
 
 # R rows, V vocabulary, N notes of P passages, C cells

@@ -48,8 +48,10 @@ def run(args: argparse.Namespace) -> int:
     torch.set_num_threads(os.cpu_count() or 1)
     model, info = load_checkpoint(args.model)
     with progress_bar("calibrating", args.gaps, "gap") as bar:
-        model.pointer = fit_copy_gate(model, Corpus.open(args.corpus), gaps=args.gaps, progress=lambda *_: bar.update())
-    if model.pointer is None:
+        model.copy_gate = fit_copy_gate(
+            model, Corpus.open(args.corpus), gaps=args.gaps, progress=lambda *_: bar.update()
+        )
+    if model.copy_gate is None:
         raise CorpusError(f"{args.corpus} repeats itself too little to learn from; give more music, or more --gaps")
     if args.controls is not None:
         info["controls"] = args.controls

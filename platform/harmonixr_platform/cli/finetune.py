@@ -84,13 +84,13 @@ def _train(args: argparse.Namespace, corpus: Path, start_from: Path) -> Path:
     import torch
 
     from harmonixr_model.infill.checkpoint import read_info
-    from harmonixr_model.training.infill import BatchConfig
+    from harmonixr_model.training.infill_task import BatchConfig
+    from harmonixr_model.training.local_run import LocalJob, run_local
     from harmonixr_model.training.loop import LoopConfig
-    from harmonixr_model.training.single import SingleJob, run_single
     from harmonixr_platform.cli.train import training_bar
 
     config, _ = read_info(start_from)
-    job = SingleJob(
+    job = LocalJob(
         corpus=corpus,
         out=args.out,
         model=replace(config, dropout=0.1),
@@ -111,7 +111,7 @@ def _train(args: argparse.Namespace, corpus: Path, start_from: Path) -> Path:
     )
     torch.set_num_threads(os.cpu_count() or 1)
     with training_bar() as show:
-        for progress in run_single(job):
+        for progress in run_local(job):
             show(progress)
     return job.checkpoint
 

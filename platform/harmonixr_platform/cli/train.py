@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from harmonixr_model.training.loop import Progress
+    from harmonixr_model.training.loop import StepMetrics
 
 EPILOG = """
 The file's `task` decides: infill, reward or dpo. `--set` overrides single settings, for instance
@@ -63,13 +63,13 @@ def _infill(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def training_bar() -> Iterator[Callable[[Progress], None]]:
+def training_bar() -> Iterator[Callable[[StepMetrics], None]]:
     """Yield a function that shows one step; the text of a validated step stays on the screen."""
     from harmonixr_model.training.report import progress_line
 
     with progress_bar("preparing") as bar:
 
-        def show(progress: Progress) -> None:
+        def show(progress: StepMetrics) -> None:
             bar.set_description_str(progress_line(progress), refresh=False)
             if progress.validation is None:
                 bar.update()

@@ -15,7 +15,7 @@ from harmonixr_model.data.dataset import DatasetConfig
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.infill.config import Attending, InfillConfig, sized
 from harmonixr_model.prompt.coordinates import PASSAGES
-from harmonixr_model.training.infill import SHOWN, BatchConfig
+from harmonixr_model.training.infill_task import DEFAULT_DATASET, BatchConfig
 from harmonixr_model.training.loop import LoopConfig
 
 JobT = TypeVar("JobT", bound=BaseModel)
@@ -64,7 +64,9 @@ class ModelSpec(Job):
 class DataSpec(Job):
     """What examples show; see harmonixr_model.data.dataset.DatasetConfig."""
 
-    passages: int = Field(default=SHOWN.passages, ge=0, le=PASSAGES, description="remembered passages of the song")
+    passages: int = Field(
+        default=DEFAULT_DATASET.passages, ge=0, le=PASSAGES, description="remembered passages of the song"
+    )
     transposes: bool = Field(default=True, description="training pieces are heard in other keys too")
     songs_first: float = Field(
         default=0.0, ge=0, lt=1, description="share of the steps that read whole songs, before any gaps"
@@ -72,7 +74,7 @@ class DataSpec(Job):
 
     def build(self) -> DatasetConfig:
         """Return what every dataset of the job has in common."""
-        return replace(SHOWN, passages=self.passages, transposes=self.transposes)
+        return replace(DEFAULT_DATASET, passages=self.passages, transposes=self.transposes)
 
     def deciding(self) -> dict[str, Any]:
         """Return what of this decides a run's weights: nothing where all is as it was before there was a choice."""

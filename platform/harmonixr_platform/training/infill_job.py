@@ -19,10 +19,10 @@ from harmonixr_model.errors import CheckpointError
 from harmonixr_model.evaluation.fit_copy_gate import fit_copy_gate
 from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.training.infill import corpus_task, describe_corpus
-from harmonixr_model.training.loop import Progress, new_run, train
+from harmonixr_model.training.infill_task import corpus_task, describe_corpus
+from harmonixr_model.training.local_run import estimate_flops, identity, training_info
+from harmonixr_model.training.loop import StepMetrics, new_run, train
 from harmonixr_model.training.report import MetricsLog, metrics
-from harmonixr_model.training.single import effort_of, identity, training_info
 from harmonixr_model.training.state import Run, load_state, state_of, write_state
 from harmonixr_platform.registry import Lineage, Version, open_registry
 from harmonixr_platform.settings import Settings
@@ -51,7 +51,7 @@ def run(
     overrides: Sequence[str] = (),
     *,
     settings: Settings | None = None,
-    listen: Callable[[Progress], None] = lambda progress: None,
+    listen: Callable[[StepMetrics], None] = lambda progress: None,
 ) -> Trained:
     """Run the job a YAML file describes, from its last checkpoint if there is one; `listen` hears of every step.
 
@@ -155,7 +155,7 @@ def train_worker(config: dict[str, Any]) -> None:
         steps=job.optimisation.steps,
         rank=rank,
         world_size=world_size,
-        shown=job.data.build(),
+        dataset=job.data.build(),
         songs_first=job.data.songs_first,
     )
     torch.manual_seed(job.seed)
@@ -165,8 +165,10 @@ def train_worker(config: dict[str, Any]) -> None:
         with last.as_directory() as folder:
             load_state(Path(folder) / STATE, run, job=deciding)
     values: dict[str, Any] = {"step": run.step}
-    effort = effort_of(job.architecture(), job.loop(), device)
-    for progress in train(run, task, job.loop(), device=device, rank=rank, world_size=world_size, effort=effort):
+    flops_estimate = estimate_flops(job.architecture(), job.loop(), device)
+    for progress in train(
+        run, task, job.loop(), device=device, rank=rank, world_size=world_size, flops_estimate=flops_estimate
+    ):
         values = metrics(progress)
         if rank == 0:
             config["mailbox"].post.remote(progress)
@@ -208,7 +210,7 @@ def _collect(checkpoint: Any, folder: Path, corpus: Path, *, pointer_gaps: int) 
     with checkpoint.as_directory() as where:
         trained, info = load_checkpoint(Path(where) / MODEL)
     if pointer_gaps:
-        trained.pointer = fit_copy_gate(trained, Corpus.open(corpus), gaps=pointer_gaps)
+        trained.copy_gate = fit_copy_gate(trained, Corpus.open(corpus), gaps=pointer_gaps)
     save_checkpoint(folder / MODEL, trained, info=info)
     return folder / MODEL, info
 
@@ -237,13 +239,13 @@ def _register(job: InfillJob, model: Path, info: dict[str, Any], values: dict[st
 class _Log:
     """Hear of each step once: write it down and pass it on. A replaced worker tells some steps again."""
 
-    def __init__(self, folder: Path, listen: Callable[[Progress], None]) -> None:
+    def __init__(self, folder: Path, listen: Callable[[StepMetrics], None]) -> None:
         self._folder = folder
         self._listen = listen
         self._log: MetricsLog | None = None
         self._last = 0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: StepMetrics) -> None:
         if self._log is None or progress.step <= self._last:
             self.close()
             self._log = MetricsLog(self._folder, resumed_at=progress.step - 1)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from harmonixr_model.training.loop import Progress
+from harmonixr_model.training.loop import StepMetrics
 
 POLL_S = 0.3
 
@@ -19,13 +19,13 @@ class Mailbox:
     """Messages in the order they came."""
 
     def __init__(self) -> None:
-        self._kept: list[Progress] = []
+        self._kept: list[StepMetrics] = []
 
-    def post(self, progress: Progress) -> None:
+    def post(self, progress: StepMetrics) -> None:
         """Leave a message."""
         self._kept.append(progress)
 
-    def take(self) -> list[Progress]:
+    def take(self) -> list[StepMetrics]:
         """Fetch what was left since the last time."""
         kept, self._kept = self._kept, []
         return kept
@@ -34,7 +34,7 @@ class Mailbox:
 class Listener(Protocol):
     """Something to call with each message, and to close at the end."""
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: StepMetrics) -> None:
         """Hear of one step."""
         ...
 

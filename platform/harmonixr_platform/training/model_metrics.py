@@ -16,7 +16,7 @@ from itertools import combinations
 import torch
 
 from harmonixr_model.engine.decoder import Decoder
-from harmonixr_model.engine.engine import Generated, Sampling
+from harmonixr_model.engine.engine import GeneratedFill, Sampling
 from harmonixr_model.fill.session import FillSession
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.infill.packed import log_probabilities, pack
@@ -90,7 +90,7 @@ def measure_model(
 
 
 def kl_divergence(
-    policy: InfillTransformer, reference: InfillTransformer, prompt: InfillPrompt, fills: Sequence[Generated]
+    policy: InfillTransformer, reference: InfillTransformer, prompt: InfillPrompt, fills: Sequence[GeneratedFill]
 ) -> float:
     """Return the Kullback-Leibler divergence from the reference, in nats a fill, estimated from the policy's fills."""
     packed = pack(prompt, [fill.tokens for fill in fills])
@@ -110,10 +110,10 @@ def _nats(model: InfillTransformer, gap: Gap, prompt: InfillPrompt) -> float:
     truth, _ = encode_answer(prompt, answer_notes(prompt, EncodedScore(quantize(gap.song.score))))
     packed = pack(prompt, [[int(token) for token in truth]])
     with torch.no_grad():
-        return -float(log_probabilities(model, packed)[0] / packed.drawn_S[0])
+        return -float(log_probabilities(model, packed)[0] / packed.sampled_S[0])
 
 
-def _is_valid(gap: Gap, fill: Generated, *, max_length: int) -> bool:
+def _is_valid(gap: Gap, fill: GeneratedFill, *, max_length: int) -> bool:
     session = FillSession(gap.song, gap.region, max_length=max_length)
     session.accept(fill.tokens)
     result = session.result()

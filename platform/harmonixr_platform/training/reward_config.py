@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from harmonixr_model.preference.config import RewardConfig
-from harmonixr_model.preference.music import NAMES
+from harmonixr_model.preference.musical_features import NAMES
 from harmonixr_platform.training.config import Job
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.training.infill import corpus_task
+from harmonixr_model.training.infill_task import corpus_task
+from harmonixr_model.training.local_run import identity
 from harmonixr_model.training.loop import new_run, train
 from harmonixr_model.training.report import metrics
-from harmonixr_model.training.single import identity
 from harmonixr_model.training.state import load_state, save_state
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.training.config import Distribution, InfillJob, JobError, TuneJob, parse_job, read_job_file
@@ -122,7 +122,7 @@ def train_trial(drawn: dict[str, Any], *, job: dict[str, Any], base: dict[str, A
         infill.batch(),
         context=infill.context,
         steps=infill.optimisation.steps,
-        shown=infill.data.build(),
+        dataset=infill.data.build(),
         songs_first=infill.data.songs_first,
     )
     torch.manual_seed(infill.seed)

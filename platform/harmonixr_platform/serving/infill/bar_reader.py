@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harmonixr_model.engine.request import CellDecided, notes_of
+from harmonixr_model.engine.request import CellFinished, notes_of
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
@@ -20,7 +20,7 @@ class BarReader:
         self._region = region
         self._bars = song.score.bars_until(max(song.score.end, region.end))
 
-    def read(self, prompt: InfillPrompt, event: CellDecided, *, candidate: int, seed: int) -> InfillBar:
+    def read(self, prompt: InfillPrompt, event: CellFinished, *, candidate: int, seed: int) -> InfillBar:
         """Return a decided cell in the song's ticks, each note inside the region's cell."""
         cell = prompt.cells[event.cell]
         start, end = self._bounds(cell.track, cell.start, cell.end)

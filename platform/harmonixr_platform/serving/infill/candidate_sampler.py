@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from harmonixr_model.engine.request import CellDecided
+from harmonixr_model.engine.request import CellFinished
 from harmonixr_model.fill.infiller import window_seed
 from harmonixr_model.prompt.controls import check_known
 from harmonixr_model.prompt.layout import InfillPrompt
@@ -62,7 +62,7 @@ class Listener:
     def __init__(
         self,
         taken: Callable[[], None],
-        decided: Callable[[InfillPrompt, CellDecided, PartialCandidate], Awaitable[None]],
+        decided: Callable[[InfillPrompt, CellFinished, PartialCandidate], Awaitable[None]],
     ) -> None:
         self.taken = taken
         self.decided = decided
@@ -131,11 +131,11 @@ class CandidateSampler:
                     self._listener.taken()
                     continue
                 # After a replica's death another says everything again.
-                name = (word.candidate, word.cell if isinstance(word, CellDecided) else None)
+                name = (word.candidate, word.cell if isinstance(word, CellFinished) else None)
                 if name in seen:
                     continue
                 seen.add(name)
-                if isinstance(word, CellDecided):
+                if isinstance(word, CellFinished):
                     await self._listener.decided(window.prompt, word, drafts[word.candidate])
                 else:
                     yield drafts[word.candidate].then(window, word)

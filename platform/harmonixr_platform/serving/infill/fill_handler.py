@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from harmonixr_model.engine.request import CellDecided
+from harmonixr_model.engine.request import CellFinished
 from harmonixr_model.fill.infiller import MAX_SEED
 from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_platform.schemas import CandidateView, InfillAccepted, InfillBar, InfillOptions, InfillResponse
@@ -129,7 +129,7 @@ class FillHandler:
                 reading.append(asyncio.create_task(self._read_bars(wish)))
                 tell(accepted)
 
-        async def decided(prompt: InfillPrompt, event: CellDecided, draft: PartialCandidate) -> None:
+        async def decided(prompt: InfillPrompt, event: CellFinished, draft: PartialCandidate) -> None:
             reader = await reading[0]
             tell(reader.read(prompt, event, candidate=draft.candidate, seed=draft.seed))
 

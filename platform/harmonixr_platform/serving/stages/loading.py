@@ -62,14 +62,14 @@ def load_engine(path: Path, args: ServingArgs) -> LoadedEngine:
     """
     import torch
 
-    from harmonixr_model.engine.scheduler import EngineLoop, LoopLimits
+    from harmonixr_model.engine.scheduler import EngineLimits, EngineLoop
     from harmonixr_model.engine.selection import open_batch
     from harmonixr_model.infill.checkpoint import load_checkpoint
     from harmonixr_model.prompt.controls import learnt
 
     torch.set_num_threads(args.threads)
     model, info = load_checkpoint(path)
-    limits = LoopLimits(
+    limits = EngineLimits(
         rows=args.rows,
         tokens=max(args.cache_tokens, model.config.max_length),
         waiting_tokens=args.waiting_tokens,

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from harmonixr_model.engine.request import CandidateFinished, CellDecided, Failed, RequestHandle
+from harmonixr_model.engine.request import CandidateFinished, CellFinished, Failed, RequestHandle
 from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_platform.registry import ALIASES, Registry, RegistryError, open_registry
 from harmonixr_platform.requests import sampling_of
@@ -86,8 +86,8 @@ class Model:
             yield Taken()
             async with aclosing(ticket.events()) as events:  # type: ignore[type-var]  # an async generator
                 async for event in events:
-                    if isinstance(event, CellDecided):
-                        yield CellDecided(event.candidate, event.cell, _plain(event.tokens))
+                    if isinstance(event, CellFinished):
+                        yield CellFinished(event.candidate, event.cell, _plain(event.tokens))
                     elif isinstance(event, CandidateFinished):
                         one = event.generated
                         spent = loaded.stopwatch.read(ask.prompt)

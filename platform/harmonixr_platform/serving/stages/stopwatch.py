@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harmonixr_platform.serving.transport.messages import Spent
 
 if TYPE_CHECKING:
-    from harmonixr_model.engine.batch import AnyBatch
+    from harmonixr_model.engine.batch import DecodeBatch
     from harmonixr_model.engine.row import Row
     from harmonixr_model.prompt.layout import InfillPrompt
 
@@ -46,7 +46,7 @@ class Stopwatch:
         """Forget a prompt."""
         self._times.pop(id(prompt), None)
 
-    def watch(self, batch: AnyBatch) -> Any:
+    def watch(self, batch: DecodeBatch) -> Any:
         """Return the batch with this clock beside it."""
         return _Watched(batch, self)
 
@@ -64,7 +64,7 @@ class Stopwatch:
 
 
 class _Watched:
-    def __init__(self, batch: AnyBatch, stopwatch: Stopwatch) -> None:
+    def __init__(self, batch: DecodeBatch, stopwatch: Stopwatch) -> None:
         self._batch = batch
         self._stopwatch = stopwatch
         self.step, self.leave = batch.step, batch.leave

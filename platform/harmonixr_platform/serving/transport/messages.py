@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from harmonixr_model.engine.request import CellDecided
+from harmonixr_model.engine.request import CellFinished
 from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_platform.schemas import PlacedNote, SamplingSpec
 
@@ -93,7 +93,7 @@ class Drawn:
 
 
 # What the model says of a prompt while it answers it; `Taken` comes first.
-Said: TypeAlias = Taken | CellDecided | Drawn
+Said: TypeAlias = Taken | CellFinished | Drawn
 
 
 @dataclass(frozen=True, slots=True)

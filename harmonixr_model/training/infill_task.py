@@ -30,8 +30,8 @@ from harmonixr_model.training.schedule import context_length
 # Few different shapes, for the reason given at infill.loss.CHOSEN_MULTIPLE.
 LENGTH_MULTIPLE = 64
 # The share of examples that say soft controls. The others keep fills without any as good as they were.
-CONTROLLED = 0.5
-SHOWN = DatasetConfig(controlled=CONTROLLED)
+CONTROLLED_SHARE = 0.5
+DEFAULT_DATASET = DatasetConfig(controlled=CONTROLLED_SHARE)
 
 
 class ExampleSource(Protocol):
@@ -138,7 +138,7 @@ def corpus_task(
     steps: int,
     rank: int = 0,
     world_size: int = 1,
-    shown: DatasetConfig = SHOWN,
+    dataset: DatasetConfig = DEFAULT_DATASET,
     songs_first: float = 0.0,
 ) -> InfillTask:
     """Open a corpus as a task: one stage a context length, validated unaltered at the longest; raises CorpusError.
@@ -149,13 +149,13 @@ def corpus_task(
     opened = Corpus.open(corpus)
 
     def source(tokens: int) -> ExampleSource:
-        config = replace(shown, split="train", max_tokens=tokens)
+        config = replace(dataset, split="train", max_tokens=tokens)
         gaps = InfillDataset(opened, config)
         return WarmUp(SongDataset(opened, config), gaps, until=round(songs_first * steps)) if songs_first else gaps
 
     return InfillTask(
         {tokens: source(tokens) for tokens in context},
-        InfillDataset(opened, replace(shown, split="valid", max_tokens=max(context), augments=False, controlled=0.0)),
+        InfillDataset(opened, replace(dataset, split="valid", max_tokens=max(context), augments=False, controlled=0.0)),
         config,
         steps=steps,
         rank=rank,

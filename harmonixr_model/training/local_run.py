@@ -22,14 +22,14 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.notes.single_field import ONLY
 from harmonixr_model.prompt.controls import CONTROLS
 from harmonixr_model.training.flops import batch_flops, peak_of
-from harmonixr_model.training.infill import SHOWN, BatchConfig, InfillTask, corpus_task, describe_corpus
-from harmonixr_model.training.loop import Effort, LoopConfig, Progress, new_run, train, uses_bf16
+from harmonixr_model.training.infill_task import DEFAULT_DATASET, BatchConfig, InfillTask, corpus_task, describe_corpus
+from harmonixr_model.training.loop import FlopsEstimate, LoopConfig, StepMetrics, new_run, train, uses_bf16
 from harmonixr_model.training.report import MetricsLog
 from harmonixr_model.training.state import Run, load_state, save_state
 
 
 @dataclass(frozen=True, slots=True)
-class SingleJob:
+class LocalJob:
     """Everything a run on one machine needs. `out` receives state.pt, metrics.jsonl and model.safetensors.
 
     `start_from` names a checkpoint of the same architecture whose weights the run begins with; `songs_first` is the
@@ -73,17 +73,17 @@ def identity(model: InfillConfig, loop: LoopConfig, batch: BatchConfig, context:
 _LATER = {"compiles": False, "parallel": "ddp"}
 
 
-def effort_of(model: InfillConfig, loop: LoopConfig, device: torch.device) -> Effort[Batch]:
+def estimate_flops(model: InfillConfig, loop: LoopConfig, device: torch.device) -> FlopsEstimate[Batch]:
     """Say what this machine could do, measured now where it is not known, and what a batch needs."""
-    return Effort(partial(batch_flops, model), peak_of(device, is_bf16=uses_bf16(loop.precision, device)).flops)
+    return FlopsEstimate(partial(batch_flops, model), peak_of(device, is_bf16=uses_bf16(loop.precision, device)).flops)
 
 
-def run_single(
-    job: SingleJob,
+def run_local(
+    job: LocalJob,
     *,
     is_interrupted: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Progress]:
+) -> Iterator[StepMetrics]:
     """Train to the end, or until `is_interrupted`; go on from the last saved state when there is one.
 
     Raises CorpusError for a corpus that cannot be read, CheckpointError for a state of another job or weights of
@@ -95,7 +95,7 @@ def run_single(
         job.batch,
         context=job.context,
         steps=job.loop.steps,
-        shown=SHOWN,
+        dataset=DEFAULT_DATASET,
         songs_first=job.songs_first,
     )
     torch.manual_seed(job.loop.seed)
@@ -106,7 +106,9 @@ def run_single(
     log = MetricsLog(job.out, resumed_at=run.step)
     saved_at = clock()
     try:
-        for progress in train(run, task, job.loop, device=device, effort=effort_of(job.model, job.loop, device)):
+        for progress in train(
+            run, task, job.loop, device=device, flops_estimate=estimate_flops(job.model, job.loop, device)
+        ):
             log.write(progress)
             must_end = is_interrupted()
             is_last = run.is_stopped or progress.step == job.loop.steps
@@ -121,7 +123,7 @@ def run_single(
     finish(job, run, task)
 
 
-def _new_model(job: SingleJob) -> InfillTransformer:
+def _new_model(job: LocalJob) -> InfillTransformer:
     """Return the model with weights of chance, or with those of `start_from`; raises CheckpointError."""
     model = InfillTransformer(job.model)
     if job.start_from is None:
@@ -134,13 +136,13 @@ def _new_model(job: SingleJob) -> InfillTransformer:
         raise CheckpointError(f"{job.start_from} holds another architecture; start from one of the same size")
     # What controls add begins at nothing where a checkpoint is older than that.
     model.load_state_dict(model.state_dict() | trained.state_dict())
-    model.pointer = trained.pointer
+    model.copy_gate = trained.copy_gate
     if not info.get("controls_said"):
         init_control_embeddings(model)
     return model
 
 
-def finish(job: SingleJob, run: Run, task: InfillTask) -> None:
+def finish(job: LocalJob, run: Run, task: InfillTask) -> None:
     """Write the best weights with what is known about them."""
     run.load_best()
     model = run.model

@@ -12,7 +12,7 @@ from harmonixr_model.music.write import write_midi
 from harmonixr_model.notes.encoded_score import EncodedScore
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.preference.loss import LOSS, TIE, WIN
-from harmonixr_model.preference.music import NAMES, music_features
+from harmonixr_model.preference.musical_features import NAMES, music_features
 from harmonixr_model.preference.pairs import RatedPair, split_comparisons
 from harmonixr_model.preference.report import human_ceiling
 from harmonixr_model.prompt.layout import answer_notes, encode_answer
