@@ -112,7 +112,7 @@ def limits(bench: Bench) -> tuple[str, dict[str, Any]]:
             song, wanted = songs[int(rng.integers(_SONGS))], draw_limits(rng)
             try:
                 context, cells = _random_gap(song, rng)
-                prompt = build_prompt(context, cells, max_prefix_tokens=300, limits=wanted, max_fill_tokens=300)
+                prompt = build_prompt(context, cells, max_prefix_tokens=300, constraints=wanted, max_fill_tokens=300)
             except (ControlError, PromptError):
                 refused += 1
                 continue

@@ -133,8 +133,8 @@ def example_prompt(prefix: int, fill: int) -> InfillPrompt:
     prompt = FillSession(song, Region.bars(song.score, 8, 9, [0, 1]), max_length=1024).next_prompt()
     assert prompt is not None
     coordinates = np.resize(prompt.coordinates, (prefix, prompt.coordinates.shape[1]))
-    rules = replace(prompt.rules, max_tokens=fill + 64)
-    return replace(prompt, prefix=np.resize(prompt.prefix, prefix), coordinates=coordinates, rules=rules)
+    tables = replace(prompt.tables, max_tokens=fill + 64)
+    return replace(prompt, prefix=np.resize(prompt.prefix, prefix), coordinates=coordinates, tables=tables)
 
 
 def decode_contest(

@@ -110,7 +110,7 @@ def _step_at(score: Score, second: float) -> int:
 
 def _cell(cells: Sequence[GridCell], track: int, onset: int, pitch: int) -> int | None:
     note = Note(onset, 1, pitch, 1)
-    return next((i for i, cell in enumerate(cells) if cell.track == track and cell.holds(note)), None)
+    return next((i for i, cell in enumerate(cells) if cell.track == track and cell.contains(note)), None)
 
 
 def _line(score: Score, track: int, note: Note, begins: float) -> str:

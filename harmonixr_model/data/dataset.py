@@ -26,11 +26,11 @@ from harmonixr_model.prompt.coordinates import PASSAGES
 from harmonixr_model.prompt.layout import (
     EncodedScore,
     InfillLayout,
-    answer_notes,
     build_layout,
     coordinates_of,
-    encode_answer,
+    encode_fill,
     fill_length,
+    target_notes,
 )
 
 _CACHED_PIECES = 256
@@ -173,12 +173,12 @@ def example_of(
         layout = build_layout(context, mask.cells, max_prefix_tokens=room, passages=passages)
     except PromptError:
         return None
-    notes = answer_notes(layout, full, mask.locks)
+    notes = target_notes(layout, full, mask.locks)
     return _assemble(layout, notes) if any(notes) else None
 
 
 def _assemble(layout: InfillLayout, notes: list[tuple[Note, ...]]) -> Example:
-    fill, is_forced = encode_answer(layout, notes)
+    fill, is_forced = encode_fill(layout, notes)
     return Example(
         tokens=np.concatenate([layout.prefix, fill]),
         coordinates=np.concatenate([layout.coordinates, coordinates_of(layout, fill)]),

@@ -10,7 +10,7 @@ import numpy as np
 from harmonixr_model.data.phrases import phrases
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar
-from harmonixr_model.notes.single_field import ONLY, asking
+from harmonixr_model.notes.field_tokens import NOTE_FIELDS, single_field_cell
 from harmonixr_model.prompt.layout import EncodedScore, GridCell
 
 # How often a window holds one gap alone, as when the model is used; otherwise gaps are added up to a drawn share.
@@ -21,7 +21,7 @@ CONTINUATION_CHANCE = 0.1
 LOCK_CHANCE = 0.08
 # How often one field of the notes is asked for alone, and which.
 ONLY_CHANCE = 0.133  # of what is no continuation: 12 % of all
-ONLY_CHANCES = (0.35, 0.25, 0.2, 0.2)  # of ONLY: pitch, rhythm, velocity, duration
+ONLY_CHANCES = (0.35, 0.25, 0.2, 0.2)  # of NOTE_FIELDS: pitch, rhythm, velocity, duration
 # Such a note is said twice, in the prefix and in the answer: with more of them the example would not fit.
 ONLY_MIN_SHARE, ONLY_MAX_SHARE = 0.25, 0.45
 
@@ -70,7 +70,7 @@ def draw_mask(scene: Scene, rng: np.random.Generator) -> Mask:
     if rng.random() < CONTINUATION_CHANCE:
         return _continuation(scene, rng)
     is_single = rng.random() < SINGLE_CHANCE
-    only = ONLY[int(rng.choice(len(ONLY), p=ONLY_CHANCES))] if rng.random() < ONLY_CHANCE else None
+    only = NOTE_FIELDS[int(rng.choice(len(NOTE_FIELDS), p=ONLY_CHANCES))] if rng.random() < ONLY_CHANCE else None
     share = float(rng.uniform(ONLY_MIN_SHARE, ONLY_MAX_SHARE) if only else rng.uniform(MIN_SHARE, MAX_SHARE))
     notes = scene.notes
     cells: list[GridCell] = []
@@ -87,7 +87,7 @@ def draw_mask(scene: Scene, rng: np.random.Generator) -> Mask:
             break
     locks = _draw_locks(scene, cells, rng)
     if only:
-        asked = [asking(cell, only, scene.encoded.hidden(cell, locks)) for cell in cells]
+        asked = [single_field_cell(cell, only, scene.encoded.hidden(cell, locks)) for cell in cells]
         cells = [cell for cell in asked if cell.known]
     return Mask(tuple(cells), locks, None)
 

@@ -35,7 +35,7 @@ def augmented_target(full: EncodedScore, mask: Mask, said: Collection[str], rng:
     touched, and no two notes of a pitch overlap that did not before.
     """
     changes = [change for name, change in _CHANGES.items() if name in said and rng.random() < OTHER_SHARE]
-    if not changes or any(cell.only for cell in mask.cells):
+    if not changes or any(cell.field for cell in mask.cells):
         return full
     seed = int(rng.integers(1 << 32))
     hidden: dict[int, set[Note]] = {}
@@ -48,7 +48,7 @@ def augmented_target(full: EncodedScore, mask: Mask, said: Collection[str], rng:
         for change in changes:
             made = change(made, np.random.default_rng(seed), tones)
         cells = [cell for cell in mask.cells if cell.track == track]
-        inside = [note for note in made if any(cell.holds(note) for cell in cells)]
+        inside = [note for note in made if any(cell.contains(note) for cell in cells)]
         replaced[track] = _beside([note for note in full.tracks[track].notes if note not in notes], inside)
     return EncodedScore(full.score.replace_notes(replaced))
 

@@ -182,13 +182,13 @@ class SplitBatch:
         return [*self._plain.step(), *self._asked.step()]
 
     def _of(self, row: Row) -> DecodeBatch:
-        return self._asked if row.prompt.is_asked else self._plain
+        return self._asked if row.prompt.is_conditional else self._plain
 
 
 def check_fits(prompt: InfillPrompt, max_length: int) -> None:
     """Raise PromptError where a prompt and its fill may outgrow the model."""
-    if len(prompt.prefix) + prompt.rules.max_tokens > max_length:
+    if len(prompt.prefix) + prompt.tables.max_tokens > max_length:
         raise PromptError(
-            f"the context of {len(prompt.prefix)} tokens and a fill of up to {prompt.rules.max_tokens} do not fit the "
+            f"the context of {len(prompt.prefix)} tokens and a fill of up to {prompt.tables.max_tokens} do not fit the "
             f"model's {max_length}; choose a smaller region"
         )

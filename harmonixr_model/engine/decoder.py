@@ -64,7 +64,7 @@ class Decoder:
     def _open(self, rows: Sequence[Row]) -> DecodeBatch:
         if self._batch is not None:
             return self._batch
-        longest = max(len(row.prompt.prefix) + row.prompt.rules.max_tokens for row in rows)
+        longest = max(len(row.prompt.prefix) + row.prompt.tables.max_tokens for row in rows)
         readers = sum(row.readers for row in rows)
         return open_batch(self.model, rows=min(readers, MAX_ROWS), length=longest)
 

@@ -99,8 +99,8 @@ class Row:
         self.is_finished = self.cell == len(headers)
         for token in (EOS,) if self.is_finished else headers[self.cell]:
             self._append(token)
-        if self.prompt.rules.asked and not self.is_finished:
-            self._left = list(self.prompt.rules.asked.templates[self.cell])
+        if self.prompt.tables.attributes and not self.is_finished:
+            self._left = list(self.prompt.tables.attributes.templates[self.cell])
             self._follow()
 
     def _follow(self) -> bool:

@@ -19,7 +19,7 @@ from harmonixr_model.engine.row import END, Row
 from harmonixr_model.grammar.fill_grammar import open_grammar
 from harmonixr_model.infill.copy_gate import CopyGate
 from harmonixr_model.infill.sample import sample, uniforms
-from harmonixr_model.prompt.copy_pointer import Guess, Pointers
+from harmonixr_model.prompt.copy_pointer import CopyPointer, Guess
 
 
 class Sampler(Protocol):
@@ -86,7 +86,7 @@ class SplitSampler:
 
     def join(self, place: int, row: Row) -> None:
         """Take a row at its first choice."""
-        part = int(row.prompt.rules.asked is not None)
+        part = int(row.prompt.tables.attributes is not None)
         self._parts[part].join(self._counts[part], row)
         self._where[place:] = [(part, self._counts[part])]
         self._counts[part] += 1
@@ -119,14 +119,14 @@ class _Chosen:
 
     def __init__(self, row: Row) -> None:
         self.sampling, self.temperature = row.sampling, row.temperature
-        recalled = row.prompt.recalled if row.sampling.copy_strength else ()
-        self._pointers = Pointers(recalled) if recalled else None
+        recalled = row.prompt.copy_sources if row.sampling.copy_strength else ()
+        self._pointers = CopyPointer(recalled) if recalled else None
         # Those that no pointer has come to.
-        self._cells = list(range(row.prompt.rules.cells))
+        self._cells = list(range(row.prompt.tables.cells))
         if self._pointers is not None:
             self._pointers.open_cell(self._cells.pop(0))
-        self.grammar = open_grammar(row.prompt.rules)
-        self._uniforms = iter(uniforms(row.seed, row.prompt.rules.max_tokens).tolist())
+        self.grammar = open_grammar(row.prompt.tables)
+        self._uniforms = iter(uniforms(row.seed, row.prompt.tables.max_tokens).tolist())
         self._take_forced()
 
     def next_uniform(self) -> float:

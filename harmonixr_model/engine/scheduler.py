@@ -91,7 +91,7 @@ class _Request:
 
     @property
     def fill_tokens(self) -> int:
-        return self.readers * self.prompt.rules.max_tokens
+        return self.readers * self.prompt.tables.max_tokens
 
     @property
     def all_tokens(self) -> int:

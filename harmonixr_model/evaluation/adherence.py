@@ -33,7 +33,7 @@ from harmonixr_model.prompt.control_bins import (
     velocity_token,
 )
 from harmonixr_model.prompt.controls import AttributeControls, asked_tokens, measure
-from harmonixr_model.prompt.layout import InfillPrompt, build_prompt, decode_fill, encode_answer
+from harmonixr_model.prompt.layout import InfillPrompt, build_prompt, decode_fill, encode_fill
 
 # What is asked, spread over what music has; each value is the middle of a bin.
 GRIDS: dict[str, tuple[float, ...]] = {
@@ -101,9 +101,9 @@ def asked_prompt(
     return build_prompt(
         context,
         cells,
-        max_prefix_tokens=context_tokens - question.prompt.rules.max_tokens,
-        limits=controls.limits(Constraints()),
-        max_fill_tokens=question.prompt.rules.max_tokens,
+        max_prefix_tokens=context_tokens - question.prompt.tables.max_tokens,
+        constraints=controls.limits(Constraints()),
+        max_fill_tokens=question.prompt.tables.max_tokens,
     )
 
 
@@ -225,6 +225,6 @@ def chord_adherence(
 def told_bits(model: InfillTransformer, question: EvaluationItem, controls: AttributeControls) -> float:
     """Return the bits per note of the true answer when the request says these controls of the whole request."""
     prompt = asked_prompt(question, controls)
-    fill, is_forced = encode_answer(prompt, question.answer)
+    fill, is_forced = encode_fill(prompt, question.answer)
     told = replace(question, prompt=prompt, fill=fill, is_forced=is_forced)
     return measured_bits(model, told, with_grammar=False)[BITS] / question.notes

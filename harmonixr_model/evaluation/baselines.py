@@ -15,8 +15,8 @@ from harmonixr_model.data.splits import hashed_share
 from harmonixr_model.evaluation.likelihood import by_field
 from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.music.score import Bar, Note
-from harmonixr_model.notes.encoded_score import EncodedScore, Only
-from harmonixr_model.notes.single_field import ONLY, answer_tokens, asking
+from harmonixr_model.notes.encoded_score import EncodedScore, NoteField
+from harmonixr_model.notes.field_tokens import NOTE_FIELDS, encode_field, single_field_cell
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.layout import GridCell
 from harmonixr_model.prompt.similar_passages import passage_notes, similar_passages
@@ -121,7 +121,7 @@ class MarkovBaseline:
 
     def __init__(self, *, order: int = 2) -> None:
         self.pitched, self.drums = Markov(order), Markov(order)
-        self._fields = {(only, is_drum): Markov(order) for only in ONLY for is_drum in (False, True)}
+        self._fields = {(only, is_drum): Markov(order) for only in NOTE_FIELDS for is_drum in (False, True)}
 
     @classmethod
     def fit(
@@ -130,7 +130,7 @@ class MarkovBaseline:
         *,
         order: int = 2,
         max_pieces: int = 800,
-        fields: Iterable[Only] = ONLY,
+        fields: Iterable[NoteField] = NOTE_FIELDS,
         progress: Callable[[int, int], None] = lambda done, pieces: None,
     ) -> MarkovBaseline:
         """Count bars of up to `max_pieces` training pieces, chosen by a hash of their piece_id.
@@ -185,7 +185,7 @@ class MarkovBaseline:
         return self.drums if question.context.tracks[track].is_drum else self.pitched
 
 
-def bar_runs(score: EncodedScore, track: int, bars: Iterable[Bar], *, only: Only | None = None) -> list[list[int]]:
+def bar_runs(score: EncodedScore, track: int, bars: Iterable[Bar], *, only: NoteField | None = None) -> list[list[int]]:
     """Return the tokens of a track's bars as cells say them, END last, silent bars included.
 
     With `only`, what an answer about that field says of the bars that have notes, known tokens and END left out.
@@ -196,7 +196,7 @@ def bar_runs(score: EncodedScore, track: int, bars: Iterable[Bar], *, only: Only
     for bar in bars:
         notes = score.notes(track, bar.start, bar.end)
         if notes:
-            cell = asking(GridCell(track, bar.start, bar.end), only, notes)
-            said = zip(*answer_tokens(cell, notes, bar.start), strict=True)
+            cell = single_field_cell(GridCell(track, bar.start, bar.end), only, notes)
+            said = zip(*encode_field(cell, notes, bar.start), strict=True)
             runs.append([token for token, forced in said if not forced])
     return runs

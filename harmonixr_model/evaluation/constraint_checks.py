@@ -56,7 +56,7 @@ def violations(
 def _of_note(note: Note, cell: GridCell, limits: Constraints, *, is_drum: bool) -> Counter[str]:
     return +Counter(
         {
-            "region": int(not cell.holds(note)),
+            "region": int(not cell.contains(note)),
             "pitch range": int(not is_drum and not limits.pitch_min <= note.pitch <= limits.pitch_max),
             "scale": int(not is_drum and limits.scale is not None and note.pitch % 12 not in limits.scale),
             "velocity": int(not limits.velocity_min <= note.velocity <= limits.velocity_max),

@@ -20,7 +20,7 @@ from harmonixr_model.grammar.fill_grammar import open_grammar
 from harmonixr_model.infill.loss import predicting_mask
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.copy_pointer import Guess, Pointers
+from harmonixr_model.prompt.copy_pointer import CopyPointer, Guess
 
 BITS = "bits per note"
 WITH_GRAMMAR = "bits per note, grammar kept"
@@ -84,7 +84,7 @@ def allowed_tokens(question: EvaluationItem) -> Tensor | None:
 
     Forced tokens are walked over.
     """
-    grammar = open_grammar(question.prompt.rules)
+    grammar = open_grammar(question.prompt.tables)
     allowed = []
     try:
         for token, forced in zip(question.fill.tolist(), question.is_forced.tolist(), strict=True):
@@ -98,10 +98,10 @@ def allowed_tokens(question: EvaluationItem) -> Tensor | None:
 
 def walk(question: EvaluationItem) -> Iterator[tuple[int, Guess | None]]:
     """Yield each token to be predicted of the true answer, and what the song's own passages guess in its place."""
-    if not question.prompt.recalled:
+    if not question.prompt.copy_sources:
         yield from ((int(t), None) for t, forced in zip(question.fill, question.is_forced, strict=True) if not forced)
         return
-    pointers = Pointers(question.prompt.recalled)
+    pointers = CopyPointer(question.prompt.copy_sources)
     for number, (_, run) in enumerate(question.asked_runs()):
         pointers.open_cell(number)
         for token in run:

@@ -20,17 +20,17 @@ from harmonixr_model.errors import CorpusError, HarmonixrError, PromptError
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar, Note, Score
 from harmonixr_model.music.song import DRUM_CHANNEL
-from harmonixr_model.notes.encoded_score import Only
-from harmonixr_model.notes.single_field import END, ONLY, asking
+from harmonixr_model.notes.encoded_score import NoteField
+from harmonixr_model.notes.field_tokens import END, NOTE_FIELDS, single_field_cell
 from harmonixr_model.prompt.coordinates import PASSAGES
 from harmonixr_model.prompt.layout import (
     EncodedScore,
     GridCell,
     InfillPrompt,
-    answer_notes,
     build_prompt,
     coordinates_of,
-    encode_answer,
+    encode_fill,
+    target_notes,
 )
 
 # 2: prompts remember passages and take six tenths of the context; gaps are told apart by repetition.
@@ -60,7 +60,7 @@ class Gap:
     locks: frozenset[NoteKey] = frozenset()
     has_future: bool = True
     has_rest: bool = True
-    only: Only | None = None
+    only: NoteField | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,9 @@ class EvaluationItem:
     source: str = ""
 
     @property
-    def only(self) -> Only | None:
+    def only(self) -> NoteField | None:
         """The one field of the notes that is hidden; None where they are hidden whole."""
-        return self.prompt.cells[0].only
+        return self.prompt.cells[0].field
 
     @property
     def notes(self) -> int:
@@ -132,9 +132,9 @@ def hide_future(question: EvaluationItem, *, context_tokens: int = CONTEXT_TOKEN
         context,
         cells,
         max_prefix_tokens=round(context_tokens * PREFIX_SHARE),
-        max_fill_tokens=question.prompt.rules.max_tokens,
+        max_fill_tokens=question.prompt.tables.max_tokens,
     )
-    fill, is_forced = encode_answer(prompt, question.answer)
+    fill, is_forced = encode_fill(prompt, question.answer)
     return replace(question, context=context, prompt=prompt, fill=fill, is_forced=is_forced)
 
 
@@ -249,7 +249,7 @@ def ask(
     context = full.without(gap.cells, gap.locks)
     cells = gap.cells
     if gap.only:
-        cells = tuple(asking(cell, gap.only, full.hidden(cell, gap.locks)) for cell in cells)
+        cells = tuple(single_field_cell(cell, gap.only, full.hidden(cell, gap.locks)) for cell in cells)
         cells = tuple(cell for cell in cells if cell.known)
     if not cells:
         return None
@@ -264,8 +264,8 @@ def ask(
         )
     except PromptError:
         return None
-    answer = tuple(answer_notes(prompt, full, gap.locks))
-    fill, is_forced = encode_answer(prompt, answer)
+    answer = tuple(target_notes(prompt, full, gap.locks))
+    fill, is_forced = encode_fill(prompt, answer)
     if sum(map(len, answer)) < LEAST_NOTES or len(fill) > context_tokens - prefix_tokens:
         return None
     bars = full.score.bars_until(max(full.end, *(cell.end for cell in gap.cells)))
@@ -424,7 +424,7 @@ def _phrase(full: EncodedScore, rng: np.random.Generator) -> Gap:
     return Gap(_cells(range(len(full.tracks)), full.score.bars[first : first + count]))
 
 
-def _one_field(only: Only) -> Shape:
+def _one_field(only: NoteField) -> Shape:
     def draw(full: EncodedScore, rng: np.random.Generator) -> Gap:
         """One field of the notes of two bars of one track."""
         bars = _stretch(full, rng, 2)
@@ -448,5 +448,5 @@ SHAPES: dict[str, Shape] = {
     "whole-track": _whole_track,
     "scattered": _scattered,
     "phrase": _phrase,
-    **{f"{only}-only": _one_field(only) for only in ONLY},
+    **{f"{only}-only": _one_field(only) for only in NOTE_FIELDS},
 }

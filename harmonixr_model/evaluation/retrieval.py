@@ -172,4 +172,4 @@ def _moved(question: EvaluationItem, cell: GridCell, query: _Query | None) -> tu
     here = next(bar for bar in question.bars if bar.start <= cell.start < bar.end)
     kept = {(note.onset, note.pitch) for note in question.context.notes(cell.track, cell.start, cell.end)}
     notes = (note._replace(onset=note.onset + here.start) for note in query.notes[here.index - query.first])
-    return tuple(note for note in notes if cell.holds(note) and (note.onset, note.pitch) not in kept)
+    return tuple(note for note in notes if cell.contains(note) and (note.onset, note.pitch) not in kept)

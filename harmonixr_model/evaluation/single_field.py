@@ -13,7 +13,7 @@ from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.music.edit_field import edit_notes
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
-from harmonixr_model.notes.encoded_score import GridCell, Only
+from harmonixr_model.notes.encoded_score import GridCell, NoteField
 from harmonixr_model.notes.vocabulary import DURATIONS, duration_bin
 
 RIGHT = "asked field as it was"
@@ -21,7 +21,7 @@ SEMITONES_OFF, STEPS_OFF = "semitones off", "onset off, quarters"
 VELOCITY_OFF, DURATION_OFF = "velocity off", "duration off, quarters"
 LESS_IS_BETTER = (SEMITONES_OFF, STEPS_OFF, VELOCITY_OFF, DURATION_OFF)
 # Fields of a Note (onset, duration, pitch, velocity) that an answer must leave as they are.
-_KEPT: dict[Only, tuple[int, ...]] = {
+_KEPT: dict[NoteField, tuple[int, ...]] = {
     "pitch": (0, 1, 3),
     "rhythm": (2, 3),
     "velocity": (0, 1, 2),
@@ -66,7 +66,7 @@ def lent(question: EvaluationItem, fill: Fills) -> Fills:
     return [_lent(cell, notes, question.only) for cell, notes in zip(question.prompt.cells, fill, strict=True)]
 
 
-def _lent(cell: GridCell, offered: Sequence[Note], only: Only) -> tuple[Note, ...]:
+def _lent(cell: GridCell, offered: Sequence[Note], only: NoteField) -> tuple[Note, ...]:
     offered = sorted(offered, key=lambda n: (n.onset, n.pitch))
     made = []
     for number, known in enumerate(cell.known):
@@ -87,7 +87,7 @@ def _lent(cell: GridCell, offered: Sequence[Note], only: Only) -> tuple[Note, ..
 
 
 def _nearest(
-    cell: GridCell, offered: Sequence[Note], known: Note, *, only: Only, number: int, place: int
+    cell: GridCell, offered: Sequence[Note], known: Note, *, only: NoteField, number: int, place: int
 ) -> Note | None:
     if not offered:
         return None

@@ -18,7 +18,7 @@ from harmonixr_model.music.score import Note, Score
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
 from harmonixr_model.music.write import write_midi
-from harmonixr_model.prompt.layout import encode_answer
+from harmonixr_model.prompt.layout import encode_fill
 
 VALID, KEPT, PLACED = "valid fills", "fills that leave all else as it was", "notes that find room in the file"
 PERCENT = (VALID, KEPT, PLACED)
@@ -33,7 +33,7 @@ def keeping(question: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
 def is_valid(question: EvaluationItem, fill: Fills) -> bool:
     """Return whether the fill, said in tokens, keeps the grammar of its prompt."""
     try:
-        check_fill(question.prompt.rules, encode_answer(question.prompt, fill)[0])
+        check_fill(question.prompt.tables, encode_fill(question.prompt, fill)[0])
     except TokenError:
         return False
     return True

@@ -21,7 +21,7 @@ from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Track
 from harmonixr_model.music.song import Song
-from harmonixr_model.notes.encoded_score import Only
+from harmonixr_model.notes.encoded_score import NoteField
 from harmonixr_model.prompt.controls import AttributeControls, check_known
 from harmonixr_model.weights import SHIPPED
 
@@ -83,7 +83,7 @@ class Infiller:
         *,
         limits: Constraints | None = None,
         controls: AttributeControls | None = None,
-        only: Only | None = None,
+        only: NoteField | None = None,
         n: int = 1,
         seed: int = 0,
         sampling: Sampling | None = None,
@@ -150,7 +150,7 @@ class Infiller:
         *,
         limits: Constraints | None = None,
         controls: AttributeControls | None = None,
-        only: Only | None = None,
+        only: NoteField | None = None,
         new_track: Track | None = None,
     ) -> Fill:
         """Return the fill that stored token ids say, exactly as it was; no model is asked.

@@ -20,9 +20,9 @@ from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Bar, Note, Score, Track
 from harmonixr_model.music.song import DRUM_CHANNEL, Song
 from harmonixr_model.music.splice import splice
-from harmonixr_model.notes.encoded_score import Only
+from harmonixr_model.notes.encoded_score import NoteField
+from harmonixr_model.notes.field_tokens import field_length, hidden_field_tokens
 from harmonixr_model.notes.grid import GRID, in_ticks, quantize
-from harmonixr_model.notes.single_field import answer_length, shown_tokens
 from harmonixr_model.prompt.controls import (
     AttributeControls,
     asked_tokens,
@@ -73,7 +73,7 @@ class FillSession:
         max_length: int,
         limits: Constraints | None = None,
         controls: AttributeControls | None = None,
-        only: Only | None = None,
+        only: NoteField | None = None,
         new_track: Track | None = None,
     ) -> None:
         """Plan the windows.
@@ -142,7 +142,7 @@ class FillSession:
         if prompt is None:
             raise PromptError("every window of the region is filled already")
         if not is_drawn:
-            check_fill(prompt.rules, tokens)
+            check_fill(prompt.tables, tokens)
         fills = decode_fill(prompt, tokens)
         grown: dict[int, list[Note]] = {}
         for cell, notes in zip(prompt.cells, fills, strict=True):
@@ -179,7 +179,7 @@ class FillSession:
         assert self.only is not None
         if self.new_track is not None:
             raise ControlError(f"a new track has no notes whose {self.only} could change; leave one of the two out")
-        self.limits.check_only(self.only)
+        self.limits.check_field(self.only)
         check_controls(self.controls, self.only)
         return ask_about(self.song, self.region, cells, only=self.only)
 
@@ -208,17 +208,17 @@ class FillSession:
         if reserve is None:
             expected = _expected_tokens(self._context, cells)
             if self.only:  # nothing of an answer's length is open
-                expected = sum(_CELL_TOKENS + _HELD_TOKENS + answer_length(c, notes=len(c.known)) for c in cells)
+                expected = sum(_CELL_TOKENS + _HELD_TOKENS + field_length(c, notes=len(c.known)) for c in cells)
             reserve = min(self.max_length // 2, max(round(1.5 * expected), self.max_length // 4))
         prompt = build_prompt(
             self._context,
             [self._said(cell) for cell in cells] if self.controls.asked else cells,
             max_prefix_tokens=self.max_length - reserve,
-            limits=self.limits,
+            constraints=self.limits,
             max_fill_tokens=reserve,
         )
         # What the context leaves over is the fill's.
-        return replace(prompt, rules=replace(prompt.rules, max_tokens=self.max_length - len(prompt.prefix)))
+        return replace(prompt, tables=replace(prompt.tables, max_tokens=self.max_length - len(prompt.prefix)))
 
     def _asked_chords(self, cells: Sequence[GridCell]) -> tuple[ChordSpan, ...]:
         """Return the chords asked for, in steps, from the region's first bar on; raises ControlError."""
@@ -331,9 +331,9 @@ def _expected_tokens(context: EncodedScore, cells: Sequence[GridCell]) -> int:
 
 def _cost(cell: GridCell, expected: dict[int, int]) -> int:
     """Return what a cell is expected to take, of prompt and fill together."""
-    if not cell.only:
+    if not cell.field:
         return expected[cell.track]
-    return _CELL_TOKENS + len(shown_tokens(cell, cell.start)) + answer_length(cell, notes=len(cell.known))
+    return _CELL_TOKENS + len(hidden_field_tokens(cell, cell.start)) + field_length(cell, notes=len(cell.known))
 
 
 def _expected_by_track(context: EncodedScore, cells: Sequence[GridCell]) -> dict[int, int]:

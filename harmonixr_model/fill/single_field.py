@@ -13,14 +13,14 @@ from harmonixr_model.errors import ControlError, RegionError
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
-from harmonixr_model.notes.encoded_score import GridCell, Only
+from harmonixr_model.notes.encoded_score import GridCell, NoteField
+from harmonixr_model.notes.field_tokens import single_field_cell
 from harmonixr_model.notes.grid import to_step, to_tick
-from harmonixr_model.notes.single_field import asking
 from harmonixr_model.notes.vocabulary import DURATIONS, duration_bin, velocity_bin, velocity_of
 from harmonixr_model.prompt.controls import AttributeControls
 
 # The soft controls that say something about a field; style and composer do about all.
-_SPEAKING: dict[Only, frozenset[str]] = {
+_SPEAKING: dict[NoteField, frozenset[str]] = {
     "pitch": frozenset({"chords", "key"}),
     "rhythm": frozenset({"polyphony"}),
     "velocity": frozenset({"velocity"}),
@@ -35,12 +35,12 @@ class SelectedNotes:
     `places` names the notes of each cell, in order, by their index in the cell's track; cells go by (track, start).
     """
 
-    only: Only
+    only: NoteField
     cells: tuple[GridCell, ...]
     places: Mapping[tuple[int, int], tuple[int, ...]]
 
 
-def ask_about(song: Song, region: Region, cells: Iterable[GridCell], *, only: Only) -> SelectedNotes:
+def ask_about(song: Song, region: Region, cells: Iterable[GridCell], *, only: NoteField) -> SelectedNotes:
     """Return what a region asks about; `cells` are its cells on the grid.
 
     Of notes that the grid cannot tell apart (same track, step and pitch) the longest is asked about, the others stay as
@@ -63,7 +63,7 @@ def ask_about(song: Song, region: Region, cells: Iterable[GridCell], *, only: On
                 found[at][key] = on_grid._replace(onset=step), number
         for at in sorted(found):
             notes = [found[at][key] for key in sorted(found[at])]
-            asked.append(asking(inside[at], only, [note for note, _ in notes]))
+            asked.append(single_field_cell(inside[at], only, [note for note, _ in notes]))
             places[track, inside[at].start] = tuple(number for _, number in notes)
     if not asked:
         raise RegionError(f"the region has no note whose {only} could change; choose one that has notes")
@@ -96,7 +96,7 @@ def wishes(
     return dict(changes)
 
 
-def check_controls(controls: AttributeControls, only: Only) -> None:
+def check_controls(controls: AttributeControls, only: NoteField) -> None:
     """Raise ControlError where a soft control says nothing about the field that is asked for."""
     given = {
         "density": controls.density is not None,

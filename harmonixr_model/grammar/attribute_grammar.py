@@ -35,12 +35,12 @@ def would_work(allowed: npt.NDArray[np.bool_]) -> str:
 class AttributeGrammar:
     """One attribute-only fill as it is said. `allowed` never comes back empty before `finished`."""
 
-    def __init__(self, rules: FillTables, asked: AttributeTables) -> None:
-        self.rules = rules
-        self.asked = asked
+    def __init__(self, tables: FillTables, attributes: AttributeTables) -> None:
+        self.tables = tables
+        self.attributes = attributes
         self.used = 0
         self.cell = -1
-        self.max_duration = rules.max_duration.copy()
+        self.max_duration = tables.max_duration.copy()
         self._placed: list[tuple[int, int, int, int]] = []  # group, onset, duration, pitch
         self._left: list[int] = []  # tokens of the cell still to come, CHOICE where one is chosen
         self._note = 0  # of the cell, the one whose field is chosen next
@@ -64,14 +64,14 @@ class AttributeGrammar:
         mask = np.zeros(VOCAB.size, dtype=bool)
         if self._left and self._left[0] != CHOICE:
             mask[self._left[0]] = True
-        elif self._left and self.asked.only == "pitch":
+        elif self._left and self.attributes.field == "pitch":
             mask[VOCAB.pitch.start : VOCAB.pitch.stop] = self._pitches()
-        elif self._left and self.asked.only == "velocity":
-            mask[VOCAB.velocity.start : VOCAB.velocity.stop] = self.rules.velocity_allowed
-        elif self._left and (self.asked.only == "duration" or self._step >= 0):
+        elif self._left and self.attributes.field == "velocity":
+            mask[VOCAB.velocity.start : VOCAB.velocity.stop] = self.tables.velocity_allowed
+        elif self._left and (self.attributes.field == "duration" or self._step >= 0):
             mask[VOCAB.duration.start : VOCAB.duration.stop] = self._longest() >= _DURATIONS
         elif self._left:
-            first = VOCAB.position.start - int(self.rules.bar_start[self.cell])
+            first = VOCAB.position.start - int(self.tables.bar_start[self.cell])
             mask[first + self._steps()] = True
         return mask
 
@@ -90,59 +90,59 @@ class AttributeGrammar:
 
     def _choose(self, token: int) -> None:
         note = self._current
-        if self.asked.only == "pitch":
+        if self.attributes.field == "pitch":
             self._place(note.onset, note.duration, VOCAB.pitch.index(token))
         elif token in VOCAB.position:
-            self._step = int(self.rules.bar_start[self.cell]) + VOCAB.position.index(token)
+            self._step = int(self.tables.bar_start[self.cell]) + VOCAB.position.index(token)
             return
-        elif self.asked.only == "rhythm":
+        elif self.attributes.field == "rhythm":
             if note.reserved >= 0:
                 self._place(self._step, DURATIONS[VOCAB.duration.index(token)], note.pitch)
             self._before, self._step = (self._step, note.pitch), -1
         self._note += 1
 
     def _place(self, onset: int, duration: int, pitch: int) -> None:
-        group = int(self.rules.cell_group[self.cell])
+        group = int(self.tables.cell_group[self.cell])
         block(self.max_duration[group, :, pitch], onset, duration)
         self._placed.append((group, onset, duration, pitch))
         self._before = onset, pitch
 
     def _open_cell(self, cell: int) -> None:
-        if cell == self.rules.cells:
+        if cell == self.tables.cells:
             self._left = [EOS]
             return
         self.cell, self._note, self._before = cell, 0, (-1, -1)
-        self._left = [*self.rules.headers[cell].tolist(), *self.asked.templates[cell]]
-        if self.asked.only == "rhythm":
+        self._left = [*self.tables.headers[cell].tolist(), *self.attributes.templates[cell]]
+        if self.attributes.field == "rhythm":
             self._release(cell)
 
     def _release(self, cell: int) -> None:
         """Free the steps reserved for this cell and those before it, and see how late its notes may begin."""
-        np.copyto(self.max_duration, self.rules.max_duration)
+        np.copyto(self.max_duration, self.tables.max_duration)
         for group, onset, duration, pitch in self._placed:
             block(self.max_duration[group, :, pitch], onset, duration)
-        for later in range(cell + 1, self.rules.cells):
-            reserve(self.max_duration[self.rules.cell_group[later]], self.asked.notes[later])
-        notes = self.asked.notes[cell]
+        for later in range(cell + 1, self.tables.cells):
+            reserve(self.max_duration[self.tables.cell_group[later]], self.attributes.notes[later])
+        notes = self.attributes.notes[cell]
         self._latest = latest_steps(
             notes,
             [note.reserved < 0 for note in notes],
-            start=int(self.rules.cell_start[cell]),
-            end=int(self.rules.cell_end[cell]),
-            longest=self.max_duration[self.rules.cell_group[cell]],
+            start=int(self.tables.cell_start[cell]),
+            end=int(self.tables.cell_end[cell]),
+            longest=self.max_duration[self.tables.cell_group[cell]],
         )
 
     @property
     def _current(self) -> FieldTemplate:
-        return self.asked.notes[self.cell][self._note]
+        return self.attributes.notes[self.cell][self._note]
 
     def _free(self) -> npt.NDArray[np.int16]:
-        table: npt.NDArray[np.int16] = self.max_duration[self.rules.cell_group[self.cell]]
+        table: npt.NDArray[np.int16] = self.max_duration[self.tables.cell_group[self.cell]]
         return table
 
     def _pitches(self) -> npt.NDArray[np.bool_]:
         """Return which of the 128 pitches the note may take."""
-        notes, note = self.asked.notes[self.cell], self._current
+        notes, note = self.attributes.notes[self.cell], self._current
         highest = 128
         for other in reversed([n for n in notes[self._note + 1 :] if n.onset == note.onset]):
             open_pitches = np.flatnonzero(self._open(other)[:highest])
@@ -155,13 +155,13 @@ class AttributeGrammar:
 
     def _open(self, note: FieldTemplate) -> npt.NDArray[np.bool_]:
         is_open: npt.NDArray[np.bool_] = self._free()[note.onset] >= note.duration
-        is_open &= self.rules.pitch_allowed[self.cell]
+        is_open &= self.tables.pitch_allowed[self.cell]
         return is_open
 
     def _steps(self) -> npt.NDArray[np.int64]:
         """Return the steps at which the note may begin."""
         note = self._current
-        first = max(int(self.rules.cell_start[self.cell]), self._before[0])
+        first = max(int(self.tables.cell_start[self.cell]), self._before[0])
         steps = np.arange(first, self._latest[self._note] + 1, dtype=np.int64)
         is_free = np.ones(len(steps), dtype=bool) if note.reserved < 0 else self._free()[steps, note.pitch] > 0
         return np.compress(is_free, steps)
@@ -169,11 +169,11 @@ class AttributeGrammar:
     def _longest(self) -> int:
         """Return the longest duration the note may have."""
         note = self._current
-        if self.asked.only == "duration":
+        if self.attributes.field == "duration":
             return note.longest
         if note.reserved < 0:
             return int(_DURATIONS[-1])
-        notes = self.asked.notes[self.cell]
+        notes = self.attributes.notes[self.cell]
         later = [
             self._latest[i] - self._step
             for i in range(self._note + 1, len(notes))

@@ -30,8 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.errors import ControlError
-from harmonixr_model.notes.encoded_score import GridCell, Only
-from harmonixr_model.notes.single_field import template_of
+from harmonixr_model.notes.encoded_score import GridCell, NoteField
+from harmonixr_model.notes.field_tokens import field_template
 from harmonixr_model.notes.vocabulary import MAX_DURATION
 
 CHOICE = -1
@@ -57,7 +57,7 @@ class FieldTemplate:
 class AttributeTables:
     """The tables of one attribute-only prompt, cell by cell in fill order: see the module."""
 
-    only: Only
+    field: NoteField
     templates: tuple[tuple[int, ...], ...]
     notes: tuple[tuple[FieldTemplate, ...], ...]
 
@@ -65,7 +65,7 @@ class AttributeTables:
 def build_attribute_tables(
     cells: Sequence[GridCell],
     *,
-    only: Only,
+    field: NoteField,
     origin: int,
     bar_starts: Sequence[int],
     groups: Sequence[int],
@@ -78,19 +78,19 @@ def build_attribute_tables(
     """
     notes = [
         [
-            FieldTemplate(note.onset - origin if only != "rhythm" else 0, note.duration, note.pitch)
+            FieldTemplate(note.onset - origin if field != "rhythm" else 0, note.duration, note.pitch)
             for note in cell.known
         ]
         for cell in cells
     ]
-    templates = tuple(tuple(template_of(cell, start, CHOICE)) for cell, start in zip(cells, bar_starts, strict=True))
-    if only == "pitch":
+    templates = tuple(tuple(field_template(cell, start, CHOICE)) for cell, start in zip(cells, bar_starts, strict=True))
+    if field == "pitch":
         _check_pitches(cells, notes, groups=groups, max_duration=max_duration, pitch_allowed=pitch_allowed)
-    elif only == "duration":
+    elif field == "duration":
         notes = _bounded(notes, groups, max_duration)
-    elif only == "rhythm":
+    elif field == "rhythm":
         notes = _reserved(cells, notes, origin=origin, groups=groups, max_duration=max_duration)
-    return AttributeTables(only, templates, tuple(map(tuple, notes)))
+    return AttributeTables(field, templates, tuple(map(tuple, notes)))
 
 
 def block(longest_T: npt.NDArray[np.int16], onset: int, duration: int) -> None:

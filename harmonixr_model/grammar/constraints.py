@@ -11,7 +11,7 @@ import numpy.typing as npt
 from harmonixr_model.errors import ControlError
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.score import Bar
-from harmonixr_model.notes.encoded_score import Only
+from harmonixr_model.notes.encoded_score import NoteField
 from harmonixr_model.notes.grid import GRID
 from harmonixr_model.notes.vocabulary import VELOCITY_BINS, velocity_bin
 
@@ -94,17 +94,17 @@ class Constraints:
             return np.ones(128, dtype=bool)
         return np.isin(np.arange(128) % 12, [tone for chord in met for tone in chord.pitch_classes])
 
-    def check_only(self, only: Only) -> None:
+    def check_field(self, field: NoteField) -> None:
         """Raise ControlError where a limit says nothing about what an attribute-only fill may change."""
         binds = {
-            "the velocity range": only != "velocity" and (self.velocity_min, self.velocity_max) != (1, 127),
-            "the pitch range, scale or chords": only != "pitch" and self.binds_pitch,
+            "the velocity range": field != "velocity" and (self.velocity_min, self.velocity_max) != (1, 127),
+            "the pitch range, scale or chords": field != "pitch" and self.binds_pitch,
             "the cap on polyphony": self.max_polyphony is not None,
             "the count of notes per bar": bool(self.min_notes_per_bar) or self.max_notes_per_bar is not None,
         }
         for limit, is_idle in binds.items():
             if is_idle:
-                raise ControlError(f"{limit} cannot be kept where only the {only} of notes may change; leave it out")
+                raise ControlError(f"{limit} cannot be kept where only the {field} of notes may change; leave it out")
 
     @property
     def velocity_bins(self) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """The grammar of fills, one row in plain numpy: the reference its tensor twin is tested against.
 
-Masks the next token so that every fill is valid by construction. Knows nothing of models or sampling; the rules are
+Masks the next token so that every fill is valid by construction. Knows nothing of models or sampling; the tables are
 written out in `FillTables`.
 """
 
@@ -35,10 +35,10 @@ class _Expects(Enum):
 class FillGrammar:
     """One fill as it is said. `allowed` never comes back empty before `finished`."""
 
-    def __init__(self, rules: FillTables) -> None:
-        self.rules = rules
-        self.max_duration = rules.max_duration.copy()
-        self.sounding = rules.sounding.copy()
+    def __init__(self, tables: FillTables) -> None:
+        self.tables = tables
+        self.max_duration = tables.max_duration.copy()
+        self.sounding = tables.sounding.copy()
         self.used = 0
         self.cell = -1
         self.count = 0  # notes said in the cell's bar, by this cell or the one it goes on from
@@ -72,7 +72,7 @@ class FillGrammar:
         elif self._expects is _Expects.DURATION:
             mask[VOCAB.duration.start : VOCAB.duration.stop] = self._durations()
         else:
-            mask[VOCAB.velocity.start : VOCAB.velocity.stop] = self.rules.velocity_allowed
+            mask[VOCAB.velocity.start : VOCAB.velocity.stop] = self.tables.velocity_allowed
         return mask
 
     def advance(self, token: int) -> None:
@@ -89,7 +89,7 @@ class FillGrammar:
         elif token == END:
             self._open_cell(self.cell + 1)
         elif token in VOCAB.position:
-            self.step = int(self.rules.bar_start[self.cell]) + VOCAB.position.index(token)
+            self.step = int(self.tables.bar_start[self.cell]) + VOCAB.position.index(token)
             self.pitch, self._expects = -1, _Expects.PITCH
         elif token in VOCAB.pitch:
             self.pitch, self._expects = VOCAB.pitch.index(token), _Expects.DURATION
@@ -99,20 +99,20 @@ class FillGrammar:
             self.velocity, self.may_say_velocity, self._expects = token, False, _Expects.BOUNDARY
 
     def _open_cell(self, cell: int) -> None:
-        rules = self.rules
+        tables = self.tables
         self._expects = _Expects.FORCED
-        if cell == rules.cells:
+        if cell == tables.cells:
             self._forced = [EOS]
             return
-        self._forced = rules.headers[cell].tolist()
+        self._forced = tables.headers[cell].tolist()
         self.cell = cell
-        self.count = self.count if rules.counts_on[cell] else 0
-        self.step, self.pitch, self.velocity = int(rules.cell_start[cell]) - 1, 128, -1
+        self.count = self.count if tables.counts_on[cell] else 0
+        self.step, self.pitch, self.velocity = int(tables.cell_start[cell]) - 1, 128, -1
         self.may_say_velocity = False
 
     def _place(self, duration: int) -> None:
         """Take note of the note (step, pitch, duration) in the tables."""
-        group, row = self.rules.cell_group[self.cell], self.rules.cell_row[self.cell]
+        group, row = self.tables.cell_group[self.cell], self.tables.cell_row[self.cell]
         column = self.max_duration[group, :, self.pitch]
         column[self.step : self.step + duration] = 0
         before = column[max(0, self.step - MAX_DURATION) : self.step]
@@ -123,28 +123,28 @@ class FillGrammar:
         self._expects = _Expects.BOUNDARY if self.velocity >= 0 else _Expects.FIRST_VELOCITY
 
     def _allow_boundary(self, mask: npt.NDArray[np.bool_]) -> None:
-        rules, cell = self.rules, self.cell
-        left = rules.max_tokens - self.used - int(rules.close_tokens[cell])
-        if left >= 5 and self.count < rules.max_notes[cell]:
+        tables, cell = self.tables, self.cell
+        left = tables.max_tokens - self.used - int(tables.close_tokens[cell])
+        if left >= 5 and self.count < tables.max_notes[cell]:
             self._allow_onsets(mask)
         if left >= 2 and self.may_say_velocity:
-            mask[VOCAB.velocity.start : VOCAB.velocity.stop] = rules.velocity_allowed
+            mask[VOCAB.velocity.start : VOCAB.velocity.stop] = tables.velocity_allowed
             mask[self.velocity] = False
-        mask[END] = self.count >= rules.min_notes[cell] or not mask.any()
+        mask[END] = self.count >= tables.min_notes[cell] or not mask.any()
         if self._others_join(mask):
             mask[VOCAB.position.start : VOCAB.position.stop] = False
             mask[END] = False
 
     def _others_join(self, mask: npt.NDArray[np.bool_]) -> bool:
         """Return whether the last note's step wants more voices and may have them."""
-        if not (self.rules.min_polyphony and 0 <= self.pitch < 128):
+        if not (self.tables.min_polyphony and 0 <= self.pitch < 128):
             return False
-        sounding = int(self.sounding[self.rules.cell_row[self.cell], self.step])
-        return sounding < self.rules.min_polyphony and bool(mask[VOCAB.pitch.start : VOCAB.pitch.stop].any())
+        sounding = int(self.sounding[self.tables.cell_row[self.cell], self.step])
+        return sounding < self.tables.min_polyphony and bool(mask[VOCAB.pitch.start : VOCAB.pitch.stop].any())
 
     def _allow_onsets(self, mask: npt.NDArray[np.bool_]) -> None:
         """Allow the POS and PITCH that leave room for the notes still needed; all that may begin where none does."""
-        first = VOCAB.position.start + int(self.rules.cell_start[self.cell] - self.rules.bar_start[self.cell])
+        first = VOCAB.position.start + int(self.tables.cell_start[self.cell] - self.tables.bar_start[self.cell])
         steps, steps_enough = self._steps()
         pitches, pitches_enough = self._pitches(above=self.pitch)
         if steps_enough.any() or pitches_enough.any():
@@ -154,40 +154,40 @@ class FillGrammar:
 
     def _need(self) -> int:
         """Return how many notes the cell must still have."""
-        return max(0, int(self.rules.min_notes[self.cell]) - self.count)
+        return max(0, int(self.tables.min_notes[self.cell]) - self.count)
 
     def _room(self) -> npt.NDArray[np.int64]:
-        return room(self.rules, self.cell, self.max_duration, self.sounding)
+        return room(self.tables, self.cell, self.max_duration, self.sounding)
 
     def _steps(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return for each step of the cell whether POS may name it, and whether that leaves room for the minimum."""
         places = self._room()
-        steps = int(self.rules.cell_start[self.cell]) + np.arange(len(places))
-        is_open = (places > 0) & (steps > self.step) & (steps < self.rules.last_end[self.cell])
+        steps = int(self.tables.cell_start[self.cell]) + np.arange(len(places))
+        is_open = (places > 0) & (steps > self.step) & (steps < self.tables.last_end[self.cell])
         return is_open, is_open & (places[::-1].cumsum()[::-1] >= self._need())
 
     def _pitches(self, *, above: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Return which of the 128 pitches may begin at this step, and which of them leave room for the minimum."""
-        rules, cell, step = self.rules, self.cell, self.step
+        tables, cell, step = self.tables, self.cell, self.step
         none = np.zeros(128, dtype=bool)
         if above > 127 or step < 0:  # the cell has no note yet
             return none, none
-        voices = rules.max_polyphony - int(self.sounding[rules.cell_row[cell], step])
-        if voices <= 0 or step >= rules.last_end[cell]:
+        voices = tables.max_polyphony - int(self.sounding[tables.cell_row[cell], step])
+        if voices <= 0 or step >= tables.last_end[cell]:
             return none, none
-        is_open = (self.max_duration[rules.cell_group[cell], step] > 0) & rules.pitch_allowed[cell]
+        is_open = (self.max_duration[tables.cell_group[cell], step] > 0) & tables.pitch_allowed[cell]
         is_open[: above + 1] = False
         higher = is_open.sum() - np.cumsum(is_open)
-        later = self._room()[step + 1 - int(rules.cell_start[cell]) :].sum()
+        later = self._room()[step + 1 - int(tables.cell_start[cell]) :].sum()
         return is_open, is_open & (np.minimum(higher, voices - 1) + later >= self._need() - 1)
 
     def _durations(self) -> npt.NDArray[np.bool_]:
         """Return which duration bins the note at (step, pitch) may have."""
-        rules, cell, step = self.rules, self.cell, self.step
-        full = self.sounding[rules.cell_row[cell], step:] >= rules.max_polyphony
+        tables, cell, step = self.tables, self.cell, self.step
+        full = self.sounding[tables.cell_row[cell], step:] >= tables.max_polyphony
         free = int(full.argmax()) if full.any() else len(full)
-        longest = min(int(self.max_duration[rules.cell_group[cell], step, self.pitch]), free)
-        longest = min(longest, int(rules.last_end[cell]) - step)
+        longest = min(int(self.max_duration[tables.cell_group[cell], step, self.pitch]), free)
+        longest = min(longest, int(tables.last_end[cell]) - step)
         durations = longest >= _DURATIONS
         if self._need() > 1:
             enough = durations & (self._room_after(_DURATIONS) >= self._need() - 1)
@@ -196,15 +196,15 @@ class FillGrammar:
 
     def _room_after(self, durations: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Return how many more notes would fit if the note at (step, pitch) had each of these durations."""
-        rules, cell, step = self.rules, self.cell, self.step
-        group, row = rules.cell_group[cell], rules.cell_row[cell]
-        pitches = (self.max_duration[group, step] > 0) & rules.pitch_allowed[cell]
-        voices = rules.max_polyphony - int(self.sounding[row, step]) - 1
+        tables, cell, step = self.tables, self.cell, self.step
+        group, row = tables.cell_group[cell], tables.cell_row[cell]
+        pitches = (self.max_duration[group, step] > 0) & tables.pitch_allowed[cell]
+        voices = tables.max_polyphony - int(self.sounding[row, step]) - 1
         here = min(int(pitches[self.pitch + 1 :].sum()), voices)
-        later = slice(step + 1, int(rules.cell_end[cell]))
-        open_pitches = (self.max_duration[group, later] > 0) & rules.pitch_allowed[cell]
+        later = slice(step + 1, int(tables.cell_end[cell]))
+        open_pitches = (self.max_duration[group, later] > 0) & tables.pitch_allowed[cell]
         count, taken = open_pitches.sum(axis=1), open_pitches[:, self.pitch]
-        voices_later = rules.max_polyphony - self.sounding[row, later].astype(np.int64)
+        voices_later = tables.max_polyphony - self.sounding[row, later].astype(np.int64)
         free = np.minimum(count, np.maximum(0, voices_later))
         under = np.minimum(count - taken, np.maximum(0, voices_later - 1))
         lost = np.concatenate(([0], (free - under).cumsum()))
@@ -212,9 +212,9 @@ class FillGrammar:
         return after
 
 
-def open_grammar(rules: FillTables) -> FillGrammar | AttributeGrammar:
-    """Return the grammar of a fill that keeps these rules, at its beginning."""
-    return AttributeGrammar(rules, rules.asked) if rules.asked else FillGrammar(rules)
+def open_grammar(tables: FillTables) -> FillGrammar | AttributeGrammar:
+    """Return the grammar of a fill that keeps these tables, at its beginning."""
+    return AttributeGrammar(tables, tables.attributes) if tables.attributes else FillGrammar(tables)
 
 
 def check_fill(tables: FillTables, tokens: Sequence[int] | npt.NDArray[np.integer]) -> None:

@@ -114,7 +114,7 @@ class FillTables:
     headers: tuple[npt.NDArray[np.int32], ...]
     velocity_min: int
     velocity_max: int
-    asked: AttributeTables | None = None
+    attributes: AttributeTables | None = None
     min_polyphony: int = 0
 
     @property
@@ -130,23 +130,23 @@ def build_fill_tables(
     bars: Sequence[Bar],
     slots: Sequence[int],
     headers: Sequence[Sequence[int]],
-    limits: Constraints,
+    constraints: Constraints,
     max_fill_tokens: int,
 ) -> FillTables:
     """Return the tables for `cells`, in fill order, within the gap's `bars`.
 
-    Raises ControlError where a cell cannot keep `limits` whatever is said, PromptError where `max_fill_tokens` is
+    Raises ControlError where a cell cannot keep `constraints` whatever is said, PromptError where `max_fill_tokens` is
     too small to say even an empty fill.
     """
     origin, steps = bars[0].start, bars[-1].end - bars[0].start
     channels = sorted({context.tracks[cell.track].channel for cell in cells})
     tracks = sorted({cell.track for cell in cells})
     cell_bars = [next(bar for bar in bars if bar.start <= cell.start < bar.end) for cell in cells]
-    pitch_allowed = _pitches_allowed(context, cells, limits)
+    pitch_allowed = _pitches_allowed(context, cells, constraints)
     counts_on = [
         i > 0 and cells[i - 1].track == cell.track and cell_bars[i - 1] == cell_bars[i] for i, cell in enumerate(cells)
     ]
-    least, most = _note_counts(context, cells, cell_bars, counts_on, limits)
+    least, most = _note_counts(context, cells, cell_bars, counts_on, constraints)
     sizes = [len(header) + 1 for header in headers]
     close_tokens = np.array([sum(sizes[i + 1 :]) + 1 for i in range(len(cells))], dtype=np.int32)
     if sum(sizes) + 1 > max_fill_tokens:
@@ -154,7 +154,7 @@ def build_fill_tables(
             f"a fill of {len(cells)} cells takes at least {sum(sizes) + 1} tokens, {max_fill_tokens} are allowed; "
             "choose fewer bars or tracks"
         )
-    rules = FillTables(
+    tables = FillTables(
         origin=origin,
         max_duration=np.stack([_longest_durations(context, channel, origin, steps) for channel in channels]),
         sounding=np.stack([_sounding(context, track, origin, steps + MAX_DURATION) for track in tracks]),
@@ -166,53 +166,53 @@ def build_fill_tables(
         cell_start=np.array([cell.start - origin for cell in cells], dtype=np.int32),
         cell_end=np.array([cell.end - origin for cell in cells], dtype=np.int32),
         pitch_allowed=pitch_allowed,
-        velocity_allowed=limits.velocity_bins,
+        velocity_allowed=constraints.velocity_bins,
         min_notes=least,
         max_notes=most,
         counts_on=np.array(counts_on, dtype=bool),
-        last_end=_last_ends(cell_bars, origin, steps, least, pitch_allowed, limits),
-        max_polyphony=limits.max_polyphony or UNLIMITED,
+        last_end=_last_ends(cell_bars, origin, steps, least, pitch_allowed, constraints),
+        max_polyphony=constraints.max_polyphony or UNLIMITED,
         max_tokens=max_fill_tokens,
         close_tokens=close_tokens,
         headers=tuple(np.array(header, dtype=np.int32) for header in headers),
-        velocity_min=limits.velocity_min,
-        velocity_max=limits.velocity_max,
-        min_polyphony=limits.min_polyphony,
+        velocity_min=constraints.velocity_min,
+        velocity_max=constraints.velocity_max,
+        min_polyphony=constraints.min_polyphony,
     )
-    _check_minimum(rules, context, cells, cell_bars)
-    return _asking(rules, cells, limits) if any(cell.only for cell in cells) else rules
+    _check_minimum(tables, context, cells, cell_bars)
+    return _asking(tables, cells, constraints) if any(cell.field for cell in cells) else tables
 
 
-def _asking(rules: FillTables, cells: Sequence[GridCell], limits: Constraints) -> FillTables:
-    """Return the rules of an attribute-only prompt."""
-    only = cells[0].only
-    if only is None or any(cell.only != only for cell in cells):
+def _asking(tables: FillTables, cells: Sequence[GridCell], constraints: Constraints) -> FillTables:
+    """Return the tables of an attribute-only prompt."""
+    only = cells[0].field
+    if only is None or any(cell.field != only for cell in cells):
         raise PromptError("some cells ask for one field of their notes, others for something else; ask one by one")
-    limits.check_only(only)
+    constraints.check_field(only)
     asked = build_attribute_tables(
         cells,
-        only=only,
-        origin=rules.origin,
-        bar_starts=[rules.origin + int(start) for start in rules.bar_start],
-        groups=rules.cell_group.tolist(),
-        max_duration=rules.max_duration,
-        pitch_allowed=rules.pitch_allowed,
+        field=only,
+        origin=tables.origin,
+        bar_starts=[tables.origin + int(start) for start in tables.bar_start],
+        groups=tables.cell_group.tolist(),
+        max_duration=tables.max_duration,
+        pitch_allowed=tables.pitch_allowed,
     )
-    size = sum(len(header) + len(said) for header, said in zip(rules.headers, asked.templates, strict=True)) + 1
-    if size > rules.max_tokens:
+    size = sum(len(header) + len(said) for header, said in zip(tables.headers, asked.templates, strict=True)) + 1
+    if size > tables.max_tokens:
         raise PromptError(
-            f"the answer takes {size} tokens, {rules.max_tokens} are allowed; choose fewer bars or tracks"
+            f"the answer takes {size} tokens, {tables.max_tokens} are allowed; choose fewer bars or tracks"
         )
-    return replace(rules, asked=asked)
+    return replace(tables, attributes=asked)
 
 
 def room(
-    rules: FillTables, cell: int, max_duration: npt.NDArray[np.int16], sounding: npt.NDArray[np.int16]
+    tables: FillTables, cell: int, max_duration: npt.NDArray[np.int16], sounding: npt.NDArray[np.int16]
 ) -> npt.NDArray[np.int64]:
     """Return for each step of a cell how many notes of duration 1 could begin there; see FillTables."""
-    steps = slice(int(rules.cell_start[cell]), int(rules.cell_end[cell]))
-    open_pitches = (max_duration[rules.cell_group[cell], steps] > 0) & rules.pitch_allowed[cell]
-    voices = np.maximum(0, rules.max_polyphony - sounding[rules.cell_row[cell], steps])
+    steps = slice(int(tables.cell_start[cell]), int(tables.cell_end[cell]))
+    open_pitches = (max_duration[tables.cell_group[cell], steps] > 0) & tables.pitch_allowed[cell]
+    voices = np.maximum(0, tables.max_polyphony - sounding[tables.cell_row[cell], steps])
     least: npt.NDArray[np.int64] = np.minimum(open_pitches.sum(axis=1), voices).astype(np.int64)
     return least
 
@@ -247,18 +247,20 @@ def _sounding(context: EncodedScore, track: int, origin: int, horizon: int) -> n
     return np.cumsum(change[:-1], dtype=np.int16)
 
 
-def _pitches_allowed(context: EncodedScore, cells: Sequence[GridCell], limits: Constraints) -> npt.NDArray[np.bool_]:
+def _pitches_allowed(
+    context: EncodedScore, cells: Sequence[GridCell], constraints: Constraints
+) -> npt.NDArray[np.bool_]:
     allowed = np.zeros((len(cells), 128), dtype=bool)
     for row, cell in zip(allowed, cells, strict=True):
         row[cell.low : cell.high + 1] = True
         if not context.tracks[cell.track].is_drum:
-            row &= limits.pitches & limits.chord_tones(cell.start, cell.end)
+            row &= constraints.pitches & constraints.chord_tones(cell.start, cell.end)
         if not row.any():
             raise ControlError(
-                f"no pitch of the band {cell.low}-{cell.high} is within the pitch range {limits.pitch_min}-"
-                f"{limits.pitch_max}, the scale and the chords; widen one of them"
+                f"no pitch of the band {cell.low}-{cell.high} is within the pitch range {constraints.pitch_min}-"
+                f"{constraints.pitch_max}, the scale and the chords; widen one of them"
             )
-    if limits.binds_pitch and all(context.tracks[cell.track].is_drum for cell in cells):
+    if constraints.binds_pitch and all(context.tracks[cell.track].is_drum for cell in cells):
         raise ControlError(
             "a pitch range, scale or chords say nothing about drums, and only drums are to be filled; omit it"
         )
@@ -270,14 +272,14 @@ def _note_counts(
     cells: Sequence[GridCell],
     bars: Sequence[Bar],
     counts_on: Sequence[bool],
-    limits: Constraints,
+    constraints: Constraints,
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]]:
     """Return the least and the most notes of each cell, less those kept in its bar."""
     least, most = np.zeros(len(cells), dtype=np.int16), np.full(len(cells), UNLIMITED, dtype=np.int16)
     for i, (cell, bar) in enumerate(zip(cells, bars, strict=True)):
         kept = len(context.notes(cell.track, bar.start, bar.end))
         is_last = i + 1 == len(cells) or not counts_on[i + 1]
-        fewest, greatest = limits.notes_in(bar)
+        fewest, greatest = constraints.notes_in(bar)
         if is_last:
             least[i] = max(0, fewest - kept)
         if greatest != UNLIMITED:
@@ -291,7 +293,7 @@ def _last_ends(
     steps: int,
     least: npt.NDArray[np.int16],
     pitch_allowed: npt.NDArray[np.bool_],
-    limits: Constraints,
+    constraints: Constraints,
 ) -> npt.NDArray[np.int32]:
     """Return the step by which each cell's notes must end: its bar's end where a minimum could else be starved.
 
@@ -300,20 +302,20 @@ def _last_ends(
     free = np.full(len(bars), steps + MAX_DURATION, dtype=np.int32)
     if not least.any():
         return free
-    is_tight = (pitch_allowed.sum(axis=1) < FEW_PITCHES) | (limits.max_polyphony is not None)
+    is_tight = (pitch_allowed.sum(axis=1) < FEW_PITCHES) | (constraints.max_polyphony is not None)
     ends = np.array([bar.end - origin for bar in bars], dtype=np.int32)
     return np.where(is_tight, ends, free).astype(np.int32)
 
 
-def _check_minimum(rules: FillTables, context: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar]) -> None:
+def _check_minimum(tables: FillTables, context: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar]) -> None:
     """Raise ControlError where even an empty gap has no room for the notes a bar must have."""
     total = 0
     for i, cell in enumerate(cells):
-        places = int(room(rules, i, rules.max_duration, rules.sounding).sum())
-        total = places + (total if rules.counts_on[i] else 0)
-        places_or_cap = min(total, int(rules.max_notes[i]))
-        if rules.min_notes[i] > places_or_cap:
+        places = int(room(tables, i, tables.max_duration, tables.sounding).sum())
+        total = places + (total if tables.counts_on[i] else 0)
+        places_or_cap = min(total, int(tables.max_notes[i]))
+        if tables.min_notes[i] > places_or_cap:
             raise ControlError(
                 f"track {cell.track + 1} has room for {places_or_cap} new notes in bar {bars[i].index + 1}, "
-                f"{int(rules.min_notes[i])} are asked for; ask for fewer notes per bar, or loosen the other limits"
+                f"{int(tables.min_notes[i])} are required; ask for fewer notes per bar, or loosen the other constraints"
             )

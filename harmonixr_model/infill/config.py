@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.coordinates import ASKED_SIZE, PLACE_SIZES
+from harmonixr_model.prompt.coordinates import CONTROL_SIZE, PLACE_SIZES
 
 Attending = Literal["prefix", "causal"]
 
@@ -71,17 +71,17 @@ class InfillConfig:
         except TypeError as error:
             raise CheckpointError(f"incomplete model settings: {error}") from error
         # Older ones knew fewer values; those added since begin at nothing (`infill.checkpoint`).
-        return replace(config, asked=ASKED_SIZE) if 0 < config.asked < ASKED_SIZE else config
+        return replace(config, asked=CONTROL_SIZE) if 0 < config.asked < CONTROL_SIZE else config
 
 
 _SWITCHES: dict[str, Any] = {field.name: field.default for field in fields(InfillConfig)[-3:]}
 # Parameters with this vocabulary, roughly: 3.9 M, 7.2 M, 15 M, 39 M, 115 M.
 SIZES = {
-    "nano": InfillConfig(width=256, layers=4, heads=4, asked=ASKED_SIZE),
-    "mini": InfillConfig(width=320, layers=5, heads=5, asked=ASKED_SIZE),
-    "small": InfillConfig(width=384, layers=8, heads=6, asked=ASKED_SIZE),
-    "base": InfillConfig(width=512, layers=12, heads=8, asked=ASKED_SIZE),
-    "large": InfillConfig(width=768, layers=16, heads=12, asked=ASKED_SIZE),
+    "nano": InfillConfig(width=256, layers=4, heads=4, asked=CONTROL_SIZE),
+    "mini": InfillConfig(width=320, layers=5, heads=5, asked=CONTROL_SIZE),
+    "small": InfillConfig(width=384, layers=8, heads=6, asked=CONTROL_SIZE),
+    "base": InfillConfig(width=512, layers=12, heads=8, asked=CONTROL_SIZE),
+    "large": InfillConfig(width=768, layers=16, heads=12, asked=CONTROL_SIZE),
 }
 
 

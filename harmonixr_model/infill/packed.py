@@ -67,7 +67,7 @@ def pack(prompt: InfillPrompt, fills: Sequence[Sequence[int]]) -> PackedFills:
     allowed: list[npt.NDArray[np.uint8]] = []
     start = prefix
     for number, fill in enumerate(fills):
-        grammar = open_grammar(prompt.rules)
+        grammar = open_grammar(prompt.tables)
         for place, token in enumerate(fill):
             if grammar.forced is None:
                 # The first token of every fill is predicted by the prefix's last.

@@ -33,7 +33,7 @@ _VELOCITY_ID = tuple(VOCAB.velocity.start + velocity_bin(v) for v in range(128))
 
 
 # What an attribute-only cell asks for, all else of its notes being kept; a rhythm is onsets and durations.
-Only: TypeAlias = Literal["pitch", "rhythm", "velocity", "duration"]
+NoteField: TypeAlias = Literal["pitch", "rhythm", "velocity", "duration"]
 Places: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
@@ -51,10 +51,10 @@ class GridCell:
     low: int = 0
     high: int = 127
     controls: tuple[int, ...] = ()
-    only: Only | None = None
+    field: NoteField | None = None
     known: tuple[Note, ...] = ()
 
-    def holds(self, note: Note) -> bool:
+    def contains(self, note: Note) -> bool:
         """Return whether a note of this cell's track lies in the cell."""
         return self.start <= note.onset < self.end and self.low <= note.pitch <= self.high
 

@@ -17,7 +17,7 @@ from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of, read_chord
 from harmonixr_model.music.score import Bar, Note
-from harmonixr_model.notes.encoded_score import GridCell, Only
+from harmonixr_model.notes.encoded_score import GridCell, NoteField
 from harmonixr_model.notes.grid import GRID
 from harmonixr_model.notes.tags import COMPOSERS, STYLES
 from harmonixr_model.notes.vocabulary import PITCH_CLASSES, VOCAB
@@ -254,7 +254,7 @@ def learnt(info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_known(controls: AttributeControls, info: Mapping[str, Any], *, only: Only | None = None) -> None:
+def check_known(controls: AttributeControls, info: Mapping[str, Any], *, only: NoteField | None = None) -> None:
     """Raise ControlError where a checkpoint's info does not say that it learnt what is asked for."""
     said = learnt(info)
     if only and only not in said["fields"]:

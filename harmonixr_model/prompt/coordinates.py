@@ -29,7 +29,7 @@ REF_SHIFT = LAST_BAR + BAR_SHIFT + 1
 # Soft controls stand in the header of their cell, and every token of its answer says again what is asked: a token far
 # back was hardly heard by models of some 40 M tokens of training (docs/decisions/0009-controls-on-every-token.md).
 # The values of all blocks are counted through, from 1, and then those of progress (tokens/progress.py).
-ASKED = (
+CONTROL_BLOCKS = (
     VOCAB.density,
     VOCAB.polyphony,
     VOCAB.velocity_range,
@@ -38,14 +38,14 @@ ASKED = (
     VOCAB.style,
     VOCAB.composer,
 )
-_SAID_SIZE = 1 + sum(block.size for block in ASKED)
-ASKED_SIZE = _SAID_SIZE + COUNTDOWN_SIZE
-NOTHING_ASKED = (0,) * len(ASKED) + NO_COUNTDOWN
+_SAID_SIZE = 1 + sum(block.size for block in CONTROL_BLOCKS)
+CONTROL_SIZE = _SAID_SIZE + COUNTDOWN_SIZE
+NO_CONTROLS = (0,) * len(CONTROL_BLOCKS) + NO_COUNTDOWN
 PLACE_SIZES = (REF_SHIFT + VOCAB.match.size * PASSAGE_BARS, MAX_BAR_STEPS + 2, MAX_TRACKS + 1, VOCAB.size)
-COORDINATE_SIZES = (*PLACE_SIZES, *(ASKED_SIZE,) * len(NOTHING_ASKED))
+COORDINATE_SIZES = (*PLACE_SIZES, *(CONTROL_SIZE,) * len(NO_CONTROLS))
 
 _BAR, _SEP = VOCAB.id("BAR"), VOCAB.id("SEP")
-_CHORD = ASKED.index(VOCAB.chord)
+_CHORD = CONTROL_BLOCKS.index(VOCAB.chord)
 
 
 def _flags(*names: str) -> npt.NDArray[np.bool_]:
@@ -85,7 +85,7 @@ _SETS_STEP = _FORGETS_ALL | (_STEP_VALUE > 0) | (_SLOT_VALUE > 0) | _flags("BAR"
 _SETS_SLOT = _FORGETS_ALL | (_SLOT_VALUE > 0) | _flags("BAR")
 _ASKED_VALUE = np.zeros(VOCAB.size, dtype=np.int16)
 _ASKED_COLUMN = np.zeros(VOCAB.size, dtype=np.int16)
-for _column, _block in enumerate(ASKED):
+for _column, _block in enumerate(CONTROL_BLOCKS):
     _ASKED_VALUE[_block.start : _block.stop] = 1 + _ASKED_VALUE.max() + np.arange(_block.size)
     _ASKED_COLUMN[_block.start : _block.stop] = _column
 # What a token does to what is asked.
@@ -127,10 +127,10 @@ def coordinates_of_tokens(
 
 
 def _asked_of_tokens(ids: npt.NDArray[np.int64], cell_steps: Sequence[int]) -> npt.NDArray[np.int16]:
-    """Return what is asked of each token, [T, len(NOTHING_ASKED)]."""
-    asked = np.zeros((len(ids), len(NOTHING_ASKED)), dtype=np.int16)
+    """Return what is asked of each token, [T, len(NO_CONTROLS)]."""
+    asked = np.zeros((len(ids), len(NO_CONTROLS)), dtype=np.int16)
     if _ASKED_VALUE[ids].any():
-        state = Asked(Countdown(cell_steps))
+        state = ControlState(Countdown(cell_steps))
         for at, token in enumerate(ids.tolist()):
             state.advance(token)
             asked[at] = state.now
@@ -145,11 +145,11 @@ def _carried(values: npt.NDArray[np.generic], is_set: npt.NDArray[np.bool_]) -> 
 
 
 @dataclass(slots=True)
-class Asked:
-    """The soft controls in force, a token at a time: one value for each block of ASKED, then progress; 0 for none."""
+class ControlState:
+    """The controls in force, token by token: one value for each of CONTROL_BLOCKS, then the countdown; 0 for none."""
 
     progress: Countdown = field(default_factory=Countdown)
-    now: tuple[int, ...] = NOTHING_ASKED
+    now: tuple[int, ...] = NO_CONTROLS
     # (step of the bar, value) of the chords of this cell, in order.
     _chords: list[tuple[int, int]] = field(default_factory=list)
     _step: int = 0
@@ -166,7 +166,7 @@ class Asked:
                 self._chords.append((self._step, value))
             self._put(column, value)
         elif does == _FORGETS:
-            self.now, self._step = NOTHING_ASKED, 0
+            self.now, self._step = NO_CONTROLS, 0
             self._chords.clear()
             return
         elif does == _MOVES:
@@ -176,7 +176,7 @@ class Asked:
         left, lacking = self.progress.now
         if left or lacking:
             shown = _SAID_SIZE - 1 + left if left else 0, _SAID_SIZE - 1 + len(NOTES_LEFT) + lacking if lacking else 0
-            self.now = (*self.now[: len(ASKED)], *shown)
+            self.now = (*self.now[: len(CONTROL_BLOCKS)], *shown)
 
     def _put(self, column: int, value: int) -> None:
         self.now = (*self.now[:column], value, *self.now[column + 1 :])
@@ -194,14 +194,14 @@ class CoordinateState:
     step: int = 0
     slot: int = 0
     previous: int = _SEP
-    asked: Asked = field(init=False)
+    controls: ControlState = field(init=False)
 
     def __post_init__(self) -> None:
-        self.asked = Asked(Countdown(self.cell_steps))
+        self.controls = ControlState(Countdown(self.cell_steps))
 
     def advance(self, token: int) -> tuple[int, int, int, int, tuple[int, ...]]:
         """Take one token and return its (bar, step, slot, token before, what is asked)."""
-        self.asked.advance(token)
+        self.controls.advance(token)
         if token == _BAR:
             self.bar = _clip_bar(self.bars_said - self.gap_bar)
             self.bars_said += 1
@@ -215,10 +215,10 @@ class CoordinateState:
         if _SETS_SLOT[token]:
             self.slot = int(_SLOT_VALUE[token])
         previous, self.previous = self.previous, token
-        return self.bar, self.step, self.slot, previous, self.asked.now
+        return self.bar, self.step, self.slot, previous, self.controls.now
 
 
-def places_of_tokens() -> npt.NDArray[np.int16]:
+def place_updates() -> npt.NDArray[np.int16]:
     """Return what each token of a fill makes of bar, step and slot, int16 [V, 3]; -1 where it keeps what was."""
     values = np.stack([_BAR_VALUE, _STEP_VALUE, _SLOT_VALUE], axis=1)
     sets = np.stack([_SETS_BAR, _SETS_STEP, _SETS_SLOT], axis=1)

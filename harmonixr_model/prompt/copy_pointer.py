@@ -18,7 +18,7 @@ from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.similar_passages import Passage, passage_notes
 
 # So many passages are followed (docs/decisions/0008).
-FOLLOWED = 4
+MAX_COPY_SOURCES = 4
 # Each token counts this much less, in how well a passage has told, than the one after it.
 _FADING = 0.95
 KINDS = ("position", "pitch", "duration", "velocity", "end")
@@ -33,7 +33,7 @@ _KIND = bytes(
 )
 
 
-class PointedNote(NamedTuple):
+class NoteTokens(NamedTuple):
     """A note as the tokens that say it."""
 
     position: int
@@ -47,7 +47,7 @@ class CopySource:
     """A passage moved into the gap: its notes cell by cell, in fill order, and how alike its surroundings are."""
 
     similarity: float
-    cells: tuple[tuple[PointedNote, ...], ...]
+    cells: tuple[tuple[NoteTokens, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Guess:
     evidence: tuple[float, ...]
 
 
-def recalled(
+def copy_sources(
     context: EncodedScore, cells: Sequence[GridCell], passages: Sequence[Passage], *, bars: Sequence[Bar]
 ) -> tuple[CopySource, ...]:
     """Return passages as pointers follow them. `cells` are in fill order, `bars` those of the song."""
@@ -74,7 +74,7 @@ def recalled(
         CopySource(
             passage.similarity,
             tuple(
-                pointed_notes(passage_notes(context, cell, bars=bars, offset=passage.offset), start)
+                note_tokens(passage_notes(context, cell, bars=bars, offset=passage.offset), start)
                 for cell, start in zip(cells, starts, strict=True)
             ),
         )
@@ -82,16 +82,16 @@ def recalled(
     )
 
 
-def pointed_notes(notes: Sequence[Note], bar_start: int) -> tuple[PointedNote, ...]:
+def note_tokens(notes: Sequence[Note], bar_start: int) -> tuple[NoteTokens, ...]:
     """Return the notes of a cell as tokens, each whole."""
-    found: list[PointedNote] = []
+    found: list[NoteTokens] = []
     for note in sorted(notes, key=lambda note: (note.onset, note.pitch)):
         # A note encoded alone emits all of its tokens.
-        found.append(PointedNote(*encode_notes([note], bar_start)))
+        found.append(NoteTokens(*encode_notes([note], bar_start)))
     return tuple(found)
 
 
-class Pointers:
+class CopyPointer:
     """Where the passages stand in one fill. Call `open_cell` for each cell, `advance` for each token drawn in it."""
 
     def __init__(self, passages: Sequence[CopySource]) -> None:
@@ -138,10 +138,10 @@ class _Pointer:
 
     __slots__ = ("_matched", "_next", "_notes", "_pitch", "_position", "_velocity", "guess")
 
-    def __init__(self, notes: Sequence[PointedNote]) -> None:
+    def __init__(self, notes: Sequence[NoteTokens]) -> None:
         self._notes = notes
         self._next = 0
-        self._matched: PointedNote | None = None  # the passage's note in whose place the last one stands
+        self._matched: NoteTokens | None = None  # the passage's note in whose place the last one stands
         self._position = self._pitch = self._velocity = -1
         self.guess: int | None = notes[0].position if notes else _END
 
@@ -182,7 +182,7 @@ class _Pointer:
         else:
             self._matched = None
 
-    def _skip(self) -> PointedNote | None:
+    def _skip(self) -> NoteTokens | None:
         """Pass over notes that can no longer come, and return the next: notes are said by position, then pitch."""
         notes, position, pitch = self._notes, self._position, self._pitch
         at = self._next

@@ -30,10 +30,10 @@ from harmonixr_model.notes.encoded_score import (
     metre_tokens,
     split_at_bars,
 )
-from harmonixr_model.notes.single_field import HIDDEN, answer_length, answer_tokens, read_answer, shown_tokens
+from harmonixr_model.notes.field_tokens import HIDDEN, decode_field, encode_field, field_length, hidden_field_tokens
 from harmonixr_model.notes.vocabulary import MAX_TRACKS, VOCAB, tempo_bin
 from harmonixr_model.prompt.coordinates import PASSAGES, CoordinateState, coordinates_of_tokens
-from harmonixr_model.prompt.copy_pointer import FOLLOWED, CopySource, recalled
+from harmonixr_model.prompt.copy_pointer import MAX_COPY_SOURCES, CopySource, copy_sources
 from harmonixr_model.prompt.similar_passages import Passage, passage_tokens, similar_passages
 
 __all__ = [
@@ -42,15 +42,15 @@ __all__ = [
     "GridCell",
     "InfillLayout",
     "InfillPrompt",
-    "answer_notes",
     "build_layout",
     "build_prompt",
     "coordinates_of",
     "decode_cell",
     "decode_fill",
-    "encode_answer",
+    "encode_fill",
     "fill_length",
     "split_at_bars",
+    "target_notes",
 ]
 
 BOS, EOS, SEP, MASK = (VOCAB.id(name) for name in ("BOS", "EOS", "SEP", "MASK"))
@@ -92,19 +92,19 @@ class InfillLayout:
 
 @dataclass(frozen=True, slots=True)
 class InfillPrompt(InfillLayout):
-    """A layout, the rules its fill must keep, and the passages a pointer may follow; all that decoding needs.
+    """A layout, the tables its fill must keep, and the passages a pointer may follow; all that decoding needs.
 
     `is_drums` says whether drums alone are asked for.
     """
 
-    rules: FillTables
-    recalled: tuple[CopySource, ...] = ()
+    tables: FillTables
+    copy_sources: tuple[CopySource, ...] = ()
     is_drums: bool = False
 
     @property
-    def is_asked(self) -> bool:
+    def is_conditional(self) -> bool:
         """Whether anything but notes is asked: a soft control, or one field of notes that are known."""
-        return any(cell.only or cell.controls for cell in self.cells)
+        return any(cell.field or cell.controls for cell in self.cells)
 
 
 def build_prompt(
@@ -112,7 +112,7 @@ def build_prompt(
     cells: Sequence[GridCell],
     *,
     max_prefix_tokens: int,
-    limits: Constraints | None = None,
+    constraints: Constraints | None = None,
     max_fill_tokens: int = 1 << 30,
     passages: int = PASSAGES,
 ) -> InfillPrompt:
@@ -125,16 +125,16 @@ def build_prompt(
     encoded = context if isinstance(context, EncodedScore) else EncodedScore(context)
     ordered, bars = _ordered(encoded, cells)
     # Found once, for the prompt to remember and for pointers to follow.
-    found = similar_passages(encoded, ordered, bars, count=max(passages, FOLLOWED)) if passages else []
+    found = similar_passages(encoded, ordered, bars, count=max(passages, MAX_COPY_SOURCES)) if passages else []
     layout = _layout(encoded, ordered, bars, max_prefix_tokens=max_prefix_tokens, passages=found[:passages])
-    is_asked = any(cell.only or cell.controls for cell in ordered)
-    rules = build_fill_tables(
+    is_conditional = any(cell.field or cell.controls for cell in ordered)
+    tables = build_fill_tables(
         encoded,
         layout.cells,
         bars=_gap_bars(bars, layout.cells),
         slots=layout.slots,
         headers=layout.headers,
-        limits=limits or Constraints(),
+        constraints=constraints or Constraints(),
         max_fill_tokens=max_fill_tokens,
     )
     return InfillPrompt(
@@ -145,8 +145,8 @@ def build_prompt(
         bar_starts=layout.bar_starts,
         gap_bar=layout.gap_bar,
         slots=layout.slots,
-        rules=rules,
-        recalled=() if is_asked else recalled(encoded, ordered, found[:FOLLOWED], bars=bars),
+        tables=tables,
+        copy_sources=() if is_conditional else copy_sources(encoded, ordered, found[:MAX_COPY_SOURCES], bars=bars),
         is_drums=all(encoded.tracks[cell.track].is_drum for cell in ordered),
     )
 
@@ -200,7 +200,7 @@ def _layout(
             FILL,
             VOCAB.bar_index.start + bar.index - gap[0].index,
             VOCAB.track.start + slot_of[cell.track],
-            *((HIDDEN[cell.only],) if cell.only else ()),
+            *((HIDDEN[cell.field],) if cell.field else ()),
             *cell.controls,
             *hold_tokens(context.held(cell.track, cell.start), cell.start),
         )
@@ -222,17 +222,17 @@ def fill_length(full: EncodedScore, cells: Iterable[GridCell], locks: Collection
     tokens = 1
     for cell in cells:
         hidden = full.hidden(cell, locks)
-        said = answer_length(cell, notes=len(hidden)) + 1 if cell.only else len(encode_notes(hidden, 0)) + 1
+        said = field_length(cell, notes=len(hidden)) + 1 if cell.field else len(encode_notes(hidden, 0)) + 1
         tokens += 3 + len(cell.controls) + 3 * len(full.held(cell.track, cell.start)) + said
     return tokens
 
 
-def answer_notes(layout: InfillLayout, full: EncodedScore, locks: Collection[NoteKey] = ()) -> list[tuple[Note, ...]]:
+def target_notes(layout: InfillLayout, full: EncodedScore, locks: Collection[NoteKey] = ()) -> list[tuple[Note, ...]]:
     """Return the notes of the full score that each cell hides: the true answer, in fill order."""
     return [full.hidden(cell, locks) for cell in layout.cells]
 
 
-def encode_answer(
+def encode_fill(
     layout: InfillLayout, notes_by_cell: Sequence[Iterable[Note]]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
     """Return the fill int32 [F] that says these notes, and which of its tokens are forced, bool [F].
@@ -245,12 +245,12 @@ def encode_answer(
         layout.cells, layout.headers, layout.bar_starts, notes_by_cell, strict=True
     ):
         # The notes of an attribute-only cell are told apart by their order.
-        ordered = list(notes) if cell.only else sorted(notes, key=_by_onset_and_pitch)
+        ordered = list(notes) if cell.field else sorted(notes, key=_by_onset_and_pitch)
         for note in ordered:
-            if not cell.holds(note):
+            if not cell.contains(note):
                 raise TokenError(f"{note} lies outside its cell, {cell}")
-        if cell.only:
-            said, is_known = answer_tokens(cell, ordered, bar_start)
+        if cell.field:
+            said, is_known = encode_field(cell, ordered, bar_start)
         else:
             said = [*encode_notes(ordered, bar_start), END]
             is_known = [False] * len(said)
@@ -285,9 +285,9 @@ def decode_fill(prompt: InfillPrompt, tokens: Sequence[int] | npt.NDArray[np.int
 def decode_cell(prompt: InfillPrompt, number: int, tokens: Sequence[int]) -> tuple[Note, ...]:
     """Return the notes that the answer to one cell says, its header and END left out; see `decode_fill`."""
     cell, bar_start = prompt.cells[number], prompt.bar_starts[number]
-    notes = read_answer(cell, tokens, bar_start) if cell.only else decode_notes(tokens, bar_start)
-    is_kept = cell.only not in (None, "velocity")
-    return tuple(notes if is_kept else (_clamped(note, prompt.rules) for note in notes))
+    notes = decode_field(cell, tokens, bar_start) if cell.field else decode_notes(tokens, bar_start)
+    is_kept = cell.field not in (None, "velocity")
+    return tuple(notes if is_kept else (_clamped(note, prompt.tables) for note in notes))
 
 
 def coordinates_of(layout: InfillLayout, fill_tokens: npt.ArrayLike) -> npt.NDArray[np.int16]:
@@ -299,8 +299,8 @@ def _by_onset_and_pitch(note: Note) -> tuple[int, int]:
     return note.onset, note.pitch
 
 
-def _clamped(note: Note, rules: FillTables) -> Note:
-    return note._replace(velocity=min(max(note.velocity, rules.velocity_min), rules.velocity_max))
+def _clamped(note: Note, tables: FillTables) -> Note:
+    return note._replace(velocity=min(max(note.velocity, tables.velocity_min), tables.velocity_max))
 
 
 def _bars(context: EncodedScore, cells: Sequence[GridCell]) -> tuple[Bar, ...]:
@@ -325,8 +325,8 @@ def _ordered(context: EncodedScore, cells: Sequence[GridCell]) -> tuple[tuple[Gr
             raise PromptError(f"a cell names track {cell.track + 1}; the score has {len(context.tracks)} tracks")
         if not 0 <= cell.start < cell.end or not 0 <= cell.low <= cell.high <= 127:
             raise PromptError(f"{cell} is empty or out of range; give 0 <= start < end and 0 <= low <= high <= 127")
-        if cell.only and not cell.known:
-            raise PromptError(f"{cell} asks for the {cell.only} of no note; leave it out")
+        if cell.field and not cell.known:
+            raise PromptError(f"{cell} asks for the {cell.field} of no note; leave it out")
     bars = _bars(context, cells)
     ordered = tuple(sorted(cells, key=lambda c: (_bar_at(bars, c.start).index, c.track, c.start)))
     for cell in ordered:
@@ -425,4 +425,4 @@ def _mask_tokens(cell: GridCell, bar: Bar) -> list[int]:
         tokens += (FROM, position + cell.start - bar.start, UNTIL, position + cell.end - bar.start)
     if (cell.low, cell.high) != (0, 127):
         tokens += (LOW, pitch + cell.low, HIGH, pitch + cell.high)
-    return tokens + shown_tokens(cell, bar.start)
+    return tokens + hidden_field_tokens(cell, bar.start)

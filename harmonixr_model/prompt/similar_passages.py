@@ -83,7 +83,7 @@ def passage_notes(context: EncodedScore, cell: GridCell, *, bars: Sequence[Bar],
         note._replace(onset=note.onset - there.start + here.start)
         for note in context.notes(cell.track, there.start, there.end)
     )
-    return tuple(note for note in moved if cell.holds(note) and (note.onset, note.pitch) not in kept)
+    return tuple(note for note in moved if cell.contains(note) and (note.onset, note.pitch) not in kept)
 
 
 def passage_tokens(

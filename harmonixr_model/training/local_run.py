@@ -19,7 +19,7 @@ from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.control_embedding_init import init_control_embeddings
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.notes.single_field import ONLY
+from harmonixr_model.notes.field_tokens import NOTE_FIELDS
 from harmonixr_model.prompt.controls import CONTROLS
 from harmonixr_model.training.flops import batch_flops, peak_of
 from harmonixr_model.training.infill_task import DEFAULT_DATASET, BatchConfig, InfillTask, corpus_task, describe_corpus
@@ -162,7 +162,7 @@ def training_info(run: Run, job: dict[str, Any], data: dict[str, Any]) -> dict[s
         "controls_said": list(CONTROLS),
         # Which of them it follows is for `harmonixr calibrate --controls` to say, once that is measured.
         "controls": [],
-        "fields": list(ONLY),
+        "fields": list(NOTE_FIELDS),
         "training": job,
         "data": data,
     }

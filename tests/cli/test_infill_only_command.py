@@ -8,7 +8,7 @@ from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.song import Song
-from harmonixr_model.notes.single_field import ONLY
+from harmonixr_model.notes.field_tokens import NOTE_FIELDS
 from harmonixr_platform.cli import main
 
 
@@ -18,7 +18,7 @@ def files(tmp_path_factory):
     (folder / "song.mid").write_bytes(compose_song(2, bars=12))
     torch.manual_seed(1)
     model = InfillTransformer(InfillConfig(width=32, layers=1, heads=2, dropout=0.0, max_length=1024))
-    save_checkpoint(folder / "model.safetensors", model, info={"fields": list(ONLY)})
+    save_checkpoint(folder / "model.safetensors", model, info={"fields": list(NOTE_FIELDS)})
     return folder
 
 

@@ -15,8 +15,8 @@ from harmonixr_model.data.masking import SHAPES, Mask, Scene, draw_mask
 from harmonixr_model.data.window import choose_window
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.compose import compose
+from harmonixr_model.notes.field_tokens import HIDDEN
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.notes.single_field import HIDDEN
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.coordinates import coordinates_of_tokens
 from harmonixr_model.prompt.layout import EncodedScore, GridCell, build_prompt, decode_fill

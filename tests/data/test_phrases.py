@@ -6,8 +6,8 @@ from harmonixr_model.data.masking import ONLY_CHANCE, Scene, draw_mask
 from harmonixr_model.data.phrases import LONGEST, SHORTEST, phrases, similarity
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
+from harmonixr_model.notes.field_tokens import NOTE_FIELDS
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.notes.single_field import ONLY
 from harmonixr_model.prompt.layout import EncodedScore
 
 BAR = 96
@@ -55,10 +55,10 @@ def test_a_phrase_has_a_phrases_length_wherever_the_window_lies():
 def test_about_an_eighth_of_the_masks_ask_for_one_field_and_each_field_is_asked():
     scene = Scene(encoded := EncodedScore(quantize(compose(1, bars=12))), encoded.score.bars)
     rng = np.random.default_rng(0)
-    asked = [{cell.only for cell in draw_mask(scene, rng).cells} for _ in range(600)]
+    asked = [{cell.field for cell in draw_mask(scene, rng).cells} for _ in range(600)]
     assert all(len(fields) <= 1 for fields in asked)
     only = [field for fields in asked for field in fields if field]
-    assert set(only) == set(ONLY)
+    assert set(only) == set(NOTE_FIELDS)
     assert 0.6 * ONLY_CHANCE < len(only) / len(asked) < 1.4 * ONLY_CHANCE
 
 
@@ -68,7 +68,7 @@ def test_notes_that_are_locked_are_not_asked_about():
     seen = 0
     while seen < 3:
         mask = draw_mask(scene, rng)
-        if mask.locks and mask.cells and mask.cells[0].only:
+        if mask.locks and mask.cells and mask.cells[0].field:
             seen += 1
             for cell in mask.cells:
                 assert len(cell.known) == len(encoded.hidden(cell, mask.locks))

@@ -7,10 +7,10 @@ from harmonixr_model.data.masking import Mask
 from harmonixr_model.data.target_augmentation import augmented_target
 from harmonixr_model.music.compose import compose
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
+from harmonixr_model.notes.field_tokens import single_field_cell
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.notes.single_field import asking
 from harmonixr_model.prompt.controls import measure
-from harmonixr_model.prompt.layout import answer_notes, build_prompt, decode_fill, encode_answer
+from harmonixr_model.prompt.layout import build_prompt, decode_fill, encode_fill, target_notes
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def drawn(full, mask, said, count=40):
 
 def kept(score, mask):
     return [
-        [note for note in track.notes if not any(c.track == i and c.holds(note) for c in mask.cells)]
+        [note for note in track.notes if not any(c.track == i and c.contains(note) for c in mask.cells)]
         for i, track in enumerate(score.tracks)
     ]
 
@@ -73,15 +73,15 @@ def test_no_two_notes_of_a_pitch_overlap_and_the_answer_can_be_said(full):
                 assert note.onset >= ends.get(note.pitch, 0)
                 ends[note.pitch] = note.end
         prompt = build_prompt(other.without(mask.cells), mask.cells, max_prefix_tokens=4096)
-        notes = answer_notes(prompt, other)
-        fills = decode_fill(prompt, encode_answer(prompt, notes)[0])
+        notes = target_notes(prompt, other)
+        fills = decode_fill(prompt, encode_fill(prompt, notes)[0])
         assert [places(fill) for fill in fills] == [places(hidden) for hidden in notes]
 
 
 def test_what_is_not_said_and_fields_alone_leave_the_song_as_it_is(full):
     mask = mask_of(full, 0)
     assert all(other is full for other in drawn(full, mask, {"key", "style", "chords"}))
-    asked = tuple(asking(cell, "velocity", full.hidden(cell)) for cell in mask.cells)
+    asked = tuple(single_field_cell(cell, "velocity", full.hidden(cell)) for cell in mask.cells)
     assert all(other is full for other in drawn(full, Mask(asked, frozenset(), None), {"velocity"}))
 
 

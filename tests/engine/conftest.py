@@ -10,10 +10,10 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
-from harmonixr_model.prompt.coordinates import ASKED_SIZE
+from harmonixr_model.prompt.coordinates import CONTROL_SIZE
 
 torch.set_num_threads(1)
-CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700, asked=ASKED_SIZE)
+CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700, asked=CONTROL_SIZE)
 
 
 @pytest.fixture(scope="session")

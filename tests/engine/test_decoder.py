@@ -24,9 +24,9 @@ def decoder(tiny_model):
 def test_every_fill_keeps_the_grammar_and_ends(decoder, prompt_of):
     prompt = prompt_of(limits=Constraints(max_polyphony=2, scale=(0, 2, 4, 5, 7, 9, 11), min_notes_per_bar=2))
     for generated in decoder.generate(prompt, seeds=range(8), sampling=Sampling(top_p=1.0)):
-        check_fill(prompt.rules, generated.tokens)
+        check_fill(prompt.tables, generated.tokens)
         assert generated.tokens[-1] == EOS
-        assert len(generated.tokens) <= prompt.rules.max_tokens
+        assert len(generated.tokens) <= prompt.tables.max_tokens
 
 
 def test_the_same_seed_gives_the_same_fill_alone_and_in_any_batch(decoder, prompt_of):
@@ -82,7 +82,7 @@ def test_decoding_says_what_the_model_says_without_a_cache(decoder, prompt_of):
     fill_coordinates = torch.from_numpy(coordinates_of(prompt, generated.tokens)).long()
     coordinates = torch.cat([torch.from_numpy(prompt.coordinates).long(), fill_coordinates])[None]
     logits = decoder.model(tokens, coordinates, torch.tensor([len(prompt.prefix)]))[0, len(prompt.prefix) - 1 : -1]
-    grammar, total = FillGrammar(prompt.rules), 0.0
+    grammar, total = FillGrammar(prompt.tables), 0.0
     for row, token in zip(logits, generated.tokens, strict=True):
         allowed = torch.from_numpy(grammar.allowed())
         if grammar.forced is None:
@@ -95,11 +95,11 @@ def test_decoding_says_what_the_model_says_without_a_cache(decoder, prompt_of):
 
 def test_a_budget_that_runs_out_closes_the_fill_in_time(decoder, prompt_of):
     prompt = prompt_of()
-    prompt = replace(prompt, rules=replace(prompt.rules, max_tokens=45))
+    prompt = replace(prompt, tables=replace(prompt.tables, max_tokens=45))
     generated = decoder.generate(prompt, seeds=range(6), sampling=Sampling(temperature=3, top_p=1.0))
     assert 35 < max(len(g.tokens) for g in generated) <= 45
     for g in generated:
-        check_fill(prompt.rules, g.tokens)
+        check_fill(prompt.tables, g.tokens)
 
 
 def test_a_prompt_longer_than_the_model_is_refused_with_what_would_work(decoder, prompt_of):

@@ -83,7 +83,7 @@ def test_guidance_changes_fills_and_keeps_the_grammar(tiny_model, song):
     guided = decoder.generate(prompt, seeds=[1, 2], sampling=Sampling(temperature=1.5, top_p=1.0, guidance=3.0))
     assert [fill.tokens for fill in guided] != [fill.tokens for fill in plain]
     for fill in guided:
-        check_fill(prompt.rules, fill.tokens)
+        check_fill(prompt.tables, fill.tokens)
 
 
 def test_guidance_towards_nothing_is_refused(tiny_model, song):

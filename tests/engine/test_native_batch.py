@@ -13,7 +13,7 @@ from harmonixr_model.engine.row import Row
 from harmonixr_model.engine.scheduler import EngineLoop
 from harmonixr_model.infill.copy_gate import FEATURES, CopyGate
 from harmonixr_model.prompt.controls import AttributeControls
-from harmonixr_model.prompt.coordinates import places_of_tokens
+from harmonixr_model.prompt.coordinates import place_updates
 from harmonixr_model.prompt.copy_pointer import KINDS
 from harmonixr_model.prompt.layout import coordinates_of
 
@@ -80,7 +80,7 @@ def test_a_row_that_leaves_takes_nothing_from_the_others(library, runner, prompt
 
 def test_fills_with_and_without_controls_are_the_same_side_by_side(library, tiny_model, prompt_of):
     prompts = [prompt_of(), prompt_of(controls=AttributeControls(density=2))]
-    assert [prompt.is_asked for prompt in prompts] == [False, True]
+    assert [prompt.is_conditional for prompt in prompts] == [False, True]
     jobs = [(prompts[i % 2], i) for i in range(6)]
     decoder = Decoder(tiny_model, compiled=True)
     together = decoder.generate_each(jobs, sampling=Sampling())
@@ -105,7 +105,7 @@ def test_who_is_followed_is_told_of_every_cell_before_more_is_drawn(library, tin
 def test_places_are_those_of_coordinates(library, tiny_model, prompt_of):
     prompt = prompt_of()
     [fill] = Decoder(tiny_model).generate(prompt, seeds=[1], sampling=Sampling())
-    kept, said, places = [0, 0, 0], [], places_of_tokens()
+    kept, said, places = [0, 0, 0], [], place_updates()
     for token in fill.tokens:
         kept = [int(new) if new >= 0 else old for new, old in zip(places[token], kept, strict=True)]
         said.append(kept)

@@ -56,12 +56,12 @@ def random_rules(rng: random.Random):
             velocity_max=rng.choice([60, 127]),
         )
         try:
-            prompt = build_prompt(score, cells, max_prefix_tokens=4000, limits=limits)
+            prompt = build_prompt(score, cells, max_prefix_tokens=4000, constraints=limits)
         except (ControlError, PromptError):
             continue  # the limits leave no room in this music, or nothing is left of the gap
         least = sum(len(header) + 1 for header in prompt.headers) + 1
         return replace(
-            prompt.rules,
+            prompt.tables,
             min_polyphony=rng.choice([0, 2, 3]),
             max_tokens=least + rng.choice([0, 9, 30, 31, 32, 33, 34, 35, 200]),
         )
@@ -150,7 +150,7 @@ def test_both_choosers_draw_the_same_tokens(library, prompt_of, sampling, spread
 @pytest.mark.parametrize("copy_strength", [1.0, 0.6])
 def test_both_choosers_hear_the_pointers_alike(library, prompt_of, seed, copy_strength):
     prompts = [prompt_of(), prompt_of(bars=(9, 11), tracks=(2, 3)), prompt_of(bars=(12, 13), tracks=(1,))]
-    assert all(prompt.recalled for prompt in prompts)
+    assert all(prompt.copy_sources for prompt in prompts)
     generator = torch.Generator().manual_seed(seed)
     gate = CopyGate(torch.randn(len(KINDS), len(FEATURES), generator=generator))
     choosers = [TorchSampler(gate=gate), NativeSampler(library, gate=gate)]

@@ -18,7 +18,7 @@ from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.harmony import read_key
 from harmonixr_model.prompt.controls import AttributeControls, read_chords
-from harmonixr_model.prompt.coordinates import ASKED_SIZE
+from harmonixr_model.prompt.coordinates import CONTROL_SIZE
 from harmonixr_model.prompt.layout import coordinates_of
 
 PLAIN = Sampling()
@@ -56,7 +56,7 @@ def follow(runner, prompt, tokens, *, chunk):
         {"width": 96, "layers": 3, "heads": 3},
         {"width": 256, "layers": 2, "heads": 2},
         {"width": 256, "layers": 1, "heads": 1},
-        {"width": 64, "layers": 2, "heads": 1, "asked": ASKED_SIZE},
+        {"width": 64, "layers": 2, "heads": 1, "asked": CONTROL_SIZE},
     ],
 )
 @torch.inference_mode()
@@ -76,7 +76,7 @@ def test_logits_are_those_of_the_model_within_what_bf16_leaves(library, prompt_o
 
 
 def test_logits_are_bit_by_bit_the_same_alone_beside_others_and_in_chunks(library, prompt_of):
-    model = random_model(width=96, layers=3, heads=3, asked=ASKED_SIZE)
+    model = random_model(width=96, layers=3, heads=3, asked=CONTROL_SIZE)
     prompts = [
         prompt_of(controls=AttributeControls(density=2, key=read_key("D"))),
         prompt_of(bars=(9, 9), tracks=(2, 3)),
@@ -107,7 +107,7 @@ def test_compiled_fills_keep_the_grammar_and_are_the_same_in_any_company(library
     decoder = Decoder(tiny_model, compiled=True)
     together = decoder.generate_each(jobs, sampling=PLAIN)
     for (prompt, seed), generated in zip(jobs, together, strict=True):
-        check_fill(prompt.rules, generated.tokens)
+        check_fill(prompt.tables, generated.tokens)
         assert decoder.generate(prompt, seeds=[seed], sampling=PLAIN) == [generated]
 
 

@@ -91,5 +91,5 @@ def test_copy_strength_0_uses_the_model_alone(pointing, tiny_model, song):
 
 
 def test_what_is_asked_for_is_not_answered_by_repeating(song):
-    assert prompt_of(song).recalled
-    assert not prompt_of(song, controls=AttributeControls(density=2)).recalled
+    assert prompt_of(song).copy_sources
+    assert not prompt_of(song, controls=AttributeControls(density=2)).copy_sources

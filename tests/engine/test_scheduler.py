@@ -72,7 +72,7 @@ def test_requests_with_other_prompts_and_settings_answer_as_they_do_alone(open_l
 @pytest.mark.parametrize("is_compiled", [False, True], ids=["fp32", "bf16"])
 def test_a_thousand_seeds_give_the_same_fill_alone_and_in_a_full_batch(tiny_model, prompt_of, library, is_compiled):
     prompt = prompt_of(bars=(4, 4), tracks=(2,))
-    prompt = replace(prompt, rules=replace(prompt.rules, max_tokens=16))
+    prompt = replace(prompt, tables=replace(prompt.tables, max_tokens=16))
     length = len(prompt.prefix) + 16
     seeds = range(1000)
     answers = []
@@ -159,7 +159,7 @@ def test_a_greedy_owner_cannot_starve_another(open_loop, prompt_of, short):
 
 
 def test_a_full_queue_refuses_and_takes_again_when_it_has_emptied(open_loop, short):
-    size = len(short.prefix) + short.rules.max_tokens
+    size = len(short.prefix) + short.tables.max_tokens
     loop = open_loop(rows=1, waiting_tokens=2 * size, owner_waiting_tokens=size)
     taken = [loop.submit(short, (seed,), PLAIN, owner="one" if seed == 0 else "") for seed in range(2)]
     with pytest.raises(EngineBusy, match="ask again"):
@@ -173,7 +173,7 @@ def test_a_full_queue_refuses_and_takes_again_when_it_has_emptied(open_loop, sho
 
 def test_the_cache_never_holds_more_than_its_budget(open_loop, prompt_of):
     prompt = prompt_of()
-    budget = len(prompt.prefix) + 2 * prompt.rules.max_tokens
+    budget = len(prompt.prefix) + 2 * prompt.tables.max_tokens
     loop = open_loop(tokens=budget)
     ticket = loop.submit(prompt, range(5), PLAIN)
     most = 0

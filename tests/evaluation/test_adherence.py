@@ -29,7 +29,7 @@ from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.control_bins import density_of
 from harmonixr_model.prompt.controls import AttributeControls
-from harmonixr_model.prompt.layout import encode_answer
+from harmonixr_model.prompt.layout import encode_fill
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ class Obedient:
             density = next((density_of(token) for token in header if token in VOCAB.density), 1.0)
             count = round(density * (cell.end - cell.start) / 24)
             notes.append([Note(cell.start + i * (cell.end - cell.start) // count, 1, 60, 80) for i in range(count)])
-        return GeneratedFill(tuple(encode_answer(prompt, notes)[0].tolist()), 0.0)
+        return GeneratedFill(tuple(encode_fill(prompt, notes)[0].tolist()), 0.0)
 
 
 def test_an_engine_that_obeys_correlates_and_one_that_does_not_fails_to(asked):

@@ -110,5 +110,5 @@ def test_copies_stay_in_their_cells_and_come_from_shown_notes_of_their_track(ask
     for question in asked:
         shown = {(i, *note[1:]) for i, track in enumerate(question.context.tracks) for note in track.notes}
         for cell, fill in zip(question.prompt.cells, copy_bar(question, direction), strict=True):
-            assert all(cell.holds(note) for note in fill)
+            assert all(cell.contains(note) for note in fill)
             assert {(cell.track, *note[1:]) for note in fill} <= shown

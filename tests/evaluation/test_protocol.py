@@ -86,7 +86,7 @@ def test_the_context_shows_everything_but_the_answer(corpus):
         if question.shape == "continuation":
             everything = {(i, note) for i, note in everything if note.onset < question.bars[-1].end}
         if question.shape == "whole-track":
-            everything = {(i, n) for i, n in everything if i != cells[0].track or any(c.holds(n) for c in cells)}
+            everything = {(i, n) for i, n in everything if i != cells[0].track or any(c.contains(n) for c in cells)}
         assert not hidden & shown
         assert hidden | shown == everything
 
@@ -103,7 +103,7 @@ def test_tracks_of_one_channel_are_told_apart():
     score = Score(24, tuple(Track(both, channel=0, is_drum=drums) for drums in (False, True, False)))
     assert [track.channel for track in apart(score).tracks] == [0, 9, 1]
     question = ask_gap(EncodedScore(apart(UNISON)), Gap((GridCell(1, 96, 192),)), shape="x", piece_id="p", number=0)
-    check_fill(question.prompt.rules, question.fill)  # the other track plays the very same notes
+    check_fill(question.prompt.tables, question.fill)  # the other track plays the very same notes
 
 
 def test_only_pieces_with_enough_tracks_are_asked(corpus):
@@ -123,7 +123,7 @@ def test_the_prompt_is_that_of_a_user_and_does_not_depend_on_the_answer(corpus):
 def test_the_answer_fits_the_budget_keeps_the_grammar_and_decodes_to_itself(corpus):
     for question in ask(corpus, len(SHAPES), seed=5):
         assert len(question.prompt.prefix) + len(question.fill) <= CONTEXT_TOKENS
-        check_fill(question.prompt.rules, question.fill)
+        check_fill(question.prompt.tables, question.fill)
         assert tuple(decode_fill(question.prompt, question.fill)) == question.answer
 
 

@@ -16,10 +16,10 @@ from harmonixr_model.evaluation.systems import Sampler, baseline_systems, human_
 from harmonixr_model.evaluation.validity import KEPT, PLACED, VALID, keeping
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.notes.single_field import ONLY
+from harmonixr_model.notes.field_tokens import NOTE_FIELDS
 from harmonixr_model.notes.vocabulary import VOCAB
 
-SHAPES = [f"{only}-only" for only in ONLY]
+SHAPES = [f"{only}-only" for only in NOTE_FIELDS]
 
 
 @pytest.fixture(scope="module")

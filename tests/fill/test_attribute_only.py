@@ -17,7 +17,7 @@ from harmonixr_model.music.harmony import read_chord
 from harmonixr_model.music.region import NoteKey, Region
 from harmonixr_model.music.score import Track
 from harmonixr_model.music.song import Song
-from harmonixr_model.notes.single_field import ONLY
+from harmonixr_model.notes.field_tokens import NOTE_FIELDS
 from harmonixr_model.prompt.controls import CONTROLS, AttributeControls
 
 CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700)
@@ -31,7 +31,7 @@ def infiller():
     model = InfillTransformer(CONFIG).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.2)
-    info = {"controls": CONTROLS, "fields": ONLY}
+    info = {"controls": CONTROLS, "fields": NOTE_FIELDS}
     return Infiller(Decoder(model), max_length=CONFIG.max_length, info=info)
 
 
@@ -44,7 +44,7 @@ def others(song):
     return [[e for e in events if e.message[0] & 0xF0 not in (0x80, 0x90)] for events in song.midi.tracks]
 
 
-@pytest.mark.parametrize("only", ONLY)
+@pytest.mark.parametrize("only", NOTE_FIELDS)
 def test_a_fill_changes_the_asked_field_of_the_regions_notes_and_nothing_else(infiller, song, only):
     region = Region.bars(song.score, 4, 6)
     for fill in infiller.fill(song, region, only=only, n=2, seed=5):
@@ -65,7 +65,7 @@ def test_a_fill_changes_the_asked_field_of_the_regions_notes_and_nothing_else(in
         assert fill.dropped <= changed / 4
 
 
-@pytest.mark.parametrize("only", ONLY)
+@pytest.mark.parametrize("only", NOTE_FIELDS)
 def test_the_same_seed_gives_the_same_fill_and_its_tokens_replay_it(infiller, song, only):
     region = Region.bars(song.score, 2, 3, [0])
     one, two = infiller.fill(song, region, only=only, n=2, seed=1)

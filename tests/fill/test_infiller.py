@@ -208,7 +208,7 @@ def test_progress_counts_every_window_of_every_candidate(infiller, song):
 
 def longest_chords(prompt):
     """Answer a prompt with as many notes at once, as long, as the grammar allows."""
-    grammar, tokens = FillGrammar(prompt.rules), []
+    grammar, tokens = FillGrammar(prompt.tables), []
     while not grammar.finished:
         options = [int(token) for token in np.flatnonzero(grammar.allowed())]
         pitches = [token for token in options if token in VOCAB.pitch]

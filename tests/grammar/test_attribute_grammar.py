@@ -10,10 +10,10 @@ from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.fill_grammar import check_fill, open_grammar
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
+from harmonixr_model.notes.field_tokens import NOTE_FIELDS, single_field_cell
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.notes.single_field import ONLY, asking
 from harmonixr_model.notes.vocabulary import VELOCITY_BINS, VOCAB
-from harmonixr_model.prompt.layout import EncodedScore, GridCell, build_prompt, decode_fill, encode_answer
+from harmonixr_model.prompt.layout import EncodedScore, GridCell, build_prompt, decode_fill, encode_fill
 
 BAR = 96
 KEPT = {
@@ -25,14 +25,14 @@ KEPT = {
 
 
 def prompt_of(full, only, cells, **given):
-    asked = [asking(cell, only, full.hidden(cell)) for cell in cells]
+    asked = [single_field_cell(cell, only, full.hidden(cell)) for cell in cells]
     asked = [cell for cell in asked if cell.known]
     return build_prompt(full.without(asked), asked, max_prefix_tokens=1 << 16, **given)
 
 
 def drawn(prompt, rng, *, outermost=False):
     """Say a fill at random, or at its extremes, where it is most likely to run out of room."""
-    grammar, tokens = open_grammar(prompt.rules), []
+    grammar, tokens = open_grammar(prompt.tables), []
     while not grammar.finished:
         allowed = np.flatnonzero(grammar.allowed())
         assert len(allowed), "no token is allowed"
@@ -105,7 +105,7 @@ def gaps(draw, full):
 
 
 @settings(max_examples=80, deadline=None)
-@given(data=st.data(), only=st.sampled_from(ONLY), seed=st.integers(0, 2**31), outermost=st.booleans())
+@given(data=st.data(), only=st.sampled_from(NOTE_FIELDS), seed=st.integers(0, 2**31), outermost=st.booleans())
 def test_whatever_is_drawn_keeps_the_other_fields_and_never_collides(data, only, seed, outermost):
     full = data.draw(songs())
     cells = data.draw(gaps(full))
@@ -117,13 +117,13 @@ def test_whatever_is_drawn_keeps_the_other_fields_and_never_collides(data, only,
     for cell, notes in zip(prompt.cells, fill, strict=True):
         before = full.hidden(GridCell(cell.track, cell.start, cell.end))
         assert [KEPT[only](note) for note in notes] == [KEPT[only](note) for note in before]
-        assert all(cell.holds(note) for note in notes)
+        assert all(cell.contains(note) for note in notes)
         if only == "rhythm":
             assert [n.onset for n in notes] == sorted(n.onset for n in notes)
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), only=st.sampled_from(ONLY))
+@given(data=st.data(), only=st.sampled_from(NOTE_FIELDS))
 def test_the_truth_is_never_forbidden(data, only):
     full = data.draw(songs())
     track = data.draw(st.sampled_from((0, 1)))
@@ -132,10 +132,10 @@ def test_the_truth_is_never_forbidden(data, only):
         return
     prompt = prompt_of(full, only, cells)
     answer = [full.hidden(GridCell(cell.track, cell.start, cell.end)) for cell in prompt.cells]
-    tokens, is_forced = encode_answer(prompt, answer)
-    check_fill(prompt.rules, tokens)
+    tokens, is_forced = encode_fill(prompt, answer)
+    check_fill(prompt.tables, tokens)
     assert decode_fill(prompt, tokens) == answer
-    grammar = open_grammar(prompt.rules)
+    grammar = open_grammar(prompt.tables)
     for token, forced in zip(tokens.tolist(), is_forced.tolist(), strict=True):
         assert (grammar.forced is not None) == forced
         grammar.advance(token)
@@ -154,9 +154,9 @@ def test_pitches_keep_to_the_range_and_scale_or_are_refused_before_anything_is_s
     cells = data.draw(gaps(full))
     if not any(full.hidden(cell) for cell in cells):
         return
-    limits = Constraints(pitch_min=low, pitch_max=low + width, scale=scale)
+    constraints = Constraints(pitch_min=low, pitch_max=low + width, scale=scale)
     try:
-        prompt = prompt_of(full, "pitch", cells, limits=limits)
+        prompt = prompt_of(full, "pitch", cells, constraints=constraints)
     except ControlError:
         return
     for outermost in (False, True):
@@ -173,14 +173,14 @@ def piece():
 
 def test_velocities_keep_to_their_range():
     full, cells = piece()
-    prompt = prompt_of(full, "velocity", cells, limits=Constraints(velocity_min=40, velocity_max=50))
+    prompt = prompt_of(full, "velocity", cells, constraints=Constraints(velocity_min=40, velocity_max=50))
     fill = decode_fill(prompt, drawn(prompt, np.random.default_rng(0)))
     assert {40 <= note.velocity <= 50 for notes in fill for note in notes} == {True}
-    assert prompt.rules.velocity_allowed.sum() < VELOCITY_BINS
+    assert prompt.tables.velocity_allowed.sum() < VELOCITY_BINS
 
 
 @pytest.mark.parametrize(
-    ("only", "limits"),
+    ("only", "constraints"),
     [
         ("velocity", Constraints(pitch_min=40)),
         ("rhythm", Constraints(scale=(0, 2, 4))),
@@ -189,22 +189,22 @@ def test_velocities_keep_to_their_range():
         ("duration", Constraints(max_polyphony=2)),
     ],
 )
-def test_a_limit_that_would_be_ignored_is_refused(only, limits):
+def test_a_limit_that_would_be_ignored_is_refused(only, constraints):
     full, cells = piece()
     with pytest.raises(ControlError, match="leave it out"):
-        prompt_of(full, only, cells, limits=limits)
+        prompt_of(full, only, cells, constraints=constraints)
 
 
 def test_too_few_pitches_for_a_chord_are_refused():
     full = EncodedScore(quantize(Score(24, (Track(notes=tuple(Note(0, 96, 60 + i, 66) for i in range(4))),), (), ())))
     with pytest.raises(ControlError, match="sound together"):
-        prompt_of(full, "pitch", [GridCell(0, 0, 96)], limits=Constraints(pitch_min=60, pitch_max=62))
+        prompt_of(full, "pitch", [GridCell(0, 0, 96)], constraints=Constraints(pitch_min=60, pitch_max=62))
 
 
 def test_cells_that_ask_for_different_things_are_refused():
     full, cells = piece()
     one, two = cells
-    asked = [asking(one, "pitch", full.hidden(one)), asking(two, "velocity", full.hidden(two))]
+    asked = [single_field_cell(one, "pitch", full.hidden(one)), single_field_cell(two, "velocity", full.hidden(two))]
     with pytest.raises(PromptError, match="one by one"):
         build_prompt(full.without(cells), asked, max_prefix_tokens=8192)
 
@@ -212,7 +212,7 @@ def test_cells_that_ask_for_different_things_are_refused():
 def test_another_token_than_the_known_one_is_refused_and_changes_nothing():
     full, cells = piece()
     prompt = prompt_of(full, "duration", cells)
-    grammar = open_grammar(prompt.rules)
+    grammar = open_grammar(prompt.tables)
     with pytest.raises(TokenError, match="is not allowed as token 1"):
         grammar.advance(VOCAB.id("END"))
     assert grammar.forced == prompt.headers[0][0]

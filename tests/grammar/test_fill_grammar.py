@@ -1,4 +1,4 @@
-"""The grammar at chosen places: what may come next, and which limits cannot be kept."""
+"""The grammar at chosen places: what may come next, and which constraints cannot be kept."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ CELL = GridCell(0, 96, 192)
 def grammar_after(text: str, *, cells=(CELL,), context=CONTEXT, **given) -> FillGrammar:
     """Return the grammar after its forced header and the tokens of `text`."""
     prompt = build_prompt(EncodedScore(context), cells, max_prefix_tokens=1000, **given)
-    grammar = FillGrammar(prompt.rules)
+    grammar = FillGrammar(prompt.tables)
     for token in (*prompt.headers[0], *from_text(text)):
         grammar.advance(int(token))
     return grammar
@@ -82,45 +82,47 @@ def test_a_note_of_the_fill_closes_its_pitch_for_later_tracks_of_the_channel():
 
 
 def test_voices_kept_count_against_polyphony():
-    grammar = grammar_after("", limits=Constraints(max_polyphony=1))
+    grammar = grammar_after("", constraints=Constraints(max_polyphony=1))
     assert names(grammar, "position")[0] == "POS_24"
-    grammar = grammar_after("POS_90 PITCH_70", limits=Constraints(max_polyphony=1))
+    grammar = grammar_after("POS_90 PITCH_70", constraints=Constraints(max_polyphony=1))
     assert names(grammar, "duration")[-1] == "DUR_14"
-    grammar = grammar_after("POS_24 PITCH_70 DUR_6 VEL_82", limits=Constraints(max_polyphony=1))
+    grammar = grammar_after("POS_24 PITCH_70 DUR_6 VEL_82", constraints=Constraints(max_polyphony=1))
     assert names(grammar, "position")[0] == "POS_30"
     assert names(grammar, "pitch") == []
 
 
 def test_range_scale_and_velocity_bound_the_choice():
-    limits = Constraints(pitch_min=60, pitch_max=72, scale=(0, 7), velocity_min=60, velocity_max=70)
-    grammar = grammar_after("POS_30", limits=limits)
+    constraints = Constraints(pitch_min=60, pitch_max=72, scale=(0, 7), velocity_min=60, velocity_max=70)
+    grammar = grammar_after("POS_30", constraints=constraints)
     assert names(grammar, "pitch") == ["PITCH_60", "PITCH_67", "PITCH_72"]
-    grammar = grammar_after("POS_30 PITCH_67 DUR_3", limits=limits)
+    grammar = grammar_after("POS_30 PITCH_67 DUR_3", constraints=constraints)
     assert names(grammar, "velocity") == ["VEL_62", "VEL_66", "VEL_70"]
 
 
 def test_pitch_limits_do_not_bind_drums():
-    grammar = grammar_after("POS_0", cells=(GridCell(2, 0, 96), CELL), limits=Constraints(pitch_min=60, scale=(0,)))
+    grammar = grammar_after(
+        "POS_0", cells=(GridCell(2, 0, 96), CELL), constraints=Constraints(pitch_min=60, scale=(0,))
+    )
     assert len(names(grammar, "pitch")) == 128
 
 
 def test_a_bar_closes_at_its_most_notes_and_not_before_its_least():
-    limits = Constraints(min_notes_per_bar=2, max_notes_per_bar=2)
+    constraints = Constraints(min_notes_per_bar=2, max_notes_per_bar=2)
     one, two = "POS_0 PITCH_70 DUR_3 VEL_82 ", "POS_6 PITCH_70 DUR_3 "
-    assert "END" not in kinds(grammar_after(one, limits=limits))
-    assert kinds(grammar_after(one + two, limits=limits)) == {"VEL", "END"}
+    assert "END" not in kinds(grammar_after(one, constraints=constraints))
+    assert kinds(grammar_after(one + two, constraints=constraints)) == {"VEL", "END"}
 
 
 def test_notes_kept_in_the_bar_count_towards_its_most_and_least():
     kept = Score(24, (Track((Note(96, 6, 60, 82), Note(120, 6, 60, 82))),))
-    assert "END" in kinds(grammar_after("", context=kept, limits=Constraints(min_notes_per_bar=2)))
-    assert kinds(grammar_after("", context=kept, limits=Constraints(max_notes_per_bar=2))) == {"END"}
+    assert "END" in kinds(grammar_after("", context=kept, constraints=Constraints(min_notes_per_bar=2)))
+    assert kinds(grammar_after("", context=kept, constraints=Constraints(max_notes_per_bar=2))) == {"END"}
 
 
 def test_the_last_chance_for_the_least_notes_is_not_passed_over():
-    limits = Constraints(min_notes_per_bar=5, max_polyphony=1)
-    assert names(grammar_after("", limits=limits, context=Score(24, (Track(),))), "position")[-1] == "POS_91"
-    grammar = grammar_after("POS_91 PITCH_70", limits=limits, context=Score(24, (Track(),)))
+    constraints = Constraints(min_notes_per_bar=5, max_polyphony=1)
+    assert names(grammar_after("", constraints=constraints, context=Score(24, (Track(),))), "position")[-1] == "POS_91"
+    grammar = grammar_after("POS_91 PITCH_70", constraints=constraints, context=Score(24, (Track(),)))
     assert names(grammar, "duration") == ["DUR_1"]
 
 
@@ -132,13 +134,13 @@ def test_near_its_token_budget_a_fill_can_only_close():
 def test_a_fill_that_breaks_the_grammar_is_told_where_and_what_would_work():
     prompt = build_prompt(EncodedScore(CONTEXT), [CELL], max_prefix_tokens=1000)
     header = " ".join(VOCAB.name(t) for t in prompt.headers[0])
-    check_fill(prompt.rules, from_text(f"{header} POS_0 PITCH_70 DUR_3 VEL_82 END EOS"))
+    check_fill(prompt.tables, from_text(f"{header} POS_0 PITCH_70 DUR_3 VEL_82 END EOS"))
     with pytest.raises(TokenError, match=r"PITCH_60 is not allowed as token 8 .* allowed are PITCH_0, PITCH_1"):
-        check_fill(prompt.rules, from_text(f"{header} POS_0 PITCH_60 DUR_3 VEL_82 END EOS"))
+        check_fill(prompt.tables, from_text(f"{header} POS_0 PITCH_60 DUR_3 VEL_82 END EOS"))
     with pytest.raises(TokenError, match="breaks off after 7 tokens"):
-        check_fill(prompt.rules, from_text(f"{header} POS_0"))
+        check_fill(prompt.tables, from_text(f"{header} POS_0"))
     with pytest.raises(TokenError, match="finished"):
-        check_fill(prompt.rules, from_text(f"{header} END EOS EOS"))
+        check_fill(prompt.tables, from_text(f"{header} END EOS EOS"))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_limits_that_contradict_themselves_are_told(given, complaint):
 
 
 @pytest.mark.parametrize(
-    ("cell", "limits", "complaint"),
+    ("cell", "constraints", "complaint"),
     [
         (CELL, Constraints(min_notes_per_bar=73, max_polyphony=1), "room for 72 new notes in bar 2, 73"),
         (GridCell(0, 96, 192, low=61, high=61), Constraints(scale=(0,)), "band 61-61"),
@@ -168,16 +170,19 @@ def test_limits_that_contradict_themselves_are_told(given, complaint):
         (GridCell(0, 96, 100), Constraints(min_notes_per_bar=300, max_polyphony=30), "ask for fewer"),
     ],
 )
-def test_limits_that_this_gap_cannot_keep_are_told(cell, limits, complaint):
+def test_limits_that_this_gap_cannot_keep_are_told(cell, constraints, complaint):
     with pytest.raises(ControlError, match=complaint):
-        build_prompt(EncodedScore(CONTEXT), [cell], max_prefix_tokens=1000, limits=limits)
+        build_prompt(EncodedScore(CONTEXT), [cell], max_prefix_tokens=1000, constraints=constraints)
 
 
 def test_notes_join_until_so_many_sound():
-    limits = Constraints(min_polyphony=3)
-    assert kinds(grammar_after("POS_60 PITCH_50 DUR_6 VEL_82", limits=limits)) == {"PITCH"}
-    assert kinds(grammar_after("POS_60 PITCH_50 DUR_6 VEL_82 PITCH_60 DUR_6", limits=limits)) == {"PITCH", "VEL"}
-    done = grammar_after("POS_60 PITCH_50 DUR_6 VEL_82 PITCH_60 DUR_6 PITCH_62 DUR_6", limits=limits)
+    constraints = Constraints(min_polyphony=3)
+    assert kinds(grammar_after("POS_60 PITCH_50 DUR_6 VEL_82", constraints=constraints)) == {"PITCH"}
+    assert kinds(grammar_after("POS_60 PITCH_50 DUR_6 VEL_82 PITCH_60 DUR_6", constraints=constraints)) == {
+        "PITCH",
+        "VEL",
+    }
+    done = grammar_after("POS_60 PITCH_50 DUR_6 VEL_82 PITCH_60 DUR_6 PITCH_62 DUR_6", constraints=constraints)
     assert {"POS", "PITCH", "END"} <= kinds(done)
     # With no higher pitch left, the chord stays as small as it is.
-    assert {"POS", "END"} <= kinds(grammar_after("POS_60 PITCH_127 DUR_6 VEL_82", limits=limits))
+    assert {"POS", "END"} <= kinds(grammar_after("POS_60 PITCH_127 DUR_6 VEL_82", constraints=constraints))

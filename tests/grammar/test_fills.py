@@ -1,4 +1,4 @@
-"""Properties of prompts and fills over many scores, cells, locks and limits; the rules are checked independently."""
+"""Properties of prompts and fills over many scores, cells, locks and constraints, checked independently."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.coordinates import COORDINATE_SIZES, CoordinateState
 from harmonixr_model.prompt.layout import (
     InfillPrompt,
-    answer_notes,
     build_layout,
     build_prompt,
     coordinates_of,
     decode_fill,
-    encode_answer,
+    encode_fill,
+    target_notes,
 )
 
 END = VOCAB.id("END")
@@ -107,7 +107,7 @@ choosers = st.sampled_from(["uniform", "kinds", "lowest", "highest"])
 def walk(prompt: InfillPrompt, chooser: str, seed: int) -> list[int]:
     """Draw a fill from the grammar alone; the mask must never be empty."""
     rng = np.random.default_rng(seed)
-    grammar, fill = FillGrammar(prompt.rules), []
+    grammar, fill = FillGrammar(prompt.tables), []
     while not grammar.finished:
         options = np.flatnonzero(grammar.allowed())
         assert len(options), f"no token is allowed after {[VOCAB.name(t) for t in fill[-8:]]}"
@@ -125,16 +125,16 @@ def overlap(one: Note, two: Note) -> bool:
     return one.onset < two.end and two.onset < one.end
 
 
-def check_rules(gap: Gap, prompt: InfillPrompt, limits: Constraints, fills: list[tuple[Note, ...]]) -> None:
+def check_rules(gap: Gap, prompt: InfillPrompt, constraints: Constraints, fills: list[tuple[Note, ...]]) -> None:
     """Check by brute force, from notes alone, that a fill keeps every rule but the minimum."""
     tracks = gap.context.tracks
     new = [(cell, note) for cell, notes in zip(prompt.cells, fills, strict=True) for note in notes]
     for cell, note in new:
-        assert cell.holds(note)
-        assert limits.velocity_min <= note.velocity <= limits.velocity_max
+        assert cell.contains(note)
+        assert constraints.velocity_min <= note.velocity <= constraints.velocity_max
         if not tracks[cell.track].is_drum:
-            assert limits.pitch_min <= note.pitch <= limits.pitch_max
-            assert limits.scale is None or note.pitch % 12 in limits.scale
+            assert constraints.pitch_min <= note.pitch <= constraints.pitch_max
+            assert constraints.scale is None or note.pitch % 12 in constraints.scale
     for notes in fills:
         assert list(notes) == sorted(set(notes), key=lambda n: (n.onset, n.pitch))
     for (one_cell, one), (two_cell, two) in combinations(new, 2):
@@ -146,12 +146,12 @@ def check_rules(gap: Gap, prompt: InfillPrompt, limits: Constraints, fills: list
     for index in {cell.track for cell, _ in new}:
         mine = [note for cell, note in new if cell.track == index]
         everything = [*mine, *tracks[index].notes]
-        for note in mine if limits.max_polyphony else ():
+        for note in mine if constraints.max_polyphony else ():
             for step in range(note.onset, note.end):
-                assert sum(n.onset <= step < n.end for n in everything) <= limits.max_polyphony
+                assert sum(n.onset <= step < n.end for n in everything) <= constraints.max_polyphony
     counts = notes_per_bar(gap, prompt, fills)
     for key, (added, kept) in counts.items():
-        assert not added or limits.max_notes_per_bar is None or added + kept <= limits.max_notes_per_bar, key
+        assert not added or constraints.max_notes_per_bar is None or added + kept <= constraints.max_notes_per_bar, key
 
 
 def notes_per_bar(gap: Gap, prompt: InfillPrompt, fills) -> dict[tuple[int, int], tuple[int, int]]:
@@ -168,10 +168,10 @@ def notes_per_bar(gap: Gap, prompt: InfillPrompt, fills) -> dict[tuple[int, int]
     }
 
 
-def prompt_or_reject(gap: Gap, limits: Constraints, **given) -> InfillPrompt:
-    """Return the prompt; limits that cannot be kept are another test's matter."""
+def prompt_or_reject(gap: Gap, constraints: Constraints, **given) -> InfillPrompt:
+    """Return the prompt; constraints that cannot be kept are another test's matter."""
     try:
-        return build_prompt(gap.context, gap.cells, max_prefix_tokens=3000, limits=limits, **given)
+        return build_prompt(gap.context, gap.cells, max_prefix_tokens=3000, constraints=constraints, **given)
     except ControlError:
         assume(False)
         raise
@@ -179,22 +179,22 @@ def prompt_or_reject(gap: Gap, limits: Constraints, **given) -> InfillPrompt:
 
 @given(gaps(shared_channels=True) | gaps(), limits_given, choosers, st.integers(0, 2**32))
 @settings(slow, max_examples=80)
-def test_every_sampled_fill_is_valid_by_construction(gap, limits, chooser, seed):
-    prompt = prompt_or_reject(gap, limits, max_fill_tokens=1200)
+def test_every_sampled_fill_is_valid_by_construction(gap, constraints, chooser, seed):
+    prompt = prompt_or_reject(gap, constraints, max_fill_tokens=1200)
     fill = walk(prompt, chooser, seed)
     assert len(fill) <= 1200
-    check_fill(prompt.rules, fill)
-    check_rules(gap, prompt, limits, decode_fill(prompt, fill))
+    check_fill(prompt.tables, fill)
+    check_rules(gap, prompt, constraints, decode_fill(prompt, fill))
 
 
 @given(gaps(one_cell_a_bar=True), limits_given, choosers, st.integers(0, 2**32))
 @settings(slow, max_examples=60)
-def test_every_bar_has_the_least_notes_asked_for(gap, limits, chooser, seed):
-    limits = replace(limits, min_notes_per_bar=limits.min_notes_per_bar or 3)
-    prompt = prompt_or_reject(gap, limits)
+def test_every_bar_has_the_least_notes_asked_for(gap, constraints, chooser, seed):
+    constraints = replace(constraints, min_notes_per_bar=constraints.min_notes_per_bar or 3)
+    prompt = prompt_or_reject(gap, constraints)
     fills = decode_fill(prompt, walk(prompt, chooser if chooser != "uniform" else "kinds", seed))
     for key, (added, kept) in notes_per_bar(gap, prompt, fills).items():
-        assert added + kept >= limits.min_notes_per_bar, key
+        assert added + kept >= constraints.min_notes_per_bar, key
 
 
 @given(gaps(), st.integers(0, 60), choosers, st.integers(0, 2**32))
@@ -210,9 +210,9 @@ def test_a_fill_closes_within_its_token_budget(gap, spare, chooser, seed):
 @settings(slow, max_examples=80)
 def test_the_true_answer_keeps_the_grammar_and_comes_back_from_its_tokens(gap):
     prompt = build_prompt(gap.context, gap.cells, max_prefix_tokens=3000)
-    notes = answer_notes(prompt, gap.full, gap.locks)
-    tokens, is_forced = encode_answer(prompt, notes)
-    check_fill(prompt.rules, tokens)
+    notes = target_notes(prompt, gap.full, gap.locks)
+    tokens, is_forced = encode_fill(prompt, notes)
+    check_fill(prompt.tables, tokens)
     assert decode_fill(prompt, tokens) == notes
     assert [t for t, forced in zip(tokens, is_forced, strict=True) if forced] == [*sum(prompt.headers, ()), tokens[-1]]
 
@@ -221,17 +221,17 @@ def test_the_true_answer_keeps_the_grammar_and_comes_back_from_its_tokens(gap):
 @settings(slow, max_examples=60)
 def test_changing_a_token_to_one_not_allowed_is_found(gap, seed):
     prompt = build_prompt(gap.context, gap.cells, max_prefix_tokens=3000)
-    tokens, _ = encode_answer(prompt, answer_notes(prompt, gap.full, gap.locks))
+    tokens, _ = encode_fill(prompt, target_notes(prompt, gap.full, gap.locks))
     rng = np.random.default_rng(seed)
     at = int(rng.integers(len(tokens)))
-    grammar = FillGrammar(prompt.rules)
+    grammar = FillGrammar(prompt.tables)
     for token in tokens[:at]:
         grammar.advance(int(token))
     tokens[at] = rng.choice(np.flatnonzero(~grammar.allowed()))
     with pytest.raises(TokenError):
-        check_fill(prompt.rules, tokens)
+        check_fill(prompt.tables, tokens)
     with pytest.raises(TokenError):
-        check_fill(prompt.rules, tokens[:at])
+        check_fill(prompt.tables, tokens[:at])
 
 
 @given(gaps(shared_channels=True), st.integers(60, 3000))
@@ -241,7 +241,7 @@ def test_coordinates_of_a_whole_example_equal_those_found_step_by_step(gap, wind
         layout = build_layout(gap.context, gap.cells, max_prefix_tokens=window)
     except ValueError:
         assume(False)
-    tokens, _ = encode_answer(layout, answer_notes(layout, gap.full, gap.locks))
+    tokens, _ = encode_fill(layout, target_notes(layout, gap.full, gap.locks))
     state = CoordinateState(layout.gap_bar, layout.cell_steps)
     one_by_one = [state.advance(int(token)) for token in [*layout.prefix, *tokens]]
     batch = np.concatenate([layout.coordinates, coordinates_of(layout, tokens)])

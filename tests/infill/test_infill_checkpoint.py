@@ -12,7 +12,7 @@ from harmonixr_model.errors import CheckpointError
 from harmonixr_model.infill.checkpoint import load_checkpoint, read_info, save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.prompt.coordinates import ASKED_SIZE
+from harmonixr_model.prompt.coordinates import CONTROL_SIZE
 from harmonixr_model.prompt.countdown import COUNTDOWN_SIZE
 
 TINY = InfillConfig(width=32, layers=1, heads=2, bars=4, steps=24, slots=4, vocabulary=50)
@@ -99,11 +99,11 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_weights_from_before_progress_was_counted_say_what_they_said(tmp_path):
-    older = replace(TINY, asked=ASKED_SIZE - COUNTDOWN_SIZE)
+    older = replace(TINY, asked=CONTROL_SIZE - COUNTDOWN_SIZE)
     model = InfillTransformer(older).eval()
     torch.nn.init.normal_(model.embedding.asked.weight[1:])
     save_checkpoint(tmp_path / "older.safetensors", model, info={})
     loaded, _ = load_checkpoint(tmp_path / "older.safetensors")
-    assert loaded.config.asked == ASKED_SIZE
+    assert loaded.config.asked == CONTROL_SIZE
     assert torch.equal(loaded.embedding.asked.weight[: older.asked], model.embedding.asked.weight)
     assert not loaded.embedding.asked.weight[older.asked :].any()

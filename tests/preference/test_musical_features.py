@@ -15,7 +15,7 @@ from harmonixr_model.preference.loss import LOSS, TIE, WIN
 from harmonixr_model.preference.musical_features import NAMES, music_features
 from harmonixr_model.preference.pairs import RatedPair, split_comparisons
 from harmonixr_model.preference.report import human_ceiling
-from harmonixr_model.prompt.layout import answer_notes, encode_answer
+from harmonixr_model.prompt.layout import encode_fill, target_notes
 
 SCORE = compose(3, bars=8)
 
@@ -25,8 +25,8 @@ def measured(score, change=lambda notes: notes):
     song = Song.parse(write_midi(score))
     region = Region.bars(song.score, 3, 4, tracks=[2])
     prompt = FillSession(song, region, max_length=4096).next_prompt()
-    cells = answer_notes(prompt, EncodedScore(quantize(song.score)))
-    tokens, _ = encode_answer(prompt, [change(notes) for notes in cells])
+    cells = target_notes(prompt, EncodedScore(quantize(song.score)))
+    tokens, _ = encode_fill(prompt, [change(notes) for notes in cells])
     return dict(zip(NAMES, music_features(prompt, [int(t) for t in tokens]).tolist(), strict=True))
 
 

@@ -30,7 +30,7 @@ from harmonixr_model.prompt.controls import (
     measure,
     request_tokens,
 )
-from harmonixr_model.prompt.coordinates import ASKED, NOTHING_ASKED, CoordinateState, coordinates_of_tokens
+from harmonixr_model.prompt.coordinates import CONTROL_BLOCKS, NO_CONTROLS, CoordinateState, coordinates_of_tokens
 
 CELL = GridCell(0, 96, 192)
 
@@ -144,7 +144,7 @@ def test_a_model_that_did_not_learn_a_control_refuses_it():
 
 def values(block, token):
     """Return a token's value among those of all controls: blocks are counted through, from 1."""
-    return 1 + sum(b.size for b in ASKED[: ASKED.index(block)]) + block.index(token)
+    return 1 + sum(b.size for b in CONTROL_BLOCKS[: CONTROL_BLOCKS.index(block)]) + block.index(token)
 
 
 def test_every_token_of_a_cell_says_what_is_asked_of_it_and_chords_change_where_they_do():
@@ -157,8 +157,8 @@ def test_every_token_of_a_cell_says_what_is_asked_of_it_and_chords_change_where_
     asked = coordinates_of_tokens(ids, gap_bar=0)[:, 4:]
     state = CoordinateState(0)
     assert asked.tolist() == [list(state.advance(token)[-1]) for token in ids]
-    assert (asked[:3] == NOTHING_ASKED).all()
-    assert (asked[-5:] == NOTHING_ASKED).all()
+    assert (asked[:3] == NO_CONTROLS).all()
+    assert (asked[-5:] == NO_CONTROLS).all()
     inside = asked[len(head) : -6]
     assert (inside[:, 0] == values(VOCAB.density, VOCAB.id("DENSITY_7"))).all()
     assert (inside[:8, 3] == values(VOCAB.chord, first)).all()

@@ -1,4 +1,4 @@
-"""Pointers: a passage that is followed guesses every token, and whatever is said they find the way back."""
+"""CopyPointer: a passage that is followed guesses every token, and whatever is said they find the way back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harmonixr_model.music.score import Note
 from harmonixr_model.notes.encoded_score import encode_notes
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.copy_pointer import EVIDENCE, KINDS, CopySource, Pointers, pointed_notes
+from harmonixr_model.prompt.copy_pointer import EVIDENCE, KINDS, CopyPointer, CopySource, note_tokens
 
 END = VOCAB.id("END")
 BAR = (
@@ -29,7 +29,7 @@ notes = st.lists(
 
 def pointers(*passages, similarity=0.5):
     given = similarity if isinstance(similarity, tuple) else (similarity,) * len(passages)
-    found = Pointers([CopySource(s, (pointed_notes(p, 0),)) for p, s in zip(passages, given, strict=True)])
+    found = CopyPointer([CopySource(s, (note_tokens(p, 0),)) for p, s in zip(passages, given, strict=True)])
     found.open_cell(0)
     return found
 
@@ -108,6 +108,6 @@ def test_whatever_is_said_a_guess_may_follow_what_was_said(passage, spoken):
 
 
 def test_without_passages_there_is_no_guess():
-    found = Pointers([])
+    found = CopyPointer([])
     found.open_cell(0)
     assert found.guess() is None

@@ -9,9 +9,9 @@ from harmonixr_model.music.compose import compose
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.coordinates import ASKED, COORDINATE_SIZES, CoordinateState
+from harmonixr_model.prompt.coordinates import CONTROL_BLOCKS, COORDINATE_SIZES, CoordinateState
 from harmonixr_model.prompt.countdown import HALF_VOICES_LACKING, NO_COUNTDOWN, NOTES_LEFT, Countdown
-from harmonixr_model.prompt.layout import answer_notes, build_layout, coordinates_of, encode_answer
+from harmonixr_model.prompt.layout import build_layout, coordinates_of, encode_fill, target_notes
 
 
 def followed(names, steps=(96, 96)):
@@ -57,14 +57,14 @@ def test_the_true_answer_of_a_gap_ends_where_it_was_asked_to(seed):
     cells = tuple(GridCell(track, b.start, b.end) for b in full.score.bars[4:7] for track in range(len(full.tracks)))
     mask = with_controls(full, Mask(cells, frozenset(), None), {"density", "polyphony", "chords"})
     layout = build_layout(full.without(mask.cells), mask.cells, max_prefix_tokens=2048)
-    tokens, _ = encode_answer(layout, answer_notes(layout, full))
+    tokens, _ = encode_fill(layout, target_notes(layout, full))
     coordinates = coordinates_of(layout, tokens)
     state = CoordinateState(layout.gap_bar, layout.cell_steps)
     for token in layout.prefix:
         state.advance(int(token))
     assert coordinates.tolist() == [[*place, *asked] for *place, asked in (state.advance(int(t)) for t in tokens)]
     assert (coordinates < COORDINATE_SIZES).all()
-    left, shift = coordinates[:, 4 + len(ASKED)], 1 + sum(block.size for block in ASKED)
+    left, shift = coordinates[:, 4 + len(CONTROL_BLOCKS)], 1 + sum(block.size for block in CONTROL_BLOCKS)
     ends = [NOTES_LEFT[int(value) - shift] for value in left[tokens == VOCAB.id("END")]]
     # Densities up to six notes in four quarters are said to the note, others to about a tenth.
     assert np.mean(np.abs(ends)) < 1

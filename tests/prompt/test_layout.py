@@ -10,12 +10,12 @@ from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, split_at
 from harmonixr_model.notes.text import from_text, to_text
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.layout import (
-    answer_notes,
     build_layout,
     build_prompt,
     coordinates_of,
     decode_fill,
-    encode_answer,
+    encode_fill,
+    target_notes,
 )
 
 MELODY = Track(
@@ -54,7 +54,7 @@ def test_a_hidden_bar_is_laid_out_as_the_design_says():
         "BAR TS_4/4 TRACK_0 POS_0 PITCH_72 DUR_96 VEL_82\n"
         "SEP\n"
     )
-    tokens, is_forced = encode_answer(layout, answer_notes(layout, FULL))
+    tokens, is_forced = encode_fill(layout, target_notes(layout, FULL))
     assert said(tokens) == (
         "FILL BARIDX_0 TRACK_0 HOLD PITCH_64 DUR_24 POS_24 PITCH_65 DUR_24 VEL_82 POS_72 PITCH_67 DUR_24 END\nEOS\n"
     )
@@ -82,7 +82,7 @@ def test_a_locked_note_stays_in_the_prefix_and_out_of_the_answer():
     locks = {NoteKey(0, 120, 65)}
     layout = layout_of(SECOND_BAR, locks=locks)
     assert "TRACK_0 POS_24 PITCH_65 DUR_24 VEL_82 MASK TRACK_1" in said(layout.prefix)
-    assert answer_notes(layout, FULL, locks) == [(Note(168, 24, 67, 82),)]
+    assert target_notes(layout, FULL, locks) == [(Note(168, 24, 67, 82),)]
 
 
 def test_a_bar_cut_short_by_a_change_of_metre_says_its_length():
@@ -149,7 +149,7 @@ def test_controls_are_said_in_the_header_of_their_cell():
 
 def test_coordinates_place_tokens_from_the_gap():
     layout = layout_of(SECOND_BAR)
-    tokens, _ = encode_answer(layout, answer_notes(layout, FULL))
+    tokens, _ = encode_fill(layout, target_notes(layout, FULL))
     placed = dict(zip(said(tokens).split(), coordinates_of(layout, tokens)[:, :3].tolist(), strict=False))
     assert placed["FILL"] == [0, 0, 0]
     assert placed["HOLD"] == [65, 0, 1]
@@ -164,7 +164,7 @@ def test_coordinates_place_tokens_from_the_gap():
 
 def test_the_last_coordinate_is_the_token_before_and_a_fill_follows_sep():
     layout = layout_of(SECOND_BAR)
-    tokens, _ = encode_answer(layout, answer_notes(layout, FULL))
+    tokens, _ = encode_fill(layout, target_notes(layout, FULL))
     assert coordinates_of(layout, tokens)[:, 3].tolist() == [VOCAB.id("SEP"), *tokens[:-1]]
     assert layout.coordinates[1:, 3].tolist() == layout.prefix[:-1].tolist()
 
@@ -211,7 +211,7 @@ def test_a_score_that_is_not_on_the_grid_is_told():
 
 def test_an_answer_outside_its_cell_is_told():
     with pytest.raises(TokenError, match="outside its cell"):
-        encode_answer(layout_of(SECOND_BAR), [[Note(192, 12, 60, 82)]])
+        encode_fill(layout_of(SECOND_BAR), [[Note(192, 12, 60, 82)]])
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_tokens_that_are_no_fill_of_the_prompt_are_told(text, complaint):
 
 
 def test_velocities_are_clamped_to_the_limits_when_decoded():
-    limits = Constraints(velocity_min=64, velocity_max=64)
-    prompt = build_prompt(FULL.without([SECOND_BAR]), [SECOND_BAR], max_prefix_tokens=500, limits=limits)
+    constraints = Constraints(velocity_min=64, velocity_max=64)
+    prompt = build_prompt(FULL.without([SECOND_BAR]), [SECOND_BAR], max_prefix_tokens=500, constraints=constraints)
     fill = from_text("FILL BARIDX_0 TRACK_0 HOLD PITCH_64 DUR_24 POS_24 PITCH_60 DUR_3 VEL_66 END EOS")
     assert decode_fill(prompt, fill) == [(Note(120, 3, 60, 64),)]

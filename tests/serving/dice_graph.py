@@ -56,7 +56,7 @@ class DiceEngine:
         from harmonixr_model.grammar.fill_grammar import FillGrammar
         from harmonixr_model.notes.vocabulary import VOCAB
 
-        dice, grammar, tokens, cells = random.Random(seed), FillGrammar(prompt.rules), [], [[]]
+        dice, grammar, tokens, cells = random.Random(seed), FillGrammar(prompt.tables), [], [[]]
         while not grammar.finished:
             tokens.append(int(dice.choice(np.flatnonzero(grammar.allowed()))))
             grammar.advance(tokens[-1])

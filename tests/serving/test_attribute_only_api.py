@@ -7,7 +7,7 @@ import pytest
 
 from harmonixr_model import examples
 from harmonixr_model.music.song import Song
-from harmonixr_model.notes.single_field import ONLY
+from harmonixr_model.notes.field_tokens import NOTE_FIELDS
 from harmonixr_platform.feedback.errors import BadStudy
 from harmonixr_platform.feedback.studies.definition import read_study
 from harmonixr_platform.registry import Lineage, open_registry
@@ -39,11 +39,11 @@ def skilled(settings, tmp_path_factory):
     torch.manual_seed(4)
     path = tmp_path_factory.mktemp("fields") / "fields.safetensors"
     model = InfillTransformer(InfillConfig(width=32, layers=1, heads=2, dropout=0.0, max_length=2048))
-    save_checkpoint(path, model, info={"fields": list(ONLY)})
+    save_checkpoint(path, model, info={"fields": list(NOTE_FIELDS)})
     return open_registry(settings).register("infill", path, Lineage(note="fields")).version
 
 
-@pytest.mark.parametrize("only", ONLY)
+@pytest.mark.parametrize("only", NOTE_FIELDS)
 def test_one_field_changes_and_all_else_of_the_song_stays(api, skilled, only):
     answer = api("POST", "/v1/infill", json=request(only) | {"model": skilled})
     assert answer.status_code == 200, answer.text

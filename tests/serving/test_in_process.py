@@ -89,7 +89,7 @@ def _shortest(prompt):
     from harmonixr_model.grammar.fill_grammar import FillGrammar
     from harmonixr_model.notes.vocabulary import VOCAB
 
-    grammar, said = FillGrammar(prompt.rules), []
+    grammar, said = FillGrammar(prompt.tables), []
     while not grammar.finished:
         allowed = grammar.allowed()
         token = VOCAB.id("END") if allowed[VOCAB.id("END")] else int(allowed.nonzero()[0][0])

@@ -20,7 +20,7 @@ from harmonixr_model.engine.runner import MAX_CHUNK
 from harmonixr_model.infill.copy_gate import CopyGate
 from harmonixr_model.infill.sample import uniforms
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.coordinates import places_of_tokens
+from harmonixr_model.prompt.coordinates import place_updates
 from harmonixr_model.prompt.layout import InfillPrompt
 
 _POINTER = ctypes.c_void_p
@@ -53,7 +53,7 @@ class NativeBatch:
         self._runner = runner
         self._library = library
         self._gate = None if gate is None else np.ascontiguousarray(gate.weight_KF.numpy())
-        self._places = places_of_tokens()
+        self._places = place_updates()
         self._saying = _Saying(self._places.ctypes.data, VOCAB.id("SEP"), END, EOS, MAX_CHUNK)
         self._lines: list[_Line] = []
 
@@ -68,9 +68,9 @@ class NativeBatch:
 
     def join(self, row: Row, prefix: Segment) -> None:
         """Let a fresh row take part from the next step on."""
-        own = Segment.empty(self._runner.config, row.prompt.rules.max_tokens)
-        points = self._gate is not None and row.prompt.recalled and row.sampling.copy_strength
-        pointers = NativePointers(self._library, row.prompt.recalled) if points else None
+        own = Segment.empty(self._runner.config, row.prompt.tables.max_tokens)
+        points = self._gate is not None and row.prompt.copy_sources and row.sampling.copy_strength
+        pointers = NativePointers(self._library, row.prompt.copy_sources) if points else None
         self._lines.append(_Line(self._library, self._saying, row, prefix, own, pointers))
         self.rows.append(row)
 
@@ -126,7 +126,7 @@ class _Line:
         own: Segment,
         pointers: NativePointers | None,
     ) -> None:
-        headers, sampling, rules = row.prompt.headers, row.sampling, row.prompt.rules
+        headers, sampling, rules = row.prompt.headers, row.sampling, row.prompt.tables
         grammar = NativeGrammar(library, rules)
         self.said = np.zeros(rules.max_tokens + 1, dtype=np.int64)
         forced = np.array([token for header in headers for token in header], dtype=np.int64)

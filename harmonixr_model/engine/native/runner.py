@@ -26,7 +26,7 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.nn.attention import rotation
 from harmonixr_model.nn.block import gated_width
 from harmonixr_model.nn.embedding import MusicEmbedding
-from harmonixr_model.prompt.coordinates import NOTHING_ASKED
+from harmonixr_model.prompt.coordinates import NO_CONTROLS
 from harmonixr_model.prompt.layout import InfillPrompt
 
 PANEL, CACHE_LINE, HUGE_PAGE = 64, 64, 1 << 21
@@ -125,7 +125,7 @@ class NativeRunner:
 
     def join(self, place: int, prefix: Segment, prompt: InfillPrompt) -> None:
         """Let the row at `place` go on from a prefix, which it shares."""
-        self._rows[place:] = [(prefix, Segment.empty(self.config, prompt.rules.max_tokens))]
+        self._rows[place:] = [(prefix, Segment.empty(self.config, prompt.tables.max_tokens))]
 
     def leave(self, place: int, last: int, *, length: int) -> None:
         """Forget a row, and with it its memory; the last one moves there, without a copy."""
@@ -163,7 +163,7 @@ class NativeRunner:
 
     def _sum(self, asked: tuple[int, ...]) -> int:
         """Return the address of what these soft controls add to a token, 0 where they add nothing."""
-        if asked == NOTHING_ASKED or self._weights.asked is None:
+        if asked == NO_CONTROLS or self._weights.asked is None:
             return 0
         if asked not in self._sums:
             added = self._weights.asked[list(asked)].sum(0)

@@ -177,12 +177,12 @@ class NativeSampler:
 
     def join(self, place: int, row: Row) -> None:
         """Take a row at its first choice."""
-        self._grammars[place:] = [NativeGrammar(self._library, row.prompt.rules)]
-        self._uniforms[place:] = [iter(uniforms(row.seed, row.prompt.rules.max_tokens).tolist())]
+        self._grammars[place:] = [NativeGrammar(self._library, row.prompt.tables)]
+        self._uniforms[place:] = [iter(uniforms(row.seed, row.prompt.tables.max_tokens).tolist())]
         if place == len(self._settings):
             self._grow(max(8, 2 * place))
-        points = self._gate is not None and row.prompt.recalled and row.sampling.copy_strength
-        pointers = NativePointers(self._library, row.prompt.recalled) if points else None
+        points = self._gate is not None and row.prompt.copy_sources and row.sampling.copy_strength
+        pointers = NativePointers(self._library, row.prompt.copy_sources) if points else None
         self._pointers[place:] = [pointers]
         self._handles[:, place] = self._grammars[place].handle, pointers.handle if pointers else 0
         sampling = row.sampling

@@ -162,7 +162,7 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
     )
     from harmonixr_model.fill.ranker import Ranker
     from harmonixr_model.infill.checkpoint import load_checkpoint
-    from harmonixr_model.notes.single_field import ONLY
+    from harmonixr_model.notes.field_tokens import NOTE_FIELDS
 
     ranker = Ranker.load(args.reward) if args.reward is not None else None
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
@@ -179,7 +179,7 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
             bar.total = pieces
             bar.update(done - bar.n)
 
-        fields = [only for only in ONLY if not args.shapes or f"{only}-only" in args.shapes]
+        fields = [only for only in NOTE_FIELDS if not args.shapes or f"{only}-only" in args.shapes]
         markov = MarkovBaseline.fit(corpus, fields=fields, progress=show)
     decoder = Decoder(model, compiled=args.items * args.samples >= MANY_FILLS)
     sampler = Sampler(decoder, args.samples, sampling) if args.samples else None

@@ -22,7 +22,7 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.infill.packed import log_probabilities, pack
 from harmonixr_model.notes.encoded_score import EncodedScore
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.prompt.layout import InfillPrompt, answer_notes, decode_fill, encode_answer
+from harmonixr_model.prompt.layout import InfillPrompt, decode_fill, encode_fill, target_notes
 from harmonixr_platform.training.composed_gaps import Gap
 
 
@@ -107,7 +107,7 @@ def prompt_of(gap: Gap, *, max_length: int) -> InfillPrompt:
 
 def _nats(model: InfillTransformer, gap: Gap, prompt: InfillPrompt) -> float:
     """Return the nats a drawn token of what the composer wrote in the gap."""
-    truth, _ = encode_answer(prompt, answer_notes(prompt, EncodedScore(quantize(gap.song.score))))
+    truth, _ = encode_fill(prompt, target_notes(prompt, EncodedScore(quantize(gap.song.score))))
     packed = pack(prompt, [[int(token) for token in truth]])
     with torch.no_grad():
         return -float(log_probabilities(model, packed)[0] / packed.sampled_S[0])

@@ -86,7 +86,7 @@ def windows_of(fill: Fill, *, max_length: int) -> list[FilledWindow]:
         (tokens,) = fill.candidate.tokens
         region, controls = fill.pair.region.model_dump_json(), fill.pair.controls.model_dump_json()
         prompt = _only_prompt(fill.pair.context_base64, region, controls, max_length)
-        check_fill(prompt.rules, tokens)
+        check_fill(prompt.tables, tokens)
         return [FilledWindow(prompt, tokens)]
     session = _session(fill.pair.context_base64, fill.pair.region, fill.pair.controls, max_length)
     windows = []
