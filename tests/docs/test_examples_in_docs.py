@@ -1,0 +1,46 @@
+"""Run the Python examples of the documents, and check that their links and the files that they name exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harmonixr_model import examples
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("harmonixr_model/**/*.md")])
+_PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+_FILE = re.compile(r"`((?:harmonixr_model|platform|ui|tests|benchmarks|infra|docs)/[\w./-]+\.\w+)`")
+
+
+def examples_of(name: str) -> list[str]:
+    return _PYTHON.findall((ROOT / name).read_text())
+
+
+def test_every_example_of_the_concepts_page_runs(capsys):
+    namespace: dict[str, object] = {}
+    blocks = examples_of("docs/concepts.md")
+    for block in blocks:
+        exec(compile(block, "docs/concepts.md", "exec"), namespace)
+    assert len(blocks) == 9
+    assert capsys.readouterr().out.count("\n") >= 9
+
+
+def test_the_python_example_of_the_readme_writes_a_filled_song(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "song.mid").write_bytes(examples.load("minuet-in-g"))
+    for block in examples_of("README.md"):
+        exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "filled.mid").read_bytes().startswith(b"MThd")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_named_files_exist(document):
+    text = document.read_text()
+    links = [link for link in _LINK.findall(text) if not re.match(r"\w+:", link)]
+    missing = [link for link in links if not (document.parent / link).exists()]
+    missing += [name for name in _FILE.findall(text) if not (ROOT / name).exists()]
+    assert not missing
