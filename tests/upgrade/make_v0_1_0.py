@@ -34,17 +34,21 @@ from harmonixr_model.infiller import Infiller, shipped_weights
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
+from harmonixr_model.music.write import write_midi
 from harmonixr_model.preference.config import RewardConfig
 from harmonixr_model.preference.model import RewardHeads
 from harmonixr_model.ranker import FilledWindow, Ranker
 from harmonixr_model.session import FillSession
 from harmonixr_model.tokens.coordinates import ASKED_SIZE
 from harmonixr_model.tokens.pointer import KINDS
+from harmonixr_model.tokens.text import from_text, to_text
+from harmonixr_model.tokens.tokenizer import decode, encode
 from harmonixr_model.tokens.vocab import VOCAB
 from harmonixr_model.training.composed import write_composed_corpus
 from harmonixr_model.training.infill import BatchConfig
 from harmonixr_model.training.loop import LoopConfig
 from harmonixr_model.training.single import SingleJob, run_single
+from harmonixr_platform.feedback.backup import back_up
 from harmonixr_platform.feedback.erase import Eraser
 from harmonixr_platform.feedback.export import export_dataset
 from harmonixr_platform.feedback.flags import record_flags
@@ -63,6 +67,7 @@ from harmonixr_platform.schemas import ControlSpec, Flag, JudgmentRequest, Regio
 from harmonixr_platform.schemas.comparing import ComparisonRequest
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.settings import Settings
+from harmonixr_platform.stores.files import FileStore
 from harmonixr_platform.stores.objects import open_object_store
 from harmonixr_platform.stores.streams import open_stream
 from harmonixr_platform.training.config import InfillJob, TuneJob, parse_job
@@ -70,6 +75,7 @@ from harmonixr_platform.training.dpo_config import DpoJob
 from harmonixr_platform.training.gate import read_gate
 from harmonixr_platform.training.infill_job import _identity as job_identity
 from harmonixr_platform.training.reward_config import RewardJob
+from make_v0_1_0_interfaces import record_interfaces
 
 # Far ahead, so that nothing in the append-only file has expired when a test starts a server on it.
 NOW = datetime(2090, 1, 1, 12, tzinfo=UTC)
@@ -105,9 +111,10 @@ def main(old: Path, out: Path) -> None:
     expected["reward"] = make_reward(out)
     expected["configs"] = make_configs(old, out / "configs")
     expected["corpus"] = make_corpus(out)
+    (out / "minuet.txt").write_text(to_text(encode(Song.parse(MINUET).score)))
+    expected["token_text"] = sha256(write_midi(decode(from_text((out / "minuet.txt").read_text()))))
     expected["state"] = make_state(out)
-    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in sorted(expected.items())]
-    (out / "expected.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    (out / "expected.json").write_text(json_lines(expected))
 
 
 def block_starts() -> dict[str, int]:
@@ -128,9 +135,9 @@ def make_checkpoints(out: Path) -> dict[str, object]:
         "tokens_seen": 1000,
         "steps": 10,
         "controls_said": ["density", "polyphony", "velocity", "chords", "key", "style", "composer"],
-        "controls": ["density", "polyphony", "velocity", "chords", "key", "style"],
+        "controls": ["density", "polyphony", "velocity", "chords", "key", "style", "composer"],
         "fields": ["pitch", "rhythm", "velocity", "duration"],
-        "data": {"styles": {"classical": 3}, "composers": {"Johann Sebastian Bach": 2}},
+        "data": {"styles": {"classical": 3}, "composers": {"Bach": 2}},
     }
     configs = {
         "infill": InfillConfig(width=16, layers=1, heads=2, dropout=0.0, max_length=1024, asked=ASKED_SIZE),
@@ -520,11 +527,14 @@ def make_state(out: Path) -> dict[str, object]:
     Mover(stream, store, consumer="fixture").run_once()
     StudyStore(store).close(begun.study.name, reason="the fixture is done", now=clock())
     found["open"] = after_the_move(service, clock)
+    snapshot = back_up(store, FileStore(out / "backup"), now=clock())
+    shutil.copyfile(out / "backup" / "backups" / f"{snapshot.name}.json", out / "backup.json")
     feedback = read_feedback(store)
     manifest = export_dataset(feedback, out / "export", study="temperatures", begun=begun, now=clock())
     everything = export_dataset(feedback, out / "everything", study=None, begun=None, now=clock())
     found |= {
         "earlier_pair": earlier,
+        "backup": snapshot.name,
         "study_version": begun.study.version,
         "counts": dict(feedback.counts),
         "data_hash": feedback.data_hash,
@@ -542,11 +552,13 @@ def make_state(out: Path) -> dict[str, object]:
     (out / "export" / "judgments.parquet").unlink()
     shutil.copyfile(out / "export" / "manifest.json", out / "export_manifest.json")
     service.close()
-    for folder in ("export", "everything"):
+    for folder in ("export", "everything", "backup"):
         shutil.rmtree(out / folder)
     for name in ("redis.log", "start.lock", "server.lock"):
         (out / "state" / "redis" / name).unlink(missing_ok=True)
     shutil.rmtree(out / "state" / "cache", ignore_errors=True)
+    interfaces = record_interfaces(out, out / "state")
+    (out / "interfaces.json").write_text(json_lines(interfaces))
     pack(out / "state", out / "state.zip")
     return found
 
@@ -799,6 +811,12 @@ def pack(folder: Path, archive: Path) -> None:
             if path.is_file() and not any(part in (".locks", ".drafts") for part in inside.parts):
                 packed.write(path, inside.as_posix())
     shutil.rmtree(folder)
+
+
+def json_lines(values: dict[str, object]) -> str:
+    """Return JSON with a line for each of the outermost names."""
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in sorted(values.items())]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def sha256(data: bytes) -> str:
