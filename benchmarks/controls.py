@@ -39,9 +39,12 @@ from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.grid import quantize
+from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.controls import AttributeControls
-from harmonixr_model.prompt.layout import EncodedScore, GridCell, InfillPrompt, build_prompt, decode_fill
+from harmonixr_model.prompt.fill_tokens import decode_fill
+from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_model.weights import SHIPPED
 
 PARTS = ("harmony", "limits", "follow", "chords", "tags", "grid")

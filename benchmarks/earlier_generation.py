@@ -39,7 +39,7 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.notes.encoded_score import EncodedScore
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.coordinates import COORDINATE_SIZES
-from harmonixr_model.prompt.layout import decode_fill
+from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_model.training.composed_corpus import write_composed_corpus
 from harmonixr_model.training.infill_task import BatchConfig, InfillTask
 from harmonixr_model.training.loop import LoopConfig, new_run, train

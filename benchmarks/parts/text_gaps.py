@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.music.score import Note, Score
-from harmonixr_model.prompt.layout import GridCell
+from harmonixr_model.notes.encoded_score import GridCell
 
 PAD, GAP, FILL, END = SPECIALS = ("<pad>", "<gap>", "<fill>", "<end>")
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEF"

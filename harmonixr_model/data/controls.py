@@ -12,7 +12,7 @@ import numpy as np
 
 from harmonixr_model.data.masking import Mask
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords, estimate_key
-from harmonixr_model.music.score import Bar, Note
+from harmonixr_model.music.score import Bar, Note, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.prompt.controls import CELL_CONTROLS, AttributeControls, cell_tokens, measure, request_tokens
 
@@ -86,7 +86,7 @@ def _said(
         polyphony=truth.polyphony if "polyphony" in said else None,
         velocity=truth.velocity if "velocity" in said else None,
         chords=() if is_drum else chords,
-        bar_start=next(bar.start for bar in bars if bar.start <= cell.start < bar.end),
+        bar_start=bar_at(bars, cell.start).start,
     )
 
 
@@ -100,7 +100,7 @@ def _chords(full: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar]) 
 
 def _around(cells: Sequence[GridCell], bars: Sequence[Bar]) -> tuple[int, int]:
     first = min(cell.start for cell in cells)
-    index = next(bar.index for bar in bars if bar.start <= first < bar.end)
+    index = bar_at(bars, first).index
     longest = max(bar.end - bar.start for bar in bars)
     return bars[max(0, index - KEY_BARS)].start, max(cell.end for cell in cells) + KEY_BARS * longest
 

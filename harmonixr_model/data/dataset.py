@@ -22,16 +22,11 @@ from harmonixr_model.data.target_augmentation import augmented_target
 from harmonixr_model.data.window import choose_window
 from harmonixr_model.errors import CorpusError, PromptError
 from harmonixr_model.music.score import Note, Score
+from harmonixr_model.notes.encoded_score import EncodedScore
+from harmonixr_model.prompt.builder import build_layout
 from harmonixr_model.prompt.coordinates import PASSAGES
-from harmonixr_model.prompt.layout import (
-    EncodedScore,
-    InfillLayout,
-    build_layout,
-    coordinates_of,
-    encode_fill,
-    fill_length,
-    target_notes,
-)
+from harmonixr_model.prompt.fill_tokens import encode_fill, fill_length, target_notes
+from harmonixr_model.prompt.layout import InfillLayout
 
 _CACHED_PIECES = 256
 _ATTEMPTS = 12
@@ -181,7 +176,7 @@ def _assemble(layout: InfillLayout, notes: list[tuple[Note, ...]]) -> Example:
     fill, is_forced = encode_fill(layout, notes)
     return Example(
         tokens=np.concatenate([layout.prefix, fill]),
-        coordinates=np.concatenate([layout.coordinates, coordinates_of(layout, fill)]),
+        coordinates=np.concatenate([layout.coordinates, layout.fill_coordinates(fill)]),
         prefix_length=len(layout.prefix),
         loss_mask=np.concatenate([np.zeros(len(layout.prefix), dtype=bool), ~is_forced]),
     )

@@ -10,8 +10,8 @@ import numpy as np
 from harmonixr_model.data.phrases import phrases
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.field_tokens import NOTE_FIELDS, single_field_cell
-from harmonixr_model.prompt.layout import EncodedScore, GridCell
 
 # How often a window holds one gap alone, as when the model is used; otherwise gaps are added up to a drawn share.
 SINGLE_CHANCE = 0.2

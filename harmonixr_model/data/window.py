@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from harmonixr_model.music.score import Bar
-from harmonixr_model.prompt.layout import EncodedScore
+from harmonixr_model.notes.encoded_score import EncodedScore
 
 # What a bar costs besides its notes (BAR, TS), and a track in it (TRACK); the header's share is small.
 _BAR_TOKENS, _TRACK_TOKENS, _HEADER_TOKENS = 2, 1, 8

@@ -15,7 +15,8 @@ from typing import TypeAlias
 
 from harmonixr_model.engine.engine import GeneratedFill
 from harmonixr_model.music.score import Note
-from harmonixr_model.prompt.layout import InfillPrompt, decode_cell
+from harmonixr_model.prompt.fill_tokens import decode_cell
+from harmonixr_model.prompt.layout import InfillPrompt
 
 _log = logging.getLogger(__name__)
 

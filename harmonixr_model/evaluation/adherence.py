@@ -24,6 +24,7 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords
 from harmonixr_model.music.harmony import Chord
 from harmonixr_model.notes.grid import GRID
+from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.control_bins import (
     density_of,
     density_token,
@@ -33,7 +34,8 @@ from harmonixr_model.prompt.control_bins import (
     velocity_token,
 )
 from harmonixr_model.prompt.controls import AttributeControls, asked_tokens, measure
-from harmonixr_model.prompt.layout import InfillPrompt, build_prompt, decode_fill, encode_fill
+from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill
+from harmonixr_model.prompt.layout import InfillPrompt
 
 # What is asked, spread over what music has; each value is the middle of a bin.
 GRIDS: dict[str, tuple[float, ...]] = {

@@ -15,10 +15,9 @@ from harmonixr_model.data.splits import hashed_share
 from harmonixr_model.evaluation.likelihood import by_field
 from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.music.score import Bar, Note
-from harmonixr_model.notes.encoded_score import EncodedScore, NoteField
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, NoteField
 from harmonixr_model.notes.field_tokens import NOTE_FIELDS, encode_field, single_field_cell
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.layout import GridCell
 from harmonixr_model.prompt.similar_passages import passage_notes, similar_passages
 
 END = VOCAB.id("END")

@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from harmonixr_model.music.score import Note
-from harmonixr_model.prompt.layout import GridCell
+from harmonixr_model.notes.encoded_score import GridCell
 
 TOLERANCE = 0  # steps, each a 24th of a quarter (21 ms at 120): answers and fills are both on the grid
 _SIXTEENTH = 6

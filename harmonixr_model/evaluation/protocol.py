@@ -20,18 +20,12 @@ from harmonixr_model.errors import CorpusError, HarmonixrError, PromptError
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Bar, Note, Score
 from harmonixr_model.music.song import DRUM_CHANNEL
-from harmonixr_model.notes.encoded_score import NoteField
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, NoteField
 from harmonixr_model.notes.field_tokens import END, NOTE_FIELDS, single_field_cell
+from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.coordinates import PASSAGES
-from harmonixr_model.prompt.layout import (
-    EncodedScore,
-    GridCell,
-    InfillPrompt,
-    build_prompt,
-    coordinates_of,
-    encode_fill,
-    target_notes,
-)
+from harmonixr_model.prompt.fill_tokens import encode_fill, target_notes
+from harmonixr_model.prompt.layout import InfillPrompt
 
 # 2: prompts remember passages and take six tenths of the context; gaps are told apart by repetition.
 # 3: tracks have channels of their own; whole tracks and scattered cells are asked for.
@@ -108,7 +102,7 @@ class EvaluationItem:
         prompt = self.prompt
         return Example(
             tokens=np.concatenate([prompt.prefix, self.fill]),
-            coordinates=np.concatenate([prompt.coordinates, coordinates_of(prompt, self.fill)]),
+            coordinates=np.concatenate([prompt.coordinates, prompt.fill_coordinates(self.fill)]),
             prefix_length=len(prompt.prefix),
             loss_mask=np.concatenate([np.zeros(len(prompt.prefix), dtype=bool), ~self.is_forced]),
         )

@@ -16,7 +16,7 @@ from harmonixr_model.evaluation.single_field import lent
 from harmonixr_model.fill.ranker import FilledWindow, Ranker
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.score import Score
-from harmonixr_model.prompt.layout import decode_fill
+from harmonixr_model.prompt.fill_tokens import decode_fill
 
 HUMAN = "what was there"
 

@@ -18,7 +18,7 @@ from harmonixr_model.music.score import Note, Score
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
 from harmonixr_model.music.write import write_midi
-from harmonixr_model.prompt.layout import encode_fill
+from harmonixr_model.prompt.fill_tokens import encode_fill
 
 VALID, KEPT, PLACED = "valid fills", "fills that leave all else as it was", "notes that find room in the file"
 PERCENT = (VALID, KEPT, PLACED)

@@ -28,7 +28,7 @@ from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.preference.config import RewardConfig
 from harmonixr_model.preference.model import RewardHeads, lower_bound, pool
 from harmonixr_model.preference.musical_features import music_features
-from harmonixr_model.prompt.layout import InfillPrompt, coordinates_of
+from harmonixr_model.prompt.layout import InfillPrompt
 
 FORMAT = "harmonixr.reward.2"
 
@@ -133,7 +133,7 @@ def _trunk_features(trunk: InfillTransformer, window: FilledWindow, layers: int)
     """Return the pooled states of `layers` layers spread evenly over the trunk, the last one normed."""
     prompt, fill = window
     tokens_1T = torch.from_numpy(np.concatenate([prompt.prefix, np.asarray(fill, dtype=np.int64)]))[None].long()
-    coordinates_1T3 = torch.from_numpy(np.concatenate([prompt.coordinates, coordinates_of(prompt, fill)]))[None].long()
+    coordinates_1T3 = torch.from_numpy(np.concatenate([prompt.coordinates, prompt.fill_coordinates(fill)]))[None].long()
     prefix_length_1, length_1 = torch.tensor([len(prompt.prefix)]), torch.tensor([tokens_1T.shape[1]])
     blocks = trunk.layers()
     read = [blocks[place * len(blocks) // layers] for place in range(layers - 1)]

@@ -20,16 +20,18 @@ from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Bar, Note, Score, Track
 from harmonixr_model.music.song import DRUM_CHANNEL, Song
 from harmonixr_model.music.splice import splice
-from harmonixr_model.notes.encoded_score import NoteField
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, NoteField, split_at_bars
 from harmonixr_model.notes.field_tokens import field_length, hidden_field_tokens
 from harmonixr_model.notes.grid import GRID, in_ticks, quantize
+from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.controls import (
     AttributeControls,
     asked_tokens,
     chord_spans,
     split_at_chords,
 )
-from harmonixr_model.prompt.layout import EncodedScore, GridCell, InfillPrompt, build_prompt, decode_fill, split_at_bars
+from harmonixr_model.prompt.fill_tokens import decode_fill
+from harmonixr_model.prompt.layout import InfillPrompt
 
 # A window takes at most so many bars, and its fill is expected to take at most this share of what the model holds.
 MAX_WINDOW_BARS = 8

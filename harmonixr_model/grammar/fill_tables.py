@@ -16,7 +16,7 @@ import numpy.typing as npt
 from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.grammar.attribute_tables import AttributeTables, build_attribute_tables
 from harmonixr_model.grammar.constraints import UNLIMITED, Constraints
-from harmonixr_model.music.score import Bar
+from harmonixr_model.music.score import Bar, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.vocabulary import MAX_DURATION
 
@@ -141,7 +141,7 @@ def build_fill_tables(
     origin, steps = bars[0].start, bars[-1].end - bars[0].start
     channels = sorted({context.tracks[cell.track].channel for cell in cells})
     tracks = sorted({cell.track for cell in cells})
-    cell_bars = [next(bar for bar in bars if bar.start <= cell.start < bar.end) for cell in cells]
+    cell_bars = [bar_at(bars, cell.start) for cell in cells]
     pitch_allowed = _pitches_allowed(context, cells, constraints)
     counts_on = [
         i > 0 and cells[i - 1].track == cell.track and cell_bars[i - 1] == cell_bars[i] for i, cell in enumerate(cells)

@@ -20,7 +20,7 @@ from harmonixr_model.grammar.fill_grammar import open_grammar
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.nn.attention import rotation
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.layout import InfillPrompt, coordinates_of
+from harmonixr_model.prompt.layout import InfillPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def pack(prompt: InfillPrompt, fills: Sequence[Sequence[int]]) -> PackedFills:
                 allowed.append(np.packbits(grammar.allowed()))
             grammar.advance(token)
         tokens.append(np.asarray(fill, dtype=prompt.prefix.dtype))
-        coordinates.append(coordinates_of(prompt, fill))
+        coordinates.append(prompt.fill_coordinates(fill))
         positions.append(np.arange(prefix, prefix + len(fill)))
         owner.append(np.full(len(fill), number))
         start += len(fill)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
@@ -122,6 +123,11 @@ def from_tick_zero(changes: Iterable[_Change], default: _Change) -> tuple[_Chang
         tick = max(0, change.tick)
         latest[tick] = change._replace(tick=tick)
     return tuple(latest.values())
+
+
+def bar_at(bars: Sequence[Bar], tick: int) -> Bar:
+    """Return the bar that contains `tick`; past the last bar, the last one."""
+    return bars[bisect_right(bars, tick, key=lambda bar: bar.start) - 1]
 
 
 @lru_cache(maxsize=256)

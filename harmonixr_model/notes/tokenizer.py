@@ -31,8 +31,7 @@ def encode(score: Score) -> list[int]:
     first, *changes = grid.score.tempos
     tokens = [BOS, tempo_token(first)]
     for slot, track in enumerate(grid.tracks):
-        sound = VOCAB.drums if track.is_drum else VOCAB.program[track.program]
-        tokens += (VOCAB.track.start + slot, sound)
+        tokens += (VOCAB.track.start + slot, sound_token(track))
     ticks = [tempo.tick for tempo in grid.score.tempos] + [metre.tick for metre in grid.score.time_signatures]
     end = max(grid.end, max(ticks) + 1)
     for bar in grid.score.bars_until(end):
@@ -78,6 +77,11 @@ def decode(tokens: Sequence[int]) -> Score:
 def tempo_token(tempo: Tempo) -> int:
     """Return the token that says a tempo."""
     return VOCAB.tempo[tempo_bin(tempo.us_per_quarter)]
+
+
+def sound_token(track: Track) -> int:
+    """Return the token of a track's program, or DRUMS."""
+    return VOCAB.drums if track.is_drum else VOCAB.program[track.program]
 
 
 def _decode_header(tokens: Sequence[int]) -> tuple[int, list[tuple[int, bool]]]:

@@ -24,7 +24,8 @@ from harmonixr_model.notes.grid import GRID
 from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB
 from harmonixr_model.pictures.svg import FAINT, INK, Canvas, from_pale_to_red
 from harmonixr_model.prompt.coordinates import BAR_SHIFT, PASSAGE_BARS, REF_SHIFT
-from harmonixr_model.prompt.layout import InfillPrompt, coordinates_of, decode_fill
+from harmonixr_model.prompt.fill_tokens import decode_fill
+from harmonixr_model.prompt.layout import InfillPrompt
 
 _WIDTH, _NAMES, _ROW, _HEAD = 1000, 130, 3.2, 64
 _PITCHES_BESIDE = 2
@@ -56,7 +57,7 @@ def token_weights(model: InfillTransformer, prompt: InfillPrompt, fill: Sequence
     It is the length of gradient times embedding, of the log probability of the fill's tokens that were not forced.
     """
     tokens = np.concatenate([prompt.prefix, np.asarray(fill, dtype=np.int64)])
-    coordinates = np.concatenate([prompt.coordinates, coordinates_of(prompt, fill)])
+    coordinates = np.concatenate([prompt.coordinates, prompt.fill_coordinates(fill)])
     embedded: list[Tensor] = []
 
     def keep(_: object, __: object, output: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from harmonixr_model.notes.vocabulary import DENOMINATORS, DURATIONS, NUMERATORS, VOCAB, velocity_of
 from harmonixr_model.prompt.coordinates import BAR_SHIFT, REF_SHIFT
-from harmonixr_model.prompt.layout import InfillLayout, coordinates_of
+from harmonixr_model.prompt.layout import InfillLayout
 
 _MAJOR = (0, 2, 4, 5, 7, 9, 11)
 # Rhythms are compared in sixteenths; the grid has 24 steps a quarter.
@@ -61,7 +61,7 @@ class _Reading:
 def music_features(layout: InfillLayout, fill: Sequence[int]) -> npt.NDArray[np.float32]:
     """Return float32 [F], in the order of NAMES; a fill without notes has zeros wherever a mean is of nothing."""
     context = _read(layout.prefix, layout.coordinates)
-    made = _read(np.asarray(fill, dtype=np.int64), coordinates_of(layout, fill)).notes
+    made = _read(np.asarray(fill, dtype=np.int64), layout.fill_coordinates(fill)).notes
     values = (
         *_harmony(context, [note for note in made if note.slot not in context.drums]),
         *_contour(context, made),

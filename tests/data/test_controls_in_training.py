@@ -11,11 +11,13 @@ from harmonixr_model.data.dataset import NARROW_PREFIX, DatasetConfig, InfillDat
 from harmonixr_model.data.masking import Mask
 from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.music.compose import compose
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.control_bins import density_token, polyphony_token, velocity_token
 from harmonixr_model.prompt.controls import CONTROLS, measure
-from harmonixr_model.prompt.layout import EncodedScore, GridCell, build_prompt, decode_fill
+from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_model.training.composed_corpus import write_composed_corpus
 
 CONTROL_BLOCKS = {"density", "polyphony", "velocity_range", "chord", "key", "style", "composer"}

@@ -13,8 +13,10 @@ from harmonixr_model.data.masking import SHAPES, Mask, Scene
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.region import NoteKey
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.prompt.layout import EncodedScore, GridCell, build_layout, build_prompt, decode_fill
+from harmonixr_model.prompt.builder import build_layout, build_prompt
+from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_model.training.composed_corpus import write_composed_corpus
 
 

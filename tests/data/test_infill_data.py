@@ -15,11 +15,13 @@ from harmonixr_model.data.masking import SHAPES, Mask, Scene, draw_mask
 from harmonixr_model.data.window import choose_window
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.compose import compose
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.field_tokens import HIDDEN
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.coordinates import coordinates_of_tokens
-from harmonixr_model.prompt.layout import EncodedScore, GridCell, build_prompt, decode_fill
+from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_model.training.composed_corpus import write_composed_corpus
 
 SEP, END, EOS = VOCAB.id("SEP"), VOCAB.id("END"), VOCAB.id("EOS")

@@ -6,9 +6,9 @@ from harmonixr_model.data.masking import ONLY_CHANCE, Scene, draw_mask
 from harmonixr_model.data.phrases import LONGEST, SHORTEST, phrases, similarity
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
+from harmonixr_model.notes.encoded_score import EncodedScore
 from harmonixr_model.notes.field_tokens import NOTE_FIELDS
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.prompt.layout import EncodedScore
 
 BAR = 96
 

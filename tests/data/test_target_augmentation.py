@@ -9,8 +9,9 @@ from harmonixr_model.music.compose import compose
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.field_tokens import single_field_cell
 from harmonixr_model.notes.grid import quantize
+from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.controls import measure
-from harmonixr_model.prompt.layout import build_prompt, decode_fill, encode_fill, target_notes
+from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill, target_notes
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.fill_grammar import FillGrammar, check_fill
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.layout import coordinates_of
 
 EOS = VOCAB.id("EOS")
 
@@ -79,7 +78,7 @@ def test_decoding_says_what_the_model_says_without_a_cache(decoder, prompt_of):
     prompt = prompt_of(bars=(4, 4), tracks=(0,))
     generated = decoder.generate(prompt, seeds=[0], sampling=Sampling(temperature=0))[0]
     tokens = torch.tensor([[*prompt.prefix.tolist(), *generated.tokens]])
-    fill_coordinates = torch.from_numpy(coordinates_of(prompt, generated.tokens)).long()
+    fill_coordinates = torch.from_numpy(prompt.fill_coordinates(generated.tokens)).long()
     coordinates = torch.cat([torch.from_numpy(prompt.coordinates).long(), fill_coordinates])[None]
     logits = decoder.model(tokens, coordinates, torch.tensor([len(prompt.prefix)]))[0, len(prompt.prefix) - 1 : -1]
     grammar, total = FillGrammar(prompt.tables), 0.0

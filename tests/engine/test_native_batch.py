@@ -15,7 +15,6 @@ from harmonixr_model.infill.copy_gate import FEATURES, CopyGate
 from harmonixr_model.prompt.controls import AttributeControls
 from harmonixr_model.prompt.coordinates import place_updates
 from harmonixr_model.prompt.copy_pointer import KINDS
-from harmonixr_model.prompt.layout import coordinates_of
 
 SAMPLINGS = [
     Sampling(),
@@ -109,4 +108,4 @@ def test_places_are_those_of_coordinates(library, tiny_model, prompt_of):
     for token in fill.tokens:
         kept = [int(new) if new >= 0 else old for new, old in zip(places[token], kept, strict=True)]
         said.append(kept)
-    assert said == coordinates_of(prompt, fill.tokens)[:, :3].tolist()
+    assert said == prompt.fill_coordinates(fill.tokens)[:, :3].tolist()

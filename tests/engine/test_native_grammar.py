@@ -21,8 +21,8 @@ from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.notes.encoded_score import GridCell, split_at_bars
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.copy_pointer import KINDS
-from harmonixr_model.prompt.layout import build_prompt
 
 torch.set_num_threads(1)
 

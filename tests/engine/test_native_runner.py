@@ -19,7 +19,6 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.harmony import read_key
 from harmonixr_model.prompt.controls import AttributeControls, read_chords
 from harmonixr_model.prompt.coordinates import CONTROL_SIZE
-from harmonixr_model.prompt.layout import coordinates_of
 
 PLAIN = Sampling()
 
@@ -37,7 +36,7 @@ def random_model(**shape):
 
 def placed_of(prompt, tokens):
     """Return a fill's tokens with their coordinates, as a runner is fed."""
-    coordinates = coordinates_of(prompt, tokens).tolist()
+    coordinates = prompt.fill_coordinates(tokens).tolist()
     return [(int(t), *c[:4], tuple(c[4:])) for t, c in zip(tokens, coordinates, strict=True)]
 
 

@@ -20,7 +20,7 @@ from harmonixr_model.music.song import Song
 from harmonixr_model.music.write import write_midi
 from harmonixr_model.prompt.controls import AttributeControls
 from harmonixr_model.prompt.copy_pointer import KINDS
-from harmonixr_model.prompt.layout import decode_fill
+from harmonixr_model.prompt.fill_tokens import decode_fill
 
 VERSE, CHORUS = (60, 62, 64, 65), (67, 71, 72, 69)
 

@@ -17,7 +17,7 @@ from harmonixr_model.engine.sampler import TorchSampler
 from harmonixr_model.engine.scheduler import EngineLimits, EngineLoop
 from harmonixr_model.engine.selection import open_batch
 from harmonixr_model.errors import DeadlinePassed, EngineBusy, FillCancelled, PromptError
-from harmonixr_model.prompt.layout import decode_fill
+from harmonixr_model.prompt.fill_tokens import decode_fill
 
 PLAIN = Sampling()
 

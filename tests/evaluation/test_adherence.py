@@ -29,7 +29,7 @@ from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.control_bins import density_of
 from harmonixr_model.prompt.controls import AttributeControls
-from harmonixr_model.prompt.layout import encode_fill
+from harmonixr_model.prompt.fill_tokens import encode_fill
 
 
 @pytest.fixture(scope="module")

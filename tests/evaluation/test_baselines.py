@@ -9,8 +9,8 @@ from harmonixr_model.evaluation.likelihood import BITS
 from harmonixr_model.evaluation.protocol import LEAST_NOTES, SHAPES, Gap, ask, questions
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Note, Score, Track
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.layout import EncodedScore, GridCell
 
 
 @pytest.fixture(scope="module")

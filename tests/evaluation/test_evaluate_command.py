@@ -27,7 +27,7 @@ from harmonixr_model.infill.checkpoint import save_checkpoint
 from harmonixr_model.infill.config import sized
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.prompt.layout import decode_fill
+from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_platform.cli import main
 
 

@@ -17,7 +17,7 @@ from harmonixr_model.evaluation.metrics import (
     pitch_class_entropy,
 )
 from harmonixr_model.music.score import Note
-from harmonixr_model.prompt.layout import GridCell
+from harmonixr_model.notes.encoded_score import GridCell
 
 CELL = GridCell(0, 0, 96)
 

@@ -19,7 +19,8 @@ from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.music.score import Note, Score, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.layout import build_layout, decode_fill
+from harmonixr_model.prompt.builder import build_layout
+from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_model.training.composed_corpus import write_composed_corpus
 
 END = VOCAB.id("END")

@@ -10,10 +10,12 @@ from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.fill_grammar import check_fill, open_grammar
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.field_tokens import NOTE_FIELDS, single_field_cell
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VELOCITY_BINS, VOCAB
-from harmonixr_model.prompt.layout import EncodedScore, GridCell, build_prompt, decode_fill, encode_fill
+from harmonixr_model.prompt.builder import build_prompt
+from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill
 
 BAR = 96
 KEPT = {

@@ -10,7 +10,7 @@ from harmonixr_model.music.score import Note, Score, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.text import from_text
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.layout import build_prompt
+from harmonixr_model.prompt.builder import build_prompt
 
 CONTEXT = Score(
     24,

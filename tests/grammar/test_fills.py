@@ -17,16 +17,10 @@ from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, split_at_bars
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.builder import build_layout, build_prompt
 from harmonixr_model.prompt.coordinates import COORDINATE_SIZES, CoordinateState
-from harmonixr_model.prompt.layout import (
-    InfillPrompt,
-    build_layout,
-    build_prompt,
-    coordinates_of,
-    decode_fill,
-    encode_fill,
-    target_notes,
-)
+from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill, target_notes
+from harmonixr_model.prompt.layout import InfillPrompt
 
 END = VOCAB.id("END")
 slow = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
@@ -244,7 +238,7 @@ def test_coordinates_of_a_whole_example_equal_those_found_step_by_step(gap, wind
     tokens, _ = encode_fill(layout, target_notes(layout, gap.full, gap.locks))
     state = CoordinateState(layout.gap_bar, layout.cell_steps)
     one_by_one = [state.advance(int(token)) for token in [*layout.prefix, *tokens]]
-    batch = np.concatenate([layout.coordinates, coordinates_of(layout, tokens)])
+    batch = np.concatenate([layout.coordinates, layout.fill_coordinates(tokens)])
     assert batch.tolist() == [[*place, *asked] for *place, asked in one_by_one]
     assert (batch >= 0).all()
     assert (batch < COORDINATE_SIZES).all()

@@ -7,18 +7,13 @@ from harmonixr_model.data.dataset import example_of
 from harmonixr_model.data.masking import Mask
 from harmonixr_model.errors import TokenError
 from harmonixr_model.music.compose import compose
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.field_tokens import HIDDEN, NOTE_FIELDS, single_field_cell
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.builder import build_layout
 from harmonixr_model.prompt.coordinates import COORDINATE_SIZES
-from harmonixr_model.prompt.layout import (
-    EncodedScore,
-    GridCell,
-    build_layout,
-    coordinates_of,
-    encode_fill,
-    fill_length,
-)
+from harmonixr_model.prompt.fill_tokens import encode_fill, fill_length
 
 CHANGED = {
     "pitch": {"pitch": 61},
@@ -95,7 +90,7 @@ def test_an_answer_takes_no_more_than_was_reckoned(only):
     layout = build_layout(full.without(cells), cells, max_prefix_tokens=8192)
     fill, is_forced = encode_fill(layout, [full.hidden(cell) for cell in layout.cells])
     assert len(fill) == len(is_forced) <= fill_length(full, cells)
-    assert coordinates_of(layout, fill).shape == (len(fill), len(COORDINATE_SIZES))
+    assert layout.fill_coordinates(fill).shape == (len(fill), len(COORDINATE_SIZES))
 
 
 def test_an_answer_with_a_note_too_few_is_refused():

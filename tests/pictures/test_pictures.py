@@ -22,7 +22,6 @@ from harmonixr_model.pictures.parallel import SweepError, draw_parallel, read_tr
 from harmonixr_model.pictures.projection import ProjectionError, pca, tsne
 from harmonixr_model.pictures.saliency import draw_saliency, drawn_places, token_weights, weighed_notes
 from harmonixr_model.pictures.svg import Scale, around_the_circle
-from harmonixr_model.prompt.layout import coordinates_of
 from harmonixr_platform.cli import main
 
 torch.set_num_threads(1)
@@ -102,7 +101,7 @@ def test_saliency_bounds_what_a_small_change_of_a_token_does(model, filled):
     prompt, fill = filled
     weights = token_weights(model, prompt, fill)
     tokens = torch.from_numpy(np.concatenate([prompt.prefix, fill])).long()[None]
-    coordinates = torch.from_numpy(np.concatenate([prompt.coordinates, coordinates_of(prompt, fill)])).long()[None]
+    coordinates = torch.from_numpy(np.concatenate([prompt.coordinates, prompt.fill_coordinates(fill)])).long()[None]
     prefix = torch.tensor([len(prompt.prefix)])
     drawn = drawn_places(prompt, fill)
 

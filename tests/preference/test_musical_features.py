@@ -15,7 +15,7 @@ from harmonixr_model.preference.loss import LOSS, TIE, WIN
 from harmonixr_model.preference.musical_features import NAMES, music_features
 from harmonixr_model.preference.pairs import RatedPair, split_comparisons
 from harmonixr_model.preference.report import human_ceiling
-from harmonixr_model.prompt.layout import encode_fill, target_notes
+from harmonixr_model.prompt.fill_tokens import encode_fill, target_notes
 
 SCORE = compose(3, bars=8)
 

@@ -9,9 +9,10 @@ from harmonixr_model.music.compose import compose
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.builder import build_layout
 from harmonixr_model.prompt.coordinates import CONTROL_BLOCKS, COORDINATE_SIZES, CoordinateState
 from harmonixr_model.prompt.countdown import HALF_VOICES_LACKING, NO_COUNTDOWN, NOTES_LEFT, Countdown
-from harmonixr_model.prompt.layout import build_layout, coordinates_of, encode_fill, target_notes
+from harmonixr_model.prompt.fill_tokens import encode_fill, target_notes
 
 
 def followed(names, steps=(96, 96)):
@@ -58,7 +59,7 @@ def test_the_true_answer_of_a_gap_ends_where_it_was_asked_to(seed):
     mask = with_controls(full, Mask(cells, frozenset(), None), {"density", "polyphony", "chords"})
     layout = build_layout(full.without(mask.cells), mask.cells, max_prefix_tokens=2048)
     tokens, _ = encode_fill(layout, target_notes(layout, full))
-    coordinates = coordinates_of(layout, tokens)
+    coordinates = layout.fill_coordinates(tokens)
     state = CoordinateState(layout.gap_bar, layout.cell_steps)
     for token in layout.prefix:
         state.advance(int(token))

@@ -9,14 +9,8 @@ from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, split_at_bars
 from harmonixr_model.notes.text import from_text, to_text
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.layout import (
-    build_layout,
-    build_prompt,
-    coordinates_of,
-    decode_fill,
-    encode_fill,
-    target_notes,
-)
+from harmonixr_model.prompt.builder import build_layout, build_prompt
+from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill, target_notes
 
 MELODY = Track(
     (
@@ -150,7 +144,7 @@ def test_controls_are_said_in_the_header_of_their_cell():
 def test_coordinates_place_tokens_from_the_gap():
     layout = layout_of(SECOND_BAR)
     tokens, _ = encode_fill(layout, target_notes(layout, FULL))
-    placed = dict(zip(said(tokens).split(), coordinates_of(layout, tokens)[:, :3].tolist(), strict=False))
+    placed = dict(zip(said(tokens).split(), layout.fill_coordinates(tokens)[:, :3].tolist(), strict=False))
     assert placed["FILL"] == [0, 0, 0]
     assert placed["HOLD"] == [65, 0, 1]
     assert placed["POS_72"] == placed["PITCH_67"] == [65, 73, 1]
@@ -165,7 +159,7 @@ def test_coordinates_place_tokens_from_the_gap():
 def test_the_last_coordinate_is_the_token_before_and_a_fill_follows_sep():
     layout = layout_of(SECOND_BAR)
     tokens, _ = encode_fill(layout, target_notes(layout, FULL))
-    assert coordinates_of(layout, tokens)[:, 3].tolist() == [VOCAB.id("SEP"), *tokens[:-1]]
+    assert layout.fill_coordinates(tokens)[:, 3].tolist() == [VOCAB.id("SEP"), *tokens[:-1]]
     assert layout.coordinates[1:, 3].tolist() == layout.prefix[:-1].tolist()
 
 

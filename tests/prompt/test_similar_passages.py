@@ -12,8 +12,8 @@ from harmonixr_model.music.score import Note, Score, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.builder import build_layout
 from harmonixr_model.prompt.coordinates import PASSAGE_BARS, REF_SHIFT, coordinates_of_tokens
-from harmonixr_model.prompt.layout import build_layout
 from harmonixr_model.prompt.similar_passages import MASK, REF, Passage, passage_tokens, similar_passages
 
 VERSE, CHORUS, BRIDGE = (60, 62, 64, 65), (67, 69, 71, 72), (48, 50, 53, 55)

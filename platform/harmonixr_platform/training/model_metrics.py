@@ -22,7 +22,8 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.infill.packed import log_probabilities, pack
 from harmonixr_model.notes.encoded_score import EncodedScore
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.prompt.layout import InfillPrompt, decode_fill, encode_fill, target_notes
+from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill, target_notes
+from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_platform.training.composed_gaps import Gap
 
 

@@ -177,8 +177,9 @@ def _views(registry: Registry, name: str) -> tuple[ModelView, ...]:
 
 def _smallest_prompt() -> InfillPrompt:
     from harmonixr_model.music.score import Score, Track
+    from harmonixr_model.notes.encoded_score import GridCell
     from harmonixr_model.notes.grid import GRID
-    from harmonixr_model.prompt.layout import GridCell, build_prompt
+    from harmonixr_model.prompt.builder import build_prompt
 
     # Half a beat of one empty track: a handful of tokens.
     return build_prompt(Score(GRID, (Track(),)), [GridCell(0, 0, GRID // 2)], max_prefix_tokens=64, max_fill_tokens=12)
