@@ -1,6 +1,6 @@
-"""The grammar of attribute-only fills, one row in plain numpy; the rules are written out in `asked_rules`.
+"""The grammar of single-field fills in plain numpy, for one row; `attribute_tables` defines it.
 
-Has the face of `FillGrammar`. Knows nothing of models or sampling.
+`AttributeGrammar` has the interface of `FillGrammar`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from harmonixr_model.grammar.attribute_tables import (
     CHOICE,
     AttributeTables,
     FieldTemplate,
-    block,
     latest_steps,
     reserve,
 )
 from harmonixr_model.grammar.fill_tables import FillTables
+from harmonixr_model.grammar.occupancy import occupy
 from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB
 
 EOS = VOCAB.id("EOS")
 _DURATIONS = np.array(DURATIONS)
 
 
-def would_work(allowed: npt.NDArray[np.bool_]) -> str:
-    """Return in words which tokens may come next."""
+def describe(allowed: npt.NDArray[np.bool_]) -> str:
+    """Describe which tokens may come next, for an error message."""
     names = [VOCAB.name(int(token)) for token in np.flatnonzero(allowed)]
     if not names:
         return "the fill is finished"
@@ -33,7 +33,7 @@ def would_work(allowed: npt.NDArray[np.bool_]) -> str:
 
 
 class AttributeGrammar:
-    """One attribute-only fill as it is said. `allowed` never comes back empty before `finished`."""
+    """The state of one single-field fill. `allowed` is never empty before `finished`."""
 
     def __init__(self, tables: FillTables, attributes: AttributeTables) -> None:
         self.tables = tables
@@ -42,21 +42,21 @@ class AttributeGrammar:
         self.cell = -1
         self.max_duration = tables.max_duration.copy()
         self._placed: list[tuple[int, int, int, int]] = []  # group, onset, duration, pitch
-        self._left: list[int] = []  # tokens of the cell still to come, CHOICE where one is chosen
-        self._note = 0  # of the cell, the one whose field is chosen next
-        self._before: tuple[int, int] = (-1, -1)  # onset and pitch of the note before
-        self._step = -1  # said by a rhythm, for the note whose duration is to come
+        self._left: list[int] = []  # tokens of the cell still to come, CHOICE where one is sampled
+        self._note = 0  # index within the cell of the note whose field is sampled next
+        self._previous: tuple[int, int] = (-1, -1)  # onset and pitch of the previous note
+        self._step = -1  # in a rhythm, the onset of the note whose duration comes next
         self._latest: list[int] = []
         self._open_cell(0)
 
     @property
     def finished(self) -> bool:
-        """Whether EOS has been said."""
+        """Whether EOS has been emitted."""
         return not self._left
 
     @property
     def forced(self) -> int | None:
-        """The token that must come next, where the layout leaves no choice."""
+        """The token that must come next, where there is no choice."""
         return self._left[0] if self._left and self._left[0] != CHOICE else None
 
     def allowed(self) -> npt.NDArray[np.bool_]:
@@ -79,16 +79,14 @@ class AttributeGrammar:
         """Take one token. Raises TokenError, changing nothing, where the token is not allowed."""
         if not (0 <= token < VOCAB.size and self.allowed()[token]):
             name = VOCAB.name(token)
-            raise TokenError(
-                f"{name} is not allowed as token {self.used + 1} of the fill; {would_work(self.allowed())}"
-            )
+            raise TokenError(f"{name} is not allowed as token {self.used + 1} of the fill; {describe(self.allowed())}")
         self.used += 1
         if self._left.pop(0) == CHOICE:
-            self._choose(token)
+            self._set_field(token)
         elif not self._left and token != EOS:
             self._open_cell(self.cell + 1)
 
-    def _choose(self, token: int) -> None:
+    def _set_field(self, token: int) -> None:
         note = self._current
         if self.attributes.field == "pitch":
             self._place(note.onset, note.duration, VOCAB.pitch.index(token))
@@ -98,29 +96,29 @@ class AttributeGrammar:
         elif self.attributes.field == "rhythm":
             if note.reserved >= 0:
                 self._place(self._step, DURATIONS[VOCAB.duration.index(token)], note.pitch)
-            self._before, self._step = (self._step, note.pitch), -1
+            self._previous, self._step = (self._step, note.pitch), -1
         self._note += 1
 
     def _place(self, onset: int, duration: int, pitch: int) -> None:
         group = int(self.tables.cell_group[self.cell])
-        block(self.max_duration[group, :, pitch], onset, duration)
+        occupy(self.max_duration[group, :, pitch], onset, onset + duration)
         self._placed.append((group, onset, duration, pitch))
-        self._before = onset, pitch
+        self._previous = onset, pitch
 
     def _open_cell(self, cell: int) -> None:
         if cell == self.tables.cells:
             self._left = [EOS]
             return
-        self.cell, self._note, self._before = cell, 0, (-1, -1)
+        self.cell, self._note, self._previous = cell, 0, (-1, -1)
         self._left = [*self.tables.headers[cell].tolist(), *self.attributes.templates[cell]]
         if self.attributes.field == "rhythm":
             self._release(cell)
 
     def _release(self, cell: int) -> None:
-        """Free the steps reserved for this cell and those before it, and see how late its notes may begin."""
+        """Free the steps reserved for this cell and earlier ones, and compute how late its notes may begin."""
         np.copyto(self.max_duration, self.tables.max_duration)
         for group, onset, duration, pitch in self._placed:
-            block(self.max_duration[group, :, pitch], onset, duration)
+            occupy(self.max_duration[group, :, pitch], onset, onset + duration)
         for later in range(cell + 1, self.tables.cells):
             reserve(self.max_duration[self.tables.cell_group[later]], self.attributes.notes[later])
         notes = self.attributes.notes[cell]
@@ -149,8 +147,8 @@ class AttributeGrammar:
             highest = int(open_pitches[-1]) if len(open_pitches) else 0
         pitches = self._open(note)
         pitches[highest:] = False
-        if self._before[0] == note.onset:
-            pitches[: self._before[1] + 1] = False
+        if self._previous[0] == note.onset:
+            pitches[: self._previous[1] + 1] = False
         return pitches
 
     def _open(self, note: FieldTemplate) -> npt.NDArray[np.bool_]:
@@ -161,7 +159,7 @@ class AttributeGrammar:
     def _steps(self) -> npt.NDArray[np.int64]:
         """Return the steps at which the note may begin."""
         note = self._current
-        first = max(int(self.tables.cell_start[self.cell]), self._before[0])
+        first = max(int(self.tables.cell_start[self.cell]), self._previous[0])
         steps = np.arange(first, self._latest[self._note] + 1, dtype=np.int64)
         is_free = np.ones(len(steps), dtype=bool) if note.reserved < 0 else self._free()[steps, note.pitch] > 0
         return np.compress(is_free, steps)

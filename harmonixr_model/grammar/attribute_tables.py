@@ -1,22 +1,20 @@
-"""What an attribute-only fill may say, as tables: built once a prompt. Knows nothing of prefixes, models or sampling.
+"""The tables of a single-field fill: one field of known notes is filled, all their other fields are forced.
 
-How such a fill runs is fixed but for the asked fields: each cell has a template, the forced tokens of its answer with
-CHOICE where one of these is chosen. What may be chosen for a note (onset t, duration d, pitch p) of its channel, so
-that no note of the channel with its pitch sounds where another does:
+Each cell has a template: the forced tokens of its fill, with CHOICE where a token is sampled. A note (onset t,
+duration d, pitch p) may take these values, so that no two notes of a channel and pitch overlap:
 
-    velocity   any bin within the limits.
-    duration   d up to the next onset of (channel, p), of the context or of the notes asked about; 1 always may.
-    pitch      p allowed by band, range and scale, free from t to t + d, above the note before it at the same onset,
-               and low enough for the notes that follow at this onset to find pitches above it.
-    rhythm     t in the cell, not before the note before it, free for p, and early enough for the notes that follow to
+    velocity   any bin within the constraints.
+    duration   d up to the next onset of (channel, p), of the context or of the cells' notes; 1 is always allowed.
+    pitch      p allowed by band, range and scale, free from t to t + d, above the previous note at the same onset,
+               and low enough that the following notes at this onset still find pitches above it.
+    rhythm     t within the cell, not before the previous note, free for p, and early enough that the following notes
                find steps in their order; then d up to the next note of (channel, p) and to the last step at which the
-               next note of the same pitch still asked about may begin.
+               next note of the same pitch may still begin.
 
-Notes at one onset keep their order from low to high, so that each keeps its other fields. No state is without a
-choice: pitches are checked to suffice before anything is said (`_check_pitches`), steps are reserved for the cells that
-follow. Where the notes as they stand already share a channel and pitch with the context, that cannot be had: a note
-that finds no free step is *loose*, any step in its order is allowed it, and the edit leaves it as it was if it would
-collide.
+Notes at one onset keep their order from low to high, which identifies them. Every state has a choice: `_check_pitches`
+checks beforehand that pitches suffice, and steps are reserved for the cells that follow. Where known notes already
+overlap the context on a channel and pitch, this is impossible. A note that finds no free step is *loose*: it may take
+any step in its order, and the edit leaves the note as it was where it would collide.
 """
 
 # T steps of the gap, N notes of a cell, C cells
@@ -24,26 +22,25 @@ collide.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.errors import ControlError
+from harmonixr_model.grammar.occupancy import occupy
 from harmonixr_model.notes.encoded_score import GridCell, NoteField
 from harmonixr_model.notes.field_tokens import field_template
-from harmonixr_model.notes.vocabulary import MAX_DURATION
 
 CHOICE = -1
-_AHEAD = np.arange(MAX_DURATION, 0, -1, dtype=np.int16)
 
 
 @dataclass(frozen=True, slots=True)
 class FieldTemplate:
-    """A note asked about, in steps from the gap's first bar; what is asked is blank.
+    """A note whose field is filled, in steps from the gap's first bar; the field itself is blank.
 
-    `longest` bounds its duration where that is asked. `reserved` is where a rhythm may put it whatever came before, -1
-    for a loose one.
+    `longest` bounds its duration where the duration is filled. `reserved` is a step where a rhythm may always place it,
+    -1 for a loose note.
     """
 
     onset: int
@@ -55,7 +52,7 @@ class FieldTemplate:
 
 @dataclass(frozen=True, slots=True)
 class AttributeTables:
-    """The tables of one attribute-only prompt, cell by cell in fill order: see the module."""
+    """The tables of one single-field prompt, cell by cell in fill order; see the module."""
 
     field: NoteField
     templates: tuple[tuple[int, ...], ...]
@@ -72,47 +69,37 @@ def build_attribute_tables(
     max_duration: npt.NDArray[np.int16],
     pitch_allowed: npt.NDArray[np.bool_],
 ) -> AttributeTables:
-    """Return the tables for `cells`, all of which ask for `only`; the arrays are those of FillTables.
+    """Return the tables of `cells`, which all fill `field`; the arrays are those of FillTables.
 
-    Raises ControlError where the pitches allowed may not suffice for the notes that sound together.
+    Raises ControlError where the allowed pitches might not suffice for the notes that sound together.
     """
     notes = [
-        [
-            FieldTemplate(note.onset - origin if field != "rhythm" else 0, note.duration, note.pitch)
-            for note in cell.known
-        ]
+        [FieldTemplate(0 if field == "rhythm" else n.onset - origin, n.duration, n.pitch) for n in cell.known]
         for cell in cells
     ]
     templates = tuple(tuple(field_template(cell, start, CHOICE)) for cell, start in zip(cells, bar_starts, strict=True))
     if field == "pitch":
         _check_pitches(cells, notes, groups=groups, max_duration=max_duration, pitch_allowed=pitch_allowed)
     elif field == "duration":
-        notes = _bounded(notes, groups, max_duration)
+        notes = _with_longest(notes, groups, max_duration)
     elif field == "rhythm":
-        notes = _reserved(cells, notes, origin=origin, groups=groups, max_duration=max_duration)
+        notes = _with_reserved(cells, notes, origin=origin, groups=groups, max_duration=max_duration)
     return AttributeTables(field, templates, tuple(map(tuple, notes)))
 
 
-def block(longest_T: npt.NDArray[np.int16], onset: int, duration: int) -> None:
-    """Take note in a pitch's column of longest durations that a note sounds there."""
-    longest_T[onset : onset + duration] = 0
-    before = longest_T[max(0, onset - MAX_DURATION) : onset]
-    np.minimum(before, _AHEAD[MAX_DURATION - len(before) :], out=before)
-
-
 def reserve(longest: npt.NDArray[np.int16], notes: Sequence[FieldTemplate]) -> None:
-    """Keep the steps these notes may need, in the table [T, 128] of their channel."""
+    """Occupy the reserved steps of these notes in the table [T, 128] of their channel."""
     for note in notes:
         if note.reserved >= 0:
-            block(longest[:, note.pitch], note.reserved, 1)
+            occupy(longest[:, note.pitch], note.reserved, note.reserved + 1)
 
 
 def latest_steps(
     notes: Sequence[FieldTemplate], loose: Sequence[bool], *, start: int, end: int, longest: npt.NDArray[np.int16]
 ) -> list[int]:
-    """Return the last step at which each note may begin if all after it are to find steps, in order; -1 where none is.
+    """Return the last step at which each note may begin so that all later notes find steps in order; -1 for none.
 
-    `longest` [T, 128] says which steps are free. A loose note only keeps its place in the order.
+    `longest` [T, 128] gives the free steps. A loose note only keeps its place in the order.
     """
     steps: list[int] = []
     following = end - 1
@@ -129,7 +116,7 @@ def latest_steps(
     return steps[::-1]
 
 
-def _bounded(
+def _with_longest(
     notes: Sequence[Sequence[FieldTemplate]], groups: Sequence[int], max_duration: npt.NDArray[np.int16]
 ) -> list[list[FieldTemplate]]:
     """Return the notes with the longest durations they may have."""
@@ -143,12 +130,12 @@ def _bounded(
         return max(1, min([int(max_duration[group, note.onset, note.pitch]), *later]))
 
     return [
-        [FieldTemplate(n.onset, n.duration, n.pitch, longest=longest(n, group)) for n in inside]
+        [replace(note, longest=longest(note, group)) for note in inside]
         for inside, group in zip(notes, groups, strict=True)
     ]
 
 
-def _reserved(
+def _with_reserved(
     cells: Sequence[GridCell],
     notes: Sequence[Sequence[FieldTemplate]],
     *,
@@ -156,7 +143,7 @@ def _reserved(
     groups: Sequence[int],
     max_duration: npt.NDArray[np.int16],
 ) -> list[list[FieldTemplate]]:
-    """Return the notes with the steps reserved for them, the last cell's first: none take another's."""
+    """Return the notes with their reserved steps, which are found from the last cell to the first."""
     tables = max_duration.copy()
     found: list[list[FieldTemplate]] = []
     for cell, inside, group in zip(reversed(cells), reversed(notes), reversed(groups), strict=True):
@@ -165,12 +152,12 @@ def _reserved(
         while -1 in (steps := latest_steps(inside, loose, start=start, end=end, longest=tables[group])):
             for i, step in enumerate(steps):
                 loose[i] |= step < 0
-        kept = [
-            FieldTemplate(n.onset, n.duration, n.pitch, reserved=-1 if is_loose else step)
-            for n, step, is_loose in zip(inside, steps, loose, strict=True)
+        reserved = [
+            replace(note, reserved=-1 if is_loose else step)
+            for note, step, is_loose in zip(inside, steps, loose, strict=True)
         ]
-        reserve(tables[group], kept)
-        found.append(kept)
+        reserve(tables[group], reserved)
+        found.append(reserved)
     return found[::-1]
 
 
@@ -182,9 +169,9 @@ def _check_pitches(
     max_duration: npt.NDArray[np.int16],
     pitch_allowed: npt.NDArray[np.bool_],
 ) -> None:
-    """Raise ControlError where a chord might find too few pitches left, whatever was chosen before it.
+    """Raise ControlError where a chord might find too few free pitches, whatever was sampled before it.
 
-    Each earlier note of the fill that sounds with the chord takes one pitch of its channel at most, so as many pitches
+    Each earlier note of the fill that sounds with the chord takes at most one pitch of its channel. So as many pitches
     as there are such notes and notes of the chord always suffice.
     """
     earlier: dict[int, list[FieldTemplate]] = {}

@@ -21,13 +21,23 @@ _DENSITY_TOLERANCE = 0.2  # share by which a bar's notes may differ from the req
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """What every fill must keep to. Raises ControlError where the limits contradict each other.
+    """What every fill keeps. Raises ControlError where the constraints contradict each other.
 
-    Pitch limits, scale and chords bind pitched tracks, not drums. Notes per bar count a track's notes in one bar, kept
-    notes included. `scale` holds pitch classes, 0 = C. `max_polyphony` counts a track's notes sounding at once, kept
-    notes included. `chords`, in absolute steps, allow their tones alone, and a cell those of every chord it meets: cut
-    cells where chords change. `notes_per_quarter` asks of each bar as many notes, a fifth more or less.
-    Where a note begins, others join it until `min_polyphony` sound, as long as a higher pitch is free there.
+    Counts of notes include locked notes. Pitch range, scale and chords apply to pitched tracks, not to drums.
+
+    Attributes:
+        pitch_min: the lowest MIDI pitch.
+        pitch_max: the highest MIDI pitch.
+        scale: the allowed pitch classes, 0 = C.
+        max_polyphony: the most notes of a track that sound at once.
+        min_notes_per_bar: the least notes of a track in a bar.
+        max_notes_per_bar: the most notes of a track in a bar.
+        velocity_min: the lowest velocity.
+        velocity_max: the highest velocity.
+        chords: spans in absolute steps whose chord tones alone are allowed. A cell may use the tones of every chord it
+            overlaps, so split cells where chords change.
+        notes_per_quarter: the density of each bar, within a fifth.
+        min_polyphony: where a note begins, others join until so many sound, as long as a higher pitch is free.
     """
 
     pitch_min: int = 0
@@ -63,7 +73,7 @@ class Constraints:
             raise ControlError(f"at least {least} and at most {most} notes a bar cannot both hold; give min <= max")
 
     def notes_in(self, bar: Bar) -> tuple[int, int]:
-        """Return the least and the most notes of a grid bar, UNLIMITED where no most is given."""
+        """Return the least and the most notes of a grid bar, UNLIMITED where there is no limit."""
         least, most = self.min_notes_per_bar or 0, UNLIMITED
         if self.notes_per_quarter is not None:
             about = self.notes_per_quarter * (bar.end - bar.start) / GRID
@@ -89,26 +99,26 @@ class Constraints:
 
     def chord_tones(self, start: int, end: int) -> npt.NDArray[np.bool_]:
         """Return which of the 128 pitches the chords allow over [start, end): all where none is given."""
-        met = [span.chord for span in self.chords if span.start < end and start < span.end]
-        if not met:
+        chords = [span.chord for span in self.chords if span.start < end and start < span.end]
+        if not chords:
             return np.ones(128, dtype=bool)
-        return np.isin(np.arange(128) % 12, [tone for chord in met for tone in chord.pitch_classes])
+        return np.isin(np.arange(128) % 12, [tone for chord in chords for tone in chord.pitch_classes])
 
     def check_field(self, field: NoteField) -> None:
-        """Raise ControlError where a limit says nothing about what an attribute-only fill may change."""
-        binds = {
+        """Raise ControlError where a constraint does not apply to a fill of this one field."""
+        ignored = {
             "the velocity range": field != "velocity" and (self.velocity_min, self.velocity_max) != (1, 127),
             "the pitch range, scale or chords": field != "pitch" and self.binds_pitch,
             "the cap on polyphony": self.max_polyphony is not None,
             "the count of notes per bar": bool(self.min_notes_per_bar) or self.max_notes_per_bar is not None,
         }
-        for limit, is_idle in binds.items():
-            if is_idle:
-                raise ControlError(f"{limit} cannot be kept where only the {field} of notes may change; leave it out")
+        for name, is_ignored in ignored.items():
+            if is_ignored:
+                raise ControlError(f"{name} cannot be kept where only the {field} of notes may change; leave it out")
 
     @property
     def velocity_bins(self) -> npt.NDArray[np.bool_]:
-        """Which velocity bins hold a velocity within the limits; decoding clamps to the limits."""
+        """Which velocity bins contain an allowed velocity; decoding clamps to the range."""
         bins = np.arange(VELOCITY_BINS)
         return (bins >= velocity_bin(self.velocity_min)) & (bins <= velocity_bin(self.velocity_max))
 

@@ -1,7 +1,6 @@
-"""The grammar of fills, one row in plain numpy: the reference its tensor twin is tested against.
+"""The grammar of fills in plain numpy, for one row; `FillTables` defines it, and the C++ twin is tested against it.
 
-Masks the next token so that every fill is valid by construction. Knows nothing of models or sampling; the tables are
-written out in `FillTables`.
+A mask on the next token makes every fill valid by construction.
 """
 
 from __future__ import annotations
@@ -13,12 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.errors import TokenError
-from harmonixr_model.grammar.attribute_grammar import AttributeGrammar, would_work
-from harmonixr_model.grammar.constraints import Constraints
+from harmonixr_model.grammar.attribute_grammar import AttributeGrammar, describe
 from harmonixr_model.grammar.fill_tables import FillTables, room
-from harmonixr_model.notes.vocabulary import DURATIONS, MAX_DURATION, VOCAB
-
-__all__ = ["AttributeGrammar", "Constraints", "FillGrammar", "FillTables", "check_fill", "open_grammar"]
+from harmonixr_model.grammar.occupancy import occupy
+from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB
 
 END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
 _DURATIONS = np.array(DURATIONS)
@@ -33,7 +30,7 @@ class _Expects(Enum):
 
 
 class FillGrammar:
-    """One fill as it is said. `allowed` never comes back empty before `finished`."""
+    """The state of one fill. `allowed` is never empty before `finished`."""
 
     def __init__(self, tables: FillTables) -> None:
         self.tables = tables
@@ -41,22 +38,22 @@ class FillGrammar:
         self.sounding = tables.sounding.copy()
         self.used = 0
         self.cell = -1
-        self.count = 0  # notes said in the cell's bar, by this cell or the one it goes on from
-        self.step, self.pitch = -1, -1  # of the last note or the one being said
+        self.count = 0  # notes of the cell's bar, by this cell or the ones whose count it continues
+        self.step, self.pitch = -1, -1  # of the current note
         self.velocity = -1  # the token in force, -1 before the cell's first note
-        self.may_say_velocity = False
+        self.may_change_velocity = False
         self._expects = _Expects.FORCED
         self._forced: list[int] = []
         self._open_cell(0)
 
     @property
     def finished(self) -> bool:
-        """Whether EOS has been said."""
+        """Whether EOS has been emitted."""
         return self._expects is _Expects.FORCED and not self._forced
 
     @property
     def forced(self) -> int | None:
-        """The token that must come next, where the layout leaves no choice: headers and EOS."""
+        """The token that must come next, where there is no choice: in headers, and EOS."""
         return self._forced[0] if self._expects is _Expects.FORCED and self._forced else None
 
     def allowed(self) -> npt.NDArray[np.bool_]:
@@ -79,7 +76,7 @@ class FillGrammar:
         """Take one token. Raises TokenError, changing nothing, where the token is not allowed."""
         if not (0 <= token < VOCAB.size and self.allowed()[token]):
             raise TokenError(
-                f"{VOCAB.name(token)} is not allowed as token {self.used + 1} of the fill; {would_work(self.allowed())}"
+                f"{VOCAB.name(token)} is not allowed as token {self.used + 1} of the fill; {describe(self.allowed())}"
             )
         self.used += 1
         if self._expects is _Expects.FORCED:
@@ -96,7 +93,7 @@ class FillGrammar:
         elif token in VOCAB.duration:
             self._place(DURATIONS[VOCAB.duration.index(token)])
         else:
-            self.velocity, self.may_say_velocity, self._expects = token, False, _Expects.BOUNDARY
+            self.velocity, self.may_change_velocity, self._expects = token, False, _Expects.BOUNDARY
 
     def _open_cell(self, cell: int) -> None:
         tables = self.tables
@@ -108,18 +105,15 @@ class FillGrammar:
         self.cell = cell
         self.count = self.count if tables.counts_on[cell] else 0
         self.step, self.pitch, self.velocity = int(tables.cell_start[cell]) - 1, 128, -1
-        self.may_say_velocity = False
+        self.may_change_velocity = False
 
     def _place(self, duration: int) -> None:
-        """Take note of the note (step, pitch, duration) in the tables."""
+        """Add the note (step, pitch, duration) to the tables."""
         group, row = self.tables.cell_group[self.cell], self.tables.cell_row[self.cell]
-        column = self.max_duration[group, :, self.pitch]
-        column[self.step : self.step + duration] = 0
-        before = column[max(0, self.step - MAX_DURATION) : self.step]
-        before[:] = np.minimum(before, np.arange(len(before), 0, -1))
+        occupy(self.max_duration[group, :, self.pitch], self.step, self.step + duration)
         self.sounding[row, self.step : self.step + duration] += 1
         self.count += 1
-        self.may_say_velocity = self.velocity >= 0
+        self.may_change_velocity = self.velocity >= 0
         self._expects = _Expects.BOUNDARY if self.velocity >= 0 else _Expects.FIRST_VELOCITY
 
     def _allow_boundary(self, mask: npt.NDArray[np.bool_]) -> None:
@@ -127,23 +121,23 @@ class FillGrammar:
         left = tables.max_tokens - self.used - int(tables.close_tokens[cell])
         if left >= 5 and self.count < tables.max_notes[cell]:
             self._allow_onsets(mask)
-        if left >= 2 and self.may_say_velocity:
+        if left >= 2 and self.may_change_velocity:
             mask[VOCAB.velocity.start : VOCAB.velocity.stop] = tables.velocity_allowed
             mask[self.velocity] = False
         mask[END] = self.count >= tables.min_notes[cell] or not mask.any()
-        if self._others_join(mask):
+        if self._needs_voices(mask):
             mask[VOCAB.position.start : VOCAB.position.stop] = False
             mask[END] = False
 
-    def _others_join(self, mask: npt.NDArray[np.bool_]) -> bool:
-        """Return whether the last note's step wants more voices and may have them."""
+    def _needs_voices(self, mask: npt.NDArray[np.bool_]) -> bool:
+        """Return whether the current step has fewer voices than `min_polyphony` and a pitch is allowed."""
         if not (self.tables.min_polyphony and 0 <= self.pitch < 128):
             return False
         sounding = int(self.sounding[self.tables.cell_row[self.cell], self.step])
         return sounding < self.tables.min_polyphony and bool(mask[VOCAB.pitch.start : VOCAB.pitch.stop].any())
 
     def _allow_onsets(self, mask: npt.NDArray[np.bool_]) -> None:
-        """Allow the POS and PITCH that leave room for the notes still needed; all that may begin where none does."""
+        """Allow the POS and PITCH that leave room for the notes still needed; where none does, all that may begin."""
         first = VOCAB.position.start + int(self.tables.cell_start[self.cell] - self.tables.bar_start[self.cell])
         steps, steps_enough = self._steps()
         pitches, pitches_enough = self._pitches(above=self.pitch)
@@ -213,7 +207,7 @@ class FillGrammar:
 
 
 def open_grammar(tables: FillTables) -> FillGrammar | AttributeGrammar:
-    """Return the grammar of a fill that keeps these tables, at its beginning."""
+    """Return the grammar of a fill at its beginning."""
     return AttributeGrammar(tables, tables.attributes) if tables.attributes else FillGrammar(tables)
 
 
@@ -223,4 +217,4 @@ def check_fill(tables: FillTables, tokens: Sequence[int] | npt.NDArray[np.intege
     for token in tokens:
         grammar.advance(int(token))
     if not grammar.finished:
-        raise TokenError(f"the fill breaks off after {len(tokens)} tokens; {would_work(grammar.allowed())}")
+        raise TokenError(f"the fill breaks off after {len(tokens)} tokens; {describe(grammar.allowed())}")

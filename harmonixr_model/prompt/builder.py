@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from harmonixr_model.errors import PromptError
 from harmonixr_model.grammar.constraints import Constraints
-from harmonixr_model.grammar.fill_tables import build_fill_tables
+from harmonixr_model.grammar.table_builder import build_fill_tables
 from harmonixr_model.music.score import Bar, Score, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, hold_tokens
 from harmonixr_model.notes.field_tokens import HIDDEN
@@ -46,7 +46,6 @@ def build_prompt(
         encoded,
         layout.cells,
         bars=_gap_bars(bars, layout.cells),
-        slots=layout.slots,
         headers=layout.headers,
         constraints=constraints or Constraints(),
         max_fill_tokens=max_fill_tokens,

@@ -1,4 +1,4 @@
-"""The grammar of attribute-only fills: whatever is drawn is valid, and the truth is never forbidden."""
+"""The grammar of single-field fills: every sampled fill is valid, and the target is always allowed."""
 
 import numpy as np
 import pytest
@@ -26,14 +26,14 @@ KEPT = {
 }
 
 
-def prompt_of(full, only, cells, **given):
-    asked = [single_field_cell(cell, only, full.hidden(cell)) for cell in cells]
-    asked = [cell for cell in asked if cell.known]
-    return build_prompt(full.without(asked), asked, max_prefix_tokens=1 << 16, **given)
+def prompt_of(full, field, cells, **given):
+    filled = [single_field_cell(cell, field, full.hidden(cell)) for cell in cells]
+    filled = [cell for cell in filled if cell.known]
+    return build_prompt(full.without(filled), filled, max_prefix_tokens=1 << 16, **given)
 
 
 def drawn(prompt, rng, *, outermost=False):
-    """Say a fill at random, or at its extremes, where it is most likely to run out of room."""
+    """Sample a fill at random, or at its extremes, where it is most likely to run out of room."""
     grammar, tokens = open_grammar(prompt.tables), []
     while not grammar.finished:
         allowed = np.flatnonzero(grammar.allowed())
@@ -107,32 +107,32 @@ def gaps(draw, full):
 
 
 @settings(max_examples=80, deadline=None)
-@given(data=st.data(), only=st.sampled_from(NOTE_FIELDS), seed=st.integers(0, 2**31), outermost=st.booleans())
-def test_whatever_is_drawn_keeps_the_other_fields_and_never_collides(data, only, seed, outermost):
+@given(data=st.data(), field=st.sampled_from(NOTE_FIELDS), seed=st.integers(0, 2**31), outermost=st.booleans())
+def test_every_sampled_fill_keeps_the_other_fields_and_never_collides(data, field, seed, outermost):
     full = data.draw(songs())
     cells = data.draw(gaps(full))
     if not any(full.hidden(cell) for cell in cells):
         return
-    prompt = prompt_of(full, only, cells)
+    prompt = prompt_of(full, field, cells)
     fill = decode_fill(prompt, drawn(prompt, np.random.default_rng(seed), outermost=outermost))
     assert not collides(filled(full, prompt, fill))
     for cell, notes in zip(prompt.cells, fill, strict=True):
         before = full.hidden(GridCell(cell.track, cell.start, cell.end))
-        assert [KEPT[only](note) for note in notes] == [KEPT[only](note) for note in before]
+        assert [KEPT[field](note) for note in notes] == [KEPT[field](note) for note in before]
         assert all(cell.contains(note) for note in notes)
-        if only == "rhythm":
+        if field == "rhythm":
             assert [n.onset for n in notes] == sorted(n.onset for n in notes)
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), only=st.sampled_from(NOTE_FIELDS))
-def test_the_truth_is_never_forbidden(data, only):
+@given(data=st.data(), field=st.sampled_from(NOTE_FIELDS))
+def test_the_target_is_always_allowed(data, field):
     full = data.draw(songs())
     track = data.draw(st.sampled_from((0, 1)))
     cells = [cell for cell in data.draw(gaps(full)) if cell.track == track and full.hidden(cell)]
     if not cells:
         return
-    prompt = prompt_of(full, only, cells)
+    prompt = prompt_of(full, field, cells)
     answer = [full.hidden(GridCell(cell.track, cell.start, cell.end)) for cell in prompt.cells]
     tokens, is_forced = encode_fill(prompt, answer)
     check_fill(prompt.tables, tokens)
@@ -151,7 +151,7 @@ def test_the_truth_is_never_forbidden(data, only):
     scale=st.sampled_from((None, (0, 2, 4, 5, 7, 9, 11), (0, 4, 7))),
     seed=st.integers(0, 2**31),
 )
-def test_pitches_keep_to_the_range_and_scale_or_are_refused_before_anything_is_said(data, low, width, scale, seed):
+def test_pitches_keep_to_the_range_and_scale_or_the_prompt_is_refused(data, low, width, scale, seed):
     full = data.draw(songs())
     cells = data.draw(gaps(full))
     if not any(full.hidden(cell) for cell in cells):
@@ -182,7 +182,7 @@ def test_velocities_keep_to_their_range():
 
 
 @pytest.mark.parametrize(
-    ("only", "constraints"),
+    ("field", "constraints"),
     [
         ("velocity", Constraints(pitch_min=40)),
         ("rhythm", Constraints(scale=(0, 2, 4))),
@@ -191,10 +191,10 @@ def test_velocities_keep_to_their_range():
         ("duration", Constraints(max_polyphony=2)),
     ],
 )
-def test_a_limit_that_would_be_ignored_is_refused(only, constraints):
+def test_a_constraint_that_would_be_ignored_is_refused(field, constraints):
     full, cells = piece()
     with pytest.raises(ControlError, match="leave it out"):
-        prompt_of(full, only, cells, constraints=constraints)
+        prompt_of(full, field, cells, constraints=constraints)
 
 
 def test_too_few_pitches_for_a_chord_are_refused():
@@ -203,15 +203,15 @@ def test_too_few_pitches_for_a_chord_are_refused():
         prompt_of(full, "pitch", [GridCell(0, 0, 96)], constraints=Constraints(pitch_min=60, pitch_max=62))
 
 
-def test_cells_that_ask_for_different_things_are_refused():
+def test_cells_with_different_fields_are_refused():
     full, cells = piece()
     one, two = cells
-    asked = [single_field_cell(one, "pitch", full.hidden(one)), single_field_cell(two, "velocity", full.hidden(two))]
+    filled = [single_field_cell(one, "pitch", full.hidden(one)), single_field_cell(two, "velocity", full.hidden(two))]
     with pytest.raises(PromptError, match="one by one"):
-        build_prompt(full.without(cells), asked, max_prefix_tokens=8192)
+        build_prompt(full.without(cells), filled, max_prefix_tokens=8192)
 
 
-def test_another_token_than_the_known_one_is_refused_and_changes_nothing():
+def test_a_token_other_than_the_forced_one_is_refused_and_changes_nothing():
     full, cells = piece()
     prompt = prompt_of(full, "duration", cells)
     grammar = open_grammar(prompt.tables)

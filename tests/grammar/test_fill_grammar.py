@@ -46,7 +46,7 @@ def test_a_cell_begins_with_a_position_or_ends_empty():
     assert len(names(grammar_after(""), "position")) == 96
 
 
-def test_the_first_note_of_a_cell_says_its_velocity_and_later_ones_only_a_new_one():
+def test_the_first_note_of_a_cell_has_a_velocity_and_later_ones_only_a_new_one():
     assert kinds(grammar_after("POS_0")) == {"PITCH"}
     assert kinds(grammar_after("POS_0 PITCH_70")) == {"DUR"}
     assert kinds(grammar_after("POS_0 PITCH_70 DUR_3")) == {"VEL"}
@@ -81,7 +81,7 @@ def test_a_note_of_the_fill_closes_its_pitch_for_later_tracks_of_the_channel():
     assert "PITCH_70" not in names(grammar, "pitch")
 
 
-def test_voices_kept_count_against_polyphony():
+def test_locked_voices_count_against_polyphony():
     grammar = grammar_after("", constraints=Constraints(max_polyphony=1))
     assert names(grammar, "position")[0] == "POS_24"
     grammar = grammar_after("POS_90 PITCH_70", constraints=Constraints(max_polyphony=1))
@@ -91,7 +91,7 @@ def test_voices_kept_count_against_polyphony():
     assert names(grammar, "pitch") == []
 
 
-def test_range_scale_and_velocity_bound_the_choice():
+def test_range_scale_and_velocity_limit_what_is_allowed():
     constraints = Constraints(pitch_min=60, pitch_max=72, scale=(0, 7), velocity_min=60, velocity_max=70)
     grammar = grammar_after("POS_30", constraints=constraints)
     assert names(grammar, "pitch") == ["PITCH_60", "PITCH_67", "PITCH_72"]
@@ -113,13 +113,13 @@ def test_a_bar_closes_at_its_most_notes_and_not_before_its_least():
     assert kinds(grammar_after(one + two, constraints=constraints)) == {"VEL", "END"}
 
 
-def test_notes_kept_in_the_bar_count_towards_its_most_and_least():
+def test_locked_notes_of_a_bar_count_towards_its_most_and_least():
     kept = Score(24, (Track((Note(96, 6, 60, 82), Note(120, 6, 60, 82))),))
     assert "END" in kinds(grammar_after("", context=kept, constraints=Constraints(min_notes_per_bar=2)))
     assert kinds(grammar_after("", context=kept, constraints=Constraints(max_notes_per_bar=2))) == {"END"}
 
 
-def test_the_last_chance_for_the_least_notes_is_not_passed_over():
+def test_no_step_is_passed_that_the_least_notes_need():
     constraints = Constraints(min_notes_per_bar=5, max_polyphony=1)
     assert names(grammar_after("", constraints=constraints, context=Score(24, (Track(),))), "position")[-1] == "POS_91"
     grammar = grammar_after("POS_91 PITCH_70", constraints=constraints, context=Score(24, (Track(),)))
@@ -131,7 +131,7 @@ def test_near_its_token_budget_a_fill_can_only_close():
     assert kinds(grammar) == {"END"}
 
 
-def test_a_fill_that_breaks_the_grammar_is_told_where_and_what_would_work():
+def test_an_error_names_the_broken_place_and_the_allowed_tokens():
     prompt = build_prompt(EncodedScore(CONTEXT), [CELL], max_prefix_tokens=1000)
     header = " ".join(VOCAB.name(t) for t in prompt.headers[0])
     check_fill(prompt.tables, from_text(f"{header} POS_0 PITCH_70 DUR_3 VEL_82 END EOS"))
@@ -156,7 +156,7 @@ def test_a_fill_that_breaks_the_grammar_is_told_where_and_what_would_work():
         ({"min_notes_per_bar": 9, "max_notes_per_bar": 8}, "at least 9 and at most 8"),
     ],
 )
-def test_limits_that_contradict_themselves_are_told(given, complaint):
+def test_contradicting_constraints_are_refused(given, complaint):
     with pytest.raises(ControlError, match=complaint):
         Constraints(**given)
 
@@ -170,12 +170,12 @@ def test_limits_that_contradict_themselves_are_told(given, complaint):
         (GridCell(0, 96, 100), Constraints(min_notes_per_bar=300, max_polyphony=30), "ask for fewer"),
     ],
 )
-def test_limits_that_this_gap_cannot_keep_are_told(cell, constraints, complaint):
+def test_constraints_that_a_gap_cannot_keep_are_refused(cell, constraints, complaint):
     with pytest.raises(ControlError, match=complaint):
         build_prompt(EncodedScore(CONTEXT), [cell], max_prefix_tokens=1000, constraints=constraints)
 
 
-def test_notes_join_until_so_many_sound():
+def test_notes_join_until_the_minimum_polyphony_sounds():
     constraints = Constraints(min_polyphony=3)
     assert kinds(grammar_after("POS_60 PITCH_50 DUR_6 VEL_82", constraints=constraints)) == {"PITCH"}
     assert kinds(grammar_after("POS_60 PITCH_50 DUR_6 VEL_82 PITCH_60 DUR_6", constraints=constraints)) == {

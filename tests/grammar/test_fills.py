@@ -95,21 +95,21 @@ limits_given = st.builds(
     velocity_min=st.sampled_from([1, 30, 64]),
     velocity_max=st.sampled_from([64, 65, 127]),
 )
-choosers = st.sampled_from(["uniform", "kinds", "lowest", "highest"])
+policys = st.sampled_from(["uniform", "kinds", "lowest", "highest"])
 
 
-def walk(prompt: InfillPrompt, chooser: str, seed: int) -> list[int]:
-    """Draw a fill from the grammar alone; the mask must never be empty."""
+def walk(prompt: InfillPrompt, policy: str, seed: int) -> list[int]:
+    """Sample a fill from the grammar alone; the mask must never be empty."""
     rng = np.random.default_rng(seed)
     grammar, fill = FillGrammar(prompt.tables), []
     while not grammar.finished:
         options = np.flatnonzero(grammar.allowed())
         assert len(options), f"no token is allowed after {[VOCAB.name(t) for t in fill[-8:]]}"
-        if chooser == "kinds":
+        if policy == "kinds":
             kinds = {VOCAB.block_of(int(t)) for t in options}
             kind = rng.choice(sorted(kinds))
             options = [t for t in options if VOCAB.block_of(int(t)) == kind]
-        token = {"lowest": min, "highest": max}.get(chooser, rng.choice)(options)
+        token = {"lowest": min, "highest": max}.get(policy, rng.choice)(options)
         grammar.advance(int(token))
         fill.append(int(token))
     return fill
@@ -119,8 +119,8 @@ def overlap(one: Note, two: Note) -> bool:
     return one.onset < two.end and two.onset < one.end
 
 
-def check_rules(gap: Gap, prompt: InfillPrompt, constraints: Constraints, fills: list[tuple[Note, ...]]) -> None:
-    """Check by brute force, from notes alone, that a fill keeps every rule but the minimum."""
+def check_constraints(gap: Gap, prompt: InfillPrompt, constraints: Constraints, fills: list[tuple[Note, ...]]) -> None:
+    """Check by brute force, from notes alone, that a fill keeps every constraint but the minimum."""
     tracks = gap.context.tracks
     new = [(cell, note) for cell, notes in zip(prompt.cells, fills, strict=True) for note in notes]
     for cell, note in new:
@@ -149,7 +149,7 @@ def check_rules(gap: Gap, prompt: InfillPrompt, constraints: Constraints, fills:
 
 
 def notes_per_bar(gap: Gap, prompt: InfillPrompt, fills) -> dict[tuple[int, int], tuple[int, int]]:
-    """Return for each (track, bar start) that has a cell the notes added and the notes kept."""
+    """Return for each (track, bar start) that has a cell the notes added and the notes locked."""
     bars = gap.context.score.bars_until(max(gap.context.end, *(c.end for c in gap.cells), 1))
     added: Counter[tuple[int, int]] = Counter()
     for cell, notes in zip(prompt.cells, fills, strict=True):
@@ -163,7 +163,7 @@ def notes_per_bar(gap: Gap, prompt: InfillPrompt, fills) -> dict[tuple[int, int]
 
 
 def prompt_or_reject(gap: Gap, constraints: Constraints, **given) -> InfillPrompt:
-    """Return the prompt; constraints that cannot be kept are another test's matter."""
+    """Return the prompt; other tests cover constraints that cannot be kept."""
     try:
         return build_prompt(gap.context, gap.cells, max_prefix_tokens=3000, constraints=constraints, **given)
     except ControlError:
@@ -171,38 +171,38 @@ def prompt_or_reject(gap: Gap, constraints: Constraints, **given) -> InfillPromp
         raise
 
 
-@given(gaps(shared_channels=True) | gaps(), limits_given, choosers, st.integers(0, 2**32))
+@given(gaps(shared_channels=True) | gaps(), limits_given, policys, st.integers(0, 2**32))
 @settings(slow, max_examples=80)
-def test_every_sampled_fill_is_valid_by_construction(gap, constraints, chooser, seed):
+def test_every_sampled_fill_is_valid_by_construction(gap, constraints, policy, seed):
     prompt = prompt_or_reject(gap, constraints, max_fill_tokens=1200)
-    fill = walk(prompt, chooser, seed)
+    fill = walk(prompt, policy, seed)
     assert len(fill) <= 1200
     check_fill(prompt.tables, fill)
-    check_rules(gap, prompt, constraints, decode_fill(prompt, fill))
+    check_constraints(gap, prompt, constraints, decode_fill(prompt, fill))
 
 
-@given(gaps(one_cell_a_bar=True), limits_given, choosers, st.integers(0, 2**32))
+@given(gaps(one_cell_a_bar=True), limits_given, policys, st.integers(0, 2**32))
 @settings(slow, max_examples=60)
-def test_every_bar_has_the_least_notes_asked_for(gap, constraints, chooser, seed):
+def test_every_bar_has_the_required_least_notes(gap, constraints, policy, seed):
     constraints = replace(constraints, min_notes_per_bar=constraints.min_notes_per_bar or 3)
     prompt = prompt_or_reject(gap, constraints)
-    fills = decode_fill(prompt, walk(prompt, chooser if chooser != "uniform" else "kinds", seed))
+    fills = decode_fill(prompt, walk(prompt, policy if policy != "uniform" else "kinds", seed))
     for key, (added, kept) in notes_per_bar(gap, prompt, fills).items():
         assert added + kept >= constraints.min_notes_per_bar, key
 
 
-@given(gaps(), st.integers(0, 60), choosers, st.integers(0, 2**32))
+@given(gaps(), st.integers(0, 60), policys, st.integers(0, 2**32))
 @settings(slow, max_examples=60)
-def test_a_fill_closes_within_its_token_budget(gap, spare, chooser, seed):
+def test_a_fill_closes_within_its_token_budget(gap, spare, policy, seed):
     layout = build_layout(gap.context, gap.cells, max_prefix_tokens=3000)
     least = sum(len(header) + 1 for header in layout.headers) + 1
     prompt = build_prompt(gap.context, gap.cells, max_prefix_tokens=3000, max_fill_tokens=least + spare)
-    assert len(walk(prompt, chooser, seed)) <= least + spare
+    assert len(walk(prompt, policy, seed)) <= least + spare
 
 
 @given(gaps())
 @settings(slow, max_examples=80)
-def test_the_true_answer_keeps_the_grammar_and_comes_back_from_its_tokens(gap):
+def test_the_target_keeps_the_grammar_and_round_trips(gap):
     prompt = build_prompt(gap.context, gap.cells, max_prefix_tokens=3000)
     notes = target_notes(prompt, gap.full, gap.locks)
     tokens, is_forced = encode_fill(prompt, notes)
@@ -230,7 +230,7 @@ def test_changing_a_token_to_one_not_allowed_is_found(gap, seed):
 
 @given(gaps(shared_channels=True), st.integers(60, 3000))
 @settings(slow, max_examples=60)
-def test_coordinates_of_a_whole_example_equal_those_found_step_by_step(gap, window):
+def test_coordinates_of_a_whole_example_equal_those_of_step_by_step_decoding(gap, window):
     try:
         layout = build_layout(gap.context, gap.cells, max_prefix_tokens=window)
     except ValueError:
@@ -246,8 +246,8 @@ def test_coordinates_of_a_whole_example_equal_those_found_step_by_step(gap, wind
 
 @given(gaps(), st.integers(60, 3000))
 @settings(slow, max_examples=60)
-def test_the_prefix_tells_nothing_of_the_answer_and_fits(gap, window):
-    """The cached path of training and the path from a context score that never held the answer agree."""
+def test_the_prefix_does_not_depend_on_the_target_and_fits(gap, window):
+    """The cached path of training and the path from a context score that never had the target agree."""
     for cell in gap.cells:
         for bar in gap.full.score.bars:
             gap.full.run(cell.track, bar)
