@@ -496,6 +496,7 @@ def train(corpus: Path, out: Path) -> list[float]:
     list(run_single(job, is_interrupted=is_interrupted))
     shutil.copyfile(out / "run" / "state.pt", out / "state.pt")
     losses = [progress.loss for progress in run_single(job)]
+    shutil.copyfile(out / "run" / "metrics.jsonl", out / "metrics.jsonl")
     shutil.rmtree(out / "run")
     with zipfile.ZipFile(out / "training.zip", "w", zipfile.ZIP_LZMA) as archive:
         archive.write(out / "state.pt", "state.pt")

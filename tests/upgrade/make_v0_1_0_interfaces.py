@@ -10,7 +10,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 
@@ -19,8 +19,11 @@ with warnings.catch_warnings():
     import ray.serve  # noqa: F401
 
 from harmonixr_model import examples
+from harmonixr_model.evaluation.protocol import SHAPES
+from harmonixr_model.tokens.tags import COMPOSERS, STYLES
 from harmonixr_platform.cli import COMMANDS
-from harmonixr_platform.registry import open_registry
+from harmonixr_platform.feedback.simulate import Kind
+from harmonixr_platform.registry import ALIASES, NAMES, open_registry
 from harmonixr_platform.serving.api import make_api
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.decoding import Decoding
@@ -96,6 +99,7 @@ def record_interfaces(out: Path, state: Path) -> dict[str, Any]:
         "responses": {name: sorted(paths) for name, paths in field_paths(document, "responses")},
         "routes": sorted(f"{method} {path}" for path, kinds in document["paths"].items() for method in kinds),
         "environment": environment(),
+        "words": words(),
         "infills": asyncio.run(infills(app, service)),
         "pages": asyncio.run(pages(app)),
     }
@@ -175,6 +179,18 @@ def environment() -> dict[str, str]:
     }
     assert values.keys() == Settings.model_fields.keys()
     return {f"HARMONIXR_{name.upper()}": value for name, value in values.items()}
+
+
+def words() -> dict[str, list[str]]:
+    """Return the words that options and job files take where argparse and pydantic do not list them."""
+    return {
+        "evaluate --shapes": list(SHAPES),
+        "simulate --mix": list(get_args(Kind)),
+        "styles": list(STYLES),
+        "composers": list(COMPOSERS),
+        "aliases": list(ALIASES),
+        "models": list(NAMES),
+    }
 
 
 # ---- HTTP

@@ -4,9 +4,14 @@ import argparse
 import importlib
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from harmonixr_model.evaluation.protocol import SHAPES
+from harmonixr_model.notes.tags import COMPOSERS, STYLES
+from harmonixr_platform.feedback.studies.simulated_raters import Kind
+from harmonixr_platform.registry import ALIASES, NAMES
 from harmonixr_platform.settings import Settings
 
 INTERFACES = json.loads((Path(__file__).parent / "v0_1_0" / "interfaces.json").read_text())
@@ -64,6 +69,17 @@ def options_below(parser, name):
             choices = "" if action.choices is None else f" {{{','.join(map(str, action.choices))}}}"
             found |= {f"{option}{choices}" for option in action.option_strings or [action.dest]}
     yield name, found
+
+
+def test_words_that_options_and_files_take_are_known():
+    """Styles and composers are tokens by their places, which the vocabulary's hash does not tell."""
+    words = INTERFACES["words"]
+    assert STYLES[: len(words["styles"])] == tuple(words["styles"])
+    assert COMPOSERS[: len(words["composers"])] == tuple(words["composers"])
+    assert set(SHAPES) >= set(words["evaluate --shapes"])
+    assert set(get_args(Kind)) >= set(words["simulate --mix"])
+    assert set(ALIASES) >= set(words["aliases"])
+    assert set(NAMES) >= set(words["models"])
 
 
 def test_every_environment_variable_is_read(monkeypatch):

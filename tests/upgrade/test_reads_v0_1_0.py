@@ -21,11 +21,13 @@ from harmonixr_model.fill.ranker import FilledWindow, Ranker
 from harmonixr_model.fill.session import FillSession
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_model.infill.config import InfillConfig
+from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.write import write_midi
 from harmonixr_model.notes.text import from_text
 from harmonixr_model.notes.tokenizer import decode
 from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.pictures.curves import read_curve
 from harmonixr_model.training.infill_task import BatchConfig
 from harmonixr_model.training.local_run import LocalJob, run_local
 from harmonixr_model.training.loop import LoopConfig
@@ -35,7 +37,9 @@ from harmonixr_platform.feedback.records.pools import PoolStore
 from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.reports.export import export_dataset
 from harmonixr_platform.feedback.reports.flags import in_doubt
+from harmonixr_platform.feedback.studies.build import begin_study
 from harmonixr_platform.feedback.studies.definition import parse_study, read_study
+from harmonixr_platform.feedback.studies.generate import Contestant, Piece
 from harmonixr_platform.feedback.studies.store import StudyStore
 from harmonixr_platform.registry import open_registry
 from harmonixr_platform.requests import limits_of, resolve_region, sampling_of, soft_of
@@ -52,6 +56,8 @@ FIXTURES = Path(__file__).parent / "v0_1_0"
 CONFIGS = FIXTURES / "configs"
 MINUET = examples.load("minuet-in-g")
 JOBS = {"infill": InfillJob, "reward": RewardJob, "dpo": DpoJob, "tune": TuneJob}
+# Keys that are still accepted although the feature was removed on purpose.
+WITHOUT_EFFECT = {("model_line",)}
 SHIPPED_CASES = json.loads((FIXTURES / "expected.json").read_text())["shipped"]
 
 
@@ -224,6 +230,19 @@ def test_a_study_and_a_pool_are_read_with_their_pairs(store, pairs, expected):
     assert len(PoolStore(store).pair_ids("songs")) == 4
 
 
+def test_a_study_whose_making_was_cut_off_goes_on_with_what_was_made(store, tmp_path):
+    """The same gaps under the same names, and the same gold pairs; no model is needed."""
+    cut_off = FileStore(tmp_path)
+    for key in store.list("feedback/"):
+        if not key.startswith("feedback/studies/"):
+            cut_off.put(key, store.get(key).data)
+    before = StudyStore(store).need("temperatures")
+    contestants = {arm: Contestant(None, version, "") for arm, version in before.models.items()}
+    pieces = [Piece.of(compose_song(seed, bars=6)) for seed in (3, 4)]
+    *_, begun = begin_study(cut_off, before.study, pieces, contestants=contestants, now=before.begun)
+    assert begun == before
+
+
 def test_a_backup_is_restored(store, expected, tmp_path):
     backup, restored = FileStore(tmp_path / "backup"), FileStore(tmp_path / "restored")
     backup.put(f"backups/{expected['state']['backup']}.json", (FIXTURES / "backup.json").read_bytes())
@@ -277,6 +296,13 @@ def hashes(example):
     return [sha256(field.tobytes()) for field in (example.tokens, example.coordinates, example.loss_mask)]
 
 
+def test_the_metrics_of_a_run_are_drawn():
+    for measure in ("loss", "bits_per_note"):
+        for against in ("step", "tokens"):
+            curve = read_curve(FIXTURES / "metrics.jsonl", name="run", measure=measure, against=against)
+            assert (len(curve.trained), len(curve.validated)) == (4, 2)
+
+
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(unpack, expected, tmp_path):
     job = LocalJob(
         corpus=unpack("corpus.zip"),
@@ -320,7 +346,7 @@ def test_every_key_of_a_job_file_still_has_its_effect(name, tmp_path):
             other = parsed(name, without(values, place), tmp_path)
         except (JobError, ValueError):
             continue  # required, or needed by another key
-        assert other != whole, f"{name}: {'.'.join(map(str, place))} changes nothing"
+        assert other != whole or place in WITHOUT_EFFECT, f"{name}: {'.'.join(map(str, place))} changes nothing"
 
 
 def parsed(name, values, folder):
