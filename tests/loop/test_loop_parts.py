@@ -2,12 +2,14 @@
 
 import json
 import math
+from itertools import combinations
 from random import Random
 
 import pytest
 
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Score, Track
+from harmonixr_platform.cli.progress import progress_bar
 from harmonixr_platform.loop.options import FULL, QUICK
 from harmonixr_platform.loop.plot import Bar, draw
 from harmonixr_platform.loop.progress import STAGES, LoopProgress
@@ -90,23 +92,41 @@ def test_a_stage_is_done_once_and_a_folder_keeps_to_its_plan(tmp_path):
         StageResults(tmp_path, FULL)
 
 
-def test_the_time_left_falls_with_the_work_and_grows_on_a_slow_machine():
-    def left(slowness: float) -> list[float]:
-        now = 0.0
-        progress = LoopProgress(lambda line: None, clock=lambda: now)
-        said = []
-        for stage, cost in STAGES.items():
-            progress.begin(stage)
-            now += cost * slowness
-            progress.at(1, 1, "done")
-            said.append(progress.seconds_left())
-        return said
+def test_the_time_left_falls_with_the_work_and_grows_on_a_slow_machine(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("tqdm.std.time", lambda: now)
 
-    usual, slow = left(1), left(3)
+    def seconds_left(slowness: float) -> list[float]:
+        nonlocal now
+        left = []
+        with progress_bar("loop", unit="s") as bar:
+            progress = LoopProgress(bar)
+            for stage, cost in STAGES.items():
+                progress.begin(stage)
+                now += cost * slowness
+                progress.at(1, 1, "done")
+                state = bar.format_dict
+                left.append((state["total"] - state["n"]) * state["elapsed"] / (state["n"] - state["initial"]))
+        return left
+
+    usual, slow = seconds_left(1), seconds_left(3)
     assert usual == sorted(usual, reverse=True)
     assert usual[0] == pytest.approx(sum(STAGES.values()) - STAGES["fills"])
     assert slow[1] > 2 * usual[1]
     assert usual[-1] == 0
+
+
+def test_a_stage_of_an_earlier_run_does_not_shorten_the_time_left(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("tqdm.std.time", lambda: now)
+    with progress_bar("loop", unit="s") as bar:
+        progress = LoopProgress(bar)
+        for stage in ("fills", "judgments", "reward model"):
+            progress.begin(stage)
+        now += STAGES["reward model"]
+        progress.at(1, 1, "done")
+        state = bar.format_dict
+    assert (state["n"] - state["initial"]) / state["elapsed"] == pytest.approx(1)
 
 
 def test_the_plot_says_that_it_is_simulated_and_is_well_formed():
@@ -129,7 +149,7 @@ def test_simulated_answers_go_over_http_and_are_labelled(tmp_path):
     from harmonixr_platform.feedback.records.mover import Mover
     from harmonixr_platform.feedback.records.reader import read_feedback
     from harmonixr_platform.loop.judgments import judge_pool
-    from harmonixr_platform.loop.pair_pool import put_all_pairs
+    from harmonixr_platform.loop.pair_pool import put_pairs
     from harmonixr_platform.loop.service import one_process_service
     from harmonixr_platform.schemas import Candidate, SamplingSpec
     from harmonixr_platform.settings import Settings
@@ -156,7 +176,8 @@ def test_simulated_answers_go_over_http_and_are_labelled(tmp_path):
             midi_base64=base64.b64encode(midi).decode(),
         )
 
-    assert put_all_pairs(store, gap, [side(60), side(70), side(80), side(60)], pool="loop") == 5
+    sides = [side(60), side(70), side(80), side(60)]
+    assert put_pairs(store, gap, combinations(sides, 2), pool="loop") == 5
     with one_process_service(settings) as url:
         given = judge_pool(url, pool="loop", count=9, raters=3, taste=Taste(noise=0.0, tie_within=0.01), seed=1)
         mover = Mover.open(settings)

@@ -13,9 +13,10 @@ from harmonixr_model.training.infill_task import DEFAULT_DATASET
 from harmonixr_platform.cli.tune import table
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.s3 import S3Store
-from harmonixr_platform.training.config import InfillJob, JobError, TuneJob, parse_job, read_job_file
+from harmonixr_platform.training.config import InfillJob, JobError, parse_job, read_job_file
 from harmonixr_platform.training.storage import open_storage
-from harmonixr_platform.training.tune_job import Trial, example_values
+from harmonixr_platform.training.tune_config import TuneJob
+from harmonixr_platform.training.tune_job import Trial
 
 CONFIGS = Path(__file__).parents[2] / "platform" / "configs"
 MINIMAL = {"task": "infill", "name": "x", "corpus": "c", "optimisation": {"steps": 3}}
@@ -35,14 +36,14 @@ def test_our_sweeps_are_valid_and_so_is_what_they_draw(name):
     sweep = parse_job(TuneJob, read_job_file(CONFIGS / name), source=name)
     base = read_job_file(CONFIGS / sweep.base)
     before = yaml.safe_dump(base)
-    parse_job(InfillJob, sweep.trial(base, example_values(sweep)), source=name)
+    parse_job(InfillJob, sweep.trial(base, sweep.example_values()), source=name)
     assert yaml.safe_dump(base) == before
 
 
 def test_a_job_may_choose_its_architecture_and_what_it_is_shown():
     default = parse_job(InfillJob, MINIMAL, source="")
     assert default.architecture() == replace(SIZES["nano"], dropout=0.0, max_length=1024)
-    assert (default.data.build(), default.data.deciding()) == (DEFAULT_DATASET, {})
+    assert (default.data.build(), default.data.identity()) == (DEFAULT_DATASET, {})
     chosen = {
         "model": {"attending": "causal", "coordinates": False},
         "data": {"passages": 0, "transposes": False},
@@ -51,7 +52,7 @@ def test_a_job_may_choose_its_architecture_and_what_it_is_shown():
     made = job.architecture()
     assert (made.attending, made.coordinates) == ("causal", False)
     assert job.data.build() == replace(DEFAULT_DATASET, passages=0, transposes=False)
-    assert job.data.deciding() == {"data": {"passages": 0, "transposes": False}}
+    assert job.data.identity() == {"data": {"passages": 0, "transposes": False}}
 
 
 def test_an_older_job_file_may_switch_micro_off_and_not_on():

@@ -38,7 +38,7 @@ def ray():
 @pytest.fixture(scope="module")
 def undisturbed(settings):
     heard = []
-    trained = infill_job.run(DEBUG, SETTINGS, settings=settings, listen=heard.append)
+    trained = infill_job.run(DEBUG, SETTINGS, settings=settings, on_step=heard.append)
     return trained, heard
 
 
@@ -84,7 +84,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, s
             killed.set()
             os.kill(workers[-1], signal.SIGKILL)
 
-    trained = infill_job.run(DEBUG, [*SETTINGS, "name=killed"], settings=settings, listen=kill_one)
+    trained = infill_job.run(DEBUG, [*SETTINGS, "name=killed"], settings=settings, on_step=kill_one)
     assert killed.is_set()
     assert len(heard) > STEPS
     assert heard[-1] == STEPS
@@ -94,7 +94,7 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, s
 
 def test_the_same_job_again_ends_at_once_with_the_same_model(undisturbed, settings):
     heard = []
-    again = infill_job.run(DEBUG, SETTINGS, settings=settings, listen=heard.append)
+    again = infill_job.run(DEBUG, SETTINGS, settings=settings, on_step=heard.append)
     assert heard == []
     assert again.version == undisturbed[0].version
 
@@ -103,7 +103,7 @@ def test_sharded_workers_train_the_same_job_and_hand_in_a_whole_model(undisturbe
     """Sharded sums are added in another order: the weights agree but for rounding, made larger by Adam."""
     heard = []
     changes = ["name=sharded", "scaling.parallel=fsdp", "optimisation.precision=fp32"]
-    trained = infill_job.run(DEBUG, [*SETTINGS, *changes], settings=settings, listen=heard.append)
+    trained = infill_job.run(DEBUG, [*SETTINGS, *changes], settings=settings, on_step=heard.append)
     assert [progress.step for progress in heard] == list(range(1, STEPS + 1))
     losses = [progress.loss for progress in undisturbed[1]]
     assert [progress.loss for progress in heard[:4]] == pytest.approx(losses[:4], rel=5e-3)
@@ -132,7 +132,7 @@ def test_checkpoints_go_to_s3_and_are_resumed_from_there(undisturbed, tmp_path):
     assert all(torch.equal(expected[key], got[key]) for key in expected)
     heard = []
     again = infill_job.run(
-        DEBUG, [*SETTINGS, name, "storage=s3://training/runs"], settings=settings, listen=heard.append
+        DEBUG, [*SETTINGS, name, "storage=s3://training/runs"], settings=settings, on_step=heard.append
     )
     assert heard == []
     assert again.version == trained.version

@@ -36,4 +36,4 @@ def test_an_interrupted_sweep_goes_on_and_keeps_what_was_done(tmp_path):
     losses = [trial.valid_loss for trial in trials]
     assert losses == sorted(losses)
     assert max(trial.step for trial in trials) == 8
-    assert all({"optimisation.learning_rate", "model.layers"} == set(trial.drawn) for trial in trials)
+    assert all({"optimisation.learning_rate", "model.layers"} == set(trial.settings) for trial in trials)

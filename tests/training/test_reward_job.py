@@ -180,15 +180,15 @@ def test_the_job_fits_registers_and_explains_itself(settings, workers):
         CONFIGS / "train_reward_debug.yaml",
         [f"scaling.workers={workers}", "register=true", "register_as=challenger", f"seed={workers}"],
         settings=settings,
-        say=lines.append,
+        log=lines.append,
     )
     assert fitted.version is not None
     ranker = Ranker.load(open_registry(settings).fetch(fitted.version))
     data = ranker.info["data"]
     assert data["train_comparisons"] + data["stopping_comparisons"] + data["held_out_comparisons"] == 12
-    assert fitted.held_out.comparisons == data["held_out_comparisons"] > 0
-    assert math.isfinite(fitted.held_out.log_loss)
-    assert fitted.is_in_service == (fitted.held_out.interval[0] > 0.5)
+    assert fitted.info["held_out"]["comparisons"] == data["held_out_comparisons"] > 0
+    assert math.isfinite(fitted.info["held_out"]["log_loss"])
+    assert fitted.is_promoted == (fitted.info["held_out"]["interval"][0] > 0.5)
     assert fitted.version.lineage.parents == (f"infill/{open_registry(settings).resolve('infill').version}",)
     assert any("held out" in line for line in lines)
 
@@ -197,7 +197,7 @@ def test_the_job_runs_in_this_process_when_it_is_given_no_workers(settings):
     from harmonixr_platform.training import reward_job
 
     overrides = ["scaling.workers=0", "register=true", "name=here", "held_out_raters=0.34"]
-    fitted = reward_job.run(CONFIGS / "train_reward_debug.yaml", overrides, settings=settings, say=lambda line: None)
+    fitted = reward_job.run(CONFIGS / "train_reward_debug.yaml", overrides, settings=settings, log=lambda line: None)
     assert fitted.version is not None
     ranker = Ranker.load(open_registry(settings).fetch(fitted.version))
     assert ranker.info["quality"].keys() >= {"reliability", "accuracy_by_margin", "human_ceiling", "nuisances"}
@@ -212,7 +212,7 @@ def test_dpo_registers_a_model_that_can_fill_and_leaves_the_champion_alone(setti
     registry = open_registry(settings)
     champion = registry.resolve("infill").version
     overrides = [f"scaling.workers={workers}", "register=true", f"name=dpo-{workers}", "register_as=challenger"]
-    preferred = dpo_job.run(CONFIGS / "train_dpo_debug.yaml", overrides, settings=settings, say=lambda line: None)
+    preferred = dpo_job.run(CONFIGS / "train_dpo_debug.yaml", overrides, settings=settings, log=lambda line: None)
     learned = preferred.info["dpo"]
     assert preferred.version is not None
     assert preferred.version.version != champion

@@ -46,11 +46,11 @@ from harmonixr_platform.requests import limits_of, resolve_region, sampling_of, 
 from harmonixr_platform.schemas import ControlSpec, RegionSpec, SamplingSpec
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.stores.files import FileStore
-from harmonixr_platform.training.config import InfillJob, JobError, TuneJob, parse_job, read_job_file
-from harmonixr_platform.training.dpo_config import DpoJob
+from harmonixr_platform.training.config import InfillJob, JobError, parse_job, read_job_file
 from harmonixr_platform.training.infill_job import _identity
+from harmonixr_platform.training.preference_config import DpoJob, RewardJob
 from harmonixr_platform.training.promotion_gate import read_gate
-from harmonixr_platform.training.reward_config import RewardJob
+from harmonixr_platform.training.tune_config import TuneJob
 
 FIXTURES = Path(__file__).parent / "v0_1_0"
 CONFIGS = FIXTURES / "configs"

@@ -1,4 +1,4 @@
-"""`harmonixr loop`: close the loop once with a simulated listener whose taste is known, and show what came of it."""
+"""`harmonixr loop`: run the whole feedback loop once with a simulated listener, and report the result."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import argparse
 from pathlib import Path
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.cli.progress import progress_bar
 
 EPILOG = """
-Fills gaps in pieces of our own composer, has a simulated listener judge them over the real HTTP API, fits a reward
-model, chooses and trains by it, and lets the gate decide. Takes under half an hour on two cores. An interrupted run
-goes on where it stopped. Every judgment is labelled as simulated, and so is everything that comes out.
+The loop fills gaps in pieces of the bundled composer, judges the fills over the real HTTP API by a simulated listener
+with a known utility, fits a reward model, trains the infill model by DPO, and lets the promotion gate decide. It takes
+under half an hour on two cores. An interrupted run continues where it stopped. Every judgment and every result is
+labelled as simulated.
 """
 
 
@@ -18,36 +20,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
-    parser.add_argument("--out", type=Path, default=Path("runs/loop"), help="its one folder (runs/loop)")
-    parser.add_argument("--quick", action="store_true", help="a small one that proves nothing but that it runs")
     parser.add_argument(
-        "--without-ray", action="store_true", help="HTTP and jobs in this one process: quicker to start, less memory"
+        "--out", type=Path, default=Path("runs/loop"), help="folder for everything (default: runs/loop)"
+    )
+    parser.add_argument("--quick", action="store_true", help="a small loop that only shows that everything runs")
+    parser.add_argument(
+        "--without-ray", action="store_true", help="run HTTP and jobs in this process: a faster start and less memory"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Close the loop; return 0 when every claim held, 1 when one did not."""
+    """Run the loop; return 0 when every claim holds, else 1."""
     from harmonixr_platform.cli.up import default_config
     from harmonixr_platform.loop.options import FULL, QUICK
+    from harmonixr_platform.loop.progress import LoopProgress
     from harmonixr_platform.loop.report import SIMULATED, summary
-    from harmonixr_platform.loop.run import close_loop
+    from harmonixr_platform.loop.run import run_loop
 
     serve_config = default_config()
     configs = serve_config.parent / "platform" / "configs"
     if not (configs / "train_dpo.yaml").is_file():
-        raise HarmonixrError(f"{configs} holds no job files; run this in a checkout")
-    plan = QUICK if args.quick else FULL
-    results = close_loop(
-        args.out.resolve(),
-        plan,
-        configs=configs,
-        serve_config=serve_config,
-        say=lambda line: print(line, flush=True),
-        with_ray=not args.without_ray,
-    )
-    print(f"\n{SIMULATED}\n")
-    claims = summary(plan, results)
-    for claim, held, told in claims:
-        print(f"{'held  ' if held else 'FAILED'}  {claim}: {told}")
+        raise HarmonixrError(f"{configs} holds no job files; run this command in a checkout")
+    options = QUICK if args.quick else FULL
+    with progress_bar("loop", unit="s") as bar:
+        results = run_loop(
+            args.out.resolve(),
+            options,
+            configs=configs,
+            serve_config=serve_config,
+            progress=LoopProgress(bar),
+            with_ray=not args.without_ray,
+        )
+    print(f"{SIMULATED}\n")
+    claims = summary(options, results)
+    for claim, holds, numbers in claims:
+        print(f"{'holds ' if holds else 'FAILED'}  {claim}: {numbers}")
     print(f"\nreport: {args.out / 'report.md'}")
-    return 0 if args.quick or all(held for _, held, _ in claims) else 1
+    return 0 if args.quick or all(holds for _, holds, _ in claims) else 1

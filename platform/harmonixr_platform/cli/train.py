@@ -53,7 +53,7 @@ def _infill(args: argparse.Namespace) -> int:
     from harmonixr_platform.training import infill_job
 
     with training_bar() as show:
-        trained = infill_job.run(args.config, args.overrides, listen=show)
+        trained = infill_job.run(args.config, args.overrides, on_step=show)
     bits = trained.info["validation_bits_per_note"]
     print(f"model: {trained.model}")
     print(f"validation: {'no notes' if bits is None else f'{bits:.2f} bits a note'}, step {trained.info['best_step']}")

@@ -34,16 +34,16 @@ def run(args: argparse.Namespace) -> int:
     if best is None or best.valid_loss is None:
         print("no trial came to a validation")
         return 1
-    print("best: " + " ".join(f"--set {key}={_text(value)}" for key, value in best.drawn.items()))
+    print("best: " + " ".join(f"--set {key}={_text(value)}" for key, value in best.settings.items()))
     return 0
 
 
 def table(trials: Sequence[Trial]) -> str:
     """Lay the trials out in columns."""
-    keys = list(dict.fromkeys(key for trial in trials for key in trial.drawn))
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.settings))
     rows = [["steps", "loss", "bits/note", *keys, ""]]
     for trial in trials:
-        drawn = [_text(trial.drawn.get(key, "")) for key in keys]
+        drawn = [_text(trial.settings.get(key, "")) for key in keys]
         measured = [_text(trial.valid_loss), _text(trial.valid_bits_per_note)]
         rows.append([str(trial.step), *measured, *drawn, "failed" if trial.error else ""])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

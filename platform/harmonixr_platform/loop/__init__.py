@@ -1,1 +1,1 @@
-"""The loop closed once on one machine, with a simulated listener whose hidden taste is known."""
+"""Run the whole feedback loop once on one machine, with a simulated listener whose utility is known."""

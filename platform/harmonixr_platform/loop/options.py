@@ -1,34 +1,39 @@
-"""How large the loop is. Two sizes: one that proves something, one that only shows it runs. Knows no stage."""
+"""The size of the loop: a full one whose results mean something, and a quick one that only shows that it runs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from harmonixr_platform.loop.simulated_listener import Taste
 
-# Pieces of different purposes come from seeds far apart, so none is in two of them.
-JUDGED_SEED, ASKED_SEED, GATE_SEED = 0, 1_000_000, 2_000_000
+# Seeds of the composer, far apart, so that no piece has two purposes.
+JUDGED_SEED, UTILITY_SEED, GATE_SEED = 0, 1_000_000, 2_000_000
+# The names of renamed options in stored files.
+_STORED_NAMES = {"utility_gaps": "asked", "utility_fills": "drawn"}
 
 
 @dataclass(frozen=True, slots=True)
 class LoopOptions:
-    """What the loop does how often.
+    """How much of everything the loop does.
 
     Attributes:
-        pieces: pieces with a gap that is filled and judged.
-        fills: fills a gap, of which every pair is judged.
-        judgments: answers over HTTP to those pairs.
-        raters: simulated listeners, each with a key of its own and the same taste.
-        asked: fresh gaps on which best-of-n and both models are compared by the hidden utility.
-        drawn: fills a gap there.
-        best_of: how many the reward model chooses from.
-        gate_gaps: fresh gaps on which the gate's pairs are made, a pair of fills each with either model.
-        gate_pairs: pairs a gap there.
-        gate_judgments: answers over HTTP to the pairs of each version that asks to be promoted.
+        pieces: pieces with one gap each that is filled and judged.
+        fills: fills of each of these gaps; every pair of them is judged.
+        judgments: judgments of these pairs over HTTP.
+        raters: simulated listeners, each with its own key and all with the same taste.
+        utility_gaps: fresh gaps on which the hidden utility compares both models and best-of-n.
+        utility_fills: fills of each of these gaps.
+        best_of: how many fills the reward model chooses from.
+        gate_gaps: fresh gaps for the promotion gate, filled by both models.
+        gate_pairs: pairs of each of these gaps.
+        gate_judgments: judgments over HTTP for each version that the gate decides on.
         measured_gaps: gaps on which the gate measures likelihood, validity, latency and diversity.
         max_context: tokens of a gap's context.
-        temperature: at which fills are drawn, everywhere.
-        taste: the hidden one.
+        temperature: of all fills.
+        taste: the hidden utility.
+        epochs: of DPO.
+        seed: of everything random.
 
     """
 
@@ -36,8 +41,8 @@ class LoopOptions:
     fills: int = 6
     judgments: int = 3000
     raters: int = 40
-    asked: int = 32
-    drawn: int = 8
+    utility_gaps: int = 32
+    utility_fills: int = 8
     best_of: int = 8
     gate_gaps: int = 60
     gate_pairs: int = 3
@@ -49,6 +54,10 @@ class LoopOptions:
     epochs: int = 4
     seed: int = 0
 
+    def stored(self) -> dict[str, Any]:
+        """Return the options under the names that `plan.json` and `results.json` use."""
+        return {_STORED_NAMES.get(name, name): value for name, value in asdict(self).items()}
+
 
 FULL = LoopOptions()
 QUICK = LoopOptions(
@@ -56,8 +65,8 @@ QUICK = LoopOptions(
     fills=3,
     judgments=60,
     raters=6,
-    asked=3,
-    drawn=4,
+    utility_gaps=3,
+    utility_fills=4,
     best_of=4,
     gate_gaps=4,
     gate_pairs=1,

@@ -1,4 +1,4 @@
-"""Draw the loop's results as one SVG. Knows nothing but numbers."""
+"""Draw the loop's results as one SVG."""
 
 from __future__ import annotations
 
@@ -88,15 +88,15 @@ def _bars(x: float, bars: Sequence[Bar]) -> list[str]:
 
 
 def _reliability(x: float, rows: Sequence[tuple[float, float, int]]) -> list[str]:
-    frame = _frame(x, "Reliability of the reward model", "said", "came true")
+    frame = _frame(x, "Reliability of the reward model", "predicted probability", "observed frequency")
 
-    def at(said: float, right: float) -> tuple[float, float]:
-        return x + _PANEL * (said - 0.5) / 0.5, _TOP + _HEIGHT * (1 - right)
+    def at(predicted: float, observed: float) -> tuple[float, float]:
+        return x + _PANEL * (predicted - 0.5) / 0.5, _TOP + _HEIGHT * (1 - observed)
 
     most = max((count for *_, count in rows), default=1)
     dots = []
-    for said, right, count in rows:
-        cx, cy = at(said, right)
+    for predicted, observed, count in rows:
+        cx, cy = at(predicted, observed)
         dots.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="{3 + 6 * count / most:.1f}" fill="{_TWO}"/>')
     return [*frame, _line(*at(0.5, 0.5), *at(1, 1), _FAINT), *dots]
 

@@ -1,4 +1,4 @@
-"""Does the reward model rank fills it has not seen as the listener's hidden utility does, and by what does it?"""
+"""Compare the reward model's ranking of unseen fills with the ranking by the hidden utility."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def ranking_quality(
     seed: int,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Return Spearman's ρ between reward and utility over pairs of fills of pieces that nothing was fitted to.
+    """Return Spearman's ρ between reward and utility over pairs of fills of held-out pieces.
 
-    Beside the fitted model stand heads fitted on the same judgments to the trunk alone and to the musical measures
-    alone: `trunk_alone`, `music_alone`. `scatter` has the differences (utility, reward) of the held-out pairs.
+    `trunk_alone` and `music_alone` are of heads fitted to the same judgments with only the trunk's features or only the
+    musical measures. `scatter` has the differences (utility, reward) of the held-out pairs.
     """
     trunk, heads = ranker.trunk, ranker.heads
     rows = []
@@ -63,7 +63,7 @@ def ranking_quality(
 
 
 def spearman(one: Sequence[float] | Floats, other: Sequence[float] | Floats) -> float:
-    """Return Spearman's rank correlation, equal values sharing their mean rank; 0 where one of them never differs."""
+    """Return Spearman's rank correlation, equal values sharing their mean rank; 0 where all values of one are equal."""
     a, b = _ranks(np.asarray(one, dtype=float)), _ranks(np.asarray(other, dtype=float))
     spread = float(a.std() * b.std())
     return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread else 0.0
@@ -77,7 +77,7 @@ def _ranks(values: Floats) -> Floats:
 
 def _of_pairs(values_S: Floats, utility_S: Floats, pairs: Sequence[tuple[int, ...]]) -> float:
     differences = [(values_S[a] - values_S[b], utility_S[a] - utility_S[b]) for a, b in pairs]
-    # Both ways round: which of two fills is called the first is arbitrary.
+    # In both orders: the order of two fills is arbitrary.
     both = differences + [(-one, -other) for one, other in differences]
     return spearman([one for one, _ in both], [other for _, other in both])
 
@@ -98,6 +98,6 @@ def _fitted(
 
 
 def _best_accuracy(utility_S: Floats, pairs: Sequence[RatedPair]) -> float:
-    """Return how often the better fill won, ties aside: what a reader of the hidden utility would reach."""
+    """Return the share of decided comparisons that the better fill won: the accuracy of the hidden utility itself."""
     decided = [p for p in pairs if p.outcome < 2 and utility_S[p.first] != utility_S[p.second]]
     return float(np.mean([(utility_S[p.first] > utility_S[p.second]) == (p.outcome == 0) for p in decided]))

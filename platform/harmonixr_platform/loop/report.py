@@ -1,9 +1,8 @@
-"""What the loop showed, as a table, a plot and JSON. Everything says that the listener was simulated."""
+"""Report the loop's results as a table, a plot and JSON; each is labelled as simulated."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,15 @@ SIMULATED = (
 )
 
 
-def write_report(folder: Path, plan: LoopOptions, results: dict[str, Any]) -> None:
+def write_report(folder: Path, options: LoopOptions, results: dict[str, Any]) -> None:
     """Write `report.md`, `report.svg` and `results.json` into the folder."""
-    write_whole(folder / "results.json", json.dumps({"plan": asdict(plan), "simulated": True, **results}, indent=1))
-    write_whole(folder / "report.svg", _plot(plan, results))
-    write_whole(folder / "report.md", report_text(plan, results))
+    write_whole(folder / "results.json", json.dumps({"plan": options.stored(), "simulated": True, **results}, indent=1))
+    write_whole(folder / "report.svg", _plot(options, results))
+    write_whole(folder / "report.md", report_text(options, results))
 
 
-def summary(plan: LoopOptions, results: dict[str, Any]) -> list[tuple[str, bool, str]]:
-    """Return the loop's claims: what is claimed, whether it held, and the numbers."""
+def summary(options: LoopOptions, results: dict[str, Any]) -> list[tuple[str, bool, str]]:
+    """Return the claims of the loop: the text, whether it holds, and the numbers."""
     ranking, gate = results["ranking"], results["gate"]
     best_gain = _gain(results["before"]["best"], results["before"]["single"])
     dpo_gain = _gain(results["after"]["single"], results["before"]["single"])
@@ -36,48 +35,51 @@ def summary(plan: LoopOptions, results: dict[str, Any]) -> list[tuple[str, bool,
             f"ρ = {ranking['spearman']:.3f} over {ranking['held_out_pairs']} pairs of "
             f"{ranking['held_out_pieces']} pieces",
         ),
-        (f"best-of-{plan.best_of} raises the hidden utility", best_gain[1] > 0, _told(best_gain)),
-        ("DPO raises it at n = 1", dpo_gain[1] > 0, _told(dpo_gain)),
-        ("the gate promotes the better model", gate["dpo"]["promoted"], _decision(gate["dpo"])),
-        ("the gate refuses the worse model", not gate["worse"]["promoted"], _decision(gate["worse"])),
+        (f"best-of-{options.best_of} raises the hidden utility", best_gain[1] > 0, _gain_text(best_gain)),
+        ("DPO raises it at n = 1", dpo_gain[1] > 0, _gain_text(dpo_gain)),
+        ("the promotion gate promotes the better model", gate["dpo"]["promoted"], _decision(gate["dpo"])),
+        ("the promotion gate refuses the worse model", not gate["worse"]["promoted"], _decision(gate["worse"])),
     ]
 
 
-def report_text(plan: LoopOptions, results: dict[str, Any]) -> str:
+def report_text(options: LoopOptions, results: dict[str, Any]) -> str:
     """Return the report as Markdown."""
     ranking, reward, dpo = results["ranking"], results["reward"], results["dpo"]
     held_out, ceiling = reward["held_out"], reward["quality"]["human_ceiling"]
     alone, nuisances = ranking["spearman_alone"], reward["quality"].get("nuisances", {})
     champion = results["gate"]["measured"]
     lines = [
-        "# The loop, closed once with a simulated listener",
+        "# One run of the feedback loop with a simulated listener",
         "",
         SIMULATED,
         "",
-        f"{results['pool']['fills']} fills of {plan.pieces} gaps, {results['pool']['pairs']} pairs, "
-        f"{results['judged']['judgments']} judgments over HTTP by {plan.raters} simulated raters "
-        f"(seed {plan.seed}; hidden taste: {plan.taste}).",
+        f"{results['pool']['fills']} fills of {options.pieces} gaps, {results['pool']['pairs']} pairs, "
+        f"{results['judged']['judgments']} judgments over HTTP by {options.raters} simulated raters "
+        f"(seed {options.seed}; hidden taste: {options.taste}).",
         "",
-        "| claim | held | measured |",
+        "| claim | holds | measured |",
         "|---|---|---|",
-        *(f"| {claim} | {'yes' if held else '**no**'} | {told} |" for claim, held, told in summary(plan, results)),
+        *(
+            f"| {claim} | {'yes' if held else '**no**'} | {numbers} |"
+            for claim, held, numbers in summary(options, results)
+        ),
         "",
         "![Reward against utility, utilities, reliability](report.svg)",
         "",
         "## Hidden utility on fresh gaps",
         "",
-        f"Means over {plan.asked} gaps in pieces nothing was fitted to, with 95 % intervals over gaps.",
+        f"Means over {options.utility_gaps} gaps of pieces that no model was fitted to, with 95 % intervals over gaps.",
         "",
-        f"| | n = 1 | best of {plan.best_of} by the reward | best of {plan.best_of} by the utility | notes a fill |",
+        f"| | n = 1 | best of {options.best_of} by reward | best of {options.best_of} by utility | notes a fill |",
         "|---|---|---|---|---|",
         *(_utility_row(name, results[key]) for name, key in (("before", "before"), ("after DPO", "after"))),
         "",
-        f"What best of {plan.best_of} reaches, after DPO against before: "
-        f"{_told(_gain(results['after']['best'], results['before']['best']))}.",
+        f"Gain of best of {options.best_of} by DPO: "
+        f"{_gain_text(_gain(results['after']['best'], results['before']['best']))}.",
         "",
         "## Likelihood, validity, diversity, before and after",
         "",
-        "| model | nats a token of the true answer | valid | s a fill | distance between fills | repeated |",
+        "| model | nats a token of the original notes | valid | s a fill | distance between fills | repeated |",
         "|---|---|---|---|---|---|",
         *(
             _measured_row(name, champion[version])
@@ -89,7 +91,7 @@ def report_text(plan: LoopOptions, results: dict[str, Any]) -> str:
         ),
         "",
         f"DPO: label smoothing {dpo['smoothing']:.3f} from measured disagreement, divergence from the reference "
-        f"{_number(dpo['kl_nats_a_fill'])} nats a fill, {dpo['held_out']['accuracy']:.3f} of held-out pairs right.",
+        f"{_number(dpo['kl_nats_a_fill'])} nats a fill, {dpo['held_out']['accuracy']:.3f} of held-out pairs correct.",
         "",
         "## The reward model",
         "",
@@ -100,7 +102,7 @@ def report_text(plan: LoopOptions, results: dict[str, Any]) -> str:
         f"of {held_out['decided']} decided |",
         f"| accuracy of the hidden utility itself | {ranking['best_possible_accuracy']:.3f} |",
         f"| raters agree | {ceiling['agreement']:.3f} of {ceiling['pairs']} pairs judged twice; "
-        f"the likelier answer is right {ceiling['accuracy']:.3f} |",
+        f"the more frequent choice has accuracy {ceiling['accuracy']:.3f} |",
         f"| log-loss, calibration error | {held_out['log_loss']:.3f}, {held_out['calibration_error']:.3f} |",
         *(
             f"| accuracy where the margin is {part} | {row['accuracy']:.3f} of {row['comparisons']} |"
@@ -113,9 +115,9 @@ def report_text(plan: LoopOptions, results: dict[str, Any]) -> str:
     if nuisances:
         lines.append(
             f"| nuisances (note count, density, range, velocity) | R² {nuisances['r_squared']:.3f} of the margin, "
-            f"alone right {nuisances['accuracy_alone']:.3f} |"
+            f"accuracy of these alone {nuisances['accuracy_alone']:.3f} |"
         )
-    lines += ["", "## The gate", "", *_gate_lines(results["gate"])]
+    lines += ["", "## The promotion gate", "", *_gate_lines(results["gate"])]
     return "\n".join(lines)
 
 
@@ -124,7 +126,7 @@ def _gate_lines(gate: dict[str, Any]) -> list[str]:
     for name in ("worse", "dpo"):
         decision = gate[name]
         lines += [
-            f"**{decision['version']}** ({name}): {'promoted' if decision['promoted'] else 'refused'}, on record as "
+            f"**{decision['version']}** ({name}): {'promoted' if decision['promoted'] else 'refused'}, recorded as "
             f"promotion {decision['promotion_id']}.",
             "",
         ]
@@ -135,16 +137,16 @@ def _gate_lines(gate: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _plot(plan: LoopOptions, results: dict[str, Any]) -> str:
+def _plot(options: LoopOptions, results: dict[str, Any]) -> str:
     before, after = results["before"], results["after"]
     groups = (
         ("base\nn = 1", before["single"]),
-        (f"base\nbest of {plan.best_of}", before["best"]),
+        (f"base\nbest of {options.best_of}", before["best"]),
         ("DPO\nn = 1", after["single"]),
-        (f"DPO\nbest of {plan.best_of}", after["best"]),
+        (f"DPO\nbest of {options.best_of}", after["best"]),
     )
     return draw(
-        title="The loop closed with a SIMULATED listener",
+        title="The feedback loop with a SIMULATED listener",
         scatter=[(u, r) for u, r in results["ranking"]["scatter"]],
         rho=results["ranking"]["spearman"],
         bars=[Bar(label, *mean_and_interval(values)) for label, values in groups],
@@ -159,20 +161,20 @@ def _gain(new: list[float], old: list[float]) -> tuple[float, float, float]:
     return mean_and_interval([a - b for a, b in zip(new, old, strict=True)])
 
 
-def _told(gain: tuple[float, float, float]) -> str:
+def _gain_text(gain: tuple[float, float, float]) -> str:
     mean, low, high = gain
     return f"{mean:+.3f} (95 %: {low:+.3f} to {high:+.3f})"
 
 
 def _decision(decision: dict[str, Any]) -> str:
     won = decision["evidence"]["win_rate"]
-    return f"chosen {_number(won['rate'])} of {won['judgments']} times, surely {_number(won['low'])}"
+    return f"chosen {_number(won['rate'])} of {won['judgments']} times, lower bound {_number(won['low'])}"
 
 
-def _utility_row(name: str, asked: dict[str, Any]) -> str:
-    cells = [mean_and_interval(asked[key]) for key in ("single", "best", "oracle")]
-    told = " | ".join(f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in cells)
-    return f"| {name} | {told} | {mean_and_interval(asked['notes'])[0]:.1f} |"
+def _utility_row(name: str, utilities: dict[str, Any]) -> str:
+    cells = [mean_and_interval(utilities[key]) for key in ("single", "best", "oracle")]
+    text = " | ".join(f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in cells)
+    return f"| {name} | {text} | {mean_and_interval(utilities['notes'])[0]:.1f} |"
 
 
 def _measured_row(name: str, measured: dict[str, Any]) -> str:

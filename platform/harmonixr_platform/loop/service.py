@@ -1,4 +1,4 @@
-"""The real service for as long as the loop needs its HTTP: Redis, Ray and the graph, and nothing left afterwards."""
+"""Run the service for the loop: Redis, Ray and the graph, or Redis and one HTTP server without Ray."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _READY_TIMEOUT_S = 600.0
 
 
 @contextlib.contextmanager
-def running_service(settings: Settings, config: Path, *, say: Callable[[str], None]) -> Iterator[str]:
-    """Start the graph of a serve config on free ports, yield its address, and end everything that was started."""
-    # The environment alone reaches every replica.
+def running_service(settings: Settings, config: Path, *, log: Callable[[str], None]) -> Iterator[str]:
+    """Start the graph of a serve config on free ports, yield its address, and stop everything at the end."""
+    # Replicas read their settings from the environment.
     os.environ["HARMONIXR_STATE_DIR"] = str(settings.state_dir)
     with contextlib.ExitStack() as stack:
-        say("starting Redis and Ray")
+        log("starting Redis and Ray")
         redis = redis_server(settings)
         stack.callback(redis.stop)
         redis.url()
@@ -31,7 +31,7 @@ def running_service(settings: Settings, config: Path, *, say: Callable[[str], No
         ray = LocalRay(log=logs / "ray.log", environment=os.environ)
         stack.callback(ray.stop)
         _wait(ray.is_up)
-        say("starting the graph")
+        log("starting the graph")
         port = free_port()
         resolved = settings.state_dir / "serve_config.yaml"
         write_config(config, resolved, host="127.0.0.1", port=port)
@@ -51,7 +51,7 @@ def running_service(settings: Settings, config: Path, *, say: Callable[[str], No
 
 @contextlib.contextmanager
 def one_process_service(settings: Settings) -> Iterator[str]:
-    """Serve comparisons and judgments over HTTP from this very process: Redis and sockets are real, Ray is left out."""
+    """Serve comparisons and judgments over HTTP from this process, with a real Redis and without Ray."""
     import uvicorn
 
     from harmonixr_platform.serving.arguments import ServingArgs
@@ -83,5 +83,5 @@ def _wait(is_done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _READY_TIMEOUT_S
     while not is_done():
         if time.monotonic() > deadline:
-            raise StartFailed(f"the service is not ready after {_READY_TIMEOUT_S:.0f} s; its logs say why")
+            raise StartFailed(f"the service is not ready after {_READY_TIMEOUT_S:.0f} s; see its logs")
         time.sleep(0.3)

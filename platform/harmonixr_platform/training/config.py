@@ -1,12 +1,11 @@
-"""Job files: what a YAML under platform/configs may say. Knows nothing of Ray; a misspelt key fails with its place."""
+"""Job files: read the YAML files under platform/configs and check their keys and values."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,23 +15,54 @@ from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.infill.config import Attending, InfillConfig, sized
 from harmonixr_model.prompt.coordinates import PASSAGES
 from harmonixr_model.training.infill_task import DEFAULT_DATASET, BatchConfig
+from harmonixr_model.training.local_run import identity
 from harmonixr_model.training.loop import LoopConfig
 
 JobT = TypeVar("JobT", bound=BaseModel)
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 
 class JobError(HarmonixrError):
-    """A job file cannot be read, or says what no job understands."""
+    """A job file cannot be read, has a wrong key or value, or the job failed."""
 
 
-class Job(BaseModel):
-    """Frozen, and nothing but known keys."""
+class JobSettings(BaseModel):
+    """A group of settings: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelSpec(Job):
-    """A named size, and what to change in it."""
+class Workers(JobSettings):
+    """Data-parallel workers on CPUs. Without workers the job runs in this process and starts no Ray."""
+
+    workers: int = Field(default=1, ge=0)
+    cpus_per_worker: int = Field(
+        default=1, ge=1, description="also the number of its threads: a fixed number makes runs repeatable"
+    )
+
+
+class TrainingJob(JobSettings):
+    """The settings that all training jobs share."""
+
+    name: str = Field(pattern=NAME)
+    storage: str = Field(
+        default="", description="folder or s3://bucket/prefix for checkpoints; empty: under the state folder"
+    )
+    seed: int = 0
+    register_version: bool = Field(default=True, alias="register", description="add the finished model to the registry")
+    register_as: Literal["", "challenger", "champion"] = Field(
+        default="", description="alias to move to the new version"
+    )
+
+    @model_validator(mode="after")
+    def _check_registration(self) -> Self:
+        if self.register_as and not self.register_version:
+            raise ValueError("`register_as` needs `register: true`")
+        return self
+
+
+class ModelSpec(JobSettings):
+    """A named size and changes to it."""
 
     size: Literal["nano", "mini", "small", "base", "large"] = "nano"
     width: int | None = Field(default=None, ge=8)
@@ -40,7 +70,9 @@ class ModelSpec(Job):
     heads: int | None = Field(default=None, ge=1)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     attending: Attending = Field(default="prefix", description="causal: the context too is read from left to right")
-    coordinates: bool = Field(default=True, description="tokens say their bar, step, slot and the token before")
+    coordinates: bool = Field(
+        default=True, description="embed the bar, step, track slot and previous token of each token"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -61,34 +93,34 @@ class ModelSpec(Job):
         return sized(self.size, dropout=self.dropout, max_length=max_length, **changes)
 
 
-class DataSpec(Job):
-    """What examples show; see harmonixr_model.data.dataset.DatasetConfig."""
+class DataSpec(JobSettings):
+    """The content of training examples; see harmonixr_model.data.dataset.DatasetConfig."""
 
     passages: int = Field(
-        default=DEFAULT_DATASET.passages, ge=0, le=PASSAGES, description="remembered passages of the song"
+        default=DEFAULT_DATASET.passages, ge=0, le=PASSAGES, description="similar passages in a prompt"
     )
-    transposes: bool = Field(default=True, description="training pieces are heard in other keys too")
+    transposes: bool = Field(default=True, description="transpose training pieces at random")
     songs_first: float = Field(
-        default=0.0, ge=0, lt=1, description="share of the steps that read whole songs, before any gaps"
+        default=0.0, ge=0, lt=1, description="share of the steps, at the beginning, that read whole songs without gaps"
     )
 
     def build(self) -> DatasetConfig:
-        """Return what every dataset of the job has in common."""
+        """Return the options that all datasets of the job share."""
         return replace(DEFAULT_DATASET, passages=self.passages, transposes=self.transposes)
 
-    def deciding(self) -> dict[str, Any]:
-        """Return what of this decides a run's weights: nothing where all is as it was before there was a choice."""
+    def identity(self) -> dict[str, Any]:
+        """Return the changed settings; empty for the defaults, so that runs of older versions can resume."""
         return {} if self == DataSpec() else {"data": self.model_dump(exclude_defaults=True)}
 
 
-class Composed(Job):
-    """A corpus our own composer writes on the spot: no music is needed to try a job."""
+class Composed(JobSettings):
+    """A corpus written by the bundled composer, for trying a job without music files."""
 
     pieces: int = Field(default=24, ge=4)
     seed: int = 0
 
 
-class Optimisation(Job):
+class Optimisation(JobSettings):
     """How to optimise; see harmonixr_model.training.loop.LoopConfig."""
 
     steps: int = Field(ge=1)
@@ -101,46 +133,38 @@ class Optimisation(Job):
     validate_every: int = Field(default=250, ge=1)
     patience: int = Field(default=0, ge=0, description="validations without improvement before stopping; 0: never")
     loader_workers: int = Field(default=0, ge=0)
-    compiles: bool = Field(default=False, alias="compile", description="put the model's layers through torch.compile")
+    compiles: bool = Field(default=False, alias="compile", description="compile the model's layers with torch.compile")
 
 
-class Batching(Job):
-    """Tokens a step over all workers, tokens through the model at once, held-out examples a validation."""
+class Batching(JobSettings):
+    """The sizes of batches."""
 
-    batch_tokens: int = Field(default=16_384, ge=1)
-    micro_tokens: int = Field(default=4_096, ge=1)
+    batch_tokens: int = Field(default=16_384, ge=1, description="tokens of a step, over all workers")
+    micro_tokens: int = Field(default=4_096, ge=1, description="tokens of one forward pass")
     validation_examples: int = Field(default=256, ge=1)
 
 
-class Scaling(Job):
+class Scaling(Workers):
     """Data-parallel workers: gloo on CPUs, NCCL when each has a GPU.
 
-    With `ddp` each holds the whole model; with `fsdp` weights, gradients and optimizer are spread over them, for models
-    that are too large for one.
+    With `ddp` each worker holds the whole model. With `fsdp` weights, gradients and optimizer state are sharded over
+    the workers, for models that are too large for one.
     """
 
     workers: int = Field(default=1, ge=1)
     parallel: Literal["ddp", "fsdp"] = "ddp"
     use_gpu: bool = False
-    cpus_per_worker: int = Field(
-        default=1, ge=1, description="also the threads of its arithmetic, so that runs are repeatable"
-    )
 
 
-class InfillJob(Job):
+class InfillJob(TrainingJob):
     """Train an infill model. The same name and storage resume an interrupted run."""
 
     task: Literal["infill"]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     corpus: Path | None = Field(
-        default=None, description="a folder written by `harmonixr ingest`, seen by every worker"
+        default=None, description="a folder written by `harmonixr ingest`, visible to every worker"
     )
     composed: Composed | None = None
-    storage: str = Field(
-        default="", description="folder or s3://bucket/prefix for checkpoints; empty: under the state folder"
-    )
-    context: tuple[int, ...] = Field(default=(512, 1024), min_length=1)
-    seed: int = 0
+    context: tuple[int, ...] = Field(default=(512, 1024), min_length=1, description="tokens; the run has one part each")
     model: ModelSpec = ModelSpec()
     optimisation: Optimisation
     batching: Batching = Batching()
@@ -148,22 +172,17 @@ class InfillJob(Job):
     scaling: Scaling = Scaling()
     checkpoint_every: int = Field(default=200, ge=1, description="steps between checkpoints")
     pointer_gaps: int = Field(
-        default=300, ge=0, description="gaps from which the finished model learns how far to repeat a song; 0: none"
+        default=300, ge=0, description="gaps on which the copy gate of the finished model is fitted; 0: no copy gate"
     )
     max_failures: int = Field(default=3, ge=0, description="how often a lost worker is replaced")
-    register_as: Literal["", "challenger", "champion"] = Field(
-        default="", description="alias to move to the new version"
-    )
     register_version: bool = Field(
-        default=False, alias="register", description="add the model to the registry at the end"
+        default=False, alias="register", description="add the finished model to the registry"
     )
 
     @model_validator(mode="after")
-    def _check(self) -> InfillJob:
+    def _check_corpus(self) -> InfillJob:
         if (self.corpus is None) == (self.composed is None):
             raise ValueError("give either `corpus: FOLDER` or `composed: {}`")
-        if self.register_as and not self.register_version:
-            raise ValueError("`register_as` needs `register: true`")
         return self
 
     def architecture(self) -> InfillConfig:
@@ -178,44 +197,9 @@ class InfillJob(Job):
         """Return how the loop's batches are filled."""
         return BatchConfig(seed=self.seed, **self.batching.model_dump())
 
-
-class Distribution(Job):
-    """Where a setting is drawn from: exactly one of these."""
-
-    choice: tuple[int | float | str | bool, ...] = ()
-    uniform: tuple[float, float] | None = None
-    loguniform: tuple[float, float] | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> Distribution:
-        if sum((bool(self.choice), self.uniform is not None, self.loguniform is not None)) != 1:
-            raise ValueError("give one of choice: […], uniform: [low, high], loguniform: [low, high]")
-        return self
-
-
-class TuneJob(Job):
-    """Sweep settings of an infill job by ASHA. The same name and storage resume an interrupted sweep."""
-
-    task: Literal["tune"]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    base: Path = Field(description="the job file that every trial changes, beside this one")
-    settings: dict[str, Any] = Field(default_factory=dict, description="changes to the base for all trials: key.sub")
-    space: dict[str, Distribution] = Field(min_length=1, description="what a trial draws, by key.sub of the job file")
-    trials: int = Field(default=8, ge=1)
-    at_once: int = Field(default=1, ge=1, description="trials that run side by side")
-    cpus_per_trial: int = Field(default=1, ge=1)
-    gpus_per_trial: float = Field(default=0, ge=0)
-    grace_steps: int = Field(ge=1, description="no trial is stopped before this step")
-    reduction: int = Field(default=3, ge=2, description="of so many trials one goes on at each rung")
-    storage: str = ""
-    seed: int = 0
-
-    def trial(self, base: dict[str, Any], drawn: dict[str, Any]) -> dict[str, Any]:
-        """Return the settings of one trial's infill job; `base` is left alone."""
-        values = copy.deepcopy(base)
-        for key, value in [*_leaves(self.settings), *drawn.items()]:
-            set_key(values, key, value)
-        return values
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that determine the final weights: a resumed run must have the same."""
+        return identity(self.architecture(), self.loop(), self.batch(), self.context) | self.data.identity()
 
 
 def read_job_file(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -225,22 +209,13 @@ def read_job_file(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise JobError(f"{path} is not YAML: {error}") from error
     if not isinstance(values, dict):
-        raise JobError(f"{path} holds no settings: it should begin with `task: infill` or `task: reward`")
+        raise JobError(f"{path} holds no settings; begin with `task: infill`, `task: reward` or `task: dpo`")
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise JobError(f"--set {override}: write it as key=value, for instance optimisation.steps=100")
         set_key(values, key, _yaml_value(text))
     return values
-
-
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Walk nested settings as (key.sub, value), so that a group changes what it names and nothing beside it."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _yaml_value(text: str) -> Any:
@@ -251,7 +226,7 @@ def _yaml_value(text: str) -> Any:
 
 
 def parse_job(kind: type[JobT], values: dict[str, Any], *, source: str) -> JobT:
-    """Check the settings against a kind of job; a fault is named with its place."""
+    """Check the settings of a job; an error names the key."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -261,7 +236,7 @@ def parse_job(kind: type[JobT], values: dict[str, Any], *, source: str) -> JobT:
 
 
 def set_key(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set `key.sub` in nested settings, in place; groups that are missing are made."""
+    """Set `key.sub` in nested settings, in place; create missing groups."""
     *groups, last = key.split(".")
     for group in groups:
         values = values.setdefault(group, {})

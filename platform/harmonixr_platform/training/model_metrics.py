@@ -66,7 +66,7 @@ def measure_model(
     distances: list[float] = []
     repeated: list[bool] = []
     for number, gap in enumerate(gaps):
-        prompt = prompt_of(gap, max_length=max_length)
+        prompt = only_prompt(gap, max_length=max_length)
         nats.append(_nats(model, gap, prompt))
         started = time.perf_counter()
         made = engine.generate(
@@ -99,7 +99,7 @@ def kl_divergence(
         return float((log_probabilities(policy, packed) - log_probabilities(reference, packed)).mean())
 
 
-def prompt_of(gap: Gap, *, max_length: int) -> InfillPrompt:
+def only_prompt(gap: Gap, *, max_length: int) -> InfillPrompt:
     """Return the only prompt of a gap; gaps are chosen so that there is one."""
     prompt = FillSession(gap.song, gap.region, max_length=max_length).next_prompt()
     assert prompt is not None

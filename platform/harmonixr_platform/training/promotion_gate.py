@@ -23,15 +23,15 @@ from harmonixr_platform.feedback.statistics.student import t_quantile
 from harmonixr_platform.registry import Promotion, PromotionCheck, Registry, RegistryError, Version, open_registry
 from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.training.composed_gaps import composed_gaps
-from harmonixr_platform.training.config import Job, parse_job, read_job_file
-from harmonixr_platform.training.job_corpus import code_version
+from harmonixr_platform.training.config import JobSettings, parse_job, read_job_file
 from harmonixr_platform.training.model_metrics import ModelMetrics, measure_model
+from harmonixr_platform.training.registration import code_version
 
 if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings
 
 
-class PromotionGate(Job):
+class PromotionGate(JobSettings):
     """What the gate asks for. Ratios and losses are against the champion, measured beside it."""
 
     task: Literal["gate"] = "gate"
@@ -142,7 +142,7 @@ def decide(
     settings: Settings,
     gate: PromotionGate,
     alias: str = "champion",
-    measured: Callable[[Version], ModelMetrics] | None = None,
+    measure: Callable[[Version], ModelMetrics] | None = None,
 ) -> Promotion:
     """Decide whether a version takes the alias, write the decision down, and do it.
 
@@ -152,7 +152,7 @@ def decide(
         settings: where stores are.
         gate: what is asked.
         alias: what it asks for.
-        measured: how a version is measured; by default on the gate's gaps.
+        measure: measures a version; by default on the gate's gaps.
 
     Raises:
         RegistryError: no such version, none to measure against, or the alias moved meanwhile.
@@ -167,8 +167,8 @@ def decide(
     feedback = read_feedback(open_object_store(settings))
     judged = _asked(gate, feedback)
     won = win_rate(judged, version=version.version, champion=champion.version, level=gate.level)
-    measured = measured or (lambda each: _measured(registry, each, gate))
-    new, old = measured(version), measured(champion)
+    measure = measure or (lambda each: _measure(registry, each, gate))
+    new, old = measure(version), measure(champion)
     checks = gate_checks(gate, won, new, old)
     promotion = Promotion(
         name=name,
@@ -205,7 +205,7 @@ def _asked(gate: PromotionGate, feedback: Feedback) -> list[Judged]:
     ]
 
 
-def _measured(registry: Registry, version: Version, gate: PromotionGate) -> ModelMetrics:
+def _measure(registry: Registry, version: Version, gate: PromotionGate) -> ModelMetrics:
     model, _ = load_checkpoint(registry.fetch(version))
     asked = composed_gaps(gate.gaps, seed=gate.seed, max_context=gate.max_context, max_length=model.config.max_length)
     return measure_model(model, list(asked), fills=gate.fills, seed=gate.seed)

@@ -43,6 +43,11 @@ class Comparisons:
     pairs: list[RatedPair] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def pieces(self) -> int:
+        """The number of pieces that were compared."""
+        return len({pair.piece_id for pair in self.pairs})
+
 
 def comparisons_of(judged: Iterable[Judged], *, use_simulated: bool) -> Comparisons:
     """Return the comparisons that teach a reward model something. A fill heard in several pairs is one fill."""

@@ -1,18 +1,14 @@
-"""Fit a reward model to what listeners said, on Ray Train: manifests in, a registered model out.
+"""Fit a reward model to judgments on Ray Train: judgments in, a registered model out.
 
-Each worker reads the judgments itself, computes the trunk features of its share of the fills, gives them to the others,
-and fits the heads data-parallel. Knows nothing of who serves the model.
+Each worker reads the judgments, computes the trunk features of its share of the fills, shares them with the others, and
+fits the heads data-parallel.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,30 +25,26 @@ from harmonixr_model.preference.model import RewardHeads
 from harmonixr_model.preference.pairs import RatedPair, Split, split_comparisons
 from harmonixr_model.preference.report import quality
 from harmonixr_model.training.reward_loop import RewardEpoch, RewardTraining, fit_rewards, score_pairs
-from harmonixr_model.weights import SHIPPED
-from harmonixr_platform.feedback.records.reader import Feedback, read_feedback
-from harmonixr_platform.registry import Lineage, Registry, Version, open_registry
+from harmonixr_platform.feedback.records.reader import Feedback
+from harmonixr_platform.registry import Version
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.training.config import JobError, parse_job, read_job_file
-from harmonixr_platform.training.job_corpus import code_version
-from harmonixr_platform.training.ray_session import ray_session
-from harmonixr_platform.training.reward_config import RewardJob
+from harmonixr_platform.training.judgment_job import (
+    JobInput,
+    check_enough,
+    fit_on_workers,
+    open_input,
+    print_message,
+    worker_input,
+)
+from harmonixr_platform.training.preference_config import RewardJob
+from harmonixr_platform.training.ray_trainer import report_checkpoint
+from harmonixr_platform.training.registration import JobResult, register_model
 from harmonixr_platform.training.reward_data import Comparisons, comparisons_of, windows_of
-from harmonixr_platform.training.storage import open_storage
 
 MODEL = "reward.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class FittedReward:
-    """What a job left: the model's file, its held-out numbers, its version, and whether it went into service."""
-
-    model: Path
-    held_out: RewardMetrics
-    info: dict[str, Any]
-    version: Version | None
-    is_in_service: bool
+# The features of fills by their row; None where the trunk cannot read a fill.
+Features = dict[int, Tensor | None]
 
 
 def run(
@@ -60,88 +52,42 @@ def run(
     overrides: Sequence[str] = (),
     *,
     settings: Settings | None = None,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),  # noqa: T201  the job's progress
-) -> FittedReward:
-    """Run the job a YAML file describes.
+    log: Callable[[str], None] = print_message,
+) -> JobResult:
+    """Run the job of a YAML file.
 
-    Raises JobError when the file is wrong or there are too few judgments, RegistryError without a trunk,
-    StoreUnavailable; ray.train.TrainingFailedError when workers keep failing.
+    Raises JobError when the file is wrong, there are too few judgments or the workers keep failing; RegistryError
+    without a trunk; StoreUnavailable.
     """
     values = read_job_file(config_path, overrides)
     job = parse_job(RewardJob, values, source=str(config_path))
     settings = settings or Settings()
-    registry = open_registry(settings)
-    if SHIPPED.is_file():
-        registry.ensure_shipped(SHIPPED)
-    trunk = registry.resolve("infill", job.trunk)
-    feedback = read_feedback(open_object_store(settings))
-    comparisons = comparisons_of(feedback.judged, use_simulated=job.use_simulated)
-    _check_enough(job, comparisons, feedback)
-    say(
-        f"{len(comparisons.pairs)} comparisons of {len(comparisons.fills)} fills from {_pieces(comparisons)} pieces; "
-        f"left out: {_counted(comparisons)}; trunk: infill {trunk.version}"
+    given = open_input(settings, job.trunk)
+    comparisons = comparisons_of(given.feedback.judged, use_simulated=job.use_simulated)
+    check_enough(job, comparisons, given.feedback)
+    log(
+        f"{len(comparisons.pairs)} comparisons of {len(comparisons.fills)} fills from {comparisons.pieces} pieces; "
+        f"left out: {_left_out(comparisons)}; trunk: infill {given.base.version}"
     )
-    folder = settings.state_dir / "train" / job.name
     if job.scaling.workers:
-        storage = open_storage(job.storage, settings)
-        with ray_session(cpus=job.scaling.workers * job.scaling.cpus_per_worker):
-            result = _trainer(job, values, trunk, feedback, settings, storage).fit()
-        if result.error is not None:
-            raise result.error
-        with result.checkpoint.as_directory() as where:
+        checkpoint = fit_on_workers(fit_worker, job, values, given, settings)
+        with checkpoint.as_directory() as where:
             ranker = Ranker.load(Path(where) / MODEL)
     else:
-        ranker = fit(job, trunk, registry.fetch(trunk), feedback)
-    ranker.save(folder / MODEL)
-    model, info, held_out = folder / MODEL, ranker.info, _metrics(ranker.info)
-    say(_sentence(held_out, info))
-    version = _register(job, registry, model, info, values, trunk) if job.register_version else None
-    is_in_service = version is not None and _promote(job, registry, version, held_out, say)
-    if version is not None:
-        say(f"registered: reward {version.version}")
-    return FittedReward(model, held_out, info, version, is_in_service)
-
-
-def _check_enough(job: RewardJob, comparisons: Comparisons, feedback: Feedback) -> None:
-    if len(comparisons.pairs) < job.min_comparisons or _pieces(comparisons) < 2:
-        raise JobError(
-            f"{len(comparisons.pairs)} usable comparisons of {_pieces(comparisons)} pieces; {job.min_comparisons} of "
-            f"2 pieces or more are needed. {len(feedback.manifests)} segments were read; judge more pairs on the page, "
-            "or `harmonixr feedback move` those that still wait in the stream"
-        )
-
-
-def _trainer(
-    job: RewardJob, values: dict[str, Any], trunk: Version, feedback: Feedback, settings: Settings, storage: Any
-) -> Any:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    return TorchTrainer(
-        fit_worker,
-        # Secrets stay in the environment: workers build their own settings from it.
-        train_loop_config={
-            "job": values,
-            "trunk": trunk.version,
-            "data": feedback.data_hash,
-            "state": settings.state_dir,
-        },
-        torch_config=TorchConfig(backend="gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=job.scaling.workers, resources_per_worker={"CPU": job.scaling.cpus_per_worker}
-        ),
-        run_config=RunConfig(
-            # A fit is short and its data moves on, so each one is a run of its own rather than a resumed one.
-            name=f"{job.name}-{feedback.data_hash[:12]}-{_short_hash(values)}",
-            storage_path=storage.path,
-            storage_filesystem=storage.filesystem,
-            failure_config=FailureConfig(max_failures=1),
-        ),
-    )
+        ranker = fit(job, given.base, given.registry.fetch(given.base), given.feedback)
+    file, info = settings.state_dir / "train" / job.name / MODEL, ranker.info
+    ranker.save(file)
+    log(_summary(info))
+    if not job.register_version:
+        return JobResult(file, info, None)
+    version = _register(given, file, info, values)
+    is_promoted = _promote(job, given, version, info["held_out"], log)
+    log(f"registered: reward {version.version}")
+    return JobResult(file, info, version, is_promoted)
 
 
 def fit_worker(config: dict[str, Any]) -> None:
-    """Run on each worker: features of its share of the fills, then the heads, all ranks together."""
+    """Run on each worker: compute the features of its share of the fills, then fit the heads with all ranks."""
     import ray.train
     import torch.distributed as dist
     from torch.nn.parallel import DistributedDataParallel
@@ -150,59 +96,53 @@ def fit_worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(job.scaling.cpus_per_worker)
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    settings = Settings(state_dir=config["state"])
-    registry = open_registry(settings)
-    trunk_version = registry.resolve("infill", config["trunk"])
-    feedback = read_feedback(open_object_store(settings))
-    if feedback.data_hash != config["data"]:
-        raise JobError("judgments were moved while the job was starting; run it again")
+    given = worker_input(config)
 
-    def gather(mine: dict[int, Tensor | None]) -> list[dict[int, Tensor | None]]:
+    def gather(own: Features) -> list[Features]:
         shares: list[Any] = [None] * world
-        dist.all_gather_object(shares, mine)
+        dist.all_gather_object(shares, own)
         return shares
 
+    parallel: dict[str, Any] = {"gather": gather, "wrap": DistributedDataParallel} if world > 1 else {}
     ranker = fit(
         job,
-        trunk_version,
-        registry.fetch(trunk_version),
-        feedback,
+        given.base,
+        given.registry.fetch(given.base),
+        given.feedback,
         rank=rank,
         world=world,
-        gather=gather if world > 1 else None,
-        wrap=DistributedDataParallel if world > 1 else _unwrapped,
-        tell=lambda epoch: ray.train.report({"epoch": epoch.epoch, "loss": epoch.loss, **asdict(epoch.held_out)}),
+        on_epoch=lambda epoch: ray.train.report({"epoch": epoch.epoch, "loss": epoch.loss, **asdict(epoch.held_out)}),
+        **parallel,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        if rank == 0:
-            ranker.save(Path(folder) / MODEL)
-        checkpoint = ray.train.Checkpoint.from_directory(folder) if rank == 0 else None
-        ray.train.report({"epoch": ranker.info["epochs"], **ranker.info["held_out"]}, checkpoint=checkpoint)
+    report_checkpoint(
+        {"epoch": ranker.info["epochs"], **ranker.info["held_out"]}, lambda folder: ranker.save(folder / MODEL)
+    )
 
 
 def fit(
     job: RewardJob,
-    trunk_version: Version,
+    base: Version,
     checkpoint: Path,
     feedback: Feedback,
     *,
     rank: int = 0,
     world: int = 1,
-    gather: Callable[[dict[int, Tensor | None]], list[dict[int, Tensor | None]]] | None = None,
+    gather: Callable[[Features], list[Features]] = lambda own: [own],
     wrap: Callable[[torch.nn.Module], torch.nn.Module] = lambda module: module,
-    tell: Callable[[RewardEpoch], None] = lambda epoch: None,
+    on_epoch: Callable[[RewardEpoch], None] = lambda epoch: None,
 ) -> Ranker:
-    """Fit a reward model on a trunk's checkpoint to what was judged. One rank of several, or all; no Ray is needed.
+    """Fit a reward model to judgments, without Ray.
 
     Args:
-        job: what to fit, and how.
-        trunk_version: what the trunk is called.
-        checkpoint: where it is.
+        job: the settings.
+        base: the version of the trunk.
+        checkpoint: the trunk's file.
         feedback: the judgments.
-        rank: this worker's place among `world`.
-        gather: gives every rank the features that all ranks made.
+        rank: the index of this worker among `world`.
+        world: the number of workers.
+        gather: returns the features of all ranks.
         wrap: makes the heads data-parallel.
-        tell: called after each epoch.
+        on_epoch: called after each epoch.
 
     """
     trunk, _ = load_checkpoint(checkpoint)
@@ -210,9 +150,8 @@ def fit(
     torch.manual_seed(job.seed)
     heads = RewardHeads(job.heads.build(trunk.config.width))
     rows = range(rank, len(comparisons.fills), world)
-    mine = {row: features_or_none(trunk, comparisons, row, heads.config) for row in rows}
-    table = {row: features for share in (gather(mine) if gather else [mine]) for row, features in share.items()}
-    pairs, features_SF = _usable(comparisons, table)
+    own = {row: features_or_none(trunk, comparisons, row, heads.config) for row in rows}
+    pairs, features_SF = _readable(comparisons, {row: found for share in gather(own) for row, found in share.items()})
     split = split_comparisons(
         pairs,
         held_out=job.held_out,
@@ -220,23 +159,22 @@ def fit(
         held_out_raters=job.held_out_raters,
         held_out_version=job.held_out_version,
     )
-    schedule = RewardTraining(seed=job.seed, **job.fit.model_dump())
-    epochs: list[RewardEpoch] = []
+    epochs = 0
     for epoch in fit_rewards(
         heads,
         features_SF,
         pairs=pairs,
         train=split.train,
         valid=split.valid,
-        config=schedule,
+        config=RewardTraining(seed=job.seed, **job.fit.model_dump()),
         rank=rank,
         world=world,
         wrap=wrap,
     ):
-        epochs.append(epoch)
-        tell(epoch)
+        epochs += 1
+        on_epoch(epoch)
     held_out = score_pairs(heads, features_SF, pairs=[pairs[i] for i in split.test])
-    info = _info(job, trunk_version, feedback, comparisons, epochs, held_out, split)
+    info = _info(job, base, feedback, comparisons, epochs, held_out, split)
     return Ranker(trunk, heads, {**info, **measure(heads, features_SF, pairs=pairs, split=split)})
 
 
@@ -244,22 +182,18 @@ def fit(
 def measure(
     heads: RewardHeads, features_SF: Tensor, *, pairs: Sequence[RatedPair], split: Split
 ) -> dict[str, dict[str, Any]]:
-    """Return the report beyond the headline: quality on the test pieces, and other raters and another model apart."""
+    """Return the quality on the test pieces, and the metrics of held-out raters and of a held-out model."""
     test = [pairs[i] for i in split.test]
     reward_S = heads(features_SF).mean(-1).double().numpy()
     margin_C = reward_S[[pair.first for pair in test]] - reward_S[[pair.second for pair in test]]
     measures_SM = features_SF[:, : heads.config.music_features].double().numpy()
-    apart = {
+    others = {
         name: asdict(score_pairs(heads, features_SF, pairs=[pairs[i] for i in indices]))
         for name, indices in (("raters", split.raters), ("version", split.version))
         if indices
     }
     fitted = [pairs[i] for i in split.train]
-    return {"quality": quality(margin_C, test, measures_SM=measures_SM, fitted=fitted), "held_out_others": apart}
-
-
-def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
-    return module
+    return {"quality": quality(margin_C, test, measures_SM=measures_SM, fitted=fitted), "held_out_others": others}
 
 
 def features_or_none(
@@ -272,17 +206,13 @@ def features_or_none(
         return None
 
 
-def _usable(comparisons: Comparisons, table: dict[int, Tensor | None]) -> tuple[list[RatedPair], Tensor]:
-    """Return the comparisons whose fills could both be read, and the feature table; the others are counted."""
+def _readable(comparisons: Comparisons, table: Features) -> tuple[list[RatedPair], Tensor]:
+    """Return the comparisons of two readable fills, and the features of all fills; count the other comparisons."""
     width = next((len(features) for features in table.values() if features is not None), None)
     if width is None:
         raise JobError("none of the judged fills can be read by this trunk; choose the model that made them as `trunk`")
-    features_SF = torch.stack(
-        [
-            features if (features := table[row]) is not None else torch.zeros(width)
-            for row in range(len(comparisons.fills))
-        ]
-    )
+    rows = (table[row] for row in range(len(comparisons.fills)))
+    features_SF = torch.stack([torch.zeros(width) if features is None else features for features in rows])
     pairs = [p for p in comparisons.pairs if table[p.first] is not None and table[p.second] is not None]
     comparisons.counts["unreadable"] += len(comparisons.pairs) - len(pairs)
     return pairs, features_SF
@@ -290,19 +220,19 @@ def _usable(comparisons: Comparisons, table: dict[int, Tensor | None]) -> tuple[
 
 def _info(
     job: RewardJob,
-    trunk: Version,
+    base: Version,
     feedback: Feedback,
     comparisons: Comparisons,
-    epochs: Sequence[RewardEpoch],
+    epochs: int,
     held_out: RewardMetrics,
     split: Split,
 ) -> dict[str, Any]:
     return {
-        "trunk": {"version": trunk.version, "sha256": trunk.sha256},
+        "trunk": {"version": base.version, "sha256": base.sha256},
         "data": {
             "hash": feedback.data_hash,
             "segments": len(feedback.manifests),
-            "pieces": _pieces(comparisons),
+            "pieces": comparisons.pieces,
             "fills": len(comparisons.fills),
             "train_comparisons": len(split.train),
             "stopping_comparisons": len(split.valid),
@@ -310,73 +240,53 @@ def _info(
             "counts": dict(comparisons.counts),
         },
         "job": json.loads(job.model_dump_json(by_alias=True)),
-        "epochs": len(epochs),
+        "epochs": epochs,
         "held_out": asdict(held_out),
     }
 
 
-def _metrics(info: dict[str, Any]) -> RewardMetrics:
-    numbers = dict(info["held_out"])
-    numbers["interval"] = tuple(numbers["interval"])
-    return RewardMetrics(**numbers)
-
-
-def _register(
-    job: RewardJob, registry: Registry, model: Path, info: dict[str, Any], values: dict[str, Any], trunk: Version
-) -> Version:
+def _register(given: JobInput, file: Path, info: dict[str, Any], values: dict[str, Any]) -> Version:
     held_out = info["held_out"]
-    measured = {"held_out_accuracy": held_out["accuracy"], "held_out_log_loss": held_out["log_loss"]}
-    return registry.register(
+    return register_model(
+        given.registry,
         "reward",
-        model,
-        Lineage(
-            data=info["data"],
-            config=json.loads(json.dumps(values, default=str)),
-            code=code_version(),
-            metrics={name: value for name, value in measured.items() if math.isfinite(value)},
-            parents=(f"infill/{trunk.version}",),
-            note="fitted to simulated judgments" if not info["data"]["counts"].get("used") else "",
-        ),
+        file,
+        values,
+        data=info["data"],
+        metrics={"held_out_accuracy": held_out["accuracy"], "held_out_log_loss": held_out["log_loss"]},
+        parents=(f"infill/{given.base.version}",),
+        note="" if info["data"]["counts"].get("used") else "fitted to simulated judgments",
     )
 
 
 def _promote(
-    job: RewardJob, registry: Registry, version: Version, held_out: RewardMetrics, say: Callable[[str], None]
+    job: RewardJob, given: JobInput, version: Version, held_out: dict[str, Any], log: Callable[[str], None]
 ) -> bool:
+    """Move the job's alias when the lower bound of the held-out accuracy is above one half."""
     if not job.register_as:
         return False
-    if not held_out.interval[0] > 0.5:
-        say(
-            f"not made {job.register_as}: its held-out accuracy is not surely above one half; judge more pairs, or "
-            f"`harmonixr models promote reward {version.version}` all the same"
+    if not held_out["interval"][0] > 0.5:
+        log(
+            f"not promoted to {job.register_as}: the lower bound of its held-out accuracy is not above one half; judge "
+            f"more pairs, or run `harmonixr models promote reward {version.version}` to promote it anyway"
         )
         return False
-    registry.promote("reward", version.version, alias=job.register_as, reason=f"fitted by job {job.name}")
+    given.registry.promote("reward", version.version, alias=job.register_as, reason=f"fitted by job {job.name}")
     return True
 
 
-def _sentence(held_out: RewardMetrics, info: dict[str, Any]) -> str:
-    low, high = held_out.interval
-    return (
-        f"held out: {held_out.decided} decided comparisons, accuracy {held_out.accuracy:.3f} "
-        f"(95 %: {low:.3f}-{high:.3f}), log-loss {held_out.log_loss:.3f}, "
-        f"calibration error {held_out.calibration_error:.3f}; {info['epochs']} epochs{_ceiling(info)}"
+def _summary(info: dict[str, Any]) -> str:
+    held_out, ceiling = info["held_out"], info["quality"]["human_ceiling"]
+    low, high = held_out["interval"]
+    text = (
+        f"held out: {held_out['decided']} decided comparisons, accuracy {held_out['accuracy']:.3f} "
+        f"(95 % CI {low:.3f} to {high:.3f}), log-loss {held_out['log_loss']:.3f}, "
+        f"calibration error {held_out['calibration_error']:.3f}; {info['epochs']} epochs"
     )
+    agreement = f"; raters agree on {ceiling['agreement']:.3f} of {ceiling['pairs']} pairs"
+    return text + (agreement if ceiling["pairs"] else "")
 
 
-def _ceiling(info: dict[str, Any]) -> str:
-    ceiling = info["quality"]["human_ceiling"]
-    return f"; raters agree on {ceiling['agreement']:.3f} of {ceiling['pairs']} pairs" if ceiling["pairs"] else ""
-
-
-def _pieces(comparisons: Comparisons) -> int:
-    return len({pair.piece_id for pair in comparisons.pairs})
-
-
-def _counted(comparisons: Comparisons) -> str:
-    left_out = {name: count for name, count in comparisons.counts.items() if name not in {"used", "simulated_used"}}
-    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(left_out.items())) or "none"
-
-
-def _short_hash(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
+def _left_out(comparisons: Comparisons) -> str:
+    counts = {name: count for name, count in comparisons.counts.items() if name not in {"used", "simulated_used"}}
+    return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(counts.items())) or "none"

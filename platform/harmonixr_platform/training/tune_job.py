@@ -1,6 +1,6 @@
-"""Sweep an infill job's settings with Ray Tune: ASHA stops the trials that fall behind, a sweep resumes by its name.
+"""Sweep an infill job's settings with Ray Tune: ASHA stops bad trials early, and a sweep resumes by its name.
 
-A trial runs the loop itself, in one process: a sweep wants many small runs, not one over many workers.
+A trial runs in one process, because a sweep has many small runs rather than one over many workers.
 """
 
 from __future__ import annotations
@@ -13,27 +13,25 @@ from typing import Any
 
 import torch
 
-from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.training.infill_task import corpus_task
-from harmonixr_model.training.local_run import identity
-from harmonixr_model.training.loop import new_run, train
+from harmonixr_model.training.loop import train
 from harmonixr_model.training.report import metrics
-from harmonixr_model.training.state import load_state, save_state
+from harmonixr_model.training.state import save_state
 from harmonixr_platform.settings import Settings
-from harmonixr_platform.training.config import Distribution, InfillJob, JobError, TuneJob, parse_job, read_job_file
+from harmonixr_platform.training.config import InfillJob, JobError, parse_job, read_job_file
+from harmonixr_platform.training.infill_job import STATE, infill_task, resumed_run
 from harmonixr_platform.training.job_corpus import corpus_folder
 from harmonixr_platform.training.ray_session import ray_session
 from harmonixr_platform.training.storage import RunStorage, open_storage
+from harmonixr_platform.training.tune_config import Distribution, TuneJob
 
-STATE = "state.pt"
 METRIC = "valid_loss"
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one trial drew and how far it came; `error` is empty when it ran to its end or was stopped."""
+    """The settings of one trial and its result; `error` is empty when it ended or was stopped early."""
 
-    drawn: dict[str, Any]
+    settings: dict[str, Any]
     step: int
     valid_loss: float | None
     valid_bits_per_note: float | None
@@ -41,22 +39,17 @@ class Trial:
 
 
 def run(config_path: Path, overrides: Sequence[str] = (), *, settings: Settings | None = None) -> list[Trial]:
-    """Run the sweep a YAML file describes, or what is left of it; return its trials, best first."""
+    """Run the sweep of a YAML file, or the rest of an interrupted one; return its trials, the best first."""
     settings = settings or Settings()
     job = parse_job(TuneJob, read_job_file(config_path, overrides), source=str(config_path))
     base = read_job_file(config_path.parent / job.base)
-    parse_job(InfillJob, job.trial(base, example_values(job)), source=f"{config_path}: a trial of {job.base}")
+    parse_job(InfillJob, job.trial(base, job.example_values()), source=f"{config_path}: a trial of {job.base}")
     infill = parse_job(InfillJob, job.trial(base, {}), source=f"{config_path}: settings")
     corpus = corpus_folder(infill, settings)
     storage = open_storage(job.storage, settings)
     with ray_session(cpus=job.at_once * job.cpus_per_trial):
         results = _tuner(job, base, infill, corpus, storage).fit()
         return sorted(map(_trial, results), key=lambda trial: (trial.valid_loss is None, trial.valid_loss))
-
-
-def example_values(job: TuneJob) -> dict[str, Any]:
-    """Draw something, to see before the sweep begins that its keys and values fit the job."""
-    return {key: (space.choice or space.uniform or space.loguniform or (0,))[0] for key, space in job.space.items()}
 
 
 def _tuner(job: TuneJob, base: dict[str, Any], infill: InfillJob, corpus: Path, storage: RunStorage) -> Any:
@@ -106,44 +99,31 @@ def _tune_space(space: Distribution) -> Any:
         return tune.uniform(*space.uniform)
     if space.loguniform:
         return tune.loguniform(*space.loguniform)
-    raise JobError("a distribution says nothing to draw from")
+    raise JobError("a distribution needs a choice, a uniform or a loguniform range")
 
 
-def train_trial(drawn: dict[str, Any], *, job: dict[str, Any], base: dict[str, Any], corpus: str) -> None:
-    """Run on a worker: one trial's loop from its last checkpoint on, reporting at each validation."""
+def train_trial(sampled: dict[str, Any], *, job: dict[str, Any], base: dict[str, Any], corpus: str) -> None:
+    """Run one trial on a worker from its last checkpoint, and report each validation."""
     from ray import tune
 
     sweep = parse_job(TuneJob, job, source="the sweep")
-    infill = parse_job(InfillJob, sweep.trial(base, drawn), source="the trial")
+    infill = parse_job(InfillJob, sweep.trial(base, sampled), source="the trial")
     torch.set_num_threads(sweep.cpus_per_trial)
     device = torch.device("cuda" if sweep.gpus_per_trial and torch.cuda.is_available() else "cpu")
-    task = corpus_task(
-        Path(corpus),
-        infill.batch(),
-        context=infill.context,
-        steps=infill.optimisation.steps,
-        dataset=infill.data.build(),
-        songs_first=infill.data.songs_first,
-    )
-    torch.manual_seed(infill.seed)
-    run = new_run(InfillTransformer(infill.architecture()).to(device), infill.loop())
-    deciding = identity(infill.architecture(), infill.loop(), infill.batch(), infill.context) | infill.data.deciding()
-    last = tune.get_checkpoint()
-    if last is not None:
-        with last.as_directory() as folder:
-            load_state(Path(folder) / STATE, run, job=deciding)
+    task = infill_task(infill, Path(corpus))
+    run = resumed_run(infill, device, tune.get_checkpoint(), infill.identity())
     for progress in train(run, task, infill.loop(), device=device):
         if progress.validation is None:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            save_state(Path(folder) / STATE, run, job=deciding)
+            save_state(Path(folder) / STATE, run, job=infill.identity())
             tune.report(metrics(progress), checkpoint=tune.Checkpoint.from_directory(folder))
 
 
 def _trial(result: Any) -> Trial:
     values = result.metrics or {}
     return Trial(
-        drawn=dict(result.config or {}),
+        settings=dict(result.config or {}),
         step=int(values.get("step", 0)),
         valid_loss=values.get(METRIC),
         valid_bits_per_note=values.get("valid_bits_per_note"),
