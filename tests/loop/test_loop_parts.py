@@ -165,7 +165,7 @@ def test_simulated_answers_go_over_http_and_are_labelled(tmp_path):
 
         notes = [n for n in gap.song.score.tracks[gap.track - 1].notes if gap.region.contains(gap.track - 1, n)]
         louder = {gap.track - 1: [note._replace(velocity=velocity) for note in notes]}
-        midi = splice(gap.song, gap.region, louder).data
+        midi = splice(gap.song, gap.region, louder).midi
         return Candidate(
             model_version=f"v{velocity}",
             checkpoint_sha256="",
