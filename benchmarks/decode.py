@@ -22,7 +22,7 @@ from parts.peers import HuggingFace, open_peers
 from parts.saturation import arrivals, serve
 
 from harmonixr_model.engine.batch import DecodeBatch, PythonBatch
-from harmonixr_model.engine.decoder import finish
+from harmonixr_model.engine.decoder import run_prefill
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.native.library import load_library
 from harmonixr_model.engine.native.runner import NativeRunner
@@ -87,7 +87,7 @@ def main() -> None:
         print(f"prefill of 512: {contest.line('ours')}")
     if "share" in args.parts:
         for rows in args.batches:
-            share, step_s = chooser_share(model, example_prompt(128, 128), rows=rows)
+            share, step_s = sampler_share(model, example_prompt(128, 128), rows=rows)
             print(f"batch {rows:2}: grammar and draw {share:.1%} of a step of {1e3 * step_s:.2f} ms  (bar 15%)")
     if "saturation" in args.parts:
         print_saturation(model, requests=args.requests)
@@ -166,7 +166,7 @@ def decode_contest(
 
 def fill_rows(batch: DecodeBatch, prompt: InfillPrompt, *, rows: int, fill: int, seed: int) -> int:
     """Draw about `fill` tokens for each row; return how many were drawn, forced ones left out."""
-    prefix = finish(batch.read(prompt))
+    prefix = run_prefill(batch.prefill(prompt))
     running = [Row(prompt, seed * rows + i, SAMPLING) for i in range(rows)]
     for row in running:
         batch.join(row, prefix)
@@ -187,7 +187,7 @@ def prefill_contest(
     prefix_P = torch.from_numpy(prompt.prefix).long()
 
     def read() -> int:
-        finish(batch.read(prompt))
+        run_prefill(batch.prefill(prompt))
         return len(prompt.prefix)
 
     for _ in range(rounds):
@@ -197,24 +197,24 @@ def prefill_contest(
     return contest
 
 
-def chooser_share(model: InfillTransformer, prompt: InfillPrompt, *, rows: int) -> tuple[float, float]:
+def sampler_share(model: InfillTransformer, prompt: InfillPrompt, *, rows: int) -> tuple[float, float]:
     """Return the share of a step's time that grammar, sampling and their calls take, and the step's median seconds."""
     library = load_library(may_compile=True)
     assert library is not None  # there is a compiler
     # Turn by turn: the library by itself lets nobody in between.
-    chooser = NativeSampler(library, gate=model.copy_gate)
-    batch = PythonBatch(NativeRunner(model, library), chooser)
-    choose, spent = chooser.choose, 0.0
+    sampler = NativeSampler(library, gate=model.copy_gate)
+    batch = PythonBatch(NativeRunner(model, library), sampler)
+    sample, spent = sampler.sample, 0.0
 
     def timed(*args: object) -> list[tuple[int, float]]:
         nonlocal spent
         started = time.process_time()
-        result = choose(*args)  # type: ignore[arg-type]
+        result = sample(*args)  # type: ignore[arg-type]
         spent += time.process_time() - started
         return result
 
-    chooser.choose = timed  # type: ignore[method-assign]
-    prefix = finish(batch.read(prompt))
+    sampler.sample = timed  # type: ignore[method-assign]
+    prefix = run_prefill(batch.prefill(prompt))
     for seed in range(rows):
         batch.join(Row(prompt, seed, SAMPLING), prefix)
     steps = []

@@ -54,7 +54,7 @@ def serve(model: InfillTransformer, prompts: Sequence[InfillPrompt], times: Sequ
             asked[loop.submit(prompts[number % len(prompts)], [number], Sampling())] = at
         loop.turn()
         now = time.process_time() - started + shift
-        for ticket in [ticket for ticket in asked if ticket.is_over]:
+        for ticket in [ticket for ticket in asked if ticket.has_ended]:
             ticket.result(0)
             took.append(now - asked.pop(ticket))
     took.sort()

@@ -1,4 +1,4 @@
-"""What decoding offers to everything that needs fills: the seam between prompts and models. Knows no MIDI, no Ray."""
+"""The engine interface: prompts in, fills out; and the sampling parameters."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Protocol
 from harmonixr_model.errors import ControlError
 from harmonixr_model.prompt.layout import InfillPrompt
 
-# What comes nearest to the hidden music by kind of track, from a grid over held-out gaps (docs/controls.md): colder
-# fills hit more of its notes and are more alike.
+# The temperatures whose fills were nearest to the hidden music, from a grid over held-out gaps (docs/controls.md).
 DEFAULT_TEMPERATURE, DRUM_TEMPERATURE = 0.8, 0.6
-# Without it what the surroundings suggest outweighs what is asked (docs/controls.md).
+# Without guidance the context outweighs the attribute controls (docs/controls.md).
 GUIDANCE = 2.0
 
 
@@ -52,48 +51,47 @@ class Sampling:
             raise ControlError(f"the guidance {self.guidance} is out of range; give 0 to 10, where 1 adds nothing")
 
     def temperature_of(self, prompt: InfillPrompt) -> float:
-        """Return the temperature given, or what suits the tracks that a prompt asks for."""
+        """Return the temperature, or the default for the prompt's kind of track."""
         if self.temperature is not None:
             return self.temperature
         return DRUM_TEMPERATURE if prompt.is_drums else DEFAULT_TEMPERATURE
 
     def guidance_of(self, prompt: InfillPrompt) -> float:
-        """Return how far to lean towards what a prompt asks softly; raises ControlError where it asks nothing."""
-        asks = any(cell.controls for cell in prompt.cells)
+        """Return the guidance scale for a prompt; raises ControlError for a scale without attribute controls."""
+        has_controls = any(cell.controls for cell in prompt.cells)
         if self.guidance is None:
-            return GUIDANCE if asks else 1.0
-        if self.guidance != 1 and not asks:
-            raise ControlError("guidance leans towards soft controls and none is asked; ask for one, or leave it at 1")
+            return GUIDANCE if has_controls else 1.0
+        if self.guidance != 1 and not has_controls:
+            raise ControlError("guidance needs attribute controls and the request has none; add one, or set it to 1")
         return self.guidance
 
 
 def temperature_text(temperature: float | None) -> str:
-    """Say a temperature, or what stands in its place where none is given."""
+    """Return a temperature as text; None gives the defaults."""
     return f"{DEFAULT_TEMPERATURE:g}, drums {DRUM_TEMPERATURE:g}" if temperature is None else f"{temperature:g}"
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratedFill:
-    """One fill: its token ids, forced ones and EOS included, and how likely the model thinks it.
+    """One fill: its token ids, forced tokens and EOS included, and its log probability.
 
-    `log_probability` is the sum over the tokens that were drawn, in nats, under the grammar's mask at temperature 1.
+    `log_probability` is the sum over the sampled tokens, in nats, under the grammar's mask at temperature 1.
     """
 
     tokens: tuple[int, ...]
     log_probability: float
 
 
-# A prompt, and the seed of the candidate that answers it.
-Job = tuple[InfillPrompt, int]
+PromptSeed = tuple[InfillPrompt, int]
 
 
 class Engine(Protocol):
-    """Owns a model and answers prompts."""
+    """Owns a model and fills prompts."""
 
     def generate(self, prompt: InfillPrompt, *, seeds: Sequence[int], sampling: Sampling) -> list[GeneratedFill]:
-        """Return one valid fill a seed; the same seed gives the same fill, alone or beside others."""
+        """Return one valid fill a seed; the same seed gives the same fill, alone and in any batch."""
         ...
 
-    def generate_each(self, jobs: Sequence[Job], *, sampling: Sampling) -> list[GeneratedFill]:
-        """Return one valid fill a (prompt, seed), in order, as `generate` would give it."""
+    def generate_each(self, jobs: Sequence[PromptSeed], *, sampling: Sampling) -> list[GeneratedFill]:
+        """Return one valid fill a (prompt, seed), in order; see `generate`."""
         ...

@@ -1,7 +1,7 @@
-"""Classifier-free guidance (Ho and Salimans 2022): lean further towards the controls than the model does by itself.
+"""Classifier-free guidance (Ho and Salimans 2022): strengthen the effect of a prompt's attribute controls.
 
-A guided candidate is read twice side by side, with its controls and without; what is drawn from the two together both
-rows take. Knows nothing of batches.
+The model reads a guided candidate twice: with its controls (the conditional row) and without (the unconditional row).
+A token is sampled from both rows' logits together, and both rows append it.
 """
 
 # R rows, V vocabulary
@@ -14,13 +14,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from harmonixr_model.engine.row import Placed, Row
+from harmonixr_model.engine.row import PlacedToken, Row
 from harmonixr_model.engine.runner import MAX_CHUNK
 from harmonixr_model.prompt.layout import InfillPrompt
 
 
 def without_controls(prompt: InfillPrompt) -> InfillPrompt:
-    """Return the prompt as it would be with no soft control asked; its rules stay those of the first."""
+    """Return the prompt without its attribute controls; the tables of its grammar are unchanged."""
     headers = tuple(_without(header, cell.controls) for header, cell in zip(prompt.headers, prompt.cells, strict=True))
     return replace(
         prompt,
@@ -29,26 +29,31 @@ def without_controls(prompt: InfillPrompt) -> InfillPrompt:
     )
 
 
-def unasked(row: Row) -> Row:
-    """Return the row that reads beside a guided one; the same prefix serves both."""
+def unconditional_row(row: Row) -> Row:
+    """Return the row without controls that accompanies a guided one; both share the prefix."""
     return Row(without_controls(row.prompt), row.seed, row.sampling)
 
 
-def lean(asked_RV: Tensor, plain_RV: Tensor, guidance_R: Sequence[float]) -> Tensor:
-    """Return log chances [R, V]: plain + guidance x (asked - plain)."""
-    asked_RV, plain_RV = asked_RV.log_softmax(-1), plain_RV.log_softmax(-1)
-    guidance_R1 = torch.tensor(guidance_R, device=asked_RV.device)[:, None]
-    return plain_RV + guidance_R1 * (asked_RV - plain_RV)
+def apply_guidance(conditional_RV: Tensor, unconditional_RV: Tensor, scale_R: Sequence[float]) -> Tensor:
+    """Return log probabilities [R, V]: unconditional + scale x (conditional - unconditional)."""
+    conditional_RV, unconditional_RV = conditional_RV.log_softmax(-1), unconditional_RV.log_softmax(-1)
+    scale_R1 = torch.tensor(scale_R, device=conditional_RV.device)[:, None]
+    return unconditional_RV + scale_R1 * (conditional_RV - unconditional_RV)
 
 
-def chunks_of(asked: Row, plain: Row) -> tuple[list[Placed], list[Placed]]:
-    """Return what both read next; of the shorter header the last token is kept back until the longer one ends."""
-    most = MAX_CHUNK if len(asked.pending) <= MAX_CHUNK else min(MAX_CHUNK, len(plain.pending) - 1)
-    return asked.pending[:MAX_CHUNK], plain.pending[:most]
+def next_chunks(conditional: Row, unconditional: Row) -> tuple[list[PlacedToken], list[PlacedToken]]:
+    """Return the tokens that each row feeds next.
+
+    The unconditional row has the shorter header. Its last token waits until the longer header has been fed, because
+    the logits after both last tokens are needed in the same step.
+    """
+    is_last = len(conditional.pending) <= MAX_CHUNK
+    size = MAX_CHUNK if is_last else min(MAX_CHUNK, len(unconditional.pending) - 1)
+    return conditional.pending[:MAX_CHUNK], unconditional.pending[:size]
 
 
 def _without(header: tuple[int, ...], controls: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a cell's header less its controls, which stand after TRACK and before what is held."""
+    """Return a cell's header without its controls, which follow TRACK and precede held notes."""
     for start in range(len(header) - len(controls) + 1):
         if controls and header[start : start + len(controls)] == controls:
             return header[:start] + header[start + len(controls) :]

@@ -1,6 +1,6 @@
-"""A request as its asker holds it: what has happened so far, what comes, and the way to give it up.
+"""The handle of a submitted prompt: its events, its result and its cancellation.
 
-Safe from any thread; awaited from any event loop. Knows nothing of models.
+It is safe from any thread, and can be awaited from any event loop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CellFinished:
-    """A candidate has said all of a cell: `tokens` are the cell's, its header and END included."""
+    """A candidate has finished a cell; `tokens` include its header and END."""
 
     candidate: int
     cell: int
@@ -32,7 +32,7 @@ class CellFinished:
 
 @dataclass(frozen=True, slots=True)
 class CandidateFinished:
-    """A candidate is whole."""
+    """A candidate is complete."""
 
     candidate: int
     generated: GeneratedFill
@@ -40,12 +40,12 @@ class CandidateFinished:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Every candidate is whole; nothing follows."""
+    """All candidates are complete. This is the last event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The request ends without an answer; nothing follows."""
+    """The request has failed. This is the last event."""
 
     error: Exception
 
@@ -55,46 +55,45 @@ Listener: TypeAlias = Callable[[Event], None]
 
 
 def notes_of(prompt: InfillPrompt, event: CellFinished) -> tuple[Note, ...]:
-    """Return the notes of a decided cell, in absolute steps, as `decode_fill` will give them."""
-    said = event.tokens[len(prompt.headers[event.cell]) : -1]
-    return decode_cell(prompt, event.cell, said)
+    """Return the notes of a finished cell, in absolute steps, as `decode_fill` gives them."""
+    return decode_cell(prompt, event.cell, event.tokens[len(prompt.headers[event.cell]) : -1])
 
 
 class RequestHandle:
-    """One submitted prompt and its candidates. The engine calls `emit`; everyone else the rest."""
+    """One submitted prompt and its candidates. The engine calls `emit`; callers use the other methods."""
 
     def __init__(self, candidates: int) -> None:
         self.candidates = candidates
         self._events: list[Event] = []
         self._listeners: list[Listener] = []
-        self._waiting: list[Callable[[], object]] = []
+        self._wakers: list[Callable[[], object]] = []
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._ended = threading.Event()
         self._cancelled = threading.Event()
 
     @property
-    def is_over(self) -> bool:
-        """Whether the last event has happened."""
-        return self._over.is_set()
+    def has_ended(self) -> bool:
+        """Whether the last event has been emitted."""
+        return self._ended.is_set()
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether somebody gave the request up."""
+        """Whether the request was cancelled."""
         return self._cancelled.is_set()
 
     @property
     def has_listeners(self) -> bool:
-        """Whether anybody listens to events as they happen."""
+        """Whether a listener receives the events as they are emitted."""
         return bool(self._listeners)
 
     def cancel(self) -> None:
-        """Give the request up: its rows are free from the next step on, and it fails with FillCancelled."""
+        """Cancel the request: it fails with FillCancelled, and its rows are free from the next step on."""
         self._cancelled.set()
 
     def result(self, timeout_s: float | None = None) -> list[GeneratedFill]:
-        """Wait and return one fill a seed, in order; raises what the request failed with, TimeoutError in between."""
-        if not self._over.wait(timeout_s):
-            raise TimeoutError(f"no answer within {timeout_s} s")
+        """Wait and return one fill a seed, in order; raises the error of a failed request, or TimeoutError."""
+        if not self._ended.wait(timeout_s):
+            raise TimeoutError(f"no result within {timeout_s} s")
         with self._lock:
             last = self._events[-1]
             if isinstance(last, Failed):
@@ -103,26 +102,26 @@ class RequestHandle:
         return [finished[candidate] for candidate in range(self.candidates)]
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every event, those of the past first; return what ends that.
+        """Call `listener` with every event, past events first; return a function that removes the listener.
 
-        Called in the engine's thread: it must be quick. One that raises is called no more.
+        The call is made in the engine's thread, so it must be quick. A listener that raises is removed.
         """
         with self._lock:
             for event in self._events:
                 listener(event)
             self._listeners.append(listener)
 
-        def forget() -> None:
+        def remove() -> None:
             with self._lock:
                 if listener in self._listeners:
                     self._listeners.remove(listener)
 
-        return forget
+        return remove
 
     async def events(self) -> AsyncIterator[Event]:
-        """Give every event as it happens, up to and including Finished or Failed."""
+        """Yield every event as it is emitted, up to and including Finished or Failed."""
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[Event]()
-        forget = self.listen(lambda event: _put(loop, queue, event))
+        remove = self.listen(lambda event: _put(loop, queue, event))
         try:
             while True:
                 event = await queue.get()
@@ -130,34 +129,34 @@ class RequestHandle:
                 if isinstance(event, Finished | Failed):
                     return
         finally:
-            forget()
+            remove()
 
     async def wait(self) -> list[GeneratedFill]:
-        """Return what `result` returns without blocking the event loop; cancels the request when cancelled itself."""
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
-        # Of all events only the last: each wakes the loop's thread, and keeps the engine's from the interpreter.
-        self._waiting.append(lambda: loop.call_soon_threadsafe(over.set))
+        """Await `result`; cancels the request when the awaiting task is cancelled."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        # Wake the event loop once: each wake-up takes the interpreter lock from the engine's thread.
+        self._wakers.append(lambda: loop.call_soon_threadsafe(ended.set))
         try:
-            if not self.is_over:
-                await over.wait()
+            if not self.has_ended:
+                await ended.wait()
         except asyncio.CancelledError:
             self.cancel()
             raise
         return self.result(0)
 
     def emit(self, event: Event) -> None:
-        """Take note of an event and pass it on."""
+        """Record an event and pass it to the listeners."""
         with self._lock:
             self._events.append(event)
             for listener in list(self._listeners):
                 try:
                     listener(event)
                 except Exception:
-                    _log.warning("a listener failed and is called no more", exc_info=True)
+                    _log.warning("a listener failed and was removed", exc_info=True)
                     self._listeners.remove(listener)
         if isinstance(event, Finished | Failed):
-            self._over.set()
-            for wake in self._waiting:
+            self._ended.set()
+            for wake in self._wakers:
                 with suppress(RuntimeError):  # its event loop has ended
                     wake()
 

@@ -1,8 +1,4 @@
-"""One candidate while it is being made: what it has said, and what of that the model has not read yet.
-
-Knows the layout of a fill (headers are forced, END closes a cell, of an attribute-only answer all but the asked field
-is known), no model and no grammar.
-"""
+"""One candidate while it is decoded: its tokens, and which of them the model has not read yet."""
 
 from __future__ import annotations
 
@@ -17,28 +13,36 @@ from harmonixr_model.prompt.layout import InfillPrompt
 
 END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
 
-# A token and its coordinates: (token, bar, step, slot, token before, what is asked).
-Placed = tuple[int, int, int, int, int, tuple[int, ...]]
+# (token, bar, step, slot, previous token, values of the attribute controls)
+PlacedToken = tuple[int, int, int, int, int, tuple[int, ...]]
 
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """A candidate. `cell` is the one being said; `pending` are tokens that the model has not read yet."""
+    """A candidate. It appends the forced tokens itself: headers, the fixed tokens of a single-field fill, and EOS.
+
+    Attributes:
+        cell: index of the cell that is decoded now; the number of cells once the row is finished.
+        tokens: all tokens so far, sampled and forced.
+        pending: the tokens that the model has not read yet, with their coordinates.
+        log_probability: sum over the sampled tokens, in nats.
+        reported_cells: how many cells the engine has reported to the request's handle.
+
+    """
 
     prompt: InfillPrompt
     seed: int
     sampling: Sampling
     cell: int = -1
     tokens: list[int] = field(default_factory=list)
-    pending: list[Placed] = field(default_factory=list)
+    pending: list[PlacedToken] = field(default_factory=list)
     log_probability: float = 0.0
     is_finished: bool = False
-    # Of how many cells whoever follows the row has been told.
-    told: int = 0
+    reported_cells: int = 0
     _coordinates: CoordinateState = field(init=False)
     _cell_starts: list[int] = field(default_factory=list)
-    # Of an attribute-only cell's template, what comes after what is said.
-    _left: list[int] = field(default_factory=list)
+    # The rest of a single-field cell's template, CHOICE where a token is sampled. Empty in a note fill.
+    _template: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._coordinates = CoordinateState(self.prompt.gap_bar, self.prompt.cell_steps)
@@ -46,40 +50,40 @@ class Row:
 
     @property
     def temperature(self) -> float:
-        """At which its tokens are drawn."""
+        """The temperature of its sampled tokens."""
         return self.sampling.temperature_of(self.prompt)
 
     @property
     def guidance(self) -> float:
-        """How far it leans towards what it is asked; 1 is as the model says."""
+        """The classifier-free guidance scale; 1 is no guidance."""
         return self.sampling.guidance_of(self.prompt)
 
     @property
-    def readers(self) -> int:
-        """How many rows of the model read it: a guided one is read without what it is asked as well."""
+    def model_rows(self) -> int:
+        """How many rows of the model it takes: a guided candidate takes a second, unconditional row."""
         return 1 if self.guidance == 1 else 2
 
     @property
     def position(self) -> int:
-        """How many tokens, the prompt's included, the model has read: where the next one goes."""
+        """How many tokens the model has read, the prefix included: the position of the next one."""
         return len(self.prompt.prefix) + len(self.tokens) - len(self.pending)
 
     @property
-    def generated(self) -> GeneratedFill:
-        """The fill so far; whole once finished."""
+    def output(self) -> GeneratedFill:
+        """The fill so far; complete once the row is finished."""
         return GeneratedFill(tuple(self.tokens), self.log_probability)
 
-    def take(self, token: int, log_probability: float) -> bool:
-        """Append a drawn token and every one that is forced after it; return whether that closed a cell."""
+    def append(self, token: int, log_probability: float) -> bool:
+        """Append a sampled token and the forced tokens after it; return whether that finished a cell."""
         self.log_probability += log_probability
         self._append(token)
-        is_closed = self._follow() or token == END
-        if is_closed:
+        is_cell_finished = self._append_template() or token == END
+        if is_cell_finished:
             self._open_cell()
-        return is_closed
+        return is_cell_finished
 
-    def catch_up(self, tokens: Sequence[int], log_probability: float) -> None:
-        """Take all that was said since, forced tokens included, where a batch keeps the row's state itself."""
+    def extend(self, tokens: Sequence[int], log_probability: float) -> None:
+        """Append tokens that NativeBatch sampled and forced; `log_probability` is the new sum."""
         self.log_probability = log_probability
         for token in tokens:
             self.tokens.append(token)
@@ -88,8 +92,8 @@ class Row:
                 self._cell_starts.append(len(self.tokens))
         self.is_finished = self.cell == len(self.prompt.headers)
 
-    def said(self, cell: int) -> tuple[int, ...]:
-        """Return the tokens of a decided cell, its header and END included."""
+    def cell_tokens(self, cell: int) -> tuple[int, ...]:
+        """Return the tokens of a finished cell, its header and END included."""
         return tuple(self.tokens[self._cell_starts[cell] : self._cell_starts[cell + 1]])
 
     def _open_cell(self) -> None:
@@ -100,16 +104,16 @@ class Row:
         for token in (EOS,) if self.is_finished else headers[self.cell]:
             self._append(token)
         if self.prompt.tables.attributes and not self.is_finished:
-            self._left = list(self.prompt.tables.attributes.templates[self.cell])
-            self._follow()
+            self._template = list(self.prompt.tables.attributes.templates[self.cell])
+            self._append_template()
 
-    def _follow(self) -> bool:
-        """Append what an attribute-only template forces up to the next choice; return whether that ended its cell."""
-        if not self._left:
+    def _append_template(self) -> bool:
+        """Append the fixed tokens up to the next choice; return whether that ended the cell."""
+        if not self._template:
             return False
-        while self._left and self._left[0] != CHOICE:
-            self._append(self._left.pop(0))
-        del self._left[:1]
+        while self._template and self._template[0] != CHOICE:
+            self._append(self._template.pop(0))
+        del self._template[:1]
         return self.tokens[-1] == END
 
     def _append(self, token: int) -> None:

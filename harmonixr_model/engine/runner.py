@@ -1,7 +1,6 @@
-"""The seam between stepping and a model with its cache: read a prefix, let a row go on from it, feed it tokens.
+"""Run the model on rows that are decoded together: prefill a prefix, continue it in a row, feed the row tokens.
 
-Rows are kept in places 0, 1, … without holes. Knows nothing of grammars, sampling or queues. `TorchRunner` is plain
-PyTorch and runs on any device.
+`TorchRunner` uses PyTorch and runs on any device. Rows have the indices 0, 1, … in the KV cache, without gaps.
 """
 
 # R rows, T tokens fed at once, K coordinates, P prefix tokens, V vocabulary
@@ -14,22 +13,22 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from harmonixr_model.engine.row import Placed
+from harmonixr_model.engine.row import PlacedToken
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.nn.attention import Cache
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.coordinates import COORDINATE_SIZES
 from harmonixr_model.prompt.layout import InfillPrompt
 
-# Forced tokens enter at most so many at a time: a longer chunk would keep the other rows waiting.
+# Forced tokens are fed in chunks of at most so many: a longer chunk delays the other rows.
 MAX_CHUNK = 32
 PAD = VOCAB.id("PAD")
-# What `read` returns and `join` takes: each runner's own matter.
+# The keys and values of a prefix, as `prefill` returns them and `join` takes them. Each runner has its own type.
 Prefix: TypeAlias = Any
 
 
 class Runner(Protocol):
-    """A model and the keys and values of the rows being decoded with it."""
+    """A model, and the KV cache of the rows."""
 
     @property
     def max_length(self) -> int:
@@ -38,33 +37,33 @@ class Runner(Protocol):
 
     @property
     def precision(self) -> str:
-        """The number format of weights and products: the same seed may give another fill in another one."""
+        """The number format of weights and products."""
         ...
 
-    def read(self, prompt: InfillPrompt) -> Generator[None, None, Prefix]:
-        """Read a prefix, giving way after each layer; the generator returns what rows may begin with."""
+    def prefill(self, prompt: InfillPrompt) -> Generator[None, None, Prefix]:
+        """Read a prefix, yielding after each layer; the generator returns what `join` takes."""
         ...
 
-    def join(self, place: int, prefix: Prefix, prompt: InfillPrompt) -> None:
-        """Let the row at `place`, the first free one, go on from a prefix."""
+    def join(self, index: int, prefix: Prefix, prompt: InfillPrompt) -> None:
+        """Add a row that continues a prefix; `index` is the first free one."""
         ...
 
-    def leave(self, place: int, last: int, *, length: int) -> None:
-        """Forget the row at `place`; the one at `last`, the last place, which holds `length` tokens, moves there."""
+    def leave(self, index: int, last: int, *, length: int) -> None:
+        """Remove the row at `index`; the row at `last`, the highest index, moves there with its `length` tokens."""
         ...
 
-    def feed(self, chunks: Sequence[Sequence[Placed]], positions: Sequence[int]) -> Tensor:
-        """Append a chunk to each of the first rows, at its position; return [R, V], the logits after each chunk."""
+    def feed(self, chunks: Sequence[Sequence[PlacedToken]], positions: Sequence[int]) -> Tensor:
+        """Append a chunk to each row, at its position; return the logits after each chunk, [R, V]."""
         ...
 
 
 class TorchRunner:
-    """PyTorch on any device. Rows hold copies of their prefix, so that attention reads one slice of the cache."""
+    """Run with PyTorch. Each row has a copy of its prefix, so that attention reads one slice of the cache."""
 
     def __init__(self, model: InfillTransformer, *, rows: int, length: int) -> None:
         self.model = model.eval()
         self.device = model.norm.weight.device
-        # Rows of a step take as many places as the longest chunk among them.
+        # All rows of a step are padded to the longest chunk among them.
         self._cache = model.new_cache(rows, length + MAX_CHUNK, model.norm.weight.dtype)
 
     @property
@@ -74,12 +73,12 @@ class TorchRunner:
 
     @property
     def precision(self) -> str:
-        """The number format of weights and products: the same seed may give another fill in another one."""
+        """The number format of weights and products."""
         dtype = self.model.norm.weight.dtype
         return {torch.bfloat16: "bf16", torch.float32: "fp32"}.get(dtype, str(dtype).removeprefix("torch."))
 
-    def read(self, prompt: InfillPrompt) -> Generator[None, None, Cache]:
-        """Read a prefix, giving way after each layer."""
+    def prefill(self, prompt: InfillPrompt) -> Generator[None, None, Cache]:
+        """Read a prefix, yielding after each layer."""
         cache = self.model.new_cache(1, len(prompt.prefix), self.model.norm.weight.dtype)
         tokens_1P = torch.from_numpy(prompt.prefix)[None].long().to(self.device)
         coordinates_1PK = torch.from_numpy(prompt.coordinates)[None].long().to(self.device)
@@ -87,21 +86,21 @@ class TorchRunner:
         return cache
 
     @torch.inference_mode()
-    def join(self, place: int, prefix: Cache, prompt: InfillPrompt) -> None:
-        """Copy a prefix into a row."""
-        self._cache.copy_in(place, prefix, length=len(prompt.prefix))
+    def join(self, index: int, prefix: Cache, prompt: InfillPrompt) -> None:
+        """Copy a prefix into a row of the cache."""
+        self._cache.copy_in(index, prefix, length=len(prompt.prefix))
 
     @torch.inference_mode()
-    def leave(self, place: int, last: int, *, length: int) -> None:
-        """Copy the last row's tokens to the place that is free."""
-        if place != last:
-            self._cache.copy_row(last, [place], length=length)
+    def leave(self, index: int, last: int, *, length: int) -> None:
+        """Copy the last row to the index that is free."""
+        if index != last:
+            self._cache.copy_row(last, [index], length=length)
 
     @torch.inference_mode()
-    def feed(self, chunks: Sequence[Sequence[Placed]], positions: Sequence[int]) -> Tensor:
+    def feed(self, chunks: Sequence[Sequence[PlacedToken]], positions: Sequence[int]) -> Tensor:
         """Append the chunks, shorter ones padded; return [R, V].
 
-        What padding leaves in the cache lies past its row's end and is overwritten before any token may look there.
+        Padding is written past the end of its row and overwritten before any token attends to it.
         """
         longest = max(map(len, chunks))
         padding = [(PAD, *(0,) * len(COORDINATE_SIZES))]
@@ -113,6 +112,6 @@ class TorchRunner:
         return logits_RTV[torch.arange(len(chunks), device=self.device), last_R]
 
 
-def _flat(placed: Placed) -> tuple[int, ...]:
-    *place, asked = placed
-    return (*place, *asked)
+def _flat(placed: PlacedToken) -> tuple[int, ...]:
+    *place, controls = placed
+    return (*place, *controls)

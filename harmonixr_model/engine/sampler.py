@@ -1,7 +1,6 @@
-"""The seam between logits and the next tokens: every row's grammar, pointers, settings and random stream.
+"""Choose the next token of each row from logits: copy pointers, grammar mask, temperature, top-k and top-p.
 
-`TorchSampler` asks the scalar grammar row by row and draws with PyTorch: the reference, and what runs where there is no
-C++ compiler. Knows nothing of models or queues.
+`TorchSampler` uses the Python grammar and PyTorch. It is the reference, and runs where there is no C++ compiler.
 """
 
 # R rows, V vocabulary
@@ -23,127 +22,117 @@ from harmonixr_model.prompt.copy_pointer import CopyPointer, Guess
 
 
 class Sampler(Protocol):
-    """Says what comes next in each row; what is forced after it is taken with it. Places are as in `Runner`."""
+    """Holds the grammar, the copy pointers and the random stream of each row."""
 
-    def join(self, place: int, row: Row) -> None:
-        """Take a row at its first choice to `place`, the first free one."""
+    def join(self, row: Row) -> None:
+        """Add a new row."""
         ...
 
-    def leave(self, place: int, last: int) -> None:
-        """Forget the row at `place`; the one at `last`, the last place, moves there."""
+    def leave(self, row: Row) -> None:
+        """Remove a row."""
         ...
 
-    def choose(self, logits_RV: Tensor, places: Sequence[int]) -> list[tuple[int, float]]:
-        """Return (token, its log probability) for the rows at `places`, whose logits are the rows of [R, V]."""
+    def sample(self, logits_RV: Tensor, rows: Sequence[Row]) -> list[tuple[int, float]]:
+        """Return (token, its log probability) for each row, and advance its grammar by that and the forced tokens."""
         ...
 
 
 class TorchSampler:
-    """One grammar a row, and its pointers. `gate` says how far these are believed; without it none speak."""
+    """Sample with PyTorch. `gate` weighs the copy pointers; without it they are not used."""
 
     def __init__(self, *, gate: CopyGate | None = None) -> None:
         self._gate = gate
-        self._rows: list[_Chosen] = []
+        self._states: dict[Row, _SamplerState] = {}
 
-    def join(self, place: int, row: Row) -> None:
-        """Take a row at its first choice."""
-        self._rows[place:] = [_Chosen(row)]
+    def join(self, row: Row) -> None:
+        """Add a new row."""
+        self._states[row] = _SamplerState(row)
 
-    def leave(self, place: int, last: int) -> None:
-        """Forget a row; the last one moves there."""
-        self._rows[place] = self._rows[last]
-        del self._rows[last:]
+    def leave(self, row: Row) -> None:
+        """Remove a row."""
+        del self._states[row]
 
     @torch.inference_mode()
-    def choose(self, logits_RV: Tensor, places: Sequence[int]) -> list[tuple[int, float]]:
-        """Return (token, its log probability) for the rows at `places`."""
-        rows = [self._rows[place] for place in places]
+    def sample(self, logits_RV: Tensor, rows: Sequence[Row]) -> list[tuple[int, float]]:
+        """Return (token, its log probability) for each row; changes the logits in place."""
+        states = [self._states[row] for row in rows]
         device = logits_RV.device
         if self._gate is not None:
             copy_strength = [row.sampling.copy_strength for row in rows]
-            logits_RV = self._gate.mix(logits_RV, [row.guess() for row in rows], copy_strength=copy_strength)
+            logits_RV = self._gate.mix(logits_RV, [state.guess() for state in states], copy_strength=copy_strength)
         tokens_R, log_probability_R = sample(
             logits_RV,
-            torch.from_numpy(np.stack([row.grammar.allowed() for row in rows])).to(device),
-            uniform_R=torch.tensor([row.next_uniform() for row in rows], dtype=torch.float64, device=device),
+            torch.from_numpy(np.stack([state.grammar.allowed() for state in states])).to(device),
+            uniform_R=torch.tensor([next(state.uniforms) for state in states], dtype=torch.float64, device=device),
             temperature_R=torch.tensor([row.temperature for row in rows], device=device),
             top_k_R=torch.tensor([row.sampling.top_k for row in rows], device=device),
             top_p_R=torch.tensor([row.sampling.top_p for row in rows], device=device),
         )
-        drawn = list(zip(tokens_R.tolist(), log_probability_R.tolist(), strict=True))
-        for row, (token, _) in zip(rows, drawn, strict=True):
-            row.take(token)
-        return drawn
+        sampled = list(zip(tokens_R.tolist(), log_probability_R.tolist(), strict=True))
+        for state, (token, _) in zip(states, sampled, strict=True):
+            state.advance(token)
+        return sampled
 
 
 class SplitSampler:
-    """Two choosers side by side: one for attribute-only fills, one for all others."""
+    """Use the compiled sampler for note fills and the Python one for single-field fills, which are few and short."""
 
-    def __init__(self, chooser: Sampler, asked: Sampler) -> None:
-        self._parts = (chooser, asked)
-        self._counts = [0, 0]
-        self._where: list[tuple[int, int]] = []  # of each place: which part, and its place there
+    def __init__(self, native: Sampler, python: Sampler) -> None:
+        self._native, self._python = native, python
 
-    def join(self, place: int, row: Row) -> None:
-        """Take a row at its first choice."""
-        part = int(row.prompt.tables.attributes is not None)
-        self._parts[part].join(self._counts[part], row)
-        self._where[place:] = [(part, self._counts[part])]
-        self._counts[part] += 1
+    def join(self, row: Row) -> None:
+        """Add a new row."""
+        self._of(row).join(row)
 
-    def leave(self, place: int, last: int) -> None:
-        """Forget a row; the last one moves there."""
-        part, inner = self._where[place]
-        self._counts[part] -= 1
-        self._parts[part].leave(inner, self._counts[part])
-        self._where[self._where.index((part, self._counts[part]))] = part, inner
-        self._where[place] = self._where[last]
-        del self._where[last:]
+    def leave(self, row: Row) -> None:
+        """Remove a row."""
+        self._of(row).leave(row)
 
-    def choose(self, logits_RV: Tensor, places: Sequence[int]) -> list[tuple[int, float]]:
-        """Return (token, its log probability) for the rows at `places`."""
-        chosen: dict[int, tuple[int, float]] = {}
-        for part, chooser in enumerate(self._parts):
-            inside = [(self._where[place][1], i) for i, place in enumerate(places) if self._where[place][0] == part]
-            if not inside:
-                continue
-            inner, rows = zip(*sorted(inside), strict=True)
-            is_all = len(rows) == len(places) and list(rows) == sorted(rows)
-            drawn = chooser.choose(logits_RV if is_all else logits_RV[list(rows)], list(inner))
-            chosen.update(zip(rows, drawn, strict=True))
-        return [chosen[i] for i in range(len(places))]
+    def sample(self, logits_RV: Tensor, rows: Sequence[Row]) -> list[tuple[int, float]]:
+        """Return (token, its log probability) for each row."""
+        sampled: dict[Row, tuple[int, float]] = {}
+        for sampler in (self._native, self._python):
+            index = [i for i, row in enumerate(rows) if self._of(row) is sampler]
+            if index:
+                own = [rows[i] for i in index]
+                logits = logits_RV if len(own) == len(rows) else logits_RV[index]
+                sampled.update(zip(own, sampler.sample(logits, own), strict=True))
+        return [sampled[row] for row in rows]
+
+    def _of(self, row: Row) -> Sampler:
+        return self._python if row.prompt.tables.attributes else self._native
 
 
-class _Chosen:
-    """A row's grammar, pointers and stream."""
+class _SamplerState:
+    """The grammar, the copy pointers and the random numbers of one row."""
 
     def __init__(self, row: Row) -> None:
-        self.sampling, self.temperature = row.sampling, row.temperature
-        recalled = row.prompt.copy_sources if row.sampling.copy_strength else ()
-        self._pointers = CopyPointer(recalled) if recalled else None
-        # Those that no pointer has come to.
-        self._cells = list(range(row.prompt.tables.cells))
-        if self._pointers is not None:
-            self._pointers.open_cell(self._cells.pop(0))
+        self.uniforms = iter(uniforms(row.seed, row.prompt.tables.max_tokens).tolist())
+        passages = row.prompt.copy_sources if row.sampling.copy_strength else ()
+        self._pointers = CopyPointer(passages) if passages else None
+        self._cells = iter(range(row.prompt.tables.cells))
+        self._open_cell()
         self.grammar = open_grammar(row.prompt.tables)
-        self._uniforms = iter(uniforms(row.seed, row.prompt.tables.max_tokens).tolist())
-        self._take_forced()
-
-    def next_uniform(self) -> float:
-        uniform: float = next(self._uniforms)
-        return uniform
+        self._advance_forced()
 
     def guess(self) -> Guess | None:
+        """Return the copy pointers' guess of the next token."""
         return None if self._pointers is None else self._pointers.guess()
 
-    def take(self, token: int) -> None:
+    def advance(self, token: int) -> None:
+        """Advance by a sampled token and the forced tokens after it."""
         self.grammar.advance(token)
         if self._pointers is not None:
             self._pointers.advance(token)
-            if token == END and self._cells:
-                self._pointers.open_cell(self._cells.pop(0))
-        self._take_forced()
+            if token == END:
+                self._open_cell()
+        self._advance_forced()
 
-    def _take_forced(self) -> None:
+    def _open_cell(self) -> None:
+        cell = next(self._cells, None)
+        if self._pointers is not None and cell is not None:
+            self._pointers.open_cell(cell)
+
+    def _advance_forced(self) -> None:
         while (token := self.grammar.forced) is not None:
             self.grammar.advance(token)

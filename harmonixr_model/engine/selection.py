@@ -1,9 +1,8 @@
-"""Which runner and which chooser a model gets: the one place that decides. Knows nothing of requests."""
+"""Choose the runner, the sampler and the batch for a model."""
 
 from __future__ import annotations
 
 import ctypes
-import logging
 
 from harmonixr_model.engine.batch import DecodeBatch, PythonBatch, SplitBatch
 from harmonixr_model.engine.native.batch import NativeBatch
@@ -15,27 +14,25 @@ from harmonixr_model.engine.sampler import Sampler, SplitSampler, TorchSampler
 from harmonixr_model.infill.copy_gate import CopyGate
 from harmonixr_model.infill.model import InfillTransformer
 
-_log = logging.getLogger(__name__)
-
 
 def open_batch(
     model: InfillTransformer, *, rows: int, length: int | None = None, compiled: bool = False
 ) -> DecodeBatch:
-    """Return an empty batch for at most `rows` rows of `length` tokens (the model's own by default).
+    """Return an empty batch for at most `rows` rows of `length` tokens (the model's own length by default).
 
-    Compiled, a model on a processor runs in bf16 by the C++ step; the first time on a machine that takes a few seconds
-    of compiling. Where there is no compiler, and uncompiled, it runs eagerly as it is. On an accelerator PyTorch runs
-    the model and the compiled library chooses.
+    With `compiled`, the C++ library decodes a model on a processor in bf16, and samples for a model on an accelerator.
+    Its first use on a machine compiles it, which takes a few seconds. Without `compiled`, or without a C++ compiler,
+    PyTorch does all of it.
     """
     library = load_library(may_compile=True) if compiled else None
     if library is not None and model.norm.weight.device.type == "cpu" and is_supported(model.config):
-        native, gate = NativeRunner(model, library), model.copy_gate
-        return SplitBatch(NativeBatch(native, library, gate=gate), PythonBatch(native, _chooser(library, gate)))
-    runner = TorchRunner(model, rows=rows, length=length or model.config.max_length)
-    return PythonBatch(runner, _chooser(library, model.copy_gate))
+        runner, gate = NativeRunner(model, library), model.copy_gate
+        python = PythonBatch(runner, _sampler(library, gate))
+        return SplitBatch(NativeBatch(runner, library, gate=gate), python, is_native=NativeBatch.supports)
+    torch_runner = TorchRunner(model, rows=rows, length=length or model.config.max_length)
+    return PythonBatch(torch_runner, _sampler(library, model.copy_gate))
 
 
-def _chooser(library: ctypes.CDLL | None, gate: CopyGate | None) -> Sampler:
-    plain = TorchSampler(gate=gate)
-    # The compiled grammar knows no attribute-only fills; they are few and short.
-    return plain if library is None else SplitSampler(NativeSampler(library, gate=gate), plain)
+def _sampler(library: ctypes.CDLL | None, gate: CopyGate | None) -> Sampler:
+    python = TorchSampler(gate=gate)
+    return python if library is None else SplitSampler(NativeSampler(library, gate=gate), python)

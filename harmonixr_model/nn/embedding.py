@@ -47,7 +47,7 @@ class MusicEmbedding(PlainEmbedding):
         self.asked = nn.Embedding(asked, width, padding_idx=0) if asked else None
         # What is asked is one voice among many that move its vectors: by Adam's even steps they grew too slowly to be
         # heard within millions of tokens. Multiplied, as embeddings were in Vaswani et al. 2017, they grow faster.
-        self.loudness = sqrt(width)
+        self.control_scale = sqrt(width)
 
     def forward(self, tokens_BT: Tensor, coordinates_BTK: Tensor) -> Tensor:
         """Embed tokens with their coordinates: [B, T] and [B, T, K] give [B, T, C]."""
@@ -66,4 +66,4 @@ class MusicEmbedding(PlainEmbedding):
         if self.asked is None:
             return place
         asked: Tensor = self.asked(coordinates_BTK[..., 4:].int()).sum(-2)
-        return place + self.loudness * asked
+        return place + self.control_scale * asked

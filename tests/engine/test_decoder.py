@@ -1,4 +1,4 @@
-"""The decoder's promises, on a tiny model with random weights: fills are valid, batches and caches change nothing."""
+"""The decoder, on a tiny model with random weights: fills are valid, batches and caches change nothing."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def decoder(tiny_model):
     return Decoder(tiny_model)
 
 
-def test_every_fill_keeps_the_grammar_and_ends(decoder, prompt_of):
+def test_every_fill_follows_the_grammar_and_ends(decoder, prompt_of):
     prompt = prompt_of(limits=Constraints(max_polyphony=2, scale=(0, 2, 4, 5, 7, 9, 11), min_notes_per_bar=2))
     for generated in decoder.generate(prompt, seeds=range(8), sampling=Sampling(top_p=1.0)):
         check_fill(prompt.tables, generated.tokens)
@@ -39,7 +39,7 @@ def test_the_same_seed_gives_the_same_fill_alone_and_in_any_batch(decoder, promp
         assert one.log_probability == pytest.approx(other.log_probability, abs=1e-2)
 
 
-def test_prompts_side_by_side_answer_as_they_do_alone(decoder, prompt_of):
+def test_prompts_in_one_batch_get_the_fills_they_get_alone(decoder, prompt_of):
     prompts = [prompt_of(), prompt_of(bars=(9, 9), tracks=(2, 3)), prompt_of(bars=(0, 1))]
     jobs = [(prompts[i % 3], 100 + i) for i in range(7)]
     together = decoder.generate_each(jobs, sampling=Sampling())
@@ -54,7 +54,7 @@ def test_forced_tokens_fed_in_small_chunks_change_nothing(decoder, prompt_of, mo
     assert [g.tokens for g in decoder.generate_each(jobs, sampling=Sampling())] == [g.tokens for g in whole]
 
 
-def test_a_temperature_left_out_suits_the_tracks(decoder, prompt_of, song):
+def test_the_default_temperature_depends_on_the_tracks(decoder, prompt_of, song):
     drums = next(i for i, track in enumerate(song.score.tracks) if track.is_drum)
     for tracks, temperature in (((drums,), DRUM_TEMPERATURE), ((0,), DEFAULT_TEMPERATURE), ((0, drums), 0.8)):
         jobs = [(prompt_of(bars=(4, 4), tracks=tracks), seed) for seed in range(4)]
@@ -64,7 +64,7 @@ def test_a_temperature_left_out_suits_the_tracks(decoder, prompt_of, song):
         assert [g.tokens for g in left_out] == [g.tokens for g in given] != [g.tokens for g in other]
 
 
-def test_more_candidates_than_rows_are_all_answered(decoder, prompt_of):
+def test_more_candidates_than_rows_all_get_fills(decoder, prompt_of):
     prompt = prompt_of(bars=(4, 4), tracks=(2,))
     answers = decoder.generate(prompt, seeds=range(MAX_ROWS + 3), sampling=Sampling())
     last = decoder.generate(prompt, seeds=[MAX_ROWS + 2], sampling=Sampling())
@@ -73,7 +73,7 @@ def test_more_candidates_than_rows_are_all_answered(decoder, prompt_of):
 
 
 @torch.inference_mode()
-def test_decoding_says_what_the_model_says_without_a_cache(decoder, prompt_of):
+def test_cached_decoding_equals_the_model_without_a_cache(decoder, prompt_of):
     """Greedy decoding token by token over the whole sequence gives the same fill and the same log probability."""
     prompt = prompt_of(bars=(4, 4), tracks=(0,))
     generated = decoder.generate(prompt, seeds=[0], sampling=Sampling(temperature=0))[0]
@@ -101,7 +101,7 @@ def test_a_budget_that_runs_out_closes_the_fill_in_time(decoder, prompt_of):
         check_fill(prompt.tables, g.tokens)
 
 
-def test_a_prompt_longer_than_the_model_is_refused_with_what_would_work(decoder, prompt_of):
+def test_a_prompt_longer_than_the_model_is_refused_with_a_remedy(decoder, prompt_of):
     prompt = prompt_of(max_length=1200)
     with pytest.raises(PromptError, match="choose a smaller region"):
         decoder.generate(prompt, seeds=[0], sampling=Sampling())

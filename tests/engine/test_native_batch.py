@@ -1,10 +1,10 @@
-"""Rows that the compiled library steps say what rows stepped in Python say, token by token, however they are mixed."""
+"""NativeBatch decodes the same tokens as PythonBatch, however rows join and leave."""
 
 import pytest
 import torch
 
 from harmonixr_model.engine.batch import PythonBatch
-from harmonixr_model.engine.decoder import Decoder, finish
+from harmonixr_model.engine.decoder import Decoder, run_prefill
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.engine.native.batch import NativeBatch
 from harmonixr_model.engine.native.runner import NativeRunner
@@ -34,50 +34,50 @@ def runner(library, tiny_model):
     return NativeRunner(tiny_model, library)
 
 
-def run(batch, rows, *, most):
-    """Step until all rows are whole; a second row joins every second call. Returns what was told of each."""
-    told = {row: [] for row in rows}
+def run(batch, rows, *, max_tokens):
+    """Step until all rows are finished; a row joins every second call. Return the cells reported for each."""
+    reported = {row: [] for row in rows}
     coming = list(rows)
     calls = 0
     while coming or batch.rows:
         if coming and calls % 2 == 0:
             row = coming.pop(0)
-            batch.join(row, finish(batch.read(row.prompt)))
+            batch.join(row, run_prefill(batch.prefill(row.prompt)))
         calls += 1
-        for row in batch.step(most=most):
-            told[row] += [row.said(cell) for cell in range(row.told, row.cell)]
-            row.told = row.cell
-    return [told[row] for row in rows]
+        for row in batch.step(max_tokens=max_tokens):
+            reported[row] += [row.cell_tokens(cell) for cell in range(row.reported_cells, row.cell)]
+            row.reported_cells = row.cell
+    return [reported[row] for row in rows]
 
 
-@pytest.mark.parametrize("most", [1, 4])
-def test_rows_say_what_they_say_in_python(library, runner, gate, prompt_of, most):
+@pytest.mark.parametrize("max_tokens", [1, 4])
+def test_native_rows_equal_python_rows(library, runner, gate, prompt_of, max_tokens):
     prompts = [prompt_of(), prompt_of(bars=(9, 10), tracks=(2, 3))]
     rows, same = ([Row(prompts[i % 2], i, SAMPLINGS[i % 4]) for i in range(8)] for _ in range(2))
-    told = run(NativeBatch(runner, library, gate=gate), rows, most=most)
-    assert told == run(PythonBatch(runner, NativeSampler(library, gate=gate)), same, most=1)
+    reported = run(NativeBatch(runner, library, gate=gate), rows, max_tokens=max_tokens)
+    assert reported == run(PythonBatch(runner, NativeSampler(library, gate=gate)), same, max_tokens=1)
     for row, other in zip(rows, same, strict=True):
         assert row.is_finished
-        assert row.generated == other.generated
+        assert row.output == other.output
 
 
-def test_a_row_that_leaves_takes_nothing_from_the_others(library, runner, prompt_of):
+def test_a_row_that_leaves_does_not_change_the_others(library, runner, prompt_of):
     prompt = prompt_of()
     batch = NativeBatch(runner, library)
     rows = [Row(prompt, seed, Sampling()) for seed in range(3)]
     for row in rows:
-        batch.join(row, finish(batch.read(prompt)))
-    batch.step(most=5)
+        batch.join(row, run_prefill(batch.prefill(prompt)))
+    batch.step(max_tokens=5)
     batch.leave(rows[0])
     while batch.rows:
-        batch.step(most=3)
+        batch.step(max_tokens=3)
     for row in rows[1:]:
         [alone] = [Row(prompt, row.seed, Sampling())]
-        run(NativeBatch(runner, library), [alone], most=1)
-        assert row.generated == alone.generated
+        run(NativeBatch(runner, library), [alone], max_tokens=1)
+        assert row.output == alone.output
 
 
-def test_fills_with_and_without_controls_are_the_same_side_by_side(library, tiny_model, prompt_of):
+def test_fills_with_and_without_controls_are_the_same_in_one_batch(library, tiny_model, prompt_of):
     prompts = [prompt_of(), prompt_of(controls=AttributeControls(density=2))]
     assert [prompt.is_conditional for prompt in prompts] == [False, True]
     jobs = [(prompts[i % 2], i) for i in range(6)]
@@ -86,26 +86,26 @@ def test_fills_with_and_without_controls_are_the_same_side_by_side(library, tiny
     assert together == [decoder.generate(p, seeds=[s], sampling=Sampling())[0] for p, s in jobs]
 
 
-def test_who_is_followed_is_told_of_every_cell_before_more_is_drawn(library, tiny_model, prompt_of):
+def test_a_listener_receives_every_cell_before_more_is_sampled(library, tiny_model, prompt_of):
     loop = EngineLoop.open(tiny_model)
-    ticket, counts = loop.submit(prompt_of(), (1,), Sampling()), []
-    ticket.listen(lambda event: counts.append(loop.stats().steps))
-    while not ticket.is_over:
+    handle, counts = loop.submit(prompt_of(), (1,), Sampling()), []
+    handle.listen(lambda event: counts.append(loop.stats().steps))
+    while not handle.has_ended:
         loop.turn()
-    followed = loop.stats().steps
+    streamed = loop.stats().steps
     again = loop.submit(prompt_of(), (1,), Sampling())
-    while not again.is_over:
+    while not again.has_ended:
         loop.turn()
-    assert ticket.result() == again.result()
-    assert loop.stats().steps - followed < followed / 2
+    assert handle.result() == again.result()
+    assert loop.stats().steps - streamed < streamed / 2
     assert len(set(counts)) > 2
 
 
 def test_places_are_those_of_coordinates(library, tiny_model, prompt_of):
     prompt = prompt_of()
     [fill] = Decoder(tiny_model).generate(prompt, seeds=[1], sampling=Sampling())
-    kept, said, places = [0, 0, 0], [], place_updates()
+    last, found, places = [0, 0, 0], [], place_updates()
     for token in fill.tokens:
-        kept = [int(new) if new >= 0 else old for new, old in zip(places[token], kept, strict=True)]
-        said.append(kept)
-    assert said == prompt.fill_coordinates(fill.tokens)[:, :3].tolist()
+        last = [int(new) if new >= 0 else old for new, old in zip(places[token], last, strict=True)]
+        found.append(last)
+    assert found == prompt.fill_coordinates(fill.tokens)[:, :3].tolist()

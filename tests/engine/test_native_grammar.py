@@ -1,4 +1,4 @@
-"""The compiled grammar says exactly what the scalar one says, token by token, and draws as PyTorch does."""
+"""The compiled grammar allows exactly what the Python one allows, and the compiled sampler equals PyTorch's."""
 
 import random
 from dataclasses import replace
@@ -132,41 +132,43 @@ def test_rows_share_no_tables(library):
     ],
 )
 @pytest.mark.parametrize("spread", [0.3, 1.0, 8.0])
-def test_both_choosers_draw_the_same_tokens(library, prompt_of, sampling, spread):
+def test_both_samplers_sample_the_same_tokens(library, prompt_of, sampling, spread):
     prompts = [prompt_of(), prompt_of(bars=(9, 9), tracks=(2, 3)), prompt_of(limits=Constraints(min_notes_per_bar=3))]
-    choosers = [TorchSampler(), NativeSampler(library)]
-    for chooser in choosers:
-        for place, prompt in enumerate(prompts):
-            chooser.join(place, Row(prompt, 10 + place, sampling))
+    samplers = [TorchSampler(), NativeSampler(library)]
+    rows = [Row(prompt, 10 + number, sampling) for number, prompt in enumerate(prompts)]
+    for sampler in samplers:
+        for row in rows:
+            sampler.join(row)
     generator = torch.Generator().manual_seed(3)
     for _ in range(20):  # no fill ends so early
         logits = torch.randn(3, VOCAB.size, generator=generator) * spread
-        plain, native = (chooser.choose(logits, [0, 1, 2]) for chooser in choosers)
+        plain, native = (sampler.sample(logits, rows) for sampler in samplers)
         assert [token for token, _ in plain] == [token for token, _ in native]
         assert [value for _, value in native] == pytest.approx([value for _, value in plain], abs=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("copy_strength", [1.0, 0.6])
-def test_both_choosers_hear_the_pointers_alike(library, prompt_of, seed, copy_strength):
+def test_both_samplers_use_copy_pointers_alike(library, prompt_of, seed, copy_strength):
     prompts = [prompt_of(), prompt_of(bars=(9, 11), tracks=(2, 3)), prompt_of(bars=(12, 13), tracks=(1,))]
     assert all(prompt.copy_sources for prompt in prompts)
     generator = torch.Generator().manual_seed(seed)
     gate = CopyGate(torch.randn(len(KINDS), len(FEATURES), generator=generator))
-    choosers = [TorchSampler(gate=gate), NativeSampler(library, gate=gate)]
+    samplers = [TorchSampler(gate=gate), NativeSampler(library, gate=gate)]
     sampling = Sampling(top_p=1.0, copy_strength=copy_strength)
-    for chooser in choosers:
-        for place, prompt in enumerate(prompts):
-            chooser.join(place, Row(prompt, 10 + place, sampling))
-    heard = 0
+    rows = [Row(prompt, 10 + number, sampling) for number, prompt in enumerate(prompts)]
+    for sampler in samplers:
+        for row in rows:
+            sampler.join(row)
+    steps = 0
     for _ in range(60):
         logits = torch.randn(3, VOCAB.size, generator=generator)
         # END often enough that the second cells are reached.
         logits[:, VOCAB.id("END")] += 2
-        said = [chooser.choose(logits.clone(), [0, 1, 2]) for chooser in choosers]
+        said = [sampler.sample(logits.clone(), rows) for sampler in samplers]
         assert [token for token, _ in said[0]] == [token for token, _ in said[1]]
         assert [value for _, value in said[1]] == pytest.approx([value for _, value in said[0]], abs=1e-4)
-        heard += 1
-        if any(chosen.grammar.finished for chosen in choosers[0]._rows):
+        steps += 1
+        if any(state.grammar.finished for state in samplers[0]._states.values()):
             break
-    assert heard >= 8
+    assert steps >= 8

@@ -1,4 +1,4 @@
-"""Decoding with a pointer: a song that repeats itself is taken at its word, and `copy_strength` says how far."""
+"""Decoding with copy pointers repeats passages of the song, as closely as `copy_strength` sets."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def played(prompt, tokens):
 CHORUS_AGAIN = [(24 * beat, root + beat) for root in CHORUS[1:3] for beat in range(4)]
 
 
-def test_a_trusted_passage_is_played_again(pointing, song):
+def test_a_trusted_passage_is_repeated(pointing, song):
     prompt = prompt_of(song)
     for made in Decoder(pointing).generate(prompt, seeds=range(3), sampling=Sampling()):
         assert played(prompt, made.tokens) == CHORUS_AGAIN
         assert made.log_probability > -0.1
 
 
-def test_the_compiled_step_points_as_well(pointing, song, library):
+def test_the_compiled_library_follows_copy_pointers(pointing, song, library):
     prompt = prompt_of(song)
     batch = open_batch(pointing, rows=1, compiled=True)
     row = Row(prompt, 3, Sampling())
-    reading = batch.read(prompt)
+    reading = batch.prefill(prompt)
     try:
         while True:
             next(reading)
@@ -90,6 +90,6 @@ def test_copy_strength_0_uses_the_model_alone(pointing, tiny_model, song):
         Sampling(copy_strength=1.5)
 
 
-def test_what_is_asked_for_is_not_answered_by_repeating(song):
+def test_controls_disable_copy_pointers(song):
     assert prompt_of(song).copy_sources
     assert not prompt_of(song, controls=AttributeControls(density=2)).copy_sources

@@ -1,4 +1,4 @@
-"""The loop's promises: fills as if alone, first come first served within bounds, no request takes others along."""
+"""EngineLoop: fills as if alone, first come first served within limits, and no request fails another."""
 
 import asyncio
 import threading
@@ -37,36 +37,36 @@ def short(prompt_of):
     return prompt_of(bars=(4, 4), tracks=(2,))
 
 
-def run_out(loop, *tickets, turns=3000):
+def run_out(loop, *handles, turns=3000):
     for _ in range(turns):
-        if all(ticket.is_over for ticket in tickets):
+        if all(handle.has_ended for handle in handles):
             return
         loop.turn()
     pytest.fail("the requests did not end")
 
 
-def events_of(ticket):
+def events_of(handle):
     heard = []
-    ticket.listen(heard.append)
+    handle.listen(heard.append)
     return heard
 
 
-def test_requests_with_other_prompts_and_settings_answer_as_they_do_alone(open_loop, tiny_model, prompt_of):
+def test_requests_with_other_prompts_and_settings_get_the_fills_they_get_alone(open_loop, tiny_model, prompt_of):
     asked = [
         (prompt_of(), (1, 2, 3), PLAIN),
         (prompt_of(bars=(9, 9), tracks=(2, 3)), (4,), Sampling(temperature=0)),
         (prompt_of(bars=(0, 1)), (5, 6), Sampling(temperature=1.3, top_k=9, top_p=1.0)),
     ]
     loop = open_loop(rows=4)
-    tickets = []
+    handles = []
     for prompt, seeds, sampling in asked:
-        tickets.append(loop.submit(prompt, seeds, sampling))
+        handles.append(loop.submit(prompt, seeds, sampling))
         loop.turn()
-    run_out(loop, *tickets)
+    run_out(loop, *handles)
     decoder = Decoder(tiny_model)
-    for ticket, (prompt, seeds, sampling) in zip(tickets, asked, strict=True):
+    for handle, (prompt, seeds, sampling) in zip(handles, asked, strict=True):
         alone = [decoder.generate(prompt, seeds=[seed], sampling=sampling)[0].tokens for seed in seeds]
-        assert [generated.tokens for generated in ticket.result()] == alone
+        assert [generated.tokens for generated in handle.result()] == alone
 
 
 @pytest.mark.parametrize("is_compiled", [False, True], ids=["fp32", "bf16"])
@@ -82,22 +82,22 @@ def test_a_thousand_seeds_give_the_same_fill_alone_and_in_a_full_batch(tiny_mode
         else:
             batch = PythonBatch(TorchRunner(tiny_model, rows=rows, length=length), NativeSampler(library))
         loop = EngineLoop(batch, max_length=tiny_model.config.max_length, limits=EngineLimits(rows=rows))
-        ticket = loop.submit(prompt, asked, PLAIN)
-        run_out(loop, ticket, turns=20_000)
-        answers.append({seed: fill.tokens for seed, fill in zip(asked, ticket.result(), strict=True)})
+        handle = loop.submit(prompt, asked, PLAIN)
+        run_out(loop, handle, turns=20_000)
+        answers.append({seed: fill.tokens for seed, fill in zip(asked, handle.result(), strict=True)})
     together = answers[0]
     assert all(others[seed] == together[seed] for others in answers for seed in others)
     assert len(set(together.values())) > 500
 
 
-def test_every_cell_is_told_as_it_is_decided_and_its_notes_are_those_of_the_fill(open_loop, prompt_of):
+def test_every_cell_is_emitted_when_finished_with_the_notes_of_the_fill(open_loop, prompt_of):
     prompt = prompt_of()
     loop = open_loop()
-    ticket = loop.submit(prompt, (1, 2), PLAIN)
-    heard = events_of(ticket)
-    run_out(loop, ticket)
+    handle = loop.submit(prompt, (1, 2), PLAIN)
+    heard = events_of(handle)
+    run_out(loop, handle)
     assert isinstance(heard[-1], Finished)
-    for candidate, generated in enumerate(ticket.result()):
+    for candidate, generated in enumerate(handle.result()):
         own = [e for e in heard if isinstance(e, CellFinished | CandidateFinished) and e.candidate == candidate]
         cells, [finished] = own[:-1], own[-1:]
         assert finished == CandidateFinished(candidate, generated)
@@ -105,7 +105,7 @@ def test_every_cell_is_told_as_it_is_decided_and_its_notes_are_those_of_the_fill
         assert [notes_of(prompt, cell) for cell in cells] == decode_fill(prompt, generated.tokens)
 
 
-def test_a_cancelled_request_frees_its_rows_within_a_turn_and_others_go_on_unchanged(open_loop, tiny_model, prompt_of):
+def test_a_cancelled_request_frees_its_rows_within_a_turn_and_others_stay_unchanged(open_loop, tiny_model, prompt_of):
     prompt = prompt_of()
     loop = open_loop()
     given_up, kept = loop.submit(prompt, (1, 2), PLAIN), loop.submit(prompt, (3, 4), PLAIN)
@@ -131,18 +131,18 @@ def test_a_deadline_that_passes_fails_its_request_alone(open_loop, prompt_of, sh
     loop.turn()
     time.sleep(0.02)
     run_out(loop, late, waiting, other)
-    for ticket in (late, waiting):
-        with pytest.raises(DeadlinePassed, match="ask for less"):
-            ticket.result()
+    for handle in (late, waiting):
+        with pytest.raises(DeadlinePassed, match="choose a smaller region"):
+            handle.result()
     assert len(other.result()) == 1
 
 
-def test_the_oldest_request_is_served_first_and_none_passes_it(open_loop, short):
+def test_the_oldest_request_is_served_first_and_none_overtakes_it(open_loop, short):
     loop = open_loop(rows=2)
     first, second = loop.submit(short, range(4), PLAIN), loop.submit(short, range(4), PLAIN)
     order = []
-    for name, ticket in (("first", first), ("second", second)):
-        ticket.listen(lambda e, name=name: order.append(name) if isinstance(e, CandidateFinished) else None)
+    for name, handle in (("first", first), ("second", second)):
+        handle.listen(lambda e, name=name: order.append(name) if isinstance(e, CandidateFinished) else None)
     run_out(loop, first, second)
     assert order.index("second") >= 3  # the last of the first may end beside the second's first
     assert sorted(order) == ["first"] * 4 + ["second"] * 4
@@ -153,16 +153,16 @@ def test_a_greedy_owner_cannot_starve_another(open_loop, prompt_of, short):
     greedy = loop.submit(prompt_of(), range(40), PLAIN, owner="greedy")
     modest = loop.submit(short, (1,), PLAIN, owner="modest")
     run_out(loop, modest)
-    assert not greedy.is_over
+    assert not greedy.has_ended
     assert loop.stats().running == 3
     greedy.cancel()
 
 
-def test_a_full_queue_refuses_and_takes_again_when_it_has_emptied(open_loop, short):
+def test_a_full_queue_refuses_and_accepts_again_once_empty(open_loop, short):
     size = len(short.prefix) + short.tables.max_tokens
     loop = open_loop(rows=1, waiting_tokens=2 * size, owner_waiting_tokens=size)
     taken = [loop.submit(short, (seed,), PLAIN, owner="one" if seed == 0 else "") for seed in range(2)]
-    with pytest.raises(EngineBusy, match="ask again"):
+    with pytest.raises(EngineBusy, match="try again"):
         loop.submit(short, (9,), PLAIN)
     run_out(loop, *taken)
     first = loop.submit(short, (0,), PLAIN, owner="one")
@@ -175,9 +175,9 @@ def test_the_cache_never_holds_more_than_its_budget(open_loop, prompt_of):
     prompt = prompt_of()
     budget = len(prompt.prefix) + 2 * prompt.tables.max_tokens
     loop = open_loop(tokens=budget)
-    ticket = loop.submit(prompt, range(5), PLAIN)
+    handle = loop.submit(prompt, range(5), PLAIN)
     most = 0
-    while not ticket.is_over:
+    while not handle.has_ended:
         loop.turn()
         assert loop.stats().held_tokens <= budget
         most = max(most, loop.stats().running)
@@ -195,9 +195,9 @@ def test_running_rows_wait_for_one_layer_of_a_prefix_at_most(open_loop, prompt_o
         assert loop.stats().running == 1
         loop.turn()
         assert loop.stats().steps == steps + 1
-        assert loop.stats().reading == (1 if turn < layers else 0)
+        assert loop.stats().prefilling == (1 if turn < layers else 0)
     assert loop.stats().running == 2
-    assert not running.is_over
+    assert not running.has_ended
 
 
 def test_a_prompt_longer_than_the_model_is_refused_at_once(open_loop, prompt_of):
@@ -205,7 +205,7 @@ def test_a_prompt_longer_than_the_model_is_refused_at_once(open_loop, prompt_of)
         open_loop().submit(prompt_of(max_length=1200), (1,), PLAIN)
 
 
-def test_a_step_that_fails_fails_what_ran_and_the_loop_goes_on(open_loop, short, monkeypatch):
+def test_a_failing_step_fails_the_running_requests_and_the_loop_continues(open_loop, short, monkeypatch):
     loop = open_loop()
     doomed = loop.submit(short, (1, 2), PLAIN)
     for _ in range(4):
@@ -221,7 +221,7 @@ def test_a_step_that_fails_fails_what_ran_and_the_loop_goes_on(open_loop, short,
     assert loop.stats().failures == 1
 
 
-def test_a_candidate_that_cannot_begin_fails_its_request_alone(open_loop, short):
+def test_a_candidate_that_cannot_start_fails_only_its_request(open_loop, short):
     loop = open_loop()
     impossible = loop.submit(short, (1, 1 << 70), PLAIN)
     other = loop.submit(short, (2,), PLAIN)
@@ -232,15 +232,15 @@ def test_a_candidate_that_cannot_begin_fails_its_request_alone(open_loop, short)
     assert loop.stats().held_tokens == 0
 
 
-def test_a_listener_that_raises_is_dropped_and_the_fill_is_made(open_loop, short):
+def test_a_listener_that_raises_is_removed_and_the_fill_completes(open_loop, short):
     loop = open_loop()
-    ticket = loop.submit(short, (1,), PLAIN)
-    ticket.listen(lambda event: 1 / 0)
-    run_out(loop, ticket)
-    assert len(ticket.result()) == 1
+    handle = loop.submit(short, (1,), PLAIN)
+    handle.listen(lambda event: 1 / 0)
+    run_out(loop, handle)
+    assert len(handle.result()) == 1
 
 
-def test_many_threads_ask_one_that_answers_and_closing_finishes_what_was_taken(open_loop, short):
+def test_many_threads_share_one_loop_and_closing_finishes_accepted_requests(open_loop, short):
     loop = open_loop(rows=4)
     thread = loop.start()
     answers = {}
@@ -264,23 +264,23 @@ def test_many_threads_ask_one_that_answers_and_closing_finishes_what_was_taken(o
         loop.submit(short, (1,), PLAIN)
 
 
-def test_closing_without_draining_gives_up_what_runs(open_loop, prompt_of):
+def test_closing_without_draining_cancels_running_requests(open_loop, prompt_of):
     loop = open_loop()
-    ticket = loop.submit(prompt_of(), range(32), PLAIN)
+    handle = loop.submit(prompt_of(), range(32), PLAIN)
     thread = loop.start()
     loop.close(drain=False)
     thread.join(60)
     with pytest.raises(FillCancelled, match="closed"):
-        ticket.result(0)
+        handle.result(0)
 
 
-def test_an_event_loop_hears_every_event_and_a_cancelled_waiter_gives_its_request_up(open_loop, prompt_of, short):
+def test_an_event_loop_receives_every_event_and_a_cancelled_waiter_cancels_its_request(open_loop, prompt_of, short):
     loop = open_loop()
     thread = loop.start()
 
     async def talk():
-        ticket = loop.submit(short, (1,), PLAIN)
-        heard = [event async for event in ticket.events()]
+        handle = loop.submit(short, (1,), PLAIN)
+        heard = [event async for event in handle.events()]
         waiter = asyncio.create_task(loop.submit(prompt_of(), range(8), PLAIN).wait())
         await asyncio.sleep(0.05)
         waiter.cancel()
@@ -297,42 +297,42 @@ def test_an_event_loop_hears_every_event_and_a_cancelled_waiter_gives_its_reques
     assert loop.stats().failures == 1
 
 
-def test_failure_is_an_event_too(open_loop, short):
+def test_failure_is_an_event(open_loop, short):
     loop = open_loop()
-    ticket = loop.submit(short, (1,), PLAIN)
-    ticket.cancel()
+    handle = loop.submit(short, (1,), PLAIN)
+    handle.cancel()
     loop.turn()
-    [failed] = events_of(ticket)
+    [failed] = events_of(handle)
     assert isinstance(failed, Failed)
 
 
-def test_a_gap_that_is_asked_for_again_is_not_read_again_and_answers_the_same(open_loop, prompt_of):
+def test_a_repeated_prompt_is_not_prefilled_again_and_gives_the_same_fill(open_loop, prompt_of):
     loop = open_loop(rows=4)
     first = loop.submit(prompt_of(), (1,), PLAIN)
     run_out(loop, first)
-    read = loop.stats().read_tokens
+    read = loop.stats().prefilled_tokens
     again = loop.submit(prompt_of(), (1, 2), Sampling(temperature=0.5))
     same = loop.submit(prompt_of(), (1,), PLAIN)
     run_out(loop, again, same)
-    assert read == len(prompt_of().prefix) == loop.stats().read_tokens
+    assert read == len(prompt_of().prefix) == loop.stats().prefilled_tokens
     assert same.result()[0].tokens == first.result()[0].tokens
 
 
-def test_prefixes_are_kept_up_to_a_bound_and_those_used_last_stay(open_loop, prompt_of):
+def test_the_prefix_cache_has_a_bound_and_holds_the_last_used(open_loop, prompt_of):
     ours, other, third = prompt_of(), prompt_of(bars=(9, 9), tracks=(2, 3)), prompt_of(bars=(0, 1))
-    loop = open_loop(kept_tokens=len(ours.prefix) + max(len(other.prefix), len(third.prefix)))
+    loop = open_loop(prefix_cache_tokens=len(ours.prefix) + max(len(other.prefix), len(third.prefix)))
     for prompt in (ours, other, ours, third):
         run_out(loop, loop.submit(prompt, (0,), PLAIN))
-    read = loop.stats().read_tokens
+    read = loop.stats().prefilled_tokens
     assert read == sum(len(prompt.prefix) for prompt in (ours, other, third))
     run_out(loop, loop.submit(ours, (1,), PLAIN))
-    assert loop.stats().read_tokens == read
+    assert loop.stats().prefilled_tokens == read
     run_out(loop, loop.submit(other, (1,), PLAIN))
-    assert loop.stats().read_tokens == read + len(other.prefix)
+    assert loop.stats().prefilled_tokens == read + len(other.prefix)
 
 
-def test_without_room_for_them_prefixes_are_read_each_time(open_loop, short):
-    loop = open_loop(kept_tokens=0)
+def test_without_a_prefix_cache_every_prompt_is_prefilled(open_loop, short):
+    loop = open_loop(prefix_cache_tokens=0)
     for seed in (1, 2):
         run_out(loop, loop.submit(short, (seed,), PLAIN))
-    assert loop.stats().read_tokens == 2 * len(short.prefix)
+    assert loop.stats().prefilled_tokens == 2 * len(short.prefix)

@@ -28,7 +28,7 @@ def cosines(model, block):
     return rows @ rows.T
 
 
-def test_controls_are_told_apart_and_nothing_else_changes():
+def test_control_embeddings_differ_and_nothing_else_changes():
     model = pushed_model()
     before = model.embedding.token.weight.detach().clone()
     assert all(cosines(model, block).min() > 0.98 for block in CONTROLS)
@@ -41,7 +41,7 @@ def test_controls_are_told_apart_and_nothing_else_changes():
     assert changed <= {i for block in CONTROLS for i in block}
 
 
-def test_neighbouring_values_begin_alike_and_far_ones_do_not():
+def test_neighbouring_values_start_similar_and_distant_ones_do_not():
     model = pushed_model()
     init_control_embeddings(model)
     likeness = cosines(model, VOCAB.density)

@@ -29,7 +29,7 @@ def mixed(log_odds, token, *, copy_strength=1.0):
     return before, after
 
 
-def test_the_guess_has_the_gates_chance_and_the_rest_its_proportions():
+def test_the_guess_gets_the_gates_probability_and_the_rest_keeps_its_proportions():
     before, after = mixed(2.0, 7)
     assert after[0, 7].item() == pytest.approx(torch.tensor(2.0).sigmoid().item(), abs=1e-4)
     rest = [v for v in range(50) if v != 7]
@@ -38,7 +38,7 @@ def test_the_guess_has_the_gates_chance_and_the_rest_its_proportions():
     assert torch.equal(after[1], before[1])
 
 
-def test_recall_leads_from_the_models_chance_to_the_gates():
+def test_copy_strength_interpolates_from_the_model_to_the_gate():
     before, none = mixed(3.0, 7, copy_strength=0.0)
     assert torch.equal(none, before)
     _, half = mixed(3.0, 7, copy_strength=0.5)
@@ -46,7 +46,7 @@ def test_recall_leads_from_the_models_chance_to_the_gates():
     assert half[0, 7].item() == pytest.approx((before[0, 7] + whole[0, 7]).item() / 2, abs=1e-4)
 
 
-def test_a_gate_that_only_asks_the_model_changes_nothing():
+def test_a_gate_that_only_reads_the_models_odds_changes_nothing():
     weight_KF = torch.zeros(len(KINDS), len(FEATURES))
     weight_KF[:, FEATURES.index("model")] = 1.0
     torch.manual_seed(1)

@@ -98,7 +98,7 @@ def test_a_missing_file_is_named(tmp_path):
     assert caught.value.filename == str(tmp_path / "none.safetensors")
 
 
-def test_weights_from_before_progress_was_counted_say_what_they_said(tmp_path):
+def test_weights_without_countdowns_give_the_same_logits(tmp_path):
     older = replace(TINY, asked=CONTROL_SIZE - COUNTDOWN_SIZE)
     model = InfillTransformer(older).eval()
     torch.nn.init.normal_(model.embedding.asked.weight[1:])

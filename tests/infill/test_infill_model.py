@@ -49,7 +49,7 @@ def logits(model: InfillTransformer, batch: TinyBatch) -> Tensor:
 
 
 @pytest.mark.parametrize("what", ["token", "coordinate"])
-def test_the_fill_cannot_see_its_future(what):
+def test_the_fill_does_not_depend_on_later_tokens(what):
     model, batch = tiny_model(), tiny_batch()
     before, changed = logits(model, batch), PREFIX + 4
     if what == "token":
@@ -69,7 +69,7 @@ def test_the_context_is_read_in_both_directions():
     assert not torch.isclose(before[:, 0], after[:, 0]).all(dim=-1).any()
 
 
-def test_the_context_never_sees_the_fill():
+def test_the_context_never_attends_to_the_fill():
     model, batch = tiny_model(), tiny_batch()
     before = logits(model, batch)
     batch.tokens_BT[:, PREFIX:] = 0
@@ -129,7 +129,7 @@ def test_one_prefilled_context_serves_many_candidates():
     torch.testing.assert_close(chunk, whole[:, PREFIX:], rtol=1e-5, atol=1e-5)
 
 
-def test_a_finished_row_leaves_nothing_behind_for_the_next_one():
+def test_a_reused_row_does_not_depend_on_its_last_sequence():
     """A row is used again without clearing: what lies past the new prefix is never attended to."""
     model, batch = tiny_model(), tiny_batch()
     cache = model.new_cache(1, LENGTH)
@@ -155,7 +155,7 @@ def test_it_overfits_one_batch():
     assert loss.item() < 0.05
 
 
-def test_a_condition_in_the_context_changes_what_a_trained_model_writes():
+def test_a_condition_in_the_context_changes_a_trained_models_output():
     """Two kinds of songs differ in one context token alone; the model must read it to know which fill belongs."""
     torch.manual_seed(0)
     batch = tiny_batch(2)
@@ -173,7 +173,7 @@ def test_a_condition_in_the_context_changes_what_a_trained_model_writes():
     assert logits(model, batch)[:, PREFIX].argmax(-1).tolist() == [11, 12]
 
 
-def test_the_loss_is_asked_only_where_the_mask_says():
+def test_the_loss_is_computed_only_where_the_mask_is_set():
     model, batch = tiny_model(), tiny_batch()
     batch.loss_mask_BT[:, PREFIX + 2] = False
     nats, targets = infill_loss(model, batch)
@@ -187,7 +187,7 @@ def test_the_loss_is_asked_only_where_the_mask_says():
 @pytest.mark.parametrize(
     ("size", "millions"), [("nano", 3.4), ("mini", 7.2), ("small", 14.5), ("base", 38), ("large", 114)]
 )
-def test_the_sizes_have_about_the_parameters_they_are_named_for(size, millions):
+def test_the_sizes_have_about_their_documented_parameters(size, millions):
     with torch.device("meta"):
         model = InfillTransformer(SIZES[size])
     assert sum(weight.numel() for weight in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.2)

@@ -33,7 +33,7 @@ def random_rows(rows, *, seed=0):
     "options",
     [{}, {"temperature": 0}, {"temperature": 5.0}, {"top_k": 1}, {"top_p": 0.01}, {"top_k": 3, "top_p": 0.5}],
 )
-def test_no_token_outside_the_mask_is_ever_drawn(options):
+def test_no_token_outside_the_mask_is_sampled(options):
     logits, allowed = random_rows(500)
     # The likeliest of all is forbidden everywhere.
     logits[:, 7], allowed[:, 7] = 50.0, False
@@ -58,7 +58,7 @@ def test_temperature_zero_takes_the_likeliest_allowed_token():
     assert torch.equal(tokens, logits.masked_fill(~allowed, float("-inf")).argmax(-1))
 
 
-def test_tokens_come_as_often_as_the_distribution_says():
+def test_token_frequencies_follow_the_distribution():
     logits, allowed = random_rows(1, seed=4)
     rows = 20_000
     tokens, _ = draw(logits.expand(rows, -1), allowed.expand(rows, -1), seeds=range(rows), temperature=1.5)
@@ -67,21 +67,21 @@ def test_tokens_come_as_often_as_the_distribution_says():
     assert (found - expected).abs().max() < 0.015
 
 
-def test_log_probability_is_under_the_mask_and_knows_no_temperature():
+def test_log_probability_is_under_the_mask_at_temperature_1():
     logits, allowed = random_rows(40)
     tokens, log_probability = draw(logits, allowed, seeds=range(40), temperature=0.3, top_k=2, top_p=0.7)
     whole = logits.masked_fill(~allowed, float("-inf")).log_softmax(-1)
     assert torch.equal(log_probability, whole.gather(1, tokens[:, None])[:, 0])
 
 
-def test_a_row_draws_the_same_alone_and_beside_others():
+def test_a_row_samples_the_same_alone_and_in_a_batch():
     logits, allowed = random_rows(32)
     together, _ = draw(logits, allowed, seeds=range(32))
     alone = [int(draw(logits[i : i + 1], allowed[i : i + 1], seeds=[i])[0]) for i in range(32)]
     assert together.tolist() == alone
 
 
-def test_another_seed_draws_something_else():
+def test_another_seed_samples_other_tokens():
     logits = torch.zeros(1, 1000)
     drawn = {int(draw(logits, torch.ones(1, 1000, dtype=torch.bool), seeds=[seed])[0]) for seed in range(20)}
     assert len(drawn) > 15

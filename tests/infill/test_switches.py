@@ -64,7 +64,7 @@ def test_an_unknown_way_of_attending_names_the_known_ones():
         InfillConfig.from_dict({"width": 32, "layers": 1, "heads": 2, "attending": "sideways"})
 
 
-def test_a_causal_context_has_no_future_and_still_reaches_the_fill():
+def test_a_causal_context_does_not_attend_to_later_tokens_and_conditions_the_fill():
     model, batch = made(InfillTransformer, replace(TINY, attending="causal")), TinyBatch()
     before = logits(model, batch)
     batch.tokens_BT[:, 2] = (batch.tokens_BT[:, 2] + 1) % TINY.vocabulary
@@ -102,13 +102,13 @@ def test_a_switched_model_keeps_its_switches_in_its_file_and_is_left_to_pytorch(
     assert not is_supported(replace(TINY, width=32, **changes))
 
 
-def test_an_encoder_decoder_weighs_what_the_prefix_model_does():
+def test_an_encoder_decoder_has_as_many_parameters_as_the_prefix_model():
     for config in (SIZES["nano"], replace(SIZES["nano"], width=128, heads=2)):
         one, two = (sum(w.numel() for w in build(config).parameters()) for build in (InfillTransformer, EncoderDecoder))
         assert two == pytest.approx(one, rel=0.01)
 
 
-def test_an_encoder_decoders_fill_sees_the_whole_context_and_no_future():
+def test_an_encoder_decoders_fill_attends_to_the_whole_context_and_no_later_token():
     model, batch = made(EncoderDecoder, TINY), TinyBatch()
     before, changed = logits(model, batch), PREFIX + 4
     batch.tokens_BT[:, changed] = (batch.tokens_BT[:, changed] + 1) % TINY.vocabulary

@@ -8,14 +8,14 @@ from harmonixr_model.nn.attention import Attention, new_cache, prefix_mask, rota
 torch.set_num_threads(1)
 
 
-def test_the_prefix_sees_itself_whole_and_the_rest_sees_what_came_before():
+def test_the_prefix_attends_to_itself_and_later_tokens_to_earlier_ones():
     mask = prefix_mask(torch.tensor([2, 0]), 4)
     assert mask.shape == (2, 1, 4, 4)
     assert mask[0, 0].int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
     assert mask[1, 0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
 
 
-def test_padding_is_seen_by_nobody_and_no_row_is_empty():
+def test_no_token_attends_to_padding_and_no_row_is_empty():
     mask = prefix_mask(torch.tensor([3]), 5, length_B=torch.tensor([3]))
     assert not mask[0, 0, :, 3:].any()
     assert mask.any(dim=-1).all()

@@ -30,13 +30,13 @@ def measured(score, change=lambda notes: notes):
     return dict(zip(NAMES, music_features(prompt, [int(t) for t in tokens]).tolist(), strict=True))
 
 
-def test_the_same_music_in_another_key_measures_the_same():
+def test_the_same_music_in_another_key_has_the_same_features():
     here, there = measured(SCORE), measured(transpose(SCORE, semitones=2))
     for name in NAMES:
         assert here[name] == pytest.approx(there[name], abs=1e-4), name
 
 
-def test_notes_off_the_scale_and_notes_off_the_beat_are_seen():
+def test_notes_off_the_scale_and_off_the_beat_change_the_features():
     def sharper(notes: tuple[Note, ...]) -> list[Note]:
         return [note._replace(pitch=note.pitch + 1) for note in notes]
 
@@ -51,14 +51,14 @@ def test_notes_off_the_scale_and_notes_off_the_beat_are_seen():
     assert off_beat["on_beat"] < true["on_beat"]
 
 
-def test_an_empty_fill_has_measures_too():
+def test_an_empty_fill_has_features():
     empty = measured(SCORE, lambda notes: [])
     assert empty["log_notes"] == 0
     assert empty["silent_cells"] == 1
     assert empty["rhythm_hits"] == 0
 
 
-def test_raters_who_agree_by_chance_leave_no_ceiling_and_sides_do_not_matter():
+def test_chance_agreement_gives_no_ceiling_and_sides_do_not_matter():
     def twice(one: int, other: int) -> list[RatedPair]:
         return [RatedPair(0, 1, one, "c", "p"), RatedPair(1, 0, other, "c", "p")]
 
@@ -69,7 +69,7 @@ def test_raters_who_agree_by_chance_leave_no_ceiling_and_sides_do_not_matter():
     assert human_ceiling(twice(WIN, TIE)).pairs == 0
 
 
-def test_held_out_raters_and_versions_are_neither_fitted_to_nor_reported_with_the_rest():
+def test_held_out_raters_and_versions_are_neither_fitted_nor_reported_with_the_rest():
     pairs = [
         RatedPair(0, 1, WIN, f"c{piece}", f"p{piece}", rater=f"r{rater}", versions=("a", "new" if rater == 3 else "b"))
         for piece in range(20)

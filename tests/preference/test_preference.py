@@ -157,7 +157,7 @@ def test_a_confident_right_model_has_little_calibration_error_and_a_wrong_one_mu
     assert (right.accuracy, wrong.accuracy) == (1.0, 0.0)
 
 
-def test_a_margin_however_large_is_a_chance_and_no_overflow():
+def test_a_large_margin_gives_a_probability_without_overflow():
     """A model fitted to a handful of pairs may be as sure as that."""
     chances = _sigmoid(np.array([-5000.0, -1.0, 0.0, 1.0, 5000.0]))
     assert chances.tolist() == pytest.approx([0, 1 / (1 + math.e), 0.5, math.e / (1 + math.e), 1])

@@ -41,7 +41,7 @@ def gap(model):
     return prompt, Decoder(model).generate(prompt, seeds=range(4), sampling=Sampling(top_p=1.0))
 
 
-def test_packed_fills_are_as_likely_as_the_engine_found_them_when_it_drew_them(model, gap):
+def test_packed_fills_have_the_log_probabilities_of_the_engine(model, gap):
     prompt, made = gap
     packed = pack(prompt, [each.tokens for each in made])
     with torch.no_grad():
@@ -49,7 +49,7 @@ def test_packed_fills_are_as_likely_as_the_engine_found_them_when_it_drew_them(m
     torch.testing.assert_close(found, torch.tensor([each.log_probability for each in made]), rtol=1e-4, atol=1e-3)
 
 
-def test_a_fill_is_as_likely_alone_as_beside_others(model, gap):
+def test_a_fill_has_the_same_log_probability_alone_and_packed(model, gap):
     prompt, made = gap
     with torch.no_grad():
         together = log_probabilities(model, pack(prompt, [each.tokens for each in made]))
@@ -57,14 +57,14 @@ def test_a_fill_is_as_likely_alone_as_beside_others(model, gap):
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-3)
 
 
-def test_forced_tokens_are_no_choice_and_carry_nothing(gap):
+def test_forced_tokens_add_no_log_probability(gap):
     prompt, made = gap
     packed = pack(prompt, [made[0].tokens])
     forced = sum(len(header) for header in prompt.headers) + 1
     assert int(packed.sampled_S[0]) == len(made[0].tokens) - forced
 
 
-def test_training_makes_what_was_chosen_likelier_than_what_was_rejected(model, gap):
+def test_training_makes_chosen_fills_likelier_than_rejected_ones(model, gap):
     prompt, made = gap
     learner = InfillTransformer(model.config)
     learner.load_state_dict(model.state_dict())
@@ -82,7 +82,7 @@ def test_training_makes_what_was_chosen_likelier_than_what_was_rejected(model, g
     assert moved[1] > moved[3]
 
 
-def test_smoothing_stops_pulling_where_the_margin_says_what_the_labels_say():
+def test_smoothing_has_no_gradient_where_the_margin_matches_the_labels():
     preferences = Preferences(torch.tensor([0]), torch.tensor([1]), torch.ones(1))
     drawn = torch.ones(2)
     config = DpoConfig(beta=1.0, smoothing=0.2, likelihood=0.0)
@@ -94,7 +94,7 @@ def test_smoothing_stops_pulling_where_the_margin_says_what_the_labels_say():
     assert policy.grad.abs().max() < 1e-6
 
 
-def test_a_pair_judged_often_weighs_as_much_as_one_judged_once_and_ties_prefer_nothing():
+def test_a_pair_weighs_the_same_however_often_it_was_judged_and_ties_are_left_out():
     rated = [RatedPair(5, 6, WIN, "c", "p"), RatedPair(6, 5, LOSS, "c", "p"), RatedPair(5, 6, LOSS, "c", "p")]
     rated += [RatedPair(5, 7, WIN, "c", "p"), RatedPair(6, 7, TIE, "c", "p")]
     found = preferences_of(rated, [5, 6, 7])
@@ -107,7 +107,7 @@ def test_a_pair_judged_often_weighs_as_much_as_one_judged_once_and_ties_prefer_n
     assert preferences_of([RatedPair(1, 2, TIE, "c", "p")], [1, 2]) is None
 
 
-def test_smoothing_is_what_raters_disagree_on():
+def test_smoothing_follows_the_raters_disagreement():
     assert repeat_noise(0.9) == pytest.approx(0.1)
     assert repeat_noise(math.nan) == 0.0
     assert repeat_noise(0.5) == 0.4

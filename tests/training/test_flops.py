@@ -43,7 +43,7 @@ def test_the_count_is_that_of_the_operations_pytorch_ran():
     assert batch_flops(MODEL, read) == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
-def test_what_a_fill_may_not_see_and_padding_are_not_counted():
+def test_masked_attention_and_padding_are_not_counted():
     whole, fill, short = (batch_flops(MODEL, batch(1, *lengths)) for lengths in ((96, 96), (96, 0), (48, 0)))
     assert short < fill < whole
     padded = batch(1, 96, 0)
@@ -68,7 +68,7 @@ def corpus(tmp_path_factory):
     return write_composed_corpus(tmp_path_factory.mktemp("corpus"), pieces=6)
 
 
-def test_a_run_says_how_much_of_the_machine_it_uses(corpus):
+def test_a_run_reports_its_mfu(corpus):
     loop = LoopConfig(steps=2, warmup=1, validate_every=2, precision="fp32")
     task = corpus_task(corpus, BatchConfig(1200, 512, validation_examples=2), context=(256,), steps=2)
     flops = sum(batch_flops(MODEL, b) for step in (0, 1) for b in task.batches(step))
@@ -88,7 +88,7 @@ def test_a_run_says_how_much_of_the_machine_it_uses(corpus):
     assert "mfu" not in metrics(silent)
 
 
-def test_batches_by_length_are_nearly_all_music(corpus):
+def test_batches_by_length_have_little_padding(corpus):
     task = corpus_task(corpus, BatchConfig(16_000, 2048), context=(512,), steps=1)
     lengths = [len(example.tokens) for example in task.examples(0)]
     groups = bucket(lengths, max_tokens=2048)
@@ -109,7 +109,7 @@ def test_compiling_takes_every_layer_and_renames_no_weight():
     assert plain.model.state_dict().keys() == compiled.model.state_dict().keys()
 
 
-def test_a_run_begun_before_there_was_compiling_or_sharding_goes_on():
+def test_a_run_from_before_compile_and_parallel_resumes():
     was = identity(MODEL, LoopConfig(steps=1), BatchConfig(), (256,))
     assert not {"compiles", "parallel", "loader_workers"} & was.keys()
     now = identity(MODEL, LoopConfig(steps=1, compiles=True, parallel="fsdp"), BatchConfig(), (256,))

@@ -52,7 +52,7 @@ def test_the_context_grows_with_the_run(corpus):
     assert longest[0] <= 256 < longest[1] <= 512  # multiples of 64 themselves
 
 
-def test_whole_songs_come_first_and_then_what_came_without_them(corpus):
+def test_whole_songs_come_first_and_then_the_usual_examples(corpus):
     warmed, plain = task(corpus, songs_first=0.3), task(corpus)
     for step in range(10):
         prefixes = torch.cat([batch.prefix_length_B for batch in warmed.batches(step)])
@@ -87,7 +87,7 @@ def test_notes_are_counted_by_their_pitch():
     assert is_note(torch.tensor([VOCAB.id(name) for name in names])).tolist() == [0, 1, 0, 0, 1, 0, 0]
 
 
-def test_an_untrained_model_knows_no_more_than_chance(corpus):
+def test_an_untrained_model_is_at_chance_level(corpus):
     class Uniform(nn.Module):
         def forward(self, *inputs, chosen_BT):
             return torch.zeros(int(chosen_BT.sum()), VOCAB.size)
@@ -98,7 +98,7 @@ def test_an_untrained_model_knows_no_more_than_chance(corpus):
     assert 0 < notes < tokens == task(corpus).weight(batch)
 
 
-def test_a_corpus_is_remembered_by_its_pieces_and_licences(corpus):
+def test_a_corpus_is_described_by_its_pieces_and_licences(corpus):
     data = describe_corpus(corpus)
     assert data["pieces"] == {"train": 6, "valid": 2, "test": 0}
     assert data["licences"] == {"composed by this project": 8}
@@ -110,7 +110,7 @@ def single(corpus, out, **changes):
     return LocalJob(corpus=corpus, out=out, model=model, loop=loop, batch=CONFIG, context=(256,), **changes)
 
 
-def test_an_interrupted_run_goes_on_to_the_weights_and_metrics_of_an_uninterrupted_one(corpus, tmp_path):
+def test_a_resumed_run_ends_with_the_weights_and_metrics_of_an_uninterrupted_one(corpus, tmp_path):
     whole = list(run_local(single(corpus, tmp_path / "whole")))
     job, steps = single(corpus, tmp_path / "cut"), []
     for progress in run_local(job, is_interrupted=lambda: len(steps) >= 2):
@@ -131,7 +131,7 @@ def test_an_interrupted_run_goes_on_to_the_weights_and_metrics_of_an_uninterrupt
     assert logged == [1, 2, 3, 4, 5, 6]
 
 
-def test_steps_written_after_the_last_saved_state_are_taken_back(corpus, tmp_path):
+def test_metrics_after_the_last_saved_state_are_removed_on_resume(corpus, tmp_path):
     """A killed run has logged more than it saved; the log of the resumed one tells each step once."""
     job = single(corpus, tmp_path, save_every_s=1e9)
     interrupted = run_local(job)
@@ -143,7 +143,7 @@ def test_steps_written_after_the_last_saved_state_are_taken_back(corpus, tmp_pat
     assert logged == [1, 2, 3, 4, 5, 6]
 
 
-def test_the_progress_line_says_speed_loss_bits_and_time_left(corpus, tmp_path):
+def test_the_progress_line_shows_speed_loss_bits_and_time_left(corpus, tmp_path):
     *_, last = run_local(single(corpus, tmp_path))
     line = progress_line(last)
     for part in ("step 6/6", "bits/note", "tokens/s", "0:00:00 left", "valid "):
@@ -157,7 +157,7 @@ def test_the_command_reports_a_missing_corpus_in_one_sentence(tmp_path, capsys):
     assert parse([*arguments, "--size", "small", "--context", "1024", "512"]).context == (512, 1024)
 
 
-def test_a_folder_without_a_corpus_says_how_to_make_one(tmp_path):
+def test_a_folder_without_a_corpus_gives_a_remedy(tmp_path):
     with pytest.raises(CorpusError, match="harmonixr ingest"):
         task(tmp_path)
 

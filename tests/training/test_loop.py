@@ -65,7 +65,7 @@ def equal(a, b) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def test_it_learns_and_says_where_it_stands():
+def test_it_learns_and_reports_its_metrics():
     run = new_run(net(0.0), CONFIG)
     progress = list(train(run, LineTask(), CONFIG, device=CPU))
     assert [p.step for p in progress] == list(range(1, 31))
@@ -116,7 +116,7 @@ def test_splitting_a_step_into_smaller_batches_changes_nothing_but_rounding():
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_it_stops_early_and_keeps_the_best_weights():
+def test_it_stops_early_with_the_best_weights():
     config = LoopConfig(steps=500, learning_rate=0.5, warmup=1, validate_every=5, patience=3, precision="fp32")
     run = new_run(net(0.0), config)
     progress = list(train(run, LineTask(valid_noise=2.0), config, device=CPU))
@@ -155,7 +155,7 @@ def test_loader_processes_change_nothing():
     assert equal(*ends)
 
 
-def test_a_state_of_another_job_is_refused_and_says_why(tmp_path):
+def test_a_state_of_another_job_is_refused_with_a_reason(tmp_path):
     run = new_run(net(), CONFIG)
     save_state(tmp_path / "state.pt", run, job={"seed": 1, "steps": 3})
     with pytest.raises(CheckpointError, match="seed"):

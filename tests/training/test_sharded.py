@@ -93,7 +93,7 @@ def alone_and_together(tmp_path_factory):
 
 
 @pytest.mark.parametrize("parallel", PARALLEL)
-def test_two_workers_lose_as_much_as_one_at_every_step(alone_and_together, parallel):
+def test_two_workers_have_the_loss_of_one_at_every_step(alone_and_together, parallel):
     alone, said = alone_and_together
     assert len(alone["told"]) == STEPS
     assert alone["told"][-1][0] < alone["told"][0][0]

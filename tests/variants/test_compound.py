@@ -18,7 +18,7 @@ def ids(*names):
     return np.array([VOCAB.id(name) for name in names], dtype=np.int32)
 
 
-def test_a_step_holds_a_notes_fields_and_nothing_is_lost():
+def test_a_step_holds_the_fields_of_a_note_and_no_token_is_lost():
     tokens = ids("BAR", "TS_4/4", "TRACK_0", "POS_0", "PITCH_60", "DUR_24", "VEL_82", "PITCH_64", "DUR_24", "POS_24")
     steps, starts = steps_of(tokens, np.zeros(len(tokens), dtype=bool))
     assert starts.tolist() == [0, 1, 2, 3, 7, 9]
@@ -35,7 +35,7 @@ def test_a_whole_song_takes_about_a_third_of_the_steps(seed):
     assert len(steps) < 0.5 * len(tokens)
 
 
-def test_what_is_asked_never_shares_a_step_with_what_is_given():
+def test_a_step_never_mixes_target_and_context_tokens():
     tokens = ids("HOLD", "PITCH_60", "DUR_24", "VEL_82")
     steps, starts = steps_of(tokens, np.array([False, False, False, True]))
     assert starts.tolist() == [0, 1, 3]
@@ -53,7 +53,7 @@ def batch(rows=2, seed=0):
     return [tokens, coordinates, torch.full((rows,), 4), torch.full((rows,), 9), mask]
 
 
-def test_a_field_is_told_by_those_before_it_and_by_no_later_step():
+def test_a_field_depends_on_earlier_fields_and_on_no_later_step():
     torch.manual_seed(0)
     model, given = CompoundTransformer(TINY).eval(), batch(rows=1)
     for weight in model.parameters():

@@ -1,6 +1,6 @@
-"""Compile the C++ sources beside this file, keep what comes of it between runs, and load it.
+"""Compile the C++ sources of this folder, cache the library by the sources' hash, and load it.
 
-One call of the compiler, a few seconds, no headers but its own. Knows nothing of models or grammars.
+A compilation is one call of the compiler and takes a few seconds.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import time
 from functools import lru_cache
 from pathlib import Path
 
-SOURCES = ("forward.cpp", "grammar.cpp", "rows.cpp")
-HEADERS = ("draw.h", "lanes.h", "matmul.h", "pointer.h", "step.h", "tiles.h", "vocabulary.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-Wno-psabi")
 TIMEOUT_S = 120.0
 _HERE = Path(__file__).parent
@@ -25,18 +23,18 @@ _log = logging.getLogger(__name__)
 
 
 def load_library(*, may_compile: bool) -> ctypes.CDLL | None:
-    """Return the compiled library; None where there is none and it may not, or cannot, be compiled.
+    """Return the compiled library; None where it is not compiled yet and may not, or cannot, be compiled.
 
-    It is kept in `harmonixr` under `XDG_CACHE_HOME` or `~/.cache`: later processes find it there.
+    Later processes find it in `harmonixr` under `XDG_CACHE_HOME` or `~/.cache`.
     """
-    library = _kept(may_compile)
+    library = _load(may_compile)
     if library is None:
-        _log.info("decoding runs eagerly: %s", _why_none(may_compile))
+        _log.info("PyTorch decodes: %s", _why_none(may_compile))
     return library
 
 
 @lru_cache(2)
-def _kept(may_compile: bool) -> ctypes.CDLL | None:
+def _load(may_compile: bool) -> ctypes.CDLL | None:
     compiler = find_compiler()
     if compiler is None:
         return None
@@ -51,16 +49,16 @@ def _kept(may_compile: bool) -> ctypes.CDLL | None:
 
 
 def find_compiler() -> str | None:
-    """Return the C++ compiler: `CXX`, or g++ or clang++ on the path; None where there is none."""
+    """Return the C++ compiler: `CXX`, or g++ or clang++ on the path; None without one."""
     names = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++"]
     return next((found for name in names if (found := shutil.which(name))), None)
 
 
 def library_path(compiler: str) -> Path:
-    """Return where the library of these sources, for this processor by this compiler, is kept."""
+    """Return the cache file of the library for these sources, this processor and this compiler."""
     digest = hashlib.sha256("\n".join([compiler, *FLAGS, _processor()]).encode())
-    for name in (*HEADERS, *SOURCES):
-        digest.update((_HERE / name).read_bytes())
+    for source in sorted([*_HERE.glob("*.h"), *_HERE.glob("*.cpp")]):
+        digest.update(source.read_bytes())
     folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(folder) / "harmonixr" / f"engine-{digest.hexdigest()[:16]}.so"
 
@@ -68,23 +66,23 @@ def library_path(compiler: str) -> Path:
 def _compile(compiler: str, path: Path) -> bool:
     started = time.perf_counter()
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    command = [compiler, *FLAGS, "-o", str(unfinished), *(str(_HERE / name) for name in SOURCES)]
+    command = [compiler, *FLAGS, "-o", str(unfinished), *map(str, sorted(_HERE.glob("*.cpp")))]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)
         os.replace(unfinished, path)
     except (OSError, subprocess.SubprocessError) as error:
-        said = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
-        _log.warning("the decoding step could not be compiled, so decoding runs eagerly: %s", said)
+        reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else error
+        _log.warning("the decoding library could not be compiled, so PyTorch decodes: %s", reason)
         return False
     finally:
         unfinished.unlink(missing_ok=True)
-    _log.info("compiled the decoding step in %.1f s", time.perf_counter() - started)
+    _log.info("compiled the decoding library in %.1f s", time.perf_counter() - started)
     return True
 
 
 def _processor() -> str:
-    """Say what the compiler's `native` may stand for: a cache shared by machines must not mix them."""
+    """Return what the compiler's `-march=native` depends on: machines may share a cache folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -95,4 +93,4 @@ def _processor() -> str:
 def _why_none(may_compile: bool) -> str:
     if find_compiler() is None:
         return "there is no C++ compiler (install g++, or set CXX)"
-    return "the compiler failed" if may_compile else "nothing is compiled yet, and one run would not earn it back"
+    return "the compiler failed" if may_compile else "nothing is compiled yet, and this run may not compile"

@@ -1,13 +1,13 @@
-// Products of a few rows with a matrix of bf16 weights that is read once, in the order it lies in memory.
+// Products of a few rows with a matrix of bf16 weights, which is read once, in memory order.
 //
-// A packed matrix [outputs, inputs] lies as [outputs / 64][inputs / 2][64][2], padded with zeros: a word is one output's
-// weights for two inputs. Keys and values of the cache lie the same way, so that attention is the same product.
+// A packed matrix [outputs, inputs] is stored as [outputs / 64][inputs / 2][64][2], padded with zeros: a word holds one
+// output's weights for two inputs. The KV cache has the same layout, so that attention uses the same product.
 #pragma once
 
-#include "lanes.h"
-#include "tiles.h"
+#include "simd.h"
+#include "amx.h"
 
-constexpr int TILE = 6;  // rows at once: 24 sums and 4 weights fill the 32 registers of AVX-512
+constexpr int TILE = 6;  // rows a tile: 24 sums and 4 weights fill the 32 registers of AVX-512
 
 template <int ROWS>
 inline void tile(const uint32_t* x, int64_t x_stride, const uint32_t* weights, int pairs, float* out,
@@ -48,14 +48,14 @@ inline void tile(const uint32_t* x, int64_t x_stride, const uint32_t* weights, i
 #endif
 }
 
-// out[r] = weights * x[r] for `rows` rows of `pairs` input pairs each, in panels `panel_stride` words apart. What is
-// written to the last panel past the `outputs` that are wanted means nothing.
+// out[r] = weights * x[r] for `rows` rows of `pairs` input pairs each, in panels `panel_stride` words apart. The last
+// panel may write undefined values past `outputs`.
 inline void multiply(int rows, const uint32_t* x, int64_t x_stride, const uint32_t* weights, int pairs, int outputs,
                      int64_t panel_stride, float* out, int64_t out_stride) {
-    if (has_tiles() && pairs % TILE_PAIRS == 0) {
+    if (has_amx() && pairs % TILE_PAIRS == 0) {
         for (; outputs > 0; outputs -= PANEL, weights += panel_stride, out += PANEL)
             for (int r = 0; r < rows; r += TILE_ROWS)
-                multiply_tiles(std::min(rows - r, TILE_ROWS), x + r * x_stride, x_stride, weights, pairs, outputs,
+                multiply_amx(std::min(rows - r, TILE_ROWS), x + r * x_stride, x_stride, weights, pairs, outputs,
                                out + r * out_stride, out_stride);
         return;
     }

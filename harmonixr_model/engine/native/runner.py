@@ -1,7 +1,6 @@
-"""A model in bf16 behind the compiled step: weights and cache packed as `matmul.h` wants them.
+"""Run a model in bf16 in the compiled library; weights and KV cache are packed as `matmul.h` describes.
 
-Rows of one prompt read its prefix's keys and values from the same memory. A row's result is bit by bit the same alone
-and in any batch. Knows nothing of grammars or sampling.
+Rows of one prompt share the keys and values of its prefix. A row's result is bit-identical alone and in any batch.
 """
 
 # R rows, P prefix tokens, V vocabulary, O outputs, I inputs of a matrix
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from harmonixr_model.engine.row import Placed
+from harmonixr_model.engine.row import PlacedToken
 from harmonixr_model.engine.runner import MAX_CHUNK
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
@@ -31,9 +30,9 @@ from harmonixr_model.prompt.layout import InfillPrompt
 
 PANEL, CACHE_LINE, HUGE_PAGE = 64, 64, 1 << 21
 _PLACE = ("bar", "step", "slot", "previous")
-_KEPT_SUMS = 1024
+_MAX_SUMS = 1024
 _TOKEN = np.dtype(
-    [(name, np.int64) for name in ("token", *_PLACE, "asked", "position", "place", "prefix", "own")]
+    [(name, np.int64) for name in ("token", *_PLACE, "controls", "position", "logits_row", "prefix", "own")]
     + [(name, np.int64) for name in ("prefix_span", "own_span", "prefix_length", "own_position", "own_length")]
 )
 _POINTER = ctypes.c_void_p
@@ -54,7 +53,7 @@ class _Model(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Keys and values of one sequence, of every layer and head. `span` words a head, see `forward.cpp`."""
+    """Keys and values of one sequence, of every layer and head: `span` words a head, see `model.h`."""
 
     memory: npt.NDArray[np.uint32]
     address: int
@@ -63,7 +62,7 @@ class Segment:
 
     @classmethod
     def empty(cls, config: InfillConfig, length: int) -> Segment:
-        """Allocate room for `length` tokens: zeros, which take no memory until they are written."""
+        """Allocate space for `length` tokens: zeros, which take no memory until they are written."""
         head = _padded(config.head_width)
         span = _padded(length) * head // 2
         memory = np.zeros(config.layers * 2 * config.heads * span, dtype=np.uint32)
@@ -71,18 +70,17 @@ class Segment:
 
 
 class NativeRunner:
-    """The compiled step. One thread; see `Runner` for the contract."""
+    """The compiled forward pass. Use it from one thread; see `Runner` for the contract."""
 
     def __init__(self, model: InfillTransformer, library: ctypes.CDLL) -> None:
         if not is_supported(model.config):
-            raise ValueError(f"the compiled step runs no model of this shape: {model.config}")
-
+            raise ValueError(f"the compiled library does not support this architecture: {model.config}")
         self.config = model.config
-        self.stride = _padded(model.config.vocabulary)  # of the logits of a row
+        self.stride = _padded(model.config.vocabulary)  # floats from one row of logits to the next
         self._library = library
         self._weights = _Weights(model)
-        self._rows: list[tuple[Segment, Segment]] = []  # the prefix and the own tokens of the row at each place
-        # What soft controls add to a token, and its address: worked out once for each combination.
+        self._rows: list[tuple[Segment, Segment]] = []  # prefix and own tokens of each row
+        # The sum of control embeddings for a combination of controls, and its address.
         self._sums: dict[tuple[int, ...], tuple[npt.NDArray[np.float32], int]] = {}
 
     @property
@@ -92,21 +90,21 @@ class NativeRunner:
 
     @property
     def address(self) -> ctypes.c_void_p:
-        """Where the library finds the weights, as long as this object lives."""
+        """The address of the weights in the library, valid as long as this object exists."""
         return _POINTER(ctypes.addressof(self._weights.model))
 
     @property
     def precision(self) -> str:
-        """The number format of weights and products: the same seed may give another fill in another one."""
+        """The number format of weights and products."""
         return "bf16"
 
-    def read(self, prompt: InfillPrompt) -> Generator[None, None, Segment]:
-        """Read a prefix, giving way after each layer."""
+    def prefill(self, prompt: InfillPrompt) -> Generator[None, None, Segment]:
+        """Read a prefix, yielding after each layer."""
         length = len(prompt.prefix)
         segment = Segment.empty(self.config, length)
         tokens = np.zeros(length, dtype=_TOKEN)
         tokens["token"] = prompt.prefix
-        # Nothing is asked of a prefix.
+        # A prefix has no controls.
         for name, coordinate in zip(_PLACE, prompt.coordinates.T[: len(_PLACE)], strict=True):
             tokens[name] = coordinate
         tokens["position"] = tokens["own_position"] = np.arange(length)
@@ -119,39 +117,39 @@ class NativeRunner:
             first, stop = ctypes.c_int64(layer), ctypes.c_int64(layer + 1)
             self._library.hx_layers(model, _pointer(tokens), count, _pointer(x), first, stop)
             yield
-        self._library.hx_remember(model, _pointer(tokens), count, _pointer(x), ctypes.c_int64(last))
+        self._library.hx_write_cache(model, _pointer(tokens), count, _pointer(x), ctypes.c_int64(last))
         yield
         return segment
 
-    def join(self, place: int, prefix: Segment, prompt: InfillPrompt) -> None:
-        """Let the row at `place` go on from a prefix, which it shares."""
-        self._rows[place:] = [(prefix, Segment.empty(self.config, prompt.tables.max_tokens))]
+    def join(self, index: int, prefix: Segment, prompt: InfillPrompt) -> None:
+        """Add a row that continues a prefix, which it shares with other rows."""
+        self._rows[index:] = [(prefix, Segment.empty(self.config, prompt.tables.max_tokens))]
 
-    def leave(self, place: int, last: int, *, length: int) -> None:
-        """Forget a row, and with it its memory; the last one moves there, without a copy."""
-        self._rows[place] = self._rows[last]
+    def leave(self, index: int, last: int, *, length: int) -> None:
+        """Remove a row and free its memory; the last row takes its index, without a copy."""
+        self._rows[index] = self._rows[last]
         del self._rows[last:]
 
-    def feed(self, chunks: Sequence[Sequence[Placed]], positions: Sequence[int]) -> Tensor:
+    def feed(self, chunks: Sequence[Sequence[PlacedToken]], positions: Sequence[int]) -> Tensor:
         """Append the chunks; return [R, V]."""
         rows = len(chunks)
         fed = []
-        if len(self._sums) > _KEPT_SUMS:
+        if len(self._sums) > _MAX_SUMS:
             self._sums.clear()
-        # Tokens that share a prefix stand together: it is then read once for all of them.
-        for place in sorted(range(rows), key=lambda place: self._rows[place][0].address):
-            prefix, own = self._rows[place]
+        # Tokens that share a prefix are neighbours: its keys and values are then read once for all of them.
+        for row in sorted(range(rows), key=lambda row: self._rows[row][0].address):
+            prefix, own = self._rows[row]
             spans = prefix.address, own.address, prefix.span, own.span, prefix.length
-            at, chunk = positions[place], chunks[place]
-            for i, placed in enumerate(chunk, start=at):
-                is_last = i + 1 == at + len(chunk)
-                *where, asked = placed
-                added, to = self._sum(asked), place if is_last else -1
-                fed.append((*where, added, i, to, *spans, i - prefix.length, i - prefix.length + 1))
+            start, chunk = positions[row], chunks[row]
+            for position, placed in enumerate(chunk, start=start):
+                *where, controls = placed
+                logits_row = row if position + 1 == start + len(chunk) else -1
+                own_position = position - prefix.length
+                fed.append((*where, self._sum(controls), position, logits_row, *spans, own_position, own_position + 1))
         tokens = np.array(fed, dtype=_TOKEN)
         x = np.empty((len(fed), self.config.width), dtype=np.float32)
         logits = np.empty((rows, self.stride), dtype=np.float32)
-        self._library.hx_step(
+        self._library.hx_forward(
             ctypes.byref(self._weights.model),
             _pointer(tokens),
             ctypes.c_int64(len(fed)),
@@ -161,20 +159,20 @@ class NativeRunner:
         )
         return torch.from_numpy(logits)[:, : self.config.vocabulary]
 
-    def _sum(self, asked: tuple[int, ...]) -> int:
-        """Return the address of what these soft controls add to a token, 0 where they add nothing."""
-        if asked == NO_CONTROLS or self._weights.asked is None:
+    def _sum(self, controls: tuple[int, ...]) -> int:
+        """Return the address of the sum of these controls' embeddings, 0 where they add nothing."""
+        if controls == NO_CONTROLS or self._weights.controls is None:
             return 0
-        if asked not in self._sums:
-            added = self._weights.asked[list(asked)].sum(0)
-            self._sums[asked] = added, added.ctypes.data
-        return self._sums[asked][1]
+        if controls not in self._sums:
+            added = self._weights.controls[list(controls)].sum(0)
+            self._sums[controls] = added, added.ctypes.data
+        return self._sums[controls][1]
 
 
 def is_supported(config: InfillConfig) -> bool:
-    """Whether the compiled step can run a model of this shape."""
-    is_laid_out = config.width % 16 == 0 and config.head_width % 2 == 0 and config.head_width <= 256
-    return is_laid_out and config.attending == "prefix" and config.coordinates
+    """Whether the compiled library can run this architecture."""
+    has_shape = config.width % 16 == 0 and config.head_width % 2 == 0 and config.head_width <= 256
+    return has_shape and config.attending == "prefix" and config.coordinates
 
 
 class _Weights:
@@ -195,9 +193,9 @@ class _Weights:
         cosine, sine = rotation(torch.arange(config.max_length + MAX_CHUNK), config.head_width)
         embedding = model.embedding
         assert isinstance(embedding, MusicEmbedding)  # is_supported
-        self.asked: npt.NDArray[np.float32] | None = None
+        self.controls: npt.NDArray[np.float32] | None = None
         if embedding.asked is not None:
-            self.asked = (embedding.loudness * embedding.asked.weight).detach().float().cpu().numpy()
+            self.controls = (embedding.control_scale * embedding.asked.weight).detach().float().cpu().numpy()
         self.model = _Model(
             width=config.width,
             layers=config.layers,
@@ -209,7 +207,7 @@ class _Weights:
             bars=self._plain(embedding.bar.weight),
             steps=self._plain(embedding.step.weight),
             slots=self._plain(embedding.slot.weight),
-            # What each token adds to the one after it, worked out once.
+            # What each token adds to the embedding of the next one.
             previous=self._plain(embedding.previous(embedding.token.weight)),
             norm=self._plain(model.norm.weight),
             cosine=self._plain(cosine),
@@ -228,15 +226,16 @@ class _Weights:
 
 
 class _Arena:
-    """One stretch of memory for all weights, in pages of 2 MiB where the system has them: 4 KiB pages cost a fifth of a
-    step at batch 1 in looking up addresses. What is not written to takes no memory.
+    """One block of memory for all weights, in pages of 2 MiB where the system has them.
+
+    Address translation with pages of 4 KiB takes a fifth of a step at batch 1. Unwritten pages take no memory.
     """
 
     def __init__(self, size: int) -> None:
         self._map = mmap.mmap(-1, size + 2 * HUGE_PAGE)
-        advice = getattr(mmap, "MADV_HUGEPAGE", None)  # Linux alone has it
+        advice = getattr(mmap, "MADV_HUGEPAGE", None)  # only on Linux
         if advice is not None:
-            with suppress(OSError):  # a kernel built without
+            with suppress(OSError):  # a kernel without it
                 self._map.madvise(advice)
         self._bytes = np.frombuffer(self._map, dtype=np.uint8)
         self._end = -self._bytes.ctypes.data % HUGE_PAGE

@@ -1,7 +1,4 @@
-"""Grammar, pointers, random stream and draw of every row in the compiled library; see `Sampler` for the contract.
-
-Says and draws what `TorchSampler` does. Knows nothing of models.
-"""
+"""The sampler of the compiled library; see `Sampler` for the contract. It samples the same tokens as `TorchSampler`."""
 
 # R rows, V vocabulary, N notes of P passages, C cells
 
@@ -9,7 +6,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -43,27 +40,18 @@ class _Vocabulary(ctypes.Structure):
     ] + [("duration_steps", _POINTER)]
 
 
-class _Rules(ctypes.Structure):
-    _fields_ = (
-        [
-            (name, _POINTER)
-            for name in ("vocabulary", "max_duration", "sounding", *_TABLES, "header_size", "pitch_allowed")
-        ]
-        + [("velocity_allowed", _POINTER)]
-        + [
-            (name, ctypes.c_int64)
-            for name in (
-                "groups",
-                "tracks",
-                "steps",
-                "horizon",
-                "cells",
-                "max_polyphony",
-                "max_tokens",
-                "min_polyphony",
-            )
-        ]
-    )
+class _FillTables(ctypes.Structure):
+    _fields_ = [
+        (name, _POINTER)
+        for name in (
+            *("vocabulary", "max_duration", "sounding", *_TABLES, "header_size", "pitch_allowed", "velocity_allowed"),
+        )
+    ] + [
+        (name, ctypes.c_int64)
+        for name in (
+            *("groups", "tracks", "steps", "horizon", "cells", "max_polyphony", "max_tokens", "min_polyphony"),
+        )
+    ]
 
 
 _DURATION_STEPS = np.array(DURATIONS, dtype=np.int64)
@@ -83,19 +71,19 @@ _VOCABULARY = _Vocabulary(
 
 
 class NativeGrammar:
-    """One row's grammar, past what is forced at its beginning. Freed with the object."""
+    """One row's grammar, after its first forced tokens. The library frees it with this object."""
 
-    def __init__(self, library: ctypes.CDLL, rules: FillTables) -> None:
+    def __init__(self, library: ctypes.CDLL, tables: FillTables) -> None:
         self._library = library
-        self._kept: list[npt.NDArray[np.generic]] = []
-        self._rules = self._structure(rules)
+        self._arrays: list[npt.NDArray[np.generic]] = []
+        self._tables = self._structure(tables)
         library.hx_grammar_open.restype = _POINTER
-        self.handle: int = library.hx_grammar_open(ctypes.byref(self._rules))
+        self.handle: int = library.hx_grammar_open(ctypes.byref(self._tables))
         weakref.finalize(self, library.hx_grammar_close, _POINTER(self.handle))
 
     @property
     def finished(self) -> bool:
-        """Whether EOS has been said."""
+        """Whether EOS has been reached."""
         return bool(self._library.hx_grammar_finished(_POINTER(self.handle)))
 
     def allowed(self) -> npt.NDArray[np.bool_]:
@@ -105,34 +93,31 @@ class NativeGrammar:
         return mask
 
     def advance(self, token: int) -> None:
-        """Take an allowed token and all that is forced after it."""
+        """Advance by an allowed token and the forced tokens after it."""
         self._library.hx_grammar_advance(_POINTER(self.handle), ctypes.c_int64(token))
 
-    def _structure(self, rules: FillTables) -> _Rules:
-        steps, horizon = rules.max_duration.shape[1], rules.sounding.shape[1]
-        tables = {name: self._keep(getattr(rules, name), np.int64) for name in _TABLES}
-        sizes = np.array([len(header) for header in rules.headers])
-        return _Rules(
+    def _structure(self, tables: FillTables) -> _FillTables:
+        return _FillTables(
             vocabulary=ctypes.addressof(_VOCABULARY),
-            max_duration=self._keep(rules.max_duration, np.int16),
-            sounding=self._keep(rules.sounding, np.int16),
-            header_size=self._keep(sizes, np.int64),
-            pitch_allowed=self._keep(rules.pitch_allowed, np.uint8),
-            velocity_allowed=self._keep(rules.velocity_allowed, np.uint8),
-            groups=len(rules.max_duration),
-            tracks=len(rules.sounding),
-            steps=steps,
-            horizon=horizon,
-            cells=rules.cells,
-            max_polyphony=rules.max_polyphony,
-            max_tokens=rules.max_tokens,
-            min_polyphony=rules.min_polyphony,
-            **tables,
+            max_duration=self._address(tables.max_duration, np.int16),
+            sounding=self._address(tables.sounding, np.int16),
+            header_size=self._address(np.array([len(header) for header in tables.headers]), np.int64),
+            pitch_allowed=self._address(tables.pitch_allowed, np.uint8),
+            velocity_allowed=self._address(tables.velocity_allowed, np.uint8),
+            groups=len(tables.max_duration),
+            tracks=len(tables.sounding),
+            steps=tables.max_duration.shape[1],
+            horizon=tables.sounding.shape[1],
+            cells=tables.cells,
+            max_polyphony=tables.max_polyphony,
+            max_tokens=tables.max_tokens,
+            min_polyphony=tables.min_polyphony,
+            **{name: self._address(getattr(tables, name), np.int64) for name in _TABLES},
         )
 
-    def _keep(self, table: npt.NDArray[np.generic], dtype: type[np.generic]) -> int:
-        self._kept.append(np.ascontiguousarray(table, dtype=dtype))
-        return self._kept[-1].ctypes.data
+    def _address(self, table: npt.NDArray[np.generic], dtype: type[np.generic]) -> int:
+        self._arrays.append(np.ascontiguousarray(table, dtype=dtype))
+        return self._arrays[-1].ctypes.data
 
 
 class _Passages(ctypes.Structure):
@@ -142,7 +127,7 @@ class _Passages(ctypes.Structure):
 
 
 class NativePointers:
-    """One row's pointers, at its first cell. Freed with the object."""
+    """One row's copy pointers, at its first cell. The library frees them with this object."""
 
     def __init__(self, library: ctypes.CDLL, passages: Sequence[CopySource]) -> None:
         cells = [cell for passage in passages for cell in passage.cells]
@@ -164,52 +149,34 @@ class NativePointers:
 
 
 class NativeSampler:
-    """The compiled grammar and pointers of every row. `gate` says how far these are believed; without it none speak."""
+    """Sample in the compiled library. `gate` weighs the copy pointers; without it they are not used."""
 
     def __init__(self, library: ctypes.CDLL, *, gate: CopyGate | None = None) -> None:
         self._library = library
         self._gate = None if gate is None else np.ascontiguousarray(gate.weight_KF.numpy())
-        self._grammars: list[NativeGrammar] = []
-        self._pointers: list[NativePointers | None] = []
-        self._uniforms: list[Iterator[float]] = []
-        self._handles = np.zeros((2, 0), dtype=np.int64)  # of the grammars, and of the pointers: 0 where there are none
-        self._settings = np.zeros(0, dtype=_SETTINGS)
+        self._states: dict[Row, _SamplerState] = {}
 
-    def join(self, place: int, row: Row) -> None:
-        """Take a row at its first choice."""
-        self._grammars[place:] = [NativeGrammar(self._library, row.prompt.tables)]
-        self._uniforms[place:] = [iter(uniforms(row.seed, row.prompt.tables.max_tokens).tolist())]
-        if place == len(self._settings):
-            self._grow(max(8, 2 * place))
-        points = self._gate is not None and row.prompt.copy_sources and row.sampling.copy_strength
-        pointers = NativePointers(self._library, row.prompt.copy_sources) if points else None
-        self._pointers[place:] = [pointers]
-        self._handles[:, place] = self._grammars[place].handle, pointers.handle if pointers else 0
-        sampling = row.sampling
-        self._settings[place] = 0, row.temperature, sampling.top_p, sampling.copy_strength, sampling.top_k
+    def join(self, row: Row) -> None:
+        """Add a new row."""
+        self._states[row] = _SamplerState(self._library, row, uses_pointers=self._gate is not None)
 
-    def leave(self, place: int, last: int) -> None:
-        """Forget a row; the last one moves there."""
-        self._grammars[place], self._uniforms[place] = self._grammars[last], self._uniforms[last]
-        self._pointers[place] = self._pointers[last]
-        del self._grammars[last:], self._uniforms[last:], self._pointers[last:]
-        self._handles[:, place], self._settings[place] = self._handles[:, last], self._settings[last]
+    def leave(self, row: Row) -> None:
+        """Remove a row."""
+        del self._states[row]
 
-    def choose(self, logits_RV: Tensor, places: Sequence[int]) -> list[tuple[int, float]]:
-        """Return (token, its log probability) for the rows at `places`."""
-        count = len(places)
+    def sample(self, logits_RV: Tensor, rows: Sequence[Row]) -> list[tuple[int, float]]:
+        """Return (token, its log probability) for each row; may change the logits in place."""
+        states = [self._states[row] for row in rows]
         logits_RV = logits_RV.to("cpu", torch.float32)
-        is_all = places[-1] == count - 1
-        handles, settings = self._handles, self._settings
-        if not is_all:
-            handles, settings = np.ascontiguousarray(handles[:, places]), settings[places]
-        settings["uniform"][:count] = [next(self._uniforms[place]) for place in places]
-        tokens, log_probabilities = np.empty(count, dtype=np.int64), np.empty(count)
-        self._library.hx_choose(
-            _POINTER(handles[0].ctypes.data),
-            _POINTER(handles[1].ctypes.data),
+        grammars = np.array([state.grammar.handle for state in states], dtype=np.int64)
+        pointers = np.array([state.pointers.handle if state.pointers else 0 for state in states], dtype=np.int64)
+        settings = np.array([(next(state.uniforms), *state.settings) for state in states], dtype=_SETTINGS)
+        tokens, log_probabilities = np.empty(len(rows), dtype=np.int64), np.empty(len(rows))
+        self._library.hx_sample(
+            _POINTER(grammars.ctypes.data),
+            _POINTER(pointers.ctypes.data),
             _POINTER(0 if self._gate is None else self._gate.ctypes.data),
-            ctypes.c_int64(count),
+            ctypes.c_int64(len(rows)),
             _POINTER(logits_RV.data_ptr()),
             ctypes.c_int64(logits_RV.stride(0)),
             _POINTER(settings.ctypes.data),
@@ -218,7 +185,19 @@ class NativeSampler:
         )
         return list(zip(tokens.tolist(), log_probabilities.tolist(), strict=True))
 
-    def _grow(self, rows: int) -> None:
-        more = rows - len(self._settings)
-        self._handles = np.concatenate([self._handles, np.zeros((2, more), dtype=np.int64)], axis=1)
-        self._settings = np.concatenate([self._settings, np.zeros(more, dtype=_SETTINGS)])
+
+class _SamplerState:
+    """The grammar, the copy pointers, the random numbers and the sampling settings of one row."""
+
+    def __init__(self, library: ctypes.CDLL, row: Row, *, uses_pointers: bool) -> None:
+        sampling = row.sampling
+        self.uniforms = iter(uniforms(row.seed, row.prompt.tables.max_tokens).tolist())
+        self.grammar = NativeGrammar(library, row.prompt.tables)
+        self.pointers = open_pointers(library, row) if uses_pointers else None
+        self.settings = row.temperature, sampling.top_p, sampling.copy_strength, sampling.top_k
+
+
+def open_pointers(library: ctypes.CDLL, row: Row) -> NativePointers | None:
+    """Return a row's copy pointers; None where it has no passages or a copy strength of 0."""
+    uses_pointers = row.prompt.copy_sources and row.sampling.copy_strength
+    return NativePointers(library, row.prompt.copy_sources) if uses_pointers else None

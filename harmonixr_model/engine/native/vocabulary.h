@@ -1,4 +1,4 @@
-// Where each kind of token begins, and how many there are.
+// The first id of each kind of token, and how many there are.
 #pragma once
 
 #include <cstdint>

@@ -73,9 +73,9 @@ class _Watched:
     def rows(self) -> list[Row]:
         return self._batch.rows
 
-    def read(self, prompt: InfillPrompt) -> Generator[None, None, Any]:
+    def prefill(self, prompt: InfillPrompt) -> Generator[None, None, Any]:
         self._stopwatch.has_begun(prompt)
-        return self._batch.read(prompt)
+        return self._batch.prefill(prompt)
 
     def join(self, row: Row, prefix: Any) -> None:
         self._batch.join(row, prefix)

@@ -1,8 +1,8 @@
-// The product of `matmul.h` on the matrix unit (AMX) that Intel's processors have since Sapphire Rapids: one instruction is
-// sixteen rows by sixteen outputs by sixteen pairs of inputs.
+// The product of `matmul.h` on AMX, the matrix unit of Intel's processors since Sapphire Rapids: one instruction
+// multiplies sixteen rows by sixteen outputs by sixteen pairs of inputs.
 //
-// It sums in another order than vectors do. So whether it is used follows from the processor and the matrix alone: a
-// row's result must not depend on how many rows are beside it.
+// AMX sums in another order than vectors do. Its use therefore depends on the processor and the matrix alone: a row's
+// result must not depend on the number of rows.
 #pragma once
 
 #include <algorithm>
@@ -16,23 +16,23 @@ constexpr int TILE_ROWS = 16, TILE_PAIRS = 16, QUARTER = PANEL / 4;
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// Whether the kernel lets this process use the unit: it must be asked, since threads then take 8 KB more to switch.
-inline bool has_tiles() {
-    constexpr int ASK = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-    static const bool is_granted = syscall(SYS_arch_prctl, ASK, TILE_DATA) == 0;
+// Whether the kernel lets this process use AMX. A process must request it, because it adds 8 KB to a thread's state.
+inline bool has_amx() {
+    constexpr int REQUEST = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    static const bool is_granted = syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
     return is_granted;
 }
 
-// GCC's tile loads do not say that they read memory: what was stored before must have left the registers.
-inline void written() { __asm__ volatile("" ::: "memory"); }
+// GCC does not know that tile loads read memory: earlier stores must have left the registers.
+inline void memory_barrier() { __asm__ volatile("" ::: "memory"); }
 
-// The shape that this thread's tiles have: 0 to 3 are sums, 4 inputs, 5 weights. Given back when a call into the library
-// ends, since others use the unit, too.
-class Tiles {
+// The shape of this thread's tiles: 0 to 3 are sums, 4 is inputs, 5 is weights. Released when a call into the library
+// ends, because other libraries use AMX too.
+class AmxTiles {
    public:
-    Tiles() = default;
-    Tiles(const Tiles&) = delete;
-    ~Tiles() {
+    AmxTiles() = default;
+    AmxTiles(const AmxTiles&) = delete;
+    ~AmxTiles() {
         if (shaped) _tile_release();
         shaped = 0;
     }
@@ -46,7 +46,7 @@ class Tiles {
             uint16_t bytes[16] = {64, 64, 64, 64, 64, 64};
             uint8_t rows[16];
         } shapes{.rows = {r, r, r, r, r, TILE_PAIRS}};
-        written();
+        memory_barrier();
         _tile_loadconfig(&shapes);
     }
 
@@ -54,13 +54,13 @@ class Tiles {
     static inline thread_local int shaped = 0;
 };
 
-// One panel for up to TILE_ROWS rows, as many quarters of it as hold `outputs`.
-inline void multiply_tiles(int rows, const uint32_t* x, int64_t x_stride, const uint32_t* weights, int pairs, int outputs,
+// One panel for up to TILE_ROWS rows: as many of its quarters as `outputs` need.
+inline void multiply_amx(int rows, const uint32_t* x, int64_t x_stride, const uint32_t* weights, int pairs, int outputs,
                            float* out, int64_t out_stride) {
     constexpr int64_t BYTES = 4 * PANEL;
     const int64_t x_bytes = 4 * x_stride, out_bytes = 4 * out_stride;
-    Tiles::shape(rows);
-    written();
+    AmxTiles::shape(rows);
+    memory_barrier();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -85,11 +85,11 @@ inline void multiply_tiles(int rows, const uint32_t* x, int64_t x_stride, const 
     _tile_stored(3, out + 3 * QUARTER, out_bytes);
 }
 #else
-inline bool has_tiles() { return false; }
+inline bool has_amx() { return false; }
 
-struct Tiles {
-    ~Tiles() {}
+struct AmxTiles {
+    ~AmxTiles() {}
 };
 
-inline void multiply_tiles(int, const uint32_t*, int64_t, const uint32_t*, int, int, float*, int64_t) {}
+inline void multiply_amx(int, const uint32_t*, int64_t, const uint32_t*, int, int, float*, int64_t) {}
 #endif

@@ -1,5 +1,5 @@
-// Sixteen floats at a time, portable to any processor that GCC or Clang know, and bf16 numbers in pairs.
-// Sums run in one fixed order, so that a row's result never depends on the rows beside it.
+// Vectors of sixteen floats, portable to every processor of GCC and Clang, and rounding to bf16.
+// Sums have one fixed order, so that a row's result never depends on the other rows of the batch.
 #pragma once
 
 #include <algorithm>
@@ -35,7 +35,7 @@ inline Lanes larger(Lanes a, Lanes b) { return a > b ? a : b; }
 inline Lanes exponential(Lanes x) {
     Lanes low = Lanes{} - 87.0f;
     Lanes bounded = larger(x, low);
-    Lanes shifted = bounded * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: the fraction falls off
+    Lanes shifted = bounded * 1.44269504088896341f + 12582912.0f;  // 1.5 * 2^23: rounds to a whole number
     Lanes whole = shifted - 12582912.0f;
     Lanes rest = bounded - whole * 0.693359375f;
     rest = rest + whole * 2.12194440e-4f;
@@ -63,7 +63,7 @@ inline void round_lanes(Lanes lanes, uint16_t* to) {
     std::memcpy(to, &halves, sizeof halves);
 }
 
-// The same of `count` floats, a multiple of 16.
+// Round `count` floats, a multiple of 16.
 inline void round_row(const float* from, uint16_t* to, int count) {
     for (int i = 0; i < count; i += LANES) round_lanes(load(from + i), to + i);
 }

@@ -1,19 +1,19 @@
-// Pointers that follow the passages of a prompt, as `tokens.pointer.Pointers`, and the gate that gives what they guess its
-// chance, as `infill.pointer.PointerGate`. Both are written out there.
+// Copy pointers, as `prompt.copy_pointer.Pointers`, and the copy gate, as `infill.copy_gate.CopyGate`.
 #pragma once
 
 #include <cmath>
+#include <utility>
 #include <vector>
 
-#include "lanes.h"
+#include "simd.h"
 #include "vocabulary.h"
 
 extern "C" {
 
-// One prompt's passages, owned by whoever made them. Notes are four tokens each: position, pitch, duration, velocity.
+// One prompt's similar passages; the caller owns them. A note is four tokens: position, pitch, duration, velocity.
 struct Passages {
     const Vocabulary* vocabulary;
-    const int64_t *notes, *first;  // [notes, 4]; [passages * cells + 1], where each cell of each passage begins
+    const int64_t *notes, *first;  // [notes, 4]; [passages * cells + 1], the first note of each cell of each passage
     const double* similarity;      // [passages]
     int64_t passages, cells;
 };
@@ -23,7 +23,7 @@ namespace {
 
 enum Kind { POSITION, PITCH, DURATION, VELOCITY, OTHER };
 constexpr int EVIDENCE = 6, FEATURES = EVIDENCE + 2;
-constexpr double FADING = 0.95, LOG_LEAST = -15.0, LOG_MOST = -1e-4, CHANCE_LEAST = 1e-7;
+constexpr double DECAY = 0.95, MIN_LOG = -15.0, MAX_LOG = -1e-4, MIN_PROBABILITY = 1e-7;
 
 Kind kind_of(const Vocabulary& v, int64_t token) {
     if (token >= v.position && token < v.position + v.positions) return POSITION;
@@ -34,7 +34,7 @@ Kind kind_of(const Vocabulary& v, int64_t token) {
 }
 
 struct Guess {
-    int64_t token = -1;  // -1: no passage says anything
+    int64_t token = -1;  // -1: no passage has a guess
     Kind kind = OTHER;
     double evidence[EVIDENCE] = {};
 };
@@ -54,14 +54,14 @@ struct Pointers {
             : next(first), end(last), guess(first < last ? first->position : close) {}
 
         const Note* skip() {
-            while (next < end && !(next->position > position || (next->position == position && next->pitch > pitch))) next++;
+            while (next < end && std::pair(next->position, next->pitch) <= std::pair(position, pitch)) next++;
             return next < end ? next : nullptr;
         }
 
-        void match(int64_t said) {
+        void match(int64_t token) {
             const Note *at = next, *first = next;
-            while (at < end && at->position == position && at->pitch < said) at++;
-            if (at < end && at->position == position && at->pitch == said) first = at;
+            while (at < end && at->position == position && at->pitch < token) at++;
+            if (at < end && at->position == position && at->pitch == token) first = at;
             const bool is_there = first < end && first->position == position;
             matched = is_there ? first : nullptr;
             if (is_there) next = first + 1;
@@ -92,11 +92,11 @@ struct Pointers {
 
     const Passages& passages;
     const Vocabulary& vocabulary = *passages.vocabulary;
-    std::vector<double> told, times;
+    std::vector<double> hits, trials;
     std::vector<Pointer> pointers;
     int64_t cell = -1;
 
-    explicit Pointers(const Passages& of) : passages(of), told(of.passages), times(of.passages) { open_cell(); }
+    explicit Pointers(const Passages& of) : passages(of), hits(of.passages), trials(of.passages) { open_cell(); }
 
     void open_cell() {
         pointers.clear();
@@ -112,8 +112,8 @@ struct Pointers {
         const Kind kind = kind_of(vocabulary, token);
         for (size_t p = 0; p < pointers.size(); p++) {
             if (pointers[p].guess >= 0) {
-                told[p] = told[p] * FADING + (pointers[p].guess == token);
-                times[p] = times[p] * FADING + 1;
+                hits[p] = hits[p] * DECAY + (pointers[p].guess == token);
+                trials[p] = trials[p] * DECAY + 1;
             }
             pointers[p].advance(token, kind, vocabulary.end);
         }
@@ -122,7 +122,7 @@ struct Pointers {
 
     static double weight(double trust) { return 1 / (1 + std::exp(2 - trust)); }
 
-    double odds(size_t p) const { return std::log((told[p] + 1) / (times[p] - told[p] + 1)); }
+    double odds(size_t p) const { return std::log((hits[p] + 1) / (trials[p] - hits[p] + 1)); }
 
     Guess guess() const {
         Guess found;
@@ -138,14 +138,14 @@ struct Pointers {
             if (pointers[p].guess >= 0)
                 (pointers[p].guess == found.token ? agree : differ) += weight(odds(p) + 3 * passages.similarity[p]);
         found.kind = kind_of(vocabulary, found.token);
-        const double evidence[EVIDENCE] = {1, passages.similarity[best], odds(best), times[best] / 20, agree, differ};
+        const double evidence[EVIDENCE] = {1, passages.similarity[best], odds(best), trials[best] / 20, agree, differ};
         std::copy(evidence, evidence + EVIDENCE, found.evidence);
         return found;
     }
 };
 
-// Give the guess its chance: `gate` is [kinds, features].
-// `copy_strength` goes from the model's own chance (0) to the gate's (1).
+// Set the probability of the guess: the model's own at a `copy_strength` of 0, the copy gate's at 1. `gate` holds the
+// gate's weights, [kinds, features].
 inline void mix(float* logits, int64_t size, const Guess& guess, const double* gate, double copy_strength) {
     if (guess.token < 0 || copy_strength <= 0) return;
     float highest = logits[0];
@@ -155,16 +155,17 @@ inline void mix(float* logits, int64_t size, const Guess& guess, const double* g
     for (; i + LANES <= size; i += LANES) sums += exponential(load(logits + i) - highest);
     double total = sum(sums);
     for (; i < size; i++) total += std::exp(logits[i] - highest);
-    const double whole = std::log(total) + highest;
-    const double own = std::clamp(logits[guess.token] - whole, LOG_LEAST, LOG_MOST);
+    const double log_total = std::log(total) + highest;
+    const double own = std::clamp(logits[guess.token] - log_total, MIN_LOG, MAX_LOG);
     const double odds = own - std::log1p(-std::exp(own)), *weight = gate + guess.kind * FEATURES;
-    double said = weight[0] * odds + weight[1] * odds * guess.evidence[1];
-    for (int e = 0; e < EVIDENCE; e++) said += weight[2 + e] * guess.evidence[e];
-    const double gated = 1 / (1 + std::exp(-said));
+    double log_odds = weight[0] * odds + weight[1] * odds * guess.evidence[1];
+    for (int e = 0; e < EVIDENCE; e++) log_odds += weight[2 + e] * guess.evidence[e];
+    const double gated = 1 / (1 + std::exp(-log_odds));
     const double mixed = std::exp(own) + copy_strength * (gated - std::exp(own));
-    const double chance = std::clamp(mixed, CHANCE_LEAST, 1 - CHANCE_LEAST);
-    // The others keep their logits and together weigh 1 - chance.
-    logits[guess.token] = (float)(whole + std::log1p(-std::exp(own)) + std::log(chance) - std::log1p(-chance));
+    const double probability = std::clamp(mixed, MIN_PROBABILITY, 1 - MIN_PROBABILITY);
+    // The other logits stay; their tokens together have the rest of the probability.
+    const double log_others = log_total + std::log1p(-std::exp(own));
+    logits[guess.token] = (float)(log_others + std::log(probability) - std::log1p(-probability));
 }
 
 }  // namespace
