@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
+from scipy.stats import spearmanr
 
 from harmonixr_model.engine.engine import Engine, Sampling
 from harmonixr_model.errors import ControlError
@@ -55,27 +55,14 @@ class Pairs:
 
     @property
     def spearman(self) -> float:
-        """Their rank correlation."""
-        return spearman(np.array(self.asked), np.array(self.measured))
+        """Their rank correlation; nan where one of them does not vary."""
+        varies = len(set(self.asked)) > 1 and len(set(self.measured)) > 1
+        return float(spearmanr(self.asked, self.measured).statistic) if varies else float("nan")
 
     def means(self) -> dict[float, float]:
         """Return the mean of what was measured by what was asked."""
         asked = np.array(self.asked)
         return {value: float(np.array(self.measured)[asked == value].mean()) for value in sorted(set(self.asked))}
-
-
-def spearman(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64]) -> float:
-    """Return the rank correlation of two series, ties taking their mean rank; nan where one does not vary."""
-    ranks = [_ranks(series) for series in (one, two)]
-    centred = [series - series.mean() for series in ranks]
-    norm = float(np.sqrt((centred[0] ** 2).sum() * (centred[1] ** 2).sum()))
-    return float((centred[0] * centred[1]).sum()) / norm if norm else float("nan")
-
-
-def _ranks(series: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    _, inverse, counts = np.unique(series, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2)[inverse])
 
 
 def asked_prompt(

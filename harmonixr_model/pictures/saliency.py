@@ -1,7 +1,7 @@
-"""Which notes of the context a fill rests on: a piano roll coloured by how much each one matters to the model.
+"""The saliency of each note of the context for a fill, as a piano roll.
 
-Knows nothing of files. What is measured is the gradient of the fill's log probability (Simonyan et al. 2013) with
-respect to each token's embedding; a note counts the tokens that say it.
+Saliency is the gradient of the fill's log probability with respect to each token's embedding (Simonyan et al. 2013). A
+note sums the saliency of its tokens.
 """
 
 # P prefix tokens, T tokens, C width
@@ -16,30 +16,34 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.score import Note
 from harmonixr_model.notes.grid import GRID
 from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB
-from harmonixr_model.pictures.svg import FAINT, INK, Canvas, from_pale_to_red
+from harmonixr_model.pictures.figure import to_svg
 from harmonixr_model.prompt.coordinates import BAR_SHIFT, PASSAGE_BARS, REF_SHIFT
 from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_model.prompt.layout import InfillPrompt
 
-_WIDTH, _NAMES, _ROW, _HEAD = 1000, 130, 3.2, 64
-_PITCHES_BESIDE = 2
+_MARGIN_PITCHES = 2
+_FILL_COLOUR, _GAP_COLOUR = "#3b6fd4", "#fff7dd"
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
-    """A note the prompt says, and how much the fill rests on it.
+class SalientNote:
+    """A note of the prompt and its saliency.
 
     Attributes:
-        bar: counted from the gap's first; of a remembered passage, from its own first.
+        bar: relative to the gap's first bar; in a similar passage, relative to its own first bar.
         step: within the bar.
-        passage: None for the music around the gap, else which level of likeness the passage has.
-        weight: the sum of its tokens' gradients, as a share of the largest.
+        passage: None for the music around the gap, otherwise the similarity level of the passage.
+        weight: the sum over its tokens, as a share of the largest.
     """
 
     slot: int
@@ -52,9 +56,9 @@ class Weighed:
 
 
 def token_weights(model: InfillTransformer, prompt: InfillPrompt, fill: Sequence[int]) -> npt.NDArray[np.float64]:
-    """Return how much each token of the prefix matters, float64 [P].
+    """Return the saliency of each token of the prefix, float64 [P].
 
-    It is the length of gradient times embedding, of the log probability of the fill's tokens that were not forced.
+    It is the norm of gradient times embedding, for the log probability of the fill's tokens that were not forced.
     """
     tokens = np.concatenate([prompt.prefix, np.asarray(fill, dtype=np.int64)])
     coordinates = np.concatenate([prompt.coordinates, prompt.fill_coordinates(fill)])
@@ -73,16 +77,16 @@ def token_weights(model: InfillTransformer, prompt: InfillPrompt, fill: Sequence
         )[0]
     finally:
         hook.remove()
-    targets = drawn_places(prompt, fill)
-    said = logits_TV.log_softmax(-1)[targets - 1, torch.from_numpy(tokens).long()[targets]].sum()
-    (gradient_1TC,) = torch.autograd.grad(said, embedded)
+    targets = sampled_positions(prompt, fill)
+    log_probability = logits_TV.log_softmax(-1)[targets - 1, torch.from_numpy(tokens).long()[targets]].sum()
+    (gradient_1TC,) = torch.autograd.grad(log_probability, embedded)
     weights = (gradient_1TC * embedded[0]).norm(dim=-1)[0, : len(prompt.prefix)]
-    weighed: npt.NDArray[np.float64] = weights.detach().double().numpy()
-    return weighed
+    result: npt.NDArray[np.float64] = weights.detach().double().numpy()
+    return result
 
 
-def drawn_places(prompt: InfillPrompt, fill: Sequence[int]) -> Tensor:
-    """Return where the tokens stand that were drawn, headers and EOS left out."""
+def sampled_positions(prompt: InfillPrompt, fill: Sequence[int]) -> Tensor:
+    """Return the positions of the sampled tokens: all but headers and EOS."""
     end = VOCAB.id("END")
     places: list[int] = []
     at = 0
@@ -94,8 +98,8 @@ def drawn_places(prompt: InfillPrompt, fill: Sequence[int]) -> Tensor:
     return torch.tensor(places) + len(prompt.prefix)
 
 
-def weighed_notes(prompt: InfillPrompt, weights: npt.NDArray[np.float64]) -> list[Weighed]:
-    """Return the notes the prefix says, with their weights; PITCH and DUR count, and POS and VEL with the note."""
+def salient_notes(prompt: InfillPrompt, weights: npt.NDArray[np.float64]) -> list[SalientNote]:
+    """Return the notes of the prefix; each sums its PITCH and DUR tokens, and POS and VEL where they are emitted."""
     found: list[tuple[tuple[int, int, int, int, int, int | None], float]] = []
     waiting = 0.0
     pitch = -1
@@ -115,7 +119,7 @@ def weighed_notes(prompt: InfillPrompt, weights: npt.NDArray[np.float64]) -> lis
         else:
             waiting, pitch = 0.0, -1
     largest = max((weight for _, weight in found), default=1.0) or 1.0
-    return [Weighed(*note, weight=weight / largest) for note, weight in found]
+    return [SalientNote(*note, weight=weight / largest) for note, weight in found]
 
 
 def _place(bar: int) -> tuple[int, int | None]:
@@ -126,30 +130,48 @@ def _place(bar: int) -> tuple[int, int | None]:
 
 
 def draw_saliency(model: InfillTransformer, prompt: InfillPrompt, fill: Sequence[int], *, title: str) -> str:
-    """Return an SVG: the prompt's notes around the gap by track, then its remembered passages under the gap.
+    """Return an SVG: the prompt's notes around the gap by track, then its similar passages under the gap.
 
     Bars are as wide as the longest metre of the prompt.
     """
     bar_steps = _longest_bar(prompt)
-    notes = weighed_notes(prompt, token_weights(model, prompt, fill))
+    notes = salient_notes(prompt, token_weights(model, prompt, fill))
     gap = _in_bars(prompt, decode_fill(prompt, fill))
     rows = _rows(prompt, notes, gap)
     bars = [note.bar for note in notes if note.passage is None] + [note.bar for note in gap]
     first, last = min([0, *bars]), max([0, *bars])
-    height = _HEAD + sum(row.height for row in rows) + 44
-    canvas = Canvas(_WIDTH, height, title)
-    canvas.text(10, 22, title, size=15)
-    canvas.text(10, 42, "redder: the fill's likelihood depends more on this note; blue: the fill itself", colour=FAINT)
-    scale = (_WIDTH - _NAMES - 10) / ((last - first + 1) * bar_steps)
-    top = float(_HEAD)
-    for row in rows:
-        _draw_row(canvas, row, top=top, first=first, last=last, bar_steps=bar_steps, scale=scale)
-        top += row.height
-    for bar in range(first, last + 1):
-        x = _NAMES + (bar - first + 0.5) * bar_steps * scale
-        canvas.text(x, top + 14, f"{bar:+d}" if bar else "gap", colour=FAINT, size=10, anchor="middle")
-    canvas.text(_WIDTH / 2, top + 32, "bars from the gap's first", colour=FAINT, anchor="middle")
-    return canvas.to_svg()
+    heights = [row.pitches[1] - row.pitches[0] for row in rows]
+    figure = Figure(figsize=(10, 1.2 + 0.035 * sum(heights) + 0.15 * len(rows)), layout="constrained")
+    figure.suptitle(f"{title}\nredder: the fill's likelihood depends more on this note; blue: the fill", fontsize=10)
+    stack = figure.subplots(len(rows), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    tooltips = []
+    for axes, row in zip(stack, rows, strict=True):
+        for bar in {note.bar for note in row.fill}:
+            axes.axvspan(bar * bar_steps, (bar + 1) * bar_steps, color=_GAP_COLOUR, zorder=0)
+        # The eye reads areas; the square root makes small weights visible.
+        notes = sorted(row.notes, key=lambda note: note.weight)
+        colours = [colormaps["Reds"](0.15 + 0.85 * math.sqrt(note.weight)) for note in notes]
+        tooltips.append((_draw_notes(axes, notes, colours, bar_steps), [f"{note.weight:.2f}" for note in notes]))
+        filled = _draw_notes(axes, row.fill, [_FILL_COLOUR] * len(row.fill), bar_steps)
+        tooltips.append((filled, ["the fill"] * len(row.fill)))
+        axes.set(ylim=row.pitches, yticks=[], xticks=[(bar + 0.5) * bar_steps for bar in range(first, last + 1)])
+        axes.set_ylabel(row.name, rotation=0, ha="right", va="center", fontsize=8)
+        for bar in range(first, last + 2):
+            axes.axvline(bar * bar_steps, color="#dfe4ec", linewidth=0.8, zorder=0)
+    stack[-1].set(xlim=(first * bar_steps, (last + 1) * bar_steps), xlabel="bars from the first bar of the gap")
+    stack[-1].set_xticklabels([f"{bar:+d}" if bar else "gap" for bar in range(first, last + 1)], fontsize=8)
+    return to_svg(figure, title=title, tooltips=[pair for pair in tooltips if pair[1]])
+
+
+def _draw_notes(axes: Axes, notes: Sequence[SalientNote], colours: Sequence[object], bar_steps: int) -> PolyCollection:
+    corners = []
+    for note in notes:
+        left, low = note.bar * bar_steps + note.step, note.pitch - 0.5
+        right = left + note.duration - 0.5
+        corners.append([(left, low), (right, low), (right, low + 1), (left, low + 1)])
+    collection = PolyCollection(corners, facecolors=colours)
+    axes.add_collection(collection)
+    return collection
 
 
 def _longest_bar(prompt: InfillPrompt) -> int:
@@ -160,72 +182,34 @@ def _longest_bar(prompt: InfillPrompt) -> int:
 @dataclass(frozen=True, slots=True)
 class _Row:
     name: str
-    notes: list[Weighed]
-    fill: list[Weighed]
+    notes: list[SalientNote]
+    fill: list[SalientNote]
 
     @property
     def pitches(self) -> tuple[int, int]:
         pitches = [note.pitch for note in (*self.notes, *self.fill)]
-        return min(pitches) - _PITCHES_BESIDE, max(pitches) + _PITCHES_BESIDE
-
-    @property
-    def height(self) -> float:
-        low, high = self.pitches
-        return (high - low + 1) * _ROW + 14
+        return min(pitches) - _MARGIN_PITCHES, max(pitches) + _MARGIN_PITCHES
 
 
-def _rows(prompt: InfillPrompt, notes: list[Weighed], gap: list[Weighed]) -> list[_Row]:
+def _rows(prompt: InfillPrompt, notes: list[SalientNote], gap: list[SalientNote]) -> list[_Row]:
     rows = []
     for slot in range(len(prompt.slots)):
         of_slot = [note for note in notes if note.slot == slot and note.passage is None]
         filled = [note for note in gap if note.slot == slot]
         if of_slot or filled:
             rows.append(_Row(f"track {prompt.slots[slot] + 1}", of_slot, filled))
-    remembered = sorted((n for n in notes if n.passage is not None), key=lambda note: -(note.passage or 0))
-    for level, passage in groupby(remembered, key=lambda note: note.passage):
-        rows.append(_Row(f"passage {((level or 0) + 1) / len(VOCAB.match):.0%} alike", list(passage), []))
+    passages = sorted((n for n in notes if n.passage is not None), key=lambda note: -(note.passage or 0))
+    for level, passage in groupby(passages, key=lambda note: note.passage):
+        rows.append(_Row(f"passage {((level or 0) + 1) / len(VOCAB.match):.0%} similar", list(passage), []))
     return rows
 
 
-def _in_bars(prompt: InfillPrompt, fill: Sequence[Sequence[Note]]) -> list[Weighed]:
+def _in_bars(prompt: InfillPrompt, fill: Sequence[Sequence[Note]]) -> list[SalientNote]:
     """Return the fill's notes by track slot and bar of the gap."""
     starts = sorted(set(prompt.bar_starts))
     found = []
     for cell, start, header, notes in zip(prompt.cells, prompt.bar_starts, prompt.headers, fill, strict=True):
         slot = prompt.slots.index(cell.track)
         bar = header[1] - VOCAB.bar_index.start if len(starts) > 1 else 0
-        found += [Weighed(slot, bar, n.onset - start, n.duration, n.pitch, None, 1.0) for n in notes]
+        found += [SalientNote(slot, bar, n.onset - start, n.duration, n.pitch, None, 1.0) for n in notes]
     return found
-
-
-def _draw_row(canvas: Canvas, row: _Row, *, top: float, first: int, last: int, bar_steps: int, scale: float) -> None:
-    _, high = row.pitches
-    bottom = top + row.height - 14
-    canvas.text(10, (top + bottom) / 2 + 4, row.name, colour=INK, size=11)
-    for bar in {note.bar for note in row.fill}:
-        canvas.box(_NAMES + (bar - first) * bar_steps * scale, top, bar_steps * scale, bottom - top, colour="#fff7dd")
-    for bar in range(first, last + 2):
-        x = _NAMES + (bar - first) * bar_steps * scale
-        canvas.line(x, top, x, bottom)
-    for note in sorted(row.notes, key=lambda note: note.weight):
-        says = f"{note.weight:.2f}"
-        # The eye reads areas; the root keeps the many small weights visible.
-        _draw_note(canvas, note, from_pale_to_red(math.sqrt(note.weight)), top, high, first, bar_steps, scale, says)
-    for note in row.fill:
-        _draw_note(canvas, note, "#3b6fd4", top, high, first, bar_steps, scale, "the fill")
-
-
-def _draw_note(
-    canvas: Canvas,
-    note: Weighed,
-    colour: str,
-    top: float,
-    high: int,
-    first: int,
-    bar_steps: int,
-    scale: float,
-    says: str,
-) -> None:
-    x = _NAMES + ((note.bar - first) * bar_steps + note.step) * scale
-    width = max(1.5, min(note.duration * scale, _WIDTH - 10 - x) - 0.6)
-    canvas.box(x, top + (high - note.pitch) * _ROW, width, _ROW, colour=colour, says=says)

@@ -165,7 +165,7 @@ def _candidate(context: bytes, spec: RegionSpec, *, seed: int, model: str) -> Ca
     rng = random.Random(seed)
     cell = region.cells[0]
     notes = [Note(rng.randrange(cell.start, cell.end), 60, rng.randrange(48, 84), 80) for _ in range(6)]
-    midi = splice(song, region, {cell.track: notes}).data
+    midi = splice(song, region, {cell.track: notes}).midi
     return Candidate(
         model_version=model,
         checkpoint_sha256=hashlib.sha256(model.encode()).hexdigest(),

@@ -163,8 +163,8 @@ def test_a_broken_fill_is_heard_and_everything_around_it_is_untouched(lab: Any, 
     same = {(n.track, n.onset_tick, n.pitch) for n in clean} & {(n.track, n.onset_tick, n.pitch) for n in broken}
     assert len(same) <= len(clean) // 4
     for side in (good, bad):
-        outside = splice(Song.parse(base64.b64decode(side.midi_base64)), region, {}).data
-        assert outside == splice(song, region, {}).data
+        outside = splice(Song.parse(base64.b64decode(side.midi_base64)), region, {}).midi
+        assert outside == splice(song, region, {}).midi
     start, end = song.score.seconds(region.start), song.score.seconds(region.end)
     sounds = [
         synth.render(Song.parse(base64.b64decode(side.midi_base64)).score, start_s=start, end_s=end)

@@ -1,7 +1,6 @@
 """The parts of the loop: the hidden taste, judging over real HTTP, ranks, resuming, the time left, the report."""
 
 import json
-import math
 from itertools import combinations
 from random import Random
 
@@ -13,7 +12,6 @@ from harmonixr_platform.cli.progress import progress_bar
 from harmonixr_platform.loop.options import FULL, QUICK
 from harmonixr_platform.loop.plot import Bar, draw
 from harmonixr_platform.loop.progress import STAGES, LoopProgress
-from harmonixr_platform.loop.ranking import spearman
 from harmonixr_platform.loop.simulated_listener import Taste, groove_similarity, scale_consistency
 from harmonixr_platform.loop.stage_results import LoopError, StageResults
 from harmonixr_platform.training.composed_gaps import composed_gaps
@@ -68,14 +66,6 @@ def test_gaps_are_in_different_pieces_and_short_contexts_and_the_same_when_asked
     assert found == list(composed_gaps(6, seed=5, max_context=512, max_length=1024))
     others = list(composed_gaps(3, seed=1_000_000, max_context=512, max_length=1024))
     assert not {gap.piece_id for gap in found} & {gap.piece_id for gap in others}
-
-
-def test_spearman_is_of_ranks_and_shares_them_among_equals():
-    assert spearman([1, 2, 3, 4], [10, 100, 1000, 10000]) == pytest.approx(1)
-    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
-    # 1 - 6 Σd² / n(n² - 1) does not hold with ties; this is the correlation of (1, 2.5, 2.5, 4) with (1, 2, 3, 4).
-    assert spearman([1, 5, 5, 9], [1, 2, 3, 4]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
-    assert spearman([1, 1, 1], [1, 2, 3]) == 0
 
 
 def test_a_stage_is_done_once_and_a_folder_keeps_to_its_plan(tmp_path):

@@ -1,4 +1,4 @@
-"""Pictures show what they say: projections keep what is near, saliency finds what matters, files are read right."""
+"""Pictures: projections keep neighbours, saliency bounds the effect of a change, files are read correctly."""
 
 import json
 import xml.etree.ElementTree as ET
@@ -20,8 +20,7 @@ from harmonixr_model.pictures.curves import CurveError, read_curve, smoothed
 from harmonixr_model.pictures.embeddings import attributes_of_music, draw_embeddings
 from harmonixr_model.pictures.parallel import SweepError, draw_parallel, read_trials
 from harmonixr_model.pictures.projection import ProjectionError, pca, tsne
-from harmonixr_model.pictures.saliency import draw_saliency, drawn_places, token_weights, weighed_notes
-from harmonixr_model.pictures.svg import Scale, around_the_circle
+from harmonixr_model.pictures.saliency import draw_saliency, salient_notes, sampled_positions, token_weights
 from harmonixr_platform.cli import main
 
 torch.set_num_threads(1)
@@ -53,8 +52,9 @@ def filled(model):
     return prompt, made.tokens
 
 
-def shapes(svg, kind):
-    return list(ET.fromstring(svg).iter(f"{SVG}{kind}"))
+def tooltips(svg):
+    root = ET.fromstring(svg)
+    return [title.text for node in root.iter() if node is not root for title in node.findall(f"{SVG}title")]
 
 
 def test_principal_components_find_the_plane_the_points_lie_on():
@@ -88,13 +88,12 @@ def test_too_few_points_have_no_picture():
 def test_every_embedding_is_a_dot_in_both_projections(model):
     attributes = attributes_of_music()
     svg = draw_embeddings(model, title="a < b")
-    named = [dot for dot in shapes(svg, "circle") if dot.find(f"{SVG}title") is not None]
-    assert len(named) == 2 * sum(len(attribute.names) for attribute in attributes)
+    assert len(tooltips(svg)) == 2 * sum(len(attribute.labels) for attribute in attributes)
     assert "a &lt; b" in svg
-    assert all(len(attribute.names) == len(attribute.colours) for attribute in attributes)
+    assert all(len(attribute.labels) == len(attribute.colours) for attribute in attributes)
     pitch = attributes[0]
     assert len(set(pitch.colours)) == 12
-    assert pitch.colours[0] == pitch.colours[12] == around_the_circle(9 * 7 % 12 / 12)  # A0 and A1
+    assert pitch.colours[0] == pitch.colours[12]  # A0 and A1
 
 
 def test_saliency_bounds_what_a_small_change_of_a_token_does(model, filled):
@@ -103,7 +102,7 @@ def test_saliency_bounds_what_a_small_change_of_a_token_does(model, filled):
     tokens = torch.from_numpy(np.concatenate([prompt.prefix, fill])).long()[None]
     coordinates = torch.from_numpy(np.concatenate([prompt.coordinates, prompt.fill_coordinates(fill)])).long()[None]
     prefix = torch.tensor([len(prompt.prefix)])
-    drawn = drawn_places(prompt, fill)
+    drawn = sampled_positions(prompt, fill)
 
     def likelihood(token=0, louder=0.0):
         scale = torch.ones(1, tokens.shape[1], 32)
@@ -134,7 +133,7 @@ def test_a_model_that_ignores_its_context_rests_on_nothing(filled):
 
 def test_the_notes_of_the_picture_are_those_of_the_prompt(model, filled):
     prompt, fill = filled
-    notes = weighed_notes(prompt, token_weights(model, prompt, fill))
+    notes = salient_notes(prompt, token_weights(model, prompt, fill))
     song = Song.parse(examples.load("minuet-in-g"))
     tpq = song.score.ticks_per_quarter
     bars = song.score.bars
@@ -151,8 +150,7 @@ def test_the_notes_of_the_picture_are_those_of_the_prompt(model, filled):
     assert not any(n.slot == 0 and n.bar in (0, 1) for n in notes if n.passage is None)  # that is hidden
     assert max(note.weight for note in notes) == 1
     svg = draw_saliency(model, prompt, fill, title="t")
-    drawn = [box.find(f"{SVG}title").text for box in shapes(svg, "rect") if box.find(f"{SVG}title") is not None]
-    assert len([said for said in drawn if said != "the fill"]) == len(notes)
+    assert len([text for text in tooltips(svg) if text != "the fill"]) == len(notes)
 
 
 def write_run(folder, losses):
@@ -167,8 +165,8 @@ def test_a_curve_forgets_what_a_step_that_ran_twice_said_first(tmp_path):
     path = write_run(tmp_path / "a", [3, 2, 1])
     path.write_text(path.read_text() + '{"step": 2, "loss": 9, "tokens": 25}\n')
     curve = read_curve(path, name="a", measure="loss", against="tokens")
-    assert curve.trained == ((10, 3), (25, 9), (30, 1))
-    assert curve.validated == ((30, 0.5),)
+    assert curve.training == ((10, 3), (25, 9), (30, 1))
+    assert curve.validation == ((30, 0.5),)
     path.write_text(path.read_text() + "{half a li")
     with pytest.raises(CurveError, match="line 5: not a step's metrics"):
         read_curve(path, name="a", measure="loss", against="step")
@@ -179,17 +177,11 @@ def test_smoothing_means_over_neighbours():
     assert len(smoothed([(i, 0) for i in range(5000)], window=9)) <= 450
 
 
-def test_scales_have_round_ticks():
-    assert Scale(0, 10, 0, 100)(5) == 50
-    assert Scale(1, 100, 0, 1, is_log=True)(10) == pytest.approx(0.5)
-    assert Scale(0.03, 1.02, 0, 1).ticks() == [0.2, 0.4, 0.6, 0.8, 1.0]
-
-
 def test_loss_curves_of_several_runs_are_drawn(tmp_path, capsys):
     runs = [str(write_run(tmp_path / name, range(50, 0, -1)).parent) for name in ("one", "two")]
     assert main(["plot", "loss", *runs, "-o", str(tmp_path / "out.svg")]) == 0
     svg = (tmp_path / "out.svg").read_text()
-    assert len(shapes(svg, "polyline")) == 4
+    assert tooltips(svg) == ["one, step 50: 0.500", "two, step 50: 0.500"]
     assert ">one<" in svg
     assert ">two<" in svg
 
@@ -206,10 +198,11 @@ def test_a_sweep_is_read_from_its_folder_best_first(tmp_path):
     write_trial(tmp_path / "sweep" / "t2", {"rate": 0.001, "kind": "b"}, [3])
     write_trial(tmp_path / "sweep" / "t3", {"rate": 0.01, "kind": "b"}, [])
     trials = read_trials(tmp_path / "sweep", metric="valid_loss")
-    assert [(trial.best, trial.step, trial.drawn["kind"]) for trial in trials] == [(3, 1, "b"), (4, 3, "a")]
-    lines = shapes(draw_parallel(trials, metric="valid_loss", title="t"), "polyline")
-    assert [len(line.attrib["points"].split()) for line in lines] == [4, 4]
-    with pytest.raises(SweepError, match="no trial that says reward"):
+    assert [(trial.best, trial.step, trial.settings["kind"]) for trial in trials] == [(3, 1, "b"), (4, 3, "a")]
+    svg = draw_parallel(trials, metric="valid_loss", title="t")
+    assert 'id="trial-0"' in svg
+    assert 'id="trial-1"' in svg
+    with pytest.raises(SweepError, match="no trial that reports reward"):
         read_trials(tmp_path / "sweep", metric="reward")
 
 

@@ -80,7 +80,7 @@ def pair(seed):
     for name in ("x", "y"):
         rng = random.Random(f"{seed}{name}")
         notes = [Note(rng.randrange(cell.start, cell.end), 40, rng.randrange(60, 80), 70) for _ in range(5)]
-        midi = splice(song, region, {cell.track: notes}).data
+        midi = splice(song, region, {cell.track: notes}).midi
         sides.append(
             Candidate(
                 model_version=f"model-{name}",

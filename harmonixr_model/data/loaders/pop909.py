@@ -10,10 +10,12 @@ A piece is a song's folder: its versions are near-duplicates of each other.
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 from harmonixr_model.data.loaders.listing import Entry, Listing, not_that
-from harmonixr_model.data.loaders.sheet import read_sheet
+from harmonixr_model.errors import CorpusError
 
 
 def load(folder: Path) -> Listing:
@@ -43,11 +45,18 @@ def _entries(song: Path, folder: Path, name: tuple[str, str]) -> list[Entry]:
 
 
 def _names(path: Path) -> dict[str, tuple[str, str]]:
-    """Return (title, artist) by song; nothing without the index."""
+    """Return (title, artist) by song; nothing without the index. Raises CorpusError where it is damaged."""
+    from openpyxl import load_workbook
+
     if not path.is_file():
         return {}
+    try:
+        header, *rows = load_workbook(path, read_only=True, data_only=True).worksheets[0].iter_rows(values_only=True)
+    except (zipfile.BadZipFile, KeyError, ValueError, IndexError, ElementTree.ParseError) as error:
+        raise CorpusError(f"{path} cannot be read as a sheet ({error}); unpack it again") from None
+    records = [dict(zip(header, row, strict=True)) for row in rows]
     return {
-        row["song_id"].partition(".")[0].zfill(3): (row.get("name", ""), row.get("artist", ""))
-        for row in read_sheet(path)
-        if row.get("song_id")
+        str(record["song_id"]).partition(".")[0].zfill(3): (record.get("name") or "", record.get("artist") or "")
+        for record in records
+        if record.get("song_id")
     }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from harmonixr_model.fill.ranker import Ranker, fill_features
@@ -62,24 +63,12 @@ def ranking_quality(
     }
 
 
-def spearman(one: Sequence[float] | Floats, other: Sequence[float] | Floats) -> float:
-    """Return Spearman's rank correlation, equal values sharing their mean rank; 0 where all values of one are equal."""
-    a, b = _ranks(np.asarray(one, dtype=float)), _ranks(np.asarray(other, dtype=float))
-    spread = float(a.std() * b.std())
-    return float(((a - a.mean()) * (b - b.mean())).mean() / spread) if spread else 0.0
-
-
-def _ranks(values: Floats) -> Floats:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Floats = (np.cumsum(count) - (count - 1) / 2)[place]
-    return ranks
-
-
 def _of_pairs(values_S: Floats, utility_S: Floats, pairs: Sequence[tuple[int, ...]]) -> float:
     differences = [(values_S[a] - values_S[b], utility_S[a] - utility_S[b]) for a, b in pairs]
     # In both orders: the order of two fills is arbitrary.
     both = differences + [(-one, -other) for one, other in differences]
-    return spearman([one for one, _ in both], [other for _, other in both])
+    one, other = (np.array(column) for column in zip(*both, strict=True))
+    return float(spearmanr(one, other).statistic) if one.any() and other.any() else 0.0
 
 
 def _fitted(

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
+from scipy.special import stdtrit
 
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_platform.feedback.records.reader import Feedback, Judged, read_feedback
-from harmonixr_platform.feedback.statistics.student import t_quantile
 from harmonixr_platform.registry import Promotion, PromotionCheck, Registry, RegistryError, Version, open_registry
 from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.training.composed_gaps import composed_gaps
@@ -101,7 +101,7 @@ def cluster_error(values: Sequence[float], clusters: Sequence[str], *, level: fl
     without = (totals.sum() - totals) / (sizes.sum() - sizes)
     count = len(groups)
     variance = (count - 1) / count * ((without - totals.sum() / sizes.sum()) ** 2).sum()
-    return float(t_quantile(0.5 + level / 2, count - 1) * math.sqrt(variance))
+    return float(stdtrit(count - 1, 0.5 + level / 2) * math.sqrt(variance))
 
 
 def gate_checks(gate: PromotionGate, won: WinRate, new: ModelMetrics, old: ModelMetrics) -> tuple[PromotionCheck, ...]:

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
 from harmonixr_platform.feedback.statistics.fit import RIDGE, Curvature, Fit, curvature, fit
-from harmonixr_platform.feedback.statistics.student import t_quantile
 from harmonixr_platform.feedback.statistics.votes import Design, Floats
 
 Method = Literal["jackknife", "sandwich", "rater_bootstrap", "iid_bootstrap"]
@@ -66,7 +66,7 @@ def intervals(
     asked_KR = np.pad(asked_KP, ((0, 0), (0, 1)))
     error_K = np.sqrt(np.maximum(np.einsum("kr,rs,ks->k", asked_KR, spread_RR, asked_KR), 0.0))
     degrees_K = _effective_raters(at, asked_KR) - 1 if method == "jackknife" else np.full(len(asked_KR), raters - 1.0)
-    half_K = error_K * [t_quantile((1 + level) / 2, max(1.0, degrees)) for degrees in degrees_K]
+    half_K = error_K * stdtrit(np.maximum(1.0, degrees_K), (1 + level) / 2)
     middle_K = asked_KP @ found.value_DP[0]
     return Intervals(middle_K - half_K, middle_K + half_K)
 

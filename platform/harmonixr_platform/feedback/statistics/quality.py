@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from harmonixr_platform.feedback.statistics.student import binomial_at_most, binomial_two_sided
+from scipy.special import bdtr
 
 _SOONEST_S = 2.0
 
@@ -116,11 +116,16 @@ def _rate(rater: str, answers: Sequence[Answer], rules: Sequence[Rule]) -> Rater
     )
 
 
+def _two_sided(count: int, total: int) -> float:
+    """Return the exact two-sided p-value of `count` of `total` tosses of a fair coin."""
+    return min(1.0, 2 * float(bdtr(min(count, total - count), total, 0.5)))
+
+
 def _one_side(answers: Sequence[Answer]) -> str | None:
     """Sides are drawn by a fair coin, so a rater who listens chooses each about half the time (p < 0.001)."""
     choices = Counter(answer.choice for answer in answers)
     decided = choices["a"] + choices["b"]
-    if decided < 12 or binomial_two_sided(choices["a"], decided) >= 0.001:
+    if decided < 12 or _two_sided(choices["a"], decided) >= 0.001:
         return None
     return f"chose side a in {choices['a']} of {decided} decided answers"
 
@@ -136,7 +141,7 @@ def _same_answer(answers: Sequence[Answer]) -> str | None:
 def _gold_failed(answers: Sequence[Answer]) -> str | None:
     """Someone who gets eight gold pairs of ten right does as badly once in a hundred times."""
     gold = _gold(answers)
-    if not gold or binomial_at_most(sum(gold), len(gold), 0.8) >= 0.01:
+    if not gold or bdtr(sum(gold), len(gold), 0.8) >= 0.01:
         return None
     return f"got {sum(gold)} of {len(gold)} gold pairs right"
 
@@ -145,7 +150,7 @@ def _inconsistent(answers: Sequence[Answer]) -> str | None:
     """Someone who repeats seven answers of ten does as badly once in a hundred times."""
     twice = repeats_of(answers)
     same = sum(first == second for first, second in twice)
-    if not twice or binomial_at_most(same, len(twice), 0.7) >= 0.01:
+    if not twice or bdtr(same, len(twice), 0.7) >= 0.01:
         return None
     return f"gave the same answer to {same} of {len(twice)} repeated pairs"
 
