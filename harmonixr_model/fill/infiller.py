@@ -1,9 +1,7 @@
-"""The library's front: a song and a region in, fills out.
+"""Fill a region of a song with one call.
 
-    infiller = Infiller.load()
-    fills = infiller.fill(song, Region.bars(song.score, 8, 11, tracks=[1]), n=4, seed=7)
-
-Knows nothing of servers or stores; `session` plans and finishes, an engine decodes.
+infiller = Infiller.load()
+fills = infiller.fill(song, Region.bars(song.score, 8, 11, tracks=[1]), n=4, seed=7)
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harmonixr_model.engine.engine import Engine, GeneratedFill, Sampling
+from harmonixr_model.engine.engine import Engine, Sampling
 from harmonixr_model.errors import CheckpointError, ControlError
 from harmonixr_model.fill.session import FillSession
 from harmonixr_model.grammar.constraints import Constraints
@@ -23,6 +21,7 @@ from harmonixr_model.music.score import Note, Track
 from harmonixr_model.music.song import Song
 from harmonixr_model.notes.encoded_score import NoteField
 from harmonixr_model.prompt.controls import AttributeControls, check_known
+from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_model.weights import SHIPPED
 
 if TYPE_CHECKING:
@@ -33,15 +32,15 @@ MAX_SEED = 2**63
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One candidate: the whole song with the fill in it, and what makes it again.
+    """One candidate: the whole song with the fill in it, and the data to make it again.
 
     Attributes:
-        midi: the file; outside the region it is the input's.
-        notes: the fill's notes in the song's ticks, by track from 0; a new track counts on past the song's.
-        tokens: fill token ids, one tuple a window of the region; `Infiller.replay` gives the same file for them.
-        seed: of this candidate; asking for one fill with it gives this one.
-        log_probability: in nats, under the grammar at temperature 1.
-        dropped: notes that could not be placed, or changed, without touching another.
+        midi: the MIDI file; outside the region it equals the input.
+        notes: the fill's notes in the song's ticks, by track from 0; a new track is numbered after the song's.
+        tokens: the fill's token ids, one tuple for each window; `Infiller.replay` makes the same file from them.
+        seed: the candidate's seed; `fill` with this seed and n=1 makes the same candidate.
+        log_probability: the fill's log probability in nats, under the grammar at temperature 1.
+        dropped: how many notes were not inserted or not changed, because they would collide with others.
     """
 
     midi: bytes
@@ -53,12 +52,12 @@ class Fill:
 
 
 def shipped_weights() -> Path:
-    """Return where the weights that ship with the package are."""
+    """Return the path of the weights that ship with the package."""
     return SHIPPED
 
 
 class Infiller:
-    """Fills regions with one engine; `info` is what the checkpoint says of itself."""
+    """Fills regions with one engine; `info` is the metadata of its checkpoint."""
 
     def __init__(self, engine: Engine, *, max_length: int, info: dict[str, Any] | None = None) -> None:
         self.engine = engine
@@ -81,66 +80,63 @@ class Infiller:
         song: Song | bytes | PrettyMIDI,
         region: Region,
         *,
-        limits: Constraints | None = None,
+        constraints: Constraints | None = None,
         controls: AttributeControls | None = None,
-        only: NoteField | None = None,
+        field: NoteField | None = None,
         n: int = 1,
         seed: int = 0,
         sampling: Sampling | None = None,
         new_track: Track | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Fill]:
-        """Return `n` fills of the region; candidate i is drawn with seed `seed + i`.
+        """Return `n` fills of the region; candidate i is sampled with seed `seed + i`.
 
         Args:
             song: a parsed song, the bytes of a MIDI file, or a PrettyMIDI.
-            region: what may change, in the song's ticks.
-            limits: what every fill must keep to.
-            controls: what the model is asked for, and follows as well as it learnt to.
-            only: the one field of the region's notes that may change: pitch, rhythm (onsets and durations), velocity or
-                duration.
-            n: how many candidates.
+            region: the notes that may change, in the song's ticks.
+            constraints: rules that every fill obeys.
+            controls: attribute controls; the model follows them as well as it was trained to.
+            field: the only field of the region's notes that may change: pitch, rhythm (onsets and durations), velocity
+                or duration.
+            n: the number of candidates.
             seed: the same seed, model and arguments give the same fills.
             sampling: temperature, top-k, top-p, guidance, copy_strength.
             new_track: a track to add; the region's cells then name the track after the song's last one.
-            progress: called with (windows done, windows in all) of all candidates; the second may grow.
+            progress: called with the windows of all candidates that are filled, and their total, which may grow.
 
         Raises:
-            MidiError, RegionError, ControlError, PromptError: what is asked for cannot be done.
+            MidiError, RegionError, ControlError, PromptError: the arguments cannot be satisfied.
 
         """
         if n < 1 or not 0 <= seed < MAX_SEED:
             raise ControlError(
                 f"{n} candidates of seed {seed}: give at least 1 candidate and a seed from 0 to 2^63 - 1"
             )
-        check_known(controls or AttributeControls(), self.info, only=only)
-        song = as_song(song)
+        check_known(controls or AttributeControls(), self.info, only=field)
         seeds = [(seed + i) % MAX_SEED for i in range(n)]
-        sampling = sampling or Sampling()
-        begun = FillSession(
-            song,
+        session = FillSession(
+            as_song(song),
             region,
             max_length=self.max_length,
-            limits=limits,
+            constraints=constraints,
             controls=controls,
-            only=only,
+            field=field,
             new_track=new_track,
         )
-        # Built before the others fork off: all candidates share the first prompt, which is then read once.
-        begun.next_prompt()
-        sessions = [begun.fork() for _ in seeds]
-        likely = [0.0] * n
-        while waiting := [i for i in range(n) if sessions[i].next_prompt() is not None]:
-            answers = self._answers([sessions[i] for i in waiting], [seeds[i] for i in waiting], sampling)
-            for i, generated in zip(waiting, answers, strict=True):
+        # All candidates share the first prompt: build it before they fork.
+        session.next_prompt()
+        sessions = [session.fork() for _ in seeds]
+        log_probabilities = [0.0] * n
+        while unfinished := [i for i in range(n) if sessions[i].next_prompt() is not None]:
+            jobs = [_next_job(sessions[i], seeds[i]) for i in unfinished]
+            for i, generated in zip(
+                unfinished, self.engine.generate_each(jobs, sampling=sampling or Sampling()), strict=True
+            ):
                 sessions[i].accept(generated.tokens)
-                likely[i] += generated.log_probability
+                log_probabilities[i] += generated.log_probability
             if progress:
                 progress(sum(len(s.tokens) for s in sessions), sum(len(s.windows) for s in sessions))
-        return [
-            _finished(session, seed, log_probability)
-            for session, seed, log_probability in zip(sessions, seeds, likely, strict=True)
-        ]
+        return [_finished(*candidate) for candidate in zip(sessions, seeds, log_probabilities, strict=True)]
 
     def replay(
         self,
@@ -148,54 +144,49 @@ class Infiller:
         region: Region,
         tokens: Sequence[Sequence[int]],
         *,
-        limits: Constraints | None = None,
+        constraints: Constraints | None = None,
         controls: AttributeControls | None = None,
-        only: NoteField | None = None,
+        field: NoteField | None = None,
         new_track: Track | None = None,
     ) -> Fill:
-        """Return the fill that stored token ids say, exactly as it was; no model is asked.
+        """Return the fill with these stored token ids, without running a model.
 
-        Raises TokenError when the tokens do not answer this song and region.
+        Raises TokenError where the tokens are not a fill of this song and region.
         """
         session = FillSession(
             as_song(song),
             region,
             max_length=self.max_length,
-            limits=limits,
+            constraints=constraints,
             controls=controls,
-            only=only,
+            field=field,
             new_track=new_track,
         )
         for window in tokens:
             session.accept(window)
         return _finished(session, 0, 0.0)
 
-    def _answers(
-        self, sessions: Sequence[FillSession], seeds: Sequence[int], sampling: Sampling
-    ) -> list[GeneratedFill]:
-        """Return an answer to the next prompt of each session: all are at the same window."""
-        prompts = [session.next_prompt() for session in sessions]
-        window = len(sessions[0].tokens)
-        jobs = []
-        for prompt, seed in zip(prompts, seeds, strict=True):
-            assert prompt is not None
-            jobs.append((prompt, window_seed(seed, window)))
-        return self.engine.generate_each(jobs, sampling=sampling)
-
 
 def window_seed(seed: int, window: int) -> int:
-    """Return the seed with which a candidate draws its n-th window: no two windows share a stream."""
-    # The odd constant of a 64-bit Weyl sequence spreads windows over the seeds.
+    """Return the seed of a candidate's n-th window; no two windows share a random stream."""
+    # The odd constant of a 64-bit Weyl sequence distributes windows over the seeds.
     return (seed + window * 0x9E3779B97F4A7C15) % MAX_SEED
 
 
 def as_song(song: Song | bytes | PrettyMIDI) -> Song:
-    """Return a Song of whatever a caller has."""
+    """Return the song in any of the accepted types; raises MidiError."""
     if isinstance(song, Song):
         return song
     return Song.parse(song) if isinstance(song, bytes) else Song.from_pretty_midi(song)
 
 
+def _next_job(session: FillSession, seed: int) -> tuple[InfillPrompt, int]:
+    """Return the prompt of a session's next window and the window's seed."""
+    prompt = session.next_prompt()
+    assert prompt is not None
+    return prompt, window_seed(seed, len(session.tokens))
+
+
 def _finished(session: FillSession, seed: int, log_probability: float) -> Fill:
-    made = session.result()
-    return Fill(made.midi, made.notes, made.tokens, seed, log_probability, made.dropped)
+    edited = session.result()
+    return Fill(edited.midi, edited.notes, tuple(session.tokens), seed, log_probability, edited.dropped)

@@ -114,10 +114,12 @@ class Region:
                 raise RegionError(f"track {cell.track + 1} does not exist; this song has {score.track_list}")
 
     def without(self, score: Score) -> Score:
-        """Return the context: the score without the notes that a fill of this region may delete."""
-        return score.replace_notes(
-            {i: [n for n in score.tracks[i].notes if not self.contains(i, n)] for i in self.tracks}
-        )
+        """Return the context: the score without the notes that a fill of this region may delete.
+
+        Tracks that the score does not have yet are ignored.
+        """
+        tracks = [i for i in self.tracks if i < len(score.tracks)]
+        return score.replace_notes({i: [n for n in score.tracks[i].notes if not self.contains(i, n)] for i in tracks})
 
 
 def _merged(cells: Iterable[Cell]) -> tuple[Cell, ...]:

@@ -105,9 +105,8 @@ def _deleted(song: Song, region: Region) -> dict[int, set[int]]:
     return deleted
 
 
-def _new_places(song: Song, new_tracks: Sequence[Track]) -> list[_Place]:
-    if not new_tracks:
-        return []
+def new_channels(song: Song, new_tracks: Sequence[Track]) -> list[int]:
+    """Return the channels that new tracks get; raises RegionError where too few are free."""
     used = {message[0] & 0x0F for events in song.midi.tracks for _, message in events if message[0] < 0xF0}
     free = [channel for channel in range(16) if channel not in used and channel != DRUM_CHANNEL]
     melodic = sum(not track.is_drum for track in new_tracks)
@@ -116,11 +115,15 @@ def _new_places(song: Song, new_tracks: Sequence[Track]) -> list[_Place]:
             f"no MIDI channel is free for {'a new track' if not free else f'{melodic} new tracks'}: the song uses "
             f"{len(used)} of 16 and {len(free)} are left; remove a track, or fill one that exists"
         )
-    own_chunk = _gets_chunk(song)
     channels = iter(free)
+    return [DRUM_CHANNEL if track.is_drum else next(channels) for track in new_tracks]
+
+
+def _new_places(song: Song, new_tracks: Sequence[Track]) -> list[_Place]:
+    first = len(song.midi.tracks)
     return [
-        _Place(len(song.midi.tracks) + i if own_chunk else 0, DRUM_CHANNEL if track.is_drum else next(channels))
-        for i, track in enumerate(new_tracks)
+        _Place(first + i if _gets_chunk(song) else 0, channel)
+        for i, channel in enumerate(new_channels(song, new_tracks))
     ]
 
 

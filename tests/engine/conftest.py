@@ -35,7 +35,7 @@ def song():
 def prompt_of(song):
     def make(*, bars=(4, 5), tracks=(0, 1), limits=None, controls=None, max_length=CONFIG.max_length):
         region = Region.bars(song.score, *bars, tracks)
-        prompt = FillSession(song, region, max_length=max_length, limits=limits, controls=controls).next_prompt()
+        prompt = FillSession(song, region, max_length=max_length, constraints=limits, controls=controls).next_prompt()
         assert prompt is not None
         return prompt
 

@@ -40,7 +40,7 @@ class Scales:
         song: Song,
         region: Any,
         *,
-        limits: Any = None,
+        constraints: Any = None,
         controls: Any = None,
         n: int,
         seed: int,

@@ -44,10 +44,10 @@ def others(song):
     return [[e for e in events if e.message[0] & 0xF0 not in (0x80, 0x90)] for events in song.midi.tracks]
 
 
-@pytest.mark.parametrize("only", NOTE_FIELDS)
-def test_a_fill_changes_the_asked_field_of_the_regions_notes_and_nothing_else(infiller, song, only):
+@pytest.mark.parametrize("field", NOTE_FIELDS)
+def test_a_fill_changes_the_asked_field_of_the_regions_notes_and_nothing_else(infiller, song, field):
     region = Region.bars(song.score, 4, 6)
-    for fill in infiller.fill(song, region, only=only, n=2, seed=5):
+    for fill in infiller.fill(song, region, field=field, n=2, seed=5):
         after = Song.parse(fill.midi)
         assert others(after) == others(song)
         changed = 0
@@ -57,7 +57,7 @@ def test_a_fill_changes_the_asked_field_of_the_regions_notes_and_nothing_else(in
             assert not outside - Counter(new.notes)
             left = Counter(new.notes) - outside
             assert left == Counter(fill.notes.get(t, ()))
-            for_kept = [Counter(tuple(n[i] for i in KEPT[only]) for n in notes) for notes in (inside, left.elements())]
+            for_kept = [Counter(tuple(n[i] for i in KEPT[field]) for n in notes) for notes in (inside, left.elements())]
             assert for_kept[0] == for_kept[1]
             assert all(region.contains(t, note) for note in left)
             changed += len(Counter(inside) - left)
@@ -65,18 +65,18 @@ def test_a_fill_changes_the_asked_field_of_the_regions_notes_and_nothing_else(in
         assert fill.dropped <= changed / 4
 
 
-@pytest.mark.parametrize("only", NOTE_FIELDS)
-def test_the_same_seed_gives_the_same_fill_and_its_tokens_replay_it(infiller, song, only):
+@pytest.mark.parametrize("field", NOTE_FIELDS)
+def test_the_same_seed_gives_the_same_fill_and_its_tokens_replay_it(infiller, song, field):
     region = Region.bars(song.score, 2, 3, [0])
-    one, two = infiller.fill(song, region, only=only, n=2, seed=1)
-    (again,) = infiller.fill(song, region, only=only, seed=1)
+    one, two = infiller.fill(song, region, field=field, n=2, seed=1)
+    (again,) = infiller.fill(song, region, field=field, seed=1)
     assert one.midi == again.midi != two.midi
-    assert infiller.replay(song, region, one.tokens, only=only).midi == one.midi
+    assert infiller.replay(song, region, one.tokens, field=field).midi == one.midi
 
 
 def test_a_region_larger_than_one_prompt_is_asked_in_windows(infiller, song):
     region = Region.bars(song.score, 0, 15)
-    (fill,) = infiller.fill(song, region, only="velocity", seed=2)
+    (fill,) = infiller.fill(song, region, field="velocity", seed=2)
     assert len(fill.tokens) > 2
     after = Song.parse(fill.midi)
     for old, new in zip(song.score.tracks, after.score.tracks, strict=True):
@@ -90,7 +90,7 @@ def test_locked_notes_stay_and_notes_outside_the_band_too(infiller, song):
     middle = sorted(note.pitch for note in inside)[len(inside) // 2]
     locks = frozenset(NoteKey(0, note.onset, note.pitch) for note in inside[::2])
     region = Region(bars.cells, middle, 127, locks)
-    (fill,) = infiller.fill(song, region, only="pitch", seed=3)
+    (fill,) = infiller.fill(song, region, field="pitch", seed=3)
     after = Song.parse(fill.midi).score.tracks[0].notes
     stays = Counter(note for note in track.notes if not region.contains(0, note))
     assert not stays - Counter(after)
@@ -100,45 +100,45 @@ def test_locked_notes_stay_and_notes_outside_the_band_too(infiller, song):
 def test_pitches_keep_to_limits_and_to_chord_tones(infiller, song):
     region = Region.bars(song.score, 4, 5, [0])
     controls = AttributeControls(chords=((read_chord("C"),),), chord_tones_only=True)
-    limits = Constraints(pitch_min=40, pitch_max=90)
-    (fill,) = infiller.fill(song, region, only="pitch", limits=limits, controls=controls)
+    constraints = Constraints(pitch_min=40, pitch_max=90)
+    (fill,) = infiller.fill(song, region, field="pitch", constraints=constraints, controls=controls)
     assert {note.pitch % 12 for note in fill.notes[0]} <= {0, 4, 7}
     assert all(40 <= note.pitch <= 90 for note in fill.notes[0])
 
 
 def test_velocities_keep_to_limits_even_where_they_stay(infiller, song):
     region = Region.bars(song.score, 4, 5, [0])
-    (fill,) = infiller.fill(song, region, only="velocity", limits=Constraints(velocity_min=33, velocity_max=35))
+    (fill,) = infiller.fill(song, region, field="velocity", constraints=Constraints(velocity_min=33, velocity_max=35))
     assert {note.velocity for note in fill.notes[0]} <= {33, 34, 35}
 
 
 @pytest.mark.parametrize(
-    ("only", "controls"),
+    ("field", "controls"),
     [
         ("pitch", AttributeControls(density=2)),
         ("velocity", AttributeControls(chords=((read_chord("C"),),))),
         ("rhythm", AttributeControls(velocity=80)),
     ],
 )
-def test_a_control_that_would_be_ignored_is_refused(song, only, controls):
+def test_a_control_that_would_be_ignored_is_refused(song, field, controls):
     with pytest.raises(ControlError, match="leave it out"):
-        FillSession(song, Region.bars(song.score, 2, 3), max_length=700, only=only, controls=controls)
+        FillSession(song, Region.bars(song.score, 2, 3), max_length=700, field=field, controls=controls)
 
 
 def test_a_region_without_notes_and_a_new_track_are_refused(song):
     past = Region.continuation(song.score, 2)
     with pytest.raises(RegionError, match="has no note whose pitch could change"):
-        FillSession(song, past, max_length=700, only="pitch")
+        FillSession(song, past, max_length=700, field="pitch")
     with pytest.raises(ControlError, match="new track"):
-        FillSession(song, Region.bars(song.score, 2, 3), max_length=700, only="pitch", new_track=Track())
+        FillSession(song, Region.bars(song.score, 2, 3), max_length=700, field="pitch", new_track=Track())
 
 
 def test_a_model_that_never_learnt_it_is_not_asked(infiller, song):
     untrained = Infiller(infiller.engine, max_length=CONFIG.max_length)
     with pytest.raises(ControlError, match="not trained to change the rhythm"):
-        untrained.fill(song, Region.bars(song.score, 2, 3), only="rhythm")
+        untrained.fill(song, Region.bars(song.score, 2, 3), field="rhythm")
 
 
 def test_an_empty_region_gives_the_song_back(infiller, song):
-    (fill,) = infiller.fill(song, Region(), only="rhythm")
+    (fill,) = infiller.fill(song, Region(), field="rhythm")
     assert fill.midi == song.midi.source

@@ -61,14 +61,15 @@ def test_a_fill_lies_inside_its_region_and_keeps_its_limits_on_any_song(infiller
     tracks = data.draw(st.lists(st.sampled_from(range(3)), min_size=1, unique=True))
     first = data.draw(st.integers(0, 6))
     region = Region.bars(song.score, first, first + 1, tracks)
-    limits = Constraints(pitch_min=40, pitch_max=80, scale=(0, 2, 4, 5, 7, 9, 11), velocity_min=40, max_polyphony=3)
-    fill = infiller.fill(song, region, limits=limits, seed=seed, sampling=WILD)[0]
+    scale = (0, 2, 4, 5, 7, 9, 11)
+    constraints = Constraints(pitch_min=40, pitch_max=80, scale=scale, velocity_min=40, max_polyphony=3)
+    fill = infiller.fill(song, region, constraints=constraints, seed=seed, sampling=WILD)[0]
     assert set(fill.notes) <= set(tracks)
     for track, notes in fill.notes.items():
         for note in notes:
             assert any(c.track == track and c.start <= note.onset < c.end for c in region.cells)
             assert 40 <= note.pitch <= 80
-            assert note.pitch % 12 in limits.scale
+            assert note.pitch % 12 in scale
             assert note.velocity >= 40
     filled = Song.parse(fill.midi).score
     assert filled.tempos == song.score.tempos
@@ -110,10 +111,10 @@ def test_the_same_seed_gives_the_same_file_and_candidate_i_is_that_of_seed_plus_
 
 def test_stored_tokens_make_the_same_file_again_with_no_model(infiller, song):
     region = Region.bars(song.score, 2, 9, [0, 2])
-    limits = Constraints(max_polyphony=2)
-    fill = infiller.fill(song, region, limits=limits, seed=5, sampling=WILD)[0]
+    constraints = Constraints(max_polyphony=2)
+    fill = infiller.fill(song, region, constraints=constraints, seed=5, sampling=WILD)[0]
     without_engine = Infiller(engine=None, max_length=infiller.max_length)
-    again = without_engine.replay(song, region, fill.tokens, limits=limits)
+    again = without_engine.replay(song, region, fill.tokens, constraints=constraints)
     assert again.midi == fill.midi
     assert again.notes == fill.notes
     assert again.tokens == fill.tokens
@@ -143,7 +144,7 @@ def test_a_later_window_sees_what_the_earlier_one_was_filled_with(infiller, song
 
 def test_a_continuation_goes_on_past_the_end_and_changes_nothing_before(infiller, song):
     region = Region.continuation(song.score, 2)
-    fill = infiller.fill(song, region, limits=Constraints(min_notes_per_bar=2), sampling=WILD)[0]
+    fill = infiller.fill(song, region, constraints=Constraints(min_notes_per_bar=2), sampling=WILD)[0]
     filled = Song.parse(fill.midi).score
     assert filled.end > region.start
     assert all(note.onset >= region.start for notes in fill.notes.values() for note in notes)
@@ -156,7 +157,7 @@ def test_a_new_track_is_added_beside_the_old_ones(infiller, song):
     fill = infiller.fill(
         song,
         region,
-        limits=Constraints(min_notes_per_bar=2),
+        constraints=Constraints(min_notes_per_bar=2),
         new_track=Track(program=42, name="Cello"),
         sampling=WILD,
     )[0]
@@ -185,7 +186,7 @@ def test_locked_notes_stay_and_a_band_leaves_the_others(infiller, song):
 def test_a_stretch_of_beats_is_filled_within_its_bar(infiller, song):
     bar = song.score.bars[3]
     region = Region.ticks(song.score, bar.start + 100, bar.start + 700, [0, 1])
-    fill = infiller.fill(song, region, limits=Constraints(min_notes_per_bar=3), sampling=WILD)[0]
+    fill = infiller.fill(song, region, constraints=Constraints(min_notes_per_bar=3), sampling=WILD)[0]
     assert all(region.start <= note.onset < region.end for notes in fill.notes.values() for note in notes)
 
 

@@ -117,7 +117,7 @@ def test_a_checkpoint_fills_a_gap_as_before(name, expected):
     song = Song.parse(MINUET)
     region = resolve_region(RegionSpec(bars="5-6", tracks=[1]), song)
     infiller = Infiller.load(FIXTURES / f"{name}.safetensors")
-    (fill,) = infiller.fill(song, region, seed=5, limits=limits_of(ControlSpec(max_notes_per_bar=4)))
+    (fill,) = infiller.fill(song, region, seed=5, constraints=limits_of(ControlSpec(max_notes_per_bar=4)))
     assert [list(window) for window in fill.tokens] == wanted["fill_tokens"]
     assert sha256(fill.midi) == wanted["midi_sha256"]
 
@@ -133,9 +133,9 @@ def test_the_shipped_weights_make_the_same_likeliest_fill(case, shipped):
     (fill,) = shipped.fill(
         song,
         resolve_region(RegionSpec.model_validate(case["region"]), song),
-        limits=limits_of(controls),
+        constraints=limits_of(controls),
         controls=soft_of(controls),
-        only=controls.only,
+        field=controls.only,
         sampling=sampling_of(sampling),
     )
     assert [list(window) for window in fill.tokens] == case["tokens"]
@@ -183,7 +183,7 @@ def test_the_tokens_of_every_candidate_give_the_same_file(pairs, shipped):
             midi = base64.b64decode(side.midi_base64)
             assert sha256(midi) == side.midi_sha256
             if side.model_version != "broken":
-                fill = shipped.replay(song, region, side.tokens, limits=limits, controls=soft, only=pair.controls.only)
+                fill = shipped.replay(song, region, side.tokens, constraints=limits, controls=soft, field=pair.controls.only)
                 assert fill.midi == midi
 
 

@@ -159,9 +159,9 @@ def run(args: argparse.Namespace) -> int:
         fills = infiller.fill(
             song,
             region,
-            limits=limits,
+            constraints=limits,
             controls=controls,
-            only=args.only,
+            field=args.only,
             n=args.n,
             seed=seed,
             sampling=sampling,

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from harmonixr_model.fill.session import region_context
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Bar, Note, Score
 
@@ -51,7 +50,7 @@ class Taste:
             fill: the notes in it, in the score's ticks, by track from 0.
 
         """
-        context = region_context(score, region)
+        context = region.without(score)
         return self.scale * scale_consistency(context, fill) + self.groove * groove_similarity(context, region, fill)
 
     def choose(self, first: float, second: float, rng: Random) -> Preference:

@@ -121,9 +121,9 @@ def _session(context_base64: str, region: RegionSpec, controls: ControlSpec, max
         song,
         resolve_region(region, song),
         max_length=max_length,
-        limits=limits_of(controls),
+        constraints=limits_of(controls),
         controls=soft_of(controls),
-        only=controls.only,
+        field=controls.only,
     )
 
 

@@ -108,7 +108,7 @@ def fills_of_gap(
             # Seeds of an arm run on over its attempts and never meet those of another arm's.
             first_seed = _seed(seed, arm.name) + tries * study.fills.per_arm
             fills = contestants[arm.name].infiller.fill(
-                song, region, limits=limits, controls=soft, n=wanted, seed=first_seed, sampling=sampling_of(drawn)
+                song, region, constraints=limits, controls=soft, n=wanted, seed=first_seed, sampling=sampling_of(drawn)
             )
             for fill in fills:
                 spec_of_fill = drawn.model_copy(update={"seed": fill.seed})

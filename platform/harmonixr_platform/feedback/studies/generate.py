@@ -43,7 +43,7 @@ class Fills(Protocol):
         song: Song,
         region: Region,
         *,
-        limits: Constraints | None = None,
+        constraints: Constraints | None = None,
         controls: AttributeControls | None = None,
         n: int = 1,
         seed: int = 0,

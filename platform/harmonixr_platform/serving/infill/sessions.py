@@ -38,7 +38,7 @@ def open_session(
     asked = options.model_dump_json(exclude={"sampling", "model"})
     session = _begun(midi, asked, max_midi_bytes, max_length).fork()
     for tokens in done:
-        session.accept(tokens, is_drawn=True)
+        session.accept(tokens, check_grammar=False)
     return session
 
 
@@ -50,9 +50,9 @@ def _begun(midi: bytes, asked: str, max_midi_bytes: int, max_length: int) -> Fil
         song,
         region_of(song, options),
         max_length=max_length,
-        limits=limits_of(options.controls),
+        constraints=limits_of(options.controls),
         controls=soft_of(options.controls),
-        only=options.controls.only,
+        field=options.controls.only,
     )
     session.next_prompt()
     return session
