@@ -32,7 +32,7 @@ class OneNote:
     def fill(self, song: Song, region: Any, *, n: int, seed: int, sampling: Any) -> list[Fill]:
         cell, pitch = region.cells[0], random.Random(seed).choice(self._pitches)
         made = splice(song, region, {cell.track: [Note(cell.start, 20, pitch, 64)]})
-        return [Fill(made.data, made.notes, ((pitch,),), seed, 0.0, made.dropped)]
+        return [Fill(made.midi, made.notes, ((pitch,),), seed, 0.0, made.dropped)]
 
 
 def _pool(lab: Any, *contestants: Contestant, pairs: int = 6, seed: int = 0) -> list[Pair | Skipped]:

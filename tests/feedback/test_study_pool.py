@@ -54,7 +54,7 @@ class Scales:
         step = (cell.end - cell.start) // 8
         notes = [Note(cell.start + i * step, step // 2, rng.choice((60, 62, 64, 65, 67, 69)), 80) for i in range(8)]
         made = splice(song, region, {cell.track: notes})
-        return Fill(made.data, made.notes, ((seed,),), seed, 0.0, made.dropped)
+        return Fill(made.midi, made.notes, ((seed,),), seed, 0.0, made.dropped)
 
 
 def study(**changes: Any) -> Study:

@@ -183,7 +183,9 @@ def test_the_tokens_of_every_candidate_give_the_same_file(pairs, shipped):
             midi = base64.b64decode(side.midi_base64)
             assert sha256(midi) == side.midi_sha256
             if side.model_version != "broken":
-                fill = shipped.replay(song, region, side.tokens, constraints=limits, controls=soft, field=pair.controls.only)
+                fill = shipped.replay(
+                    song, region, side.tokens, constraints=limits, controls=soft, field=pair.controls.only
+                )
                 assert fill.midi == midi
 
 

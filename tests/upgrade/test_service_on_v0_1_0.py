@@ -306,7 +306,7 @@ def test_the_tokens_of_a_recorded_response_give_the_same_notes(call, shipped):
         song,
         resolve_region(RegionSpec.model_validate(recorded["region"]), song),
         INFILLS["soft"]["tokens"][0],
-        limits=limits_of(controls),
+        constraints=limits_of(controls),
         controls=soft_of(controls),
     )
     assert fill.midi == base64.b64decode(body["candidates"][0]["midi_base64"])
