@@ -14,18 +14,8 @@ from harmonixr_model.data.masking import Mask
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords, estimate_key
 from harmonixr_model.music.score import Bar, Note, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
-from harmonixr_model.prompt.controls import CELL_CONTROLS, AttributeControls, cell_tokens, measure, request_tokens
+from harmonixr_model.prompt.controls import TRAINED, AttributeControls, cell_tokens, request_tokens
 
-# How often each is said in an example that says any.
-SAID_CHANCES = {
-    "density": 0.6,
-    "polyphony": 0.6,
-    "velocity": 0.5,
-    "chords": 0.5,
-    "key": 0.3,
-    "style": 0.5,
-    "composer": 0.4,
-}
 KEY_BARS = 8  # the key is that of so many bars around the gap
 
 
@@ -40,9 +30,11 @@ class Tags:
 def draw_said(rng: np.random.Generator, *, share: float) -> frozenset[str]:
     """Draw the controls an example says: none at all but in `share` of the examples."""
     says_any = rng.random() < share
-    draws = rng.random(len(SAID_CHANCES))
+    draws = rng.random(len(TRAINED))
     return frozenset(
-        name for draw, (name, chance) in zip(draws, SAID_CHANCES.items(), strict=True) if says_any and draw < chance
+        name
+        for draw, (name, control) in zip(draws, TRAINED.items(), strict=True)
+        if says_any and draw < control.training_chance
     )
 
 
@@ -57,7 +49,7 @@ def with_controls(full: EncodedScore, mask: Mask, said: Collection[str], *, tags
     chords = _chords(full, mask.cells, bars) if "chords" in said else []
     tags = tags or Tags()
     controls = AttributeControls(
-        key=estimate_key(_pitched(full, *_around(mask.cells, bars))) if "key" in said else None,
+        key_hint=estimate_key(_pitched(full, *_around(mask.cells, bars))) if "key" in said else None,
         style=tags.style if "style" in said else None,
         composer=tags.composer if "composer" in said else None,
     )
@@ -76,15 +68,11 @@ def _said(
     bars: Sequence[Bar],
 ) -> tuple[int, ...]:
     """Return what one cell says of itself."""
-    if not any(name in said for name in CELL_CONTROLS):
-        return ()
-    truth = measure(full.hidden(cell, mask.locks), cell)
+    hidden = full.hidden(cell, mask.locks)
     is_drum = full.tracks[cell.track].is_drum
     return cell_tokens(
         cell,
-        density=truth.density if "density" in said else None,
-        polyphony=truth.polyphony if "polyphony" in said else None,
-        velocity=truth.velocity if "velocity" in said else None,
+        {name: c.measure(hidden, cell) for name, c in TRAINED.items() if c.measure and name in said},
         chords=() if is_drum else chords,
         bar_start=bar_at(bars, cell.start).start,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -28,12 +29,12 @@ from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.control_bins import (
     density_of,
     density_token,
+    mean_velocity_of,
+    mean_velocity_token,
     polyphony_of,
     polyphony_token,
-    velocity_range_of,
-    velocity_token,
 )
-from harmonixr_model.prompt.controls import AttributeControls, asked_tokens, measure
+from harmonixr_model.prompt.controls import TRAINED, AttributeControls, attribute_tokens
 from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill
 from harmonixr_model.prompt.layout import InfillPrompt
 
@@ -41,7 +42,7 @@ from harmonixr_model.prompt.layout import InfillPrompt
 GRIDS: dict[str, tuple[float, ...]] = {
     "density": tuple(density_of(density_token(v)) for v in (0.25, 0.5, 1, 2, 3, 4, 6)),
     "polyphony": tuple(polyphony_of(polyphony_token(v)) for v in (1, 1.5, 2, 3, 4)),
-    "velocity": tuple(float(velocity_range_of(velocity_token(v))) for v in (36, 52, 68, 84, 100, 116)),
+    "velocity": tuple(float(mean_velocity_of(mean_velocity_token(v))) for v in (36, 52, 68, 84, 100, 116)),
 }
 _FOREIGN = 5  # semitones: the piece's own chords, moved up a fourth, are those of other music
 
@@ -78,7 +79,7 @@ def asked_prompt(
     cells = [
         replace(
             cell,
-            controls=asked_tokens(
+            controls=attribute_tokens(
                 controls,
                 cell,
                 chords=() if context.tracks[cell.track].is_drum else chords,
@@ -91,7 +92,7 @@ def asked_prompt(
         context,
         cells,
         max_prefix_tokens=context_tokens - question.prompt.tables.max_tokens,
-        constraints=controls.limits(Constraints()),
+        constraints=controls.constraints(Constraints()),
         max_fill_tokens=question.prompt.tables.max_tokens,
     )
 
@@ -126,20 +127,19 @@ def follows(
 
 def asking(name: str, value: float) -> AttributeControls:
     """Return controls that ask for one of GRIDS alone."""
-    return AttributeControls(
-        density=value if name == "density" else None,
-        polyphony=value if name == "polyphony" else None,
-        velocity=value if name == "velocity" else None,
-    )
+    requested: dict[str, Any] = {name: value}
+    return AttributeControls(**requested)
 
 
 def measured(question: EvaluationItem, fills: Fills, name: str) -> float | None:
     """Return a measure of AttributeControls over the whole gap: cells count by their length, or by their notes."""
-    measures = [(cell, notes, measure(notes, cell)) for cell, notes in zip(question.prompt.cells, fills, strict=True)]
+    measure = TRAINED[name].measure
+    assert measure is not None
+    cells = list(zip(question.prompt.cells, fills, strict=True))
     if name == "density":
         steps = sum(cell.end - cell.start for cell in question.prompt.cells)
-        return sum(len(notes) for _, notes, _ in measures) * GRID / steps
-    playing = [(getattr(found, name), len(notes)) for _, notes, found in measures if notes]
+        return sum(len(notes) for _, notes in cells) * GRID / steps
+    playing = [(value, len(notes)) for cell, notes in cells if (value := measure(notes, cell)) is not None]
     total = sum(notes for _, notes in playing)
     return sum(value * notes for value, notes in playing) / total if total else None
 

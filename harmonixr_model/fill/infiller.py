@@ -20,7 +20,7 @@ from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Track
 from harmonixr_model.music.song import Song
 from harmonixr_model.notes.encoded_score import NoteField
-from harmonixr_model.prompt.controls import AttributeControls, check_known
+from harmonixr_model.prompt.controls import AttributeControls, check_supported
 from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_model.weights import SHIPPED
 
@@ -112,7 +112,7 @@ class Infiller:
             raise ControlError(
                 f"{n} candidates of seed {seed}: give at least 1 candidate and a seed from 0 to 2^63 - 1"
             )
-        check_known(controls or AttributeControls(), self.info, only=field)
+        check_supported(controls or AttributeControls(), self.info, only=field)
         seeds = [(seed + i) % MAX_SEED for i in range(n)]
         session = FillSession(
             as_song(song),

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from harmonixr_model.errors import ControlError
 from harmonixr_model.fill.note_fill import NoteFill
-from harmonixr_model.fill.single_field_fill import SingleFieldFill, check_controls
+from harmonixr_model.fill.single_field_fill import SingleFieldFill
 from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Track
@@ -52,7 +52,7 @@ def fill_method(
     if new_track is not None:
         raise ControlError(f"a new track has no notes whose {field} could change; leave one of the two out")
     constraints.check_field(field)
-    check_controls(controls, field)
+    controls.check_field(field)
     return SingleFieldFill(song, region, field, (constraints.velocity_min, constraints.velocity_max))
 
 

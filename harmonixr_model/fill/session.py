@@ -23,7 +23,8 @@ from harmonixr_model.music.splice import EditedSong, new_channels
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, NoteField
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.prompt.builder import build_prompt
-from harmonixr_model.prompt.controls import AttributeControls, asked_tokens, chord_spans, split_at_chords
+from harmonixr_model.prompt.chords import chord_spans, split_at_chords
+from harmonixr_model.prompt.controls import AttributeControls, attribute_tokens
 from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_model.prompt.layout import InfillPrompt
 
@@ -77,7 +78,7 @@ class FillSession:
         self.region = region
         self.max_length = max_length
         self.controls = controls or AttributeControls()
-        self.constraints = self.controls.limits(constraints or Constraints())
+        self.constraints = self.controls.constraints(constraints or Constraints())
         self.tokens: list[tuple[int, ...]] = []
         self._fills: list[tuple[GridCell, tuple[Note, ...]]] = []
         context = region.without(song.score)
@@ -192,7 +193,7 @@ class FillSession:
         """Return the prompt of `cells`, with at least `reserve` of the model's tokens left for the fill."""
         prompt = build_prompt(
             self._context,
-            [self._with_controls(cell) for cell in cells] if self.controls.asked else cells,
+            [self._with_controls(cell) for cell in cells] if self.controls.conditioning else cells,
             max_prefix_tokens=self.max_length - reserve,
             constraints=self.constraints,
             max_fill_tokens=reserve,
@@ -216,4 +217,5 @@ class FillSession:
         """Return the cell with its control tokens."""
         bars = self._context.score.bars_until(cell.end)
         start = next(bar.start for bar in bars if bar.start <= cell.start < bar.end)
-        return replace(cell, controls=asked_tokens(self.controls, cell, chords=self._chords_of(cell), bar_start=start))
+        tokens = attribute_tokens(self.controls, cell, chords=self._chords_of(cell), bar_start=start)
+        return replace(cell, controls=tokens)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harmonixr_model.errors import ControlError, RegionError
+from harmonixr_model.errors import RegionError
 from harmonixr_model.fill.grid_cells import region_cell, steps_of
 from harmonixr_model.music.edit_field import edit_notes
 from harmonixr_model.music.region import Region
@@ -21,17 +21,9 @@ from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, NoteFiel
 from harmonixr_model.notes.field_tokens import field_length, hidden_field_tokens, single_field_cell
 from harmonixr_model.notes.grid import GRID, to_step, to_tick
 from harmonixr_model.notes.vocabulary import DURATIONS, duration_bin, velocity_bin, velocity_of
-from harmonixr_model.prompt.controls import AttributeControls
 
 # The header of a cell, and its controls and held notes besides.
 _CELL_TOKENS, _HELD_TOKENS = 6, 16
-# The controls of cells and requests that apply to a field; style and composer apply to all.
-_CONTROLS_OF: dict[NoteField, frozenset[str]] = {
-    "pitch": frozenset({"chords", "key"}),
-    "rhythm": frozenset({"polyphony"}),
-    "velocity": frozenset({"velocity"}),
-    "duration": frozenset({"polyphony"}),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +111,6 @@ class SingleFieldFill:
             return old
         bounds = region_cell(self.region, cell, per_quarter)
         return old._replace(onset=min(max(to_tick(new.onset, per_quarter), bounds.start), bounds.end - 1))
-
-
-def check_controls(controls: AttributeControls, field: NoteField) -> None:
-    """Raise ControlError where a control does not apply to the field."""
-    given = {
-        "density": controls.density is not None,
-        "polyphony": controls.polyphony is not None,
-        "velocity": controls.velocity is not None,
-        "chords": bool(controls.chords),
-        "key": controls.key is not None,
-    }
-    for name, is_given in given.items():
-        if is_given and name not in _CONTROLS_OF[field]:
-            raise ControlError(f"{name} does not apply where only the {field} of notes may change; leave it out")
 
 
 def _on_grid(note: Note, per_quarter: int) -> Note:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, floor
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.errors import ControlError
+from harmonixr_model.grammar.control import Control, check_field
 from harmonixr_model.music.estimate import ChordSpan
+from harmonixr_model.music.harmony import read_key, scale_of
 from harmonixr_model.music.score import Bar
 from harmonixr_model.notes.encoded_score import NoteField
 from harmonixr_model.notes.grid import GRID
@@ -17,37 +21,60 @@ from harmonixr_model.notes.vocabulary import VELOCITY_BINS, velocity_bin
 
 UNLIMITED = 1 << 14  # more notes, voices or steps than any prompt can hold; fits int16
 _DENSITY_TOLERANCE = 0.2  # share by which a bar's notes may differ from the requested density
+_TONICS = "C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"
+KEYS = tuple(f"{tonic} {mode}" for mode in ("major", "minor") for tonic in _TONICS)
+_PITCH: dict[str, Any] = {"low": 0, "high": 127, "applies_to": ("pitch",)}
+_VELOCITY: dict[str, Any] = {"low": 1, "high": 127, "applies_to": ("velocity",)}
+_COUNT: dict[str, Any] = {"low": 0, "high": 256}
+# The first stored records had these controls. Most count notes, which a single-field fill does not change.
+_original = partial(Control, is_always_hashed=True, applies_to=())
+
+
+def read_scale(key: str) -> tuple[int, ...]:
+    """Return the pitch classes of a key's scale."""
+    return tuple(sorted(scale_of(read_key(key))))
 
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
     """What every fill keeps. Raises ControlError where the constraints contradict each other.
 
+    To add a constraint that a request can set, declare one more field: options, schema, form and checks derive from it.
+
     Counts of notes include locked notes. Pitch range, scale and chords apply to pitched tracks, not to drums.
 
-    Attributes:
-        pitch_min: the lowest MIDI pitch.
-        pitch_max: the highest MIDI pitch.
-        scale: the allowed pitch classes, 0 = C.
-        max_polyphony: the most notes of a track that sound at once.
-        min_notes_per_bar: the least notes of a track in a bar.
-        max_notes_per_bar: the most notes of a track in a bar.
-        velocity_min: the lowest velocity.
-        velocity_max: the highest velocity.
+    Attributes not declared as controls:
         chords: spans in absolute steps whose chord tones alone are allowed. A cell may use the tones of every chord it
             overlaps, so split cells where chords change.
         notes_per_quarter: the density of each bar, within a fifth.
         min_polyphony: where a note begins, others join until so many sound, as long as a higher pitch is free.
     """
 
-    pitch_min: int = 0
-    pitch_max: int = 127
-    scale: tuple[int, ...] | None = None
-    max_polyphony: int | None = None
-    min_notes_per_bar: int | None = None
-    max_notes_per_bar: int | None = None
-    velocity_min: int = 1
-    velocity_max: int = 127
+    pitch_min: Annotated[int, _original("lowest MIDI pitch (60 is middle C)", **_PITCH, label="Lowest pitch")] = 0
+    pitch_max: Annotated[int, _original("highest MIDI pitch", **_PITCH, label="Highest pitch")] = 127
+    scale: Annotated[
+        tuple[int, ...] | None,
+        _original(
+            "tonic and mode; only notes of this scale",
+            name="key",
+            example="G major",
+            choices=KEYS,
+            label="Key",
+            parse=read_scale,
+            applies_to=("pitch",),
+        ),
+    ] = None
+    max_polyphony: Annotated[
+        int | None, _original("at most N notes of a track at once", low=1, high=32, label="Notes at once, at most")
+    ] = None
+    min_notes_per_bar: Annotated[
+        int | None, _original("at least N notes of a track in a bar", **_COUNT, label="Notes a bar, at least")
+    ] = None
+    max_notes_per_bar: Annotated[
+        int | None, _original("at most N notes of a track in a bar", **_COUNT, label="Notes a bar, at most")
+    ] = None
+    velocity_min: Annotated[int, _original("softest velocity, 1-127", **_VELOCITY)] = 1
+    velocity_max: Annotated[int, _original("loudest velocity, 1-127", **_VELOCITY)] = 127
     chords: tuple[ChordSpan, ...] = ()
     notes_per_quarter: float | None = None
     min_polyphony: int = 0
@@ -105,16 +132,10 @@ class Constraints:
         return np.isin(np.arange(128) % 12, [tone for chord in chords for tone in chord.pitch_classes])
 
     def check_field(self, field: NoteField) -> None:
-        """Raise ControlError where a constraint does not apply to a fill of this one field."""
-        ignored = {
-            "the velocity range": field != "velocity" and (self.velocity_min, self.velocity_max) != (1, 127),
-            "the pitch range, scale or chords": field != "pitch" and self.binds_pitch,
-            "the cap on polyphony": self.max_polyphony is not None,
-            "the count of notes per bar": bool(self.min_notes_per_bar) or self.max_notes_per_bar is not None,
-        }
-        for name, is_ignored in ignored.items():
-            if is_ignored:
-                raise ControlError(f"{name} cannot be kept where only the {field} of notes may change; leave it out")
+        """Raise ControlError where a constraint does not apply to fills of one note field."""
+        check_field(self, field)
+        if self.chords and field != "pitch":
+            raise ControlError(f"chords do not apply where only the {field} of notes may change; leave them out")
 
     @property
     def velocity_bins(self) -> npt.NDArray[np.bool_]:

@@ -1,47 +1,73 @@
-"""How much a DENSITY, POLYPHONY or VELRANGE token stands for, and the token for an amount. Knows no score."""
+"""The tokens of control values: bins of density, polyphony and velocity, and chords, keys and tags."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from itertools import pairwise
 
-from harmonixr_model.notes.vocabulary import VOCAB, Block
+from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of
+from harmonixr_model.notes.tags import COMPOSERS, STYLES
+from harmonixr_model.notes.vocabulary import PITCH_CLASSES, VOCAB, Block
 
-# The notes of four quarters that stand for each bin; finer where a note more or less is heard.
-_NOTES_A_WHOLE = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 56)
-_DENSITY_EDGES = tuple((one + two) / 2 for one, two in pairwise(_NOTES_A_WHOLE))
-MOST_DENSITY = _NOTES_A_WHOLE[-1] / 4
-MOST_POLYPHONY = 1 + (VOCAB.polyphony.size - 1) / 2
+# Each bin's notes over four quarters. Bins are narrow where one note more or less is heard.
+_NOTES_IN_FOUR_QUARTERS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 56)
+_DENSITY_EDGES = tuple((low + high) / 2 for low, high in pairwise(_NOTES_IN_FOUR_QUARTERS))
+MAX_DENSITY = _NOTES_IN_FOUR_QUARTERS[-1] / 4
+MAX_MEAN_POLYPHONY = 1 + (VOCAB.polyphony.size - 1) / 2
+_MODES = ("major", "minor")
+_QUALITY_NAMES = tuple(QUALITIES)
 
 
-def density_token(notes_a_quarter: float) -> int:
+def density_token(notes_per_quarter: float) -> int:
     """Return the token of a density."""
-    return VOCAB.density[bisect_right(_DENSITY_EDGES, notes_a_quarter * 4)]
+    return VOCAB.density[bisect_right(_DENSITY_EDGES, notes_per_quarter * 4)]
 
 
 def density_of(token: int) -> float:
-    """Return the notes a quarter that stand for a density token."""
-    return _NOTES_A_WHOLE[VOCAB.density.index(token)] / 4
+    """Return a density token's notes per quarter."""
+    return _NOTES_IN_FOUR_QUARTERS[VOCAB.density.index(token)] / 4
 
 
 def polyphony_token(notes_at_once: float) -> int:
-    """Return the token of a mean polyphony: half notes at once from 1 on."""
+    """Return the token of a mean polyphony; bins are half a note wide, from 1."""
     return _nearest(VOCAB.polyphony, 2 * (notes_at_once - 1))
 
 
 def polyphony_of(token: int) -> float:
-    """Return the mean polyphony that stands for a token."""
+    """Return a token's mean polyphony."""
     return 1 + VOCAB.polyphony.index(token) / 2
 
 
-def velocity_token(velocity: float) -> int:
-    """Return the token of a mean velocity, in bins of eight."""
+def mean_velocity_token(velocity: float) -> int:
+    """Return the token of a mean velocity; bins are eight wide."""
     return _nearest(VOCAB.velocity_range, (velocity - 4) / 8)
 
 
-def velocity_range_of(token: int) -> int:
-    """Return the mean velocity that stands for a token."""
+def mean_velocity_of(token: int) -> int:
+    """Return a token's mean velocity."""
     return 8 * VOCAB.velocity_range.index(token) + 4
+
+
+def chord_token(chord: Chord) -> int:
+    """Return the token of a chord whose quality is one of QUALITIES."""
+    quality = quality_of(chord)
+    assert quality is not None
+    return VOCAB.chord[chord.pitch_classes[0] * len(QUALITIES) + _QUALITY_NAMES.index(quality)]
+
+
+def key_token(key: Key) -> int:
+    """Return the token of a key."""
+    return VOCAB.key[_MODES.index(key.mode) * len(PITCH_CLASSES) + key.tonic]
+
+
+def style_token(style: str) -> int:
+    """Return the token of one of STYLES."""
+    return VOCAB.style[STYLES.index(style)]
+
+
+def composer_token(composer: str) -> int:
+    """Return the token of one of COMPOSERS."""
+    return VOCAB.composer[COMPOSERS.index(composer)]
 
 
 def _nearest(block: Block, value: float) -> int:

@@ -1,251 +1,254 @@
-"""What a musician asks for softly, as tokens: said in the header of each cell, never enforced.
+"""Attribute controls: requested properties that condition the model, as tokens in the header of each cell.
 
-In training the same tokens are computed from the true answer, so that what is asked and what is measured mean the
-same. Knows nothing of models, randomness or files; what must hold whatever the model thinks is `Constraints`.
+Training computes the same tokens from the target, so that requested and measured values have the same meaning. A model
+follows attribute controls as well as it was trained to. `Constraints` hold for every fill.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from math import ceil, floor
-from typing import Any
+from typing import Annotated, Any
 
 from harmonixr_model.errors import ControlError
 from harmonixr_model.grammar.constraints import Constraints
+from harmonixr_model.grammar.control import Control, check_field, controls_of
 from harmonixr_model.music.estimate import ChordSpan
-from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of, read_chord
-from harmonixr_model.music.score import Bar, Note
+from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of, read_key
 from harmonixr_model.notes.encoded_score import GridCell, NoteField
-from harmonixr_model.notes.grid import GRID
 from harmonixr_model.notes.tags import COMPOSERS, STYLES
-from harmonixr_model.notes.vocabulary import PITCH_CLASSES, VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.chords import read_chords
 from harmonixr_model.prompt.control_bins import (
-    MOST_DENSITY,
-    MOST_POLYPHONY,
+    MAX_DENSITY,
+    MAX_MEAN_POLYPHONY,
+    chord_token,
+    composer_token,
     density_token,
+    key_token,
+    mean_velocity_token,
     polyphony_token,
-    velocity_token,
+    style_token,
 )
+from harmonixr_model.prompt.control_measures import measure_density, measure_polyphony, measure_velocity
 
-CELL_CONTROLS = ("density", "polyphony", "velocity", "chords")
-REQUEST_CONTROLS = ("key", "style", "composer")
 ENFORCEABLE = ("density", "polyphony", "velocity")
 MAX_PITCHES = 128
-_LOUDER = 8  # what is enforced stays within so much of the velocity asked for
-CONTROLS = (*CELL_CONTROLS, *REQUEST_CONTROLS)
-_MODES = ("major", "minor")
-_QUALITY_NAMES = tuple(QUALITIES)
+_VELOCITY_TOLERANCE = 8  # enforced velocities differ from the requested mean by at most this
 
 
 @dataclass(frozen=True, slots=True)
 class AttributeControls:
-    """What is asked for; None and an empty tuple ask for nothing. Raises ControlError where a value cannot be said.
+    """The requested attribute controls. Raises ControlError where a value is out of range or has no token.
 
-    Attributes:
-        density: notes a quarter that begin in each cell.
-        polyphony: notes sounding at once, on average over the time in which any sounds.
-        velocity: mean MIDI velocity.
-        chords: for each bar of the region its chords, evenly spread over the bar; fewer bars are said over and over.
-        chord_tones_only: forbid all other pitches as well; that is enforced.
-        enforce: keep density, polyphony and velocity by limits in place of asking, whatever the model learnt: each
-            bar's notes within a fifth of the density, as many voices where a note begins, velocities within eight;
-            chords too where chord_tones_only is asked.
-        key: of the whole request.
-        style: a name of STYLES.
-        composer: a name of COMPOSERS.
+    To add a control, declare one more field: options, schema, form and checks derive from it.
+
+    `chords` holds the chords of each bar, evenly spread over the bar. `enforce` turns density, polyphony and velocity
+    into constraints, which any model keeps, and with `chord_tones_only` chords too: each bar's notes are within a fifth
+    of the density, as many voices sound where a note begins, and velocities are within eight.
     """
 
-    density: float | None = None
-    polyphony: float | None = None
-    velocity: float | None = None
-    chords: tuple[tuple[Chord, ...], ...] = ()
-    key: Key | None = None
-    style: str | None = None
-    composer: str | None = None
-    chord_tones_only: bool = False
-    enforce: bool = False
+    density: Annotated[
+        float | None,
+        Control(
+            "about N notes a quarter in every track",
+            low=0,
+            high=MAX_DENSITY,
+            unit="notes a quarter",
+            label="Notes a quarter, about",
+            applies_to=(),
+            trained_as="density",
+            training_chance=0.6,
+            token=density_token,
+            measure=measure_density,
+        ),
+    ] = None
+    polyphony: Annotated[
+        float | None,
+        Control(
+            "about N notes of a track at once while any sounds",
+            low=1,
+            high=MAX_MEAN_POLYPHONY,
+            unit="notes at once",
+            applies_to=("rhythm", "duration"),
+            trained_as="polyphony",
+            training_chance=0.6,
+            token=polyphony_token,
+            measure=measure_polyphony,
+        ),
+    ] = None
+    velocity: Annotated[
+        float | None,
+        Control(
+            "a mean velocity of about N, 1-127",
+            low=1,
+            high=127,
+            applies_to=("velocity",),
+            trained_as="velocity",
+            training_chance=0.5,
+            token=mean_velocity_token,
+            measure=measure_velocity,
+        ),
+    ] = None
+    chords: Annotated[
+        tuple[tuple[Chord, ...], ...],
+        Control(
+            "the chords of each bar, bars separated by |, repeated over the region",
+            example="C | Am F | G7",
+            label="Only tones of these chords, bar by bar",
+            parse=read_chords,
+            applies_to=("pitch",),
+            trained_as="chords",
+            training_chance=0.5,
+        ),
+    ] = ()
+    chord_tones_only: Annotated[bool, Control("only tones of the chords, as a constraint")] = False
+    key_hint: Annotated[
+        Key | None,
+        Control(
+            "a key; `key` enforces its scale",
+            example="G major",
+            parse=read_key,
+            applies_to=("pitch",),
+            trained_as="key",
+            training_chance=0.3,
+            token=key_token,
+        ),
+    ] = None
+    enforce: Annotated[
+        bool, Control("keep density, polyphony, velocity and chord tones as constraints, with any model")
+    ] = False
+    style: Annotated[
+        str | None,
+        Control(
+            "a style that the model was trained on, such as pop",
+            choices=STYLES,
+            trained_as="style",
+            training_chance=0.5,
+            token=style_token,
+        ),
+    ] = None
+    composer: Annotated[
+        str | None,
+        Control(
+            "a composer that the model was trained on, such as Schubert",
+            choices=COMPOSERS,
+            trained_as="composer",
+            training_chance=0.4,
+            token=composer_token,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
-        _check(self.density, "density", 0, MOST_DENSITY, "notes a quarter")
-        _check(self.polyphony, "polyphony", 1, MOST_POLYPHONY, "notes at once")
-        _check(self.velocity, "velocity", 1, 127, "")
+        for attribute, control in controls_of(type(self)).items():
+            control.check(getattr(self, attribute))
         if any(quality_of(chord) is None for bar in self.chords for chord in bar):
             raise ControlError(f"there is no token for such a chord; use one of {', '.join(QUALITIES)}")
         if any(not bar for bar in self.chords):
             raise ControlError("a bar of the chords is empty; write at least one chord in each, such as 'C | Am F'")
         if self.chord_tones_only and not self.chords:
-            raise ControlError("chord tones alone are asked for, but no chords are given; give both, or neither")
-        given = (self.density, self.polyphony, self.velocity)
-        if self.enforce and given == (None, None, None) and not self.chord_tones_only:
+            raise ControlError("chord_tones_only needs chords, and no chords are given; give both, or neither")
+        if self.enforce and not self.chord_tones_only and all(getattr(self, name) is None for name in ENFORCEABLE):
             raise ControlError(
                 "nothing is given that could be enforced; give a density, a polyphony, a velocity or chord tones only"
             )
-        _check_tag(self.style, "style", STYLES)
-        _check_tag(self.composer, "composer", COMPOSERS)
 
     @property
-    def asked(self) -> tuple[str, ...]:
-        """The names of the controls that ask the model for something; what is enforced asks nothing."""
-        return tuple(name for name in CONTROLS if name not in self.enforced and getattr(self, name) not in (None, ()))
+    def conditioning(self) -> tuple[Control, ...]:
+        """The requested controls that condition the model; an enforced control does not."""
+        return tuple(
+            control
+            for attribute, control in controls_of(type(self)).items()
+            if control.trained_as and attribute not in self.enforced and getattr(self, attribute) not in (None, ())
+        )
 
     @property
     def enforced(self) -> tuple[str, ...]:
-        """The names of the controls that are kept by limits alone."""
+        """The names of the controls that are constraints alone."""
         if not self.enforce:
             return ()
         return (*ENFORCEABLE, "chords") if self.chord_tones_only else ENFORCEABLE
 
-    def limits(self, given: Constraints) -> Constraints:
-        """Return limits that keep what is enforced as well as what is given; raises ControlError where they clash."""
+    def constraints(self, given: Constraints) -> Constraints:
+        """Return the given constraints and the enforced controls together; raises ControlError where they clash."""
         if not self.enforce:
             return given
-        limits = given if self.density is None else replace(given, notes_per_quarter=self.density)
+        found = given if self.density is None else replace(given, notes_per_quarter=self.density)
         if self.polyphony is not None:
-            most = min(ceil(self.polyphony), limits.max_polyphony or MAX_PITCHES)
-            limits = replace(limits, max_polyphony=most, min_polyphony=min(floor(self.polyphony), most))
+            most = min(ceil(self.polyphony), found.max_polyphony or MAX_PITCHES)
+            found = replace(found, max_polyphony=most, min_polyphony=min(floor(self.polyphony), most))
         if self.velocity is not None:
-            softest, loudest = round(self.velocity) - _LOUDER, round(self.velocity) + _LOUDER
-            limits = replace(
-                limits,
-                velocity_min=max(softest, limits.velocity_min),
-                velocity_max=min(loudest, limits.velocity_max),
+            softest, loudest = round(self.velocity) - _VELOCITY_TOLERANCE, round(self.velocity) + _VELOCITY_TOLERANCE
+            found = replace(
+                found,
+                velocity_min=max(softest, found.velocity_min),
+                velocity_max=min(loudest, found.velocity_max),
             )
-        return limits
+        return found
+
+    def check_field(self, field: NoteField) -> None:
+        """Raise ControlError where a requested control does not apply to fills of one note field."""
+        check_field(self, field)
 
 
-def _check(value: float | None, name: str, low: float, high: float, unit: str) -> None:
-    if value is not None and not low <= value <= high:
-        raise ControlError(f"a {name} of {value:g} is out of range; give {low:g} to {high:g}{' ' * bool(unit)}{unit}")
+CONTROLS: tuple[Control, ...] = (*controls_of(Constraints).values(), *controls_of(AttributeControls).values())
+# The attribute controls by the names under which checkpoints list them.
+TRAINED: dict[str, Control] = {control.trained_as: control for control in CONTROLS if control.trained_as}
 
 
-def _check_tag(value: str | None, name: str, known: Sequence[str]) -> None:
-    if value is not None and value not in known:
-        raise ControlError(f"there is no {name} {value!r}; choose from {', '.join(known)}")
-
-
-def chord_token(chord: Chord) -> int:
-    """Return the token of a chord whose quality is one of QUALITIES."""
-    quality = quality_of(chord)
-    assert quality is not None
-    return VOCAB.chord[chord.pitch_classes[0] * len(QUALITIES) + _QUALITY_NAMES.index(quality)]
-
-
-def key_token(key: Key) -> int:
-    """Return the token of a key."""
-    return VOCAB.key[_MODES.index(key.mode) * len(PITCH_CLASSES) + key.tonic]
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """What the notes of a cell amount to, in the units of AttributeControls; None where there is no note to tell."""
-
-    density: float
-    polyphony: float | None
-    velocity: float | None
-
-
-def measure(notes: Sequence[Note], cell: GridCell) -> Measure:
-    """Return density, mean polyphony and mean velocity of a cell's notes; what sounds past the cell is not counted."""
-    density = len(notes) * GRID / (cell.end - cell.start)
-    if not notes:
-        return Measure(density, None, None)
-    steps = cell.end - cell.start
-    change = [0] * (steps + 1)
-    for note in notes:
-        change[note.onset - cell.start] += 1
-        change[min(note.end - cell.start, steps)] -= 1
-    sounding = [count for count in accumulate(change[:-1]) if count]
-    velocity = sum(note.velocity for note in notes) / len(notes)
-    return Measure(density, sum(sounding) / len(sounding), velocity)
-
-
-def asked_tokens(
+def attribute_tokens(
     controls: AttributeControls, cell: GridCell, *, chords: Iterable[ChordSpan] = (), bar_start: int
 ) -> tuple[int, ...]:
-    """Return what a cell's header says of these controls; what is enforced is not said. `chords` are in steps."""
-    return request_tokens(controls) + cell_tokens(
-        cell,
-        density=None if controls.enforce else controls.density,
-        polyphony=None if controls.enforce else controls.polyphony,
-        velocity=None if controls.enforce else controls.velocity,
-        chords=() if "chords" in controls.enforced else chords,
-        bar_start=bar_start,
-    )
+    """Return the tokens of the requested controls in a cell's header, without enforced ones. `chords` are in steps."""
+    values = {
+        attribute: getattr(controls, attribute)
+        for attribute, control in controls_of(type(controls)).items()
+        if control.measure and attribute not in controls.enforced
+    }
+    shown = () if "chords" in controls.enforced else chords
+    return request_tokens(controls) + cell_tokens(cell, values, chords=shown, bar_start=bar_start)
 
 
 def request_tokens(controls: AttributeControls) -> tuple[int, ...]:
-    """Return KEY, STYLE and COMPOSER, which every cell of a request says."""
-    tokens: list[int] = []
-    if controls.key is not None:
-        tokens.append(key_token(controls.key))
-    if controls.style is not None:
-        tokens.append(VOCAB.style[STYLES.index(controls.style)])
-    if controls.composer is not None:
-        tokens.append(VOCAB.composer[COMPOSERS.index(controls.composer)])
-    return tuple(tokens)
+    """Return the tokens that every cell of a request has: KEY, STYLE and COMPOSER."""
+    return tuple(
+        control.token(value)
+        for attribute, control in controls_of(type(controls)).items()
+        if control.token and not control.measure and (value := getattr(controls, attribute)) is not None
+    )
 
 
 def cell_tokens(
     cell: GridCell,
+    values: Mapping[str, float | None] | None = None,
     *,
-    density: float | None = None,
-    polyphony: float | None = None,
-    velocity: float | None = None,
     chords: Iterable[ChordSpan] = (),
     bar_start: int = 0,
 ) -> tuple[int, ...]:
-    """Return what a cell's header says of it: DENSITY, POLYPHONY, VELRANGE, then CHORD; at each change POS CHORD."""
-    tokens: list[int] = []
-    if density is not None:
-        tokens.append(density_token(density))
-    if polyphony is not None:
-        tokens.append(polyphony_token(polyphony))
-    if velocity is not None:
-        tokens.append(velocity_token(velocity))
-    said = -1
+    """Return a cell's own tokens: DENSITY, POLYPHONY, VELRANGE, then CHORD, and POS CHORD at each change.
+
+    `values` are by name of control; those that are None or absent have no token.
+    """
+    values = values or {}
+    tokens = [
+        control.token(value)
+        for name, control in TRAINED.items()
+        if control.token and control.measure and (value := values.get(name)) is not None
+    ]
+    last = -1
     for span in chords:
-        if span.start >= cell.end or span.end <= cell.start or (token := chord_token(span.chord)) == said:
+        if span.start >= cell.end or span.end <= cell.start or (token := chord_token(span.chord)) == last:
             continue
-        if said >= 0:
+        if last >= 0:
             tokens.append(VOCAB.position.start + span.start - bar_start)
         tokens.append(token)
-        said = token
+        last = token
     return tuple(tokens)
 
 
-def read_chords(text: str) -> tuple[tuple[Chord, ...], ...]:
-    """Return the chords of each bar that a text like 'C | Am F | G7' names; raises ControlError."""
-    bars = tuple(tuple(read_chord(name) for name in bar.split()) for bar in text.strip().strip("|").split("|"))
-    if not all(bars):
-        raise ControlError(f"a bar of the chords {text!r} is empty; write chords in each, such as 'C | Am F | G7'")
-    return bars
-
-
-def chord_spans(chords: Sequence[Sequence[Chord]], bars: Sequence[Bar]) -> tuple[ChordSpan, ...]:
-    """Return where the chords sound: each bar's evenly spread over it, over and over until the bars end.
-
-    Raises ControlError where there are chords for more bars than there are.
-    """
-    if len(chords) > len(bars):
-        raise ControlError(f"there are chords for {len(chords)} bars, the region has {len(bars)}; leave some out")
-    spans: list[ChordSpan] = []
-    for number, bar in enumerate(bars):
-        here = chords[number % len(chords)]
-        edges = [bar.start + (bar.end - bar.start) * i // len(here) for i in range(len(here) + 1)]
-        spans += [ChordSpan(edges[i], edges[i + 1], chord) for i, chord in enumerate(here)]
-    return tuple(spans)
-
-
-def split_at_chords(cell: GridCell, chords: Iterable[ChordSpan]) -> list[GridCell]:
-    """Return the cell cut where a chord begins."""
-    edges = sorted({cell.start, cell.end, *(span.start for span in chords if cell.start < span.start < cell.end)})
-    return [replace(cell, start=start, end=end) for start, end in pairwise(edges)]
-
-
-def learnt(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a checkpoint's info that says what may be asked: controls, tags it has met, single fields."""
+def supported_controls(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint's info lists of its training: controls, tags and single fields."""
     data = info.get("data", {})
     return {
         "controls": list(info.get("controls", ())),
@@ -254,21 +257,21 @@ def learnt(info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_known(controls: AttributeControls, info: Mapping[str, Any], *, only: NoteField | None = None) -> None:
-    """Raise ControlError where a checkpoint's info does not say that it learnt what is asked for."""
-    said = learnt(info)
-    if only and only not in said["fields"]:
+def check_supported(controls: AttributeControls, info: Mapping[str, Any], *, only: NoteField | None = None) -> None:
+    """Raise ControlError where a checkpoint's info does not list a requested control, tag or single field."""
+    supported = supported_controls(info)
+    if only and only not in supported["fields"]:
         raise ControlError(f"this model was not trained to change the {only} of notes alone; let it fill the region")
-    missing = [name for name in controls.asked if name not in said["controls"]]
-    if missing:
+    names = [TRAINED[name].name for name in supported["controls"] if name in TRAINED]
+    if missing := [c.name for c in controls.conditioning if c.name not in names]:
         raise ControlError(
             f"this model was not trained to follow {', '.join(missing)}; "
-            + (f"it follows {', '.join(said['controls'])}" if said["controls"] else "it keeps hard limits only")
-            + "; density, polyphony, velocity and chord tones can be enforced as limits (enforce)"
+            + (f"it follows {', '.join(names)}" if names else "it keeps constraints only")
+            + "; density, polyphony, velocity and chord tones can be enforced as constraints (enforce)"
         )
-    for name, asked, met in (
-        ("style", controls.style, said["data"].get("styles")),
-        ("composer", controls.composer, said["data"].get("composers")),
+    for name, tag, known in (
+        ("style", controls.style, supported["data"].get("styles")),
+        ("composer", controls.composer, supported["data"].get("composers")),
     ):
-        if asked is not None and met is not None and asked not in met:
-            raise ControlError(f"this model was trained on no {name} {asked!r}; it knows {', '.join(met)}")
+        if tag is not None and known is not None and tag not in known:
+            raise ControlError(f"this model was trained on no {name} {tag!r}; it knows {', '.join(known)}")

@@ -20,7 +20,7 @@ from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.control_embedding_init import init_control_embeddings
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.notes.field_tokens import NOTE_FIELDS
-from harmonixr_model.prompt.controls import CONTROLS
+from harmonixr_model.prompt.controls import TRAINED
 from harmonixr_model.training.flops import batch_flops, peak_of
 from harmonixr_model.training.infill_task import DEFAULT_DATASET, BatchConfig, InfillTask, corpus_task, describe_corpus
 from harmonixr_model.training.loop import FlopsEstimate, LoopConfig, StepMetrics, new_run, train, uses_bf16
@@ -159,7 +159,7 @@ def training_info(run: Run, job: dict[str, Any], data: dict[str, Any]) -> dict[s
         "validation_loss": _finite(run.best_loss),
         "validation_bits_per_note": _finite(run.best_bits_per_note),
         "parameters": sum(weight.numel() for weight in run.model.parameters()),
-        "controls_said": list(CONTROLS),
+        "controls_said": list(TRAINED),
         # Which of them it follows is for `harmonixr calibrate --controls` to say, once that is measured.
         "controls": [],
         "fields": list(NOTE_FIELDS),

@@ -1,27 +1,21 @@
-"""What a request means in a song: region, limits, controls and sampling as the library's values.
-
-Knows no stage and no store.
-"""
+"""A request's region, constraints, attribute controls and sampling as the library's values."""
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.grammar.constraints import Constraints
-from harmonixr_model.music.harmony import read_key, scale_of
+from harmonixr_model.grammar.control import read_controls
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.region_text import read_region
 from harmonixr_model.music.song import Song
-from harmonixr_model.prompt.controls import AttributeControls, read_chords
+from harmonixr_model.prompt.controls import AttributeControls
 from harmonixr_platform.schemas import ControlSpec, RegionSpec, SamplingSpec
-
-_LIMITS = {
-    *("pitch_min", "pitch_max", "max_polyphony", "min_notes_per_bar", "max_notes_per_bar"),
-    *("velocity_min", "velocity_max"),
-}
 
 
 def resolve_region(spec: RegionSpec, song: Song) -> Region:
-    """Return the region that a request means in this song; raises RegionError."""
+    """Return the region of a request in this song; raises RegionError."""
     return read_region(
         song,
         bars=spec.bars,
@@ -35,35 +29,17 @@ def resolve_region(spec: RegionSpec, song: Song) -> Region:
     )
 
 
-def limits_of(controls: ControlSpec) -> Constraints:
-    """Return a request's controls as limits; raises ControlError where they contradict each other."""
-    given = controls.model_dump(include=_LIMITS, exclude_none=True)
-    if controls.key is not None:
-        given["scale"] = tuple(sorted(scale_of(read_key(controls.key))))
-    return Constraints(**given)
+def constraints_of(controls: ControlSpec) -> Constraints:
+    """Return a request's constraints; raises ControlError where they contradict each other."""
+    return read_controls(Constraints, dict(controls))
+
+
+def attribute_controls_of(controls: ControlSpec) -> AttributeControls:
+    """Return a request's attribute controls; raises ControlError where one has no token."""
+    return read_controls(AttributeControls, dict(controls))
 
 
 def sampling_of(spec: SamplingSpec) -> Sampling:
-    """Return how a request's fills are drawn; its counts and its seed are another's matter."""
-    return Sampling(
-        temperature=spec.temperature,
-        top_k=spec.top_k,
-        top_p=spec.top_p,
-        guidance=spec.guidance,
-        copy_strength=1.0 if spec.copy_strength is None else spec.copy_strength,
-    )
-
-
-def soft_of(controls: ControlSpec) -> AttributeControls:
-    """Return what a request asks of the model softly; raises ControlError where it cannot be said."""
-    return AttributeControls(
-        density=controls.density,
-        polyphony=controls.polyphony,
-        velocity=controls.velocity,
-        chords=() if controls.chords is None else read_chords(controls.chords),
-        chord_tones_only=controls.chord_tones_only,
-        enforce=controls.enforce,
-        key=None if controls.key_hint is None else read_key(controls.key_hint),
-        style=controls.style,
-        composer=controls.composer,
-    )
+    """Return a request's sampling settings without its counts and seed; a setting that is None keeps its default."""
+    settings = {setting.name: getattr(spec, setting.name) for setting in fields(Sampling)}
+    return Sampling(**{name: value for name, value in settings.items() if value is not None})

@@ -122,8 +122,8 @@ def test_the_list_says_what_there_is_to_fill(infill):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["-o", "OUT"], "say what to fill"),
-        (["--bars", "3"], "say where to write"),
+        (["-o", "OUT"], "give the region to fill"),
+        (["--bars", "3"], "give the file to write"),
         (["--bars", "7-9", "-o", "OUT"], "8 bars"),
         (["--bars", "nine", "-o", "OUT"], "cannot read bars"),
         (["--beats", "1-900", "-o", "OUT"], "beats"),

@@ -1,4 +1,4 @@
-"""`harmonixr infill` with soft controls: followed by a model that learnt them, refused in one sentence otherwise."""
+"""`harmonixr infill` with attribute controls: refused in one sentence unless the model was trained on them."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.song import Song
-from harmonixr_model.prompt.controls import CONTROLS
+from harmonixr_model.prompt.controls import TRAINED
 from harmonixr_platform.cli import main
 
 torch.set_num_threads(1)
@@ -33,17 +33,28 @@ def infill(model, tmp_path, capsys):
     return run
 
 
-LEARNT = {"controls": list(CONTROLS), "data": {"styles": {"pop": 2}, "composers": {"Lang": 2}}}
+SUPPORTED = {"controls": list(TRAINED), "data": {"styles": {"pop": 2}, "composers": {"Lang": 2}}}
 
 
 def test_every_control_reaches_the_model(infill, tmp_path):
-    asked = ["--density", "2", "--polyphony", "1", "--velocity", "80", "--chords", "C Am | F", "--key-hint", "C major"]
-    assert infill(*asked, "--style", "pop", "--composer", "Lang", "--chord-tones-only", info=LEARNT)[0] == 0
+    options = [
+        "--density",
+        "2",
+        "--polyphony",
+        "1",
+        "--velocity",
+        "80",
+        "--chords",
+        "C Am | F",
+        "--key-hint",
+        "C major",
+    ]
+    assert infill(*options, "--style", "pop", "--composer", "Lang", "--chord-tones-only", info=SUPPORTED)[0] == 0
     score = Song.parse((tmp_path / "out.mid").read_bytes()).score
     second = score.bars[3]
     notes = [n for n in score.tracks[0].notes if second.start <= n.onset < second.end]
     assert {note.pitch % 12 for note in notes} <= {5, 9, 0}
-    assert infill("--density", "2", "--guidance", "2", info=LEARNT)[0] == 0
+    assert infill("--density", "2", "--guidance", "2", info=SUPPORTED)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -55,17 +66,17 @@ def test_every_control_reaches_the_model(infill, tmp_path):
         (["--chords", "C | | F"], "is empty"),
         (["--chords", "H7"], "such as 'C'"),
         (["--chord-tones-only"], "no chords are given"),
-        (["--guidance", "2"], "ask for something"),
+        (["--guidance", "2"], "add one, such as"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence(infill, args, says):
-    status, error = infill(*args, info=LEARNT)
+def test_a_bad_control_is_one_sentence(infill, args, says):
+    status, error = infill(*args, info=SUPPORTED)
     assert status == 2
     assert says in error
     assert len([line for line in error.splitlines() if line.startswith("harmonixr")]) <= 1
 
 
-def test_a_model_that_learnt_none_says_so(infill):
+def test_a_model_trained_on_no_control_refuses_them(infill):
     status, error = infill("--density", "2", info={})
     assert status == 2
     assert "not trained to follow density" in error

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harmonixr_model.data.controls import SAID_CHANCES, Tags, draw_said, with_controls
+from harmonixr_model.data.controls import Tags, draw_said, with_controls
 from harmonixr_model.data.corpus import Corpus, Piece
 from harmonixr_model.data.dataset import NARROW_PREFIX, DatasetConfig, InfillDataset, example_of
 from harmonixr_model.data.masking import Mask
@@ -15,8 +15,9 @@ from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.builder import build_prompt
-from harmonixr_model.prompt.control_bins import density_token, polyphony_token, velocity_token
-from harmonixr_model.prompt.controls import CONTROLS, measure
+from harmonixr_model.prompt.control_bins import density_token, mean_velocity_token, polyphony_token
+from harmonixr_model.prompt.control_measures import measure_density, measure_polyphony, measure_velocity
+from harmonixr_model.prompt.controls import TRAINED
 from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_model.training.composed_corpus import write_composed_corpus
 
@@ -43,9 +44,9 @@ def test_about_half_of_the_examples_say_nothing_and_each_control_is_said_in_its_
     silent = sum(not said for said in drawn) / len(drawn)
     assert 0.48 < silent < 0.56
     said = Counter(name for names in drawn for name in names)
-    for name, chance in SAID_CHANCES.items():
-        assert abs(said[name] / len(drawn) - chance / 2) < 0.03
-    assert set(said) == set(CONTROLS)
+    for name, control in TRAINED.items():
+        assert abs(said[name] / len(drawn) - control.training_chance / 2) < 0.03
+    assert set(said) == set(TRAINED)
 
 
 def test_an_uncontrolled_dataset_says_none_and_a_controlled_one_the_same_twice(corpus):
@@ -63,11 +64,15 @@ def test_an_uncontrolled_dataset_says_none_and_a_controlled_one_the_same_twice(c
 
 def test_each_cell_says_what_its_answer_amounts_to_and_carries_no_loss_for_it():
     full = EncodedScore(quantize(compose(2, bars=16)))
-    mask = with_controls(full, gap(full, 5), CONTROLS, tags=Tags("pop", "Bach"))
+    mask = with_controls(full, gap(full, 5), TRAINED, tags=Tags("pop", "Bach"))
     for cell in mask.cells:
         assert [VOCAB.block_of(token) for token in cell.controls[:3]] == ["key", "style", "composer"]
-        truth = measure(full.hidden(cell), cell)
-        expected = (density_token(truth.density), polyphony_token(truth.polyphony), velocity_token(truth.velocity))
+        hidden = full.hidden(cell)
+        expected = (
+            density_token(measure_density(hidden, cell)),
+            polyphony_token(measure_polyphony(hidden, cell)),
+            mean_velocity_token(measure_velocity(hidden, cell)),
+        )
         assert cell.controls[3:6] == expected
         has_chord = any(token in VOCAB.chord for token in cell.controls)
         assert has_chord == (not full.tracks[cell.track].is_drum)

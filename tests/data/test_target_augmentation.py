@@ -10,7 +10,7 @@ from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.field_tokens import single_field_cell
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.prompt.builder import build_prompt
-from harmonixr_model.prompt.controls import measure
+from harmonixr_model.prompt.control_measures import measure_density, measure_polyphony, measure_velocity
 from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill, target_notes
 
 
@@ -40,18 +40,14 @@ def places(notes):
 
 
 @pytest.mark.parametrize(
-    ("said", "value", "spread"),
-    [
-        ("velocity", lambda m: m.velocity, 20),
-        ("density", lambda m: m.density, 0.5),
-        ("polyphony", lambda m: m.polyphony, 0.5),
-    ],
+    ("said", "measure", "spread"),
+    [("velocity", measure_velocity, 20), ("density", measure_density, 0.5), ("polyphony", measure_polyphony, 0.5)],
 )
-def test_what_is_said_varies_and_half_stay_as_they_were(full, said, value, spread):
+def test_what_is_said_varies_and_half_stay_as_they_were(full, said, measure, spread):
     mask = mask_of(full, 1)
     others = drawn(full, mask, {said})
     assert 10 < sum(other is full for other in others) < 30
-    values = [value(measure(other.hidden(mask.cells[0]), mask.cells[0])) for other in others]
+    values = [measure(other.hidden(mask.cells[0]), mask.cells[0]) for other in others]
     known = [v for v in values if v is not None]
     assert max(known) - min(known) > spread
 

@@ -15,11 +15,12 @@ from harmonixr_model.fill.session import FillSession
 from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.music.harmony import read_key
 from harmonixr_model.music.region import Region
-from harmonixr_model.prompt.controls import AttributeControls, read_chords
+from harmonixr_model.prompt.chords import read_chords
+from harmonixr_model.prompt.controls import AttributeControls
 
 WILD = Sampling(temperature=1.5, top_p=1.0)
 CONTROLS = AttributeControls(
-    density=3, polyphony=2, velocity=90, chords=read_chords("C | Am F"), key=read_key("C"), style="pop"
+    density=3, polyphony=2, velocity=90, chords=read_chords("C | Am F"), key_hint=read_key("C"), style="pop"
 )
 
 

@@ -17,7 +17,8 @@ from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.harmony import read_key
-from harmonixr_model.prompt.controls import AttributeControls, read_chords
+from harmonixr_model.prompt.chords import read_chords
+from harmonixr_model.prompt.controls import AttributeControls
 from harmonixr_model.prompt.coordinates import CONTROL_SIZE
 
 PLAIN = Sampling()
@@ -77,7 +78,7 @@ def test_logits_equal_the_models_within_bf16_precision(library, prompt_of, shape
 def test_logits_are_bit_identical_alone_in_a_batch_and_in_chunks(library, prompt_of):
     model = random_model(width=96, layers=3, heads=3, asked=CONTROL_SIZE)
     prompts = [
-        prompt_of(controls=AttributeControls(density=2, key=read_key("D"))),
+        prompt_of(controls=AttributeControls(density=2, key_hint=read_key("D"))),
         prompt_of(bars=(9, 9), tracks=(2, 3)),
     ]
     fills = [Decoder(model).generate(p, seeds=[i], sampling=PLAIN)[0].tokens[:60] for i, p in enumerate(prompts)]

@@ -73,7 +73,7 @@ def test_what_is_asked_stands_in_every_header_and_only_there(asked):
     assert all(any(token in VOCAB.density for token in header) for header in prompt.headers)
     assert all(VOCAB.style[0] in header for header in prompt.headers)
     assert not any(token in block for block in (VOCAB.density, VOCAB.style) for token in prompt.prefix.tolist())
-    assert asking("velocity", 84).asked == ("velocity",)
+    assert [control.name for control in asking("velocity", 84).conditioning] == ["velocity"]
 
 
 def test_the_hidden_music_stands_in_its_own_chords_and_less_in_foreign_ones(asked):

@@ -18,7 +18,7 @@ from harmonixr_model.music.region import NoteKey, Region
 from harmonixr_model.music.score import Track
 from harmonixr_model.music.song import Song
 from harmonixr_model.notes.field_tokens import NOTE_FIELDS
-from harmonixr_model.prompt.controls import CONTROLS, AttributeControls
+from harmonixr_model.prompt.controls import TRAINED, AttributeControls
 
 CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700)
 KEPT = {"pitch": (0, 1, 3), "velocity": (0, 1, 2), "duration": (0, 2, 3), "rhythm": (2, 3)}
@@ -31,7 +31,7 @@ def infiller():
     model = InfillTransformer(CONFIG).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.2)
-    info = {"controls": CONTROLS, "fields": NOTE_FIELDS}
+    info = {"controls": list(TRAINED), "fields": NOTE_FIELDS}
     return Infiller(Decoder(model), max_length=CONFIG.max_length, info=info)
 
 

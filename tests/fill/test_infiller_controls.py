@@ -1,4 +1,4 @@
-"""Soft controls in a whole fill: said in every cell, refused where unknown, kept where they are hard."""
+"""Attribute controls of a whole fill: encoded in every cell, refused if unsupported, kept if enforced."""
 
 import pytest
 import torch
@@ -16,11 +16,12 @@ from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
 from harmonixr_model.notes.tags import COMPOSERS
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.controls import CONTROLS, AttributeControls, read_chords
+from harmonixr_model.prompt.chords import read_chords
+from harmonixr_model.prompt.controls import TRAINED, AttributeControls
 
 torch.set_num_threads(1)
 WILD = Sampling(temperature=2.0, top_p=1.0)
-KNOWS_ALL = {"controls": list(CONTROLS)}
+TRAINED_ON_ALL = {"controls": list(TRAINED)}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def infiller():
     model = InfillTransformer(InfillConfig(width=16, layers=1, heads=1, dropout=0.0, max_length=900))
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.2)
-    return Infiller(Decoder(model), max_length=900, info=KNOWS_ALL)
+    return Infiller(Decoder(model), max_length=900, info=TRAINED_ON_ALL)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def names(tokens) -> list[str]:
     return [VOCAB.name(int(token)) for token in tokens]
 
 
-def test_every_cell_says_what_is_asked_and_drums_hear_no_chords(song):
+def test_every_cell_encodes_the_controls_and_drums_get_no_chords(song):
     region = Region.bars(song.score, 4, 5, [0, 3])
     controls = AttributeControls(density=2, velocity=84, chords=read_chords("C Am | F"), style="pop", composer="Bach")
     prompt = FillSession(song, region, max_length=2000, controls=controls).next_prompt()
@@ -87,7 +88,7 @@ def test_chords_that_cannot_be_kept_are_refused(infiller, song, controls, tracks
         infiller.fill(song, Region.bars(song.score, 4, 5, tracks), controls=AttributeControls(**controls))
 
 
-def test_a_model_that_learnt_no_controls_refuses_them(infiller, song):
+def test_a_model_trained_on_no_controls_refuses_them(infiller, song):
     bare = Infiller(infiller.engine, max_length=900)
     with pytest.raises(ControlError, match="not trained to follow density"):
         bare.fill(song, Region.bars(song.score, 4, 5, [0]), controls=AttributeControls(density=2))
@@ -100,14 +101,14 @@ def test_chord_tones_without_chords_are_refused():
         read_chords("C || F")
 
 
-def test_what_is_enforced_is_kept_by_a_model_that_learnt_nothing(infiller, song):
+def test_an_untrained_model_keeps_enforced_controls(infiller, song):
     bare = Infiller(infiller.engine, max_length=900)
     region = Region.bars(song.score, 4, 7, [0])
     quarters = (song.score.bars[4].end - song.score.bars[4].start) / song.score.ticks_per_quarter
     counts = []
     for density in (0.5, 1.0, 2.0):
         controls = AttributeControls(density=density, polyphony=1.5, velocity=90, enforce=True)
-        assert controls.asked == ()
+        assert controls.conditioning == ()
         notes = bare.fill(song, region, controls=controls, seed=3, sampling=WILD)[0].notes[0]
         assert all(82 <= note.velocity <= 98 for note in notes)
         for bar in song.score.bars[4:8]:
@@ -117,20 +118,20 @@ def test_what_is_enforced_is_kept_by_a_model_that_learnt_nothing(infiller, song)
     assert counts == sorted(counts)
 
 
-def test_limits_beside_what_is_enforced_bind_as_well():
+def test_constraints_and_enforced_controls_hold_together():
     controls = AttributeControls(density=2, polyphony=3, velocity=90, enforce=True)
-    both = controls.limits(Constraints(max_polyphony=2, velocity_min=95, pitch_min=60))
+    both = controls.constraints(Constraints(max_polyphony=2, velocity_min=95, pitch_min=60))
     assert (both.max_polyphony, both.velocity_min, both.velocity_max, both.pitch_min) == (2, 95, 98, 60)
     with pytest.raises(ControlError, match="velocity range 110-98"):
-        controls.limits(Constraints(velocity_min=110))
+        controls.constraints(Constraints(velocity_min=110))
     with pytest.raises(ControlError, match="could be enforced"):
         AttributeControls(style="pop", enforce=True)
 
 
-def test_enforced_chord_tones_ask_nothing_of_the_model(infiller, song):
+def test_enforced_chord_tones_do_not_condition_the_model(infiller, song):
     bare = Infiller(infiller.engine, max_length=900)
     controls = AttributeControls(chords=read_chords("G"), chord_tones_only=True, enforce=True)
-    assert controls.asked == ()
+    assert controls.conditioning == ()
     fill = bare.fill(song, Region.bars(song.score, 4, 5, [0]), controls=controls, seed=1, sampling=WILD)[0]
     assert {note.pitch % 12 for note in fill.notes[0]} <= {7, 11, 2}
     with pytest.raises(ControlError, match="can be enforced"):

@@ -1,4 +1,4 @@
-"""Soft controls: what a value is said as, what is read back from notes, and what cannot be asked for."""
+"""Attribute controls: their tokens, their measures, and the values that are refused."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -13,21 +13,21 @@ from harmonixr_model.notes.encoded_score import GridCell
 from harmonixr_model.notes.tags import COMPOSERS, STYLES
 from harmonixr_model.notes.vocabulary import CHORD_QUALITIES, PITCH_CLASSES, VOCAB
 from harmonixr_model.prompt.control_bins import (
+    chord_token,
     density_of,
     density_token,
+    key_token,
+    mean_velocity_of,
+    mean_velocity_token,
     polyphony_of,
     polyphony_token,
-    velocity_range_of,
-    velocity_token,
 )
+from harmonixr_model.prompt.control_measures import measure_density, measure_polyphony, measure_velocity
 from harmonixr_model.prompt.controls import (
-    CONTROLS,
+    TRAINED,
     AttributeControls,
     cell_tokens,
-    check_known,
-    chord_token,
-    key_token,
-    measure,
+    check_supported,
     request_tokens,
 )
 from harmonixr_model.prompt.coordinates import CONTROL_BLOCKS, NO_CONTROLS, CoordinateState, coordinates_of_tokens
@@ -40,32 +40,31 @@ CELL = GridCell(0, 96, 192)
     [
         (VOCAB.density, density_token, density_of),
         (VOCAB.polyphony, polyphony_token, polyphony_of),
-        (VOCAB.velocity_range, velocity_token, velocity_range_of),
+        (VOCAB.velocity_range, mean_velocity_token, mean_velocity_of),
     ],
 )
-def test_every_bin_speaks_for_itself_and_bins_are_ordered(block, token_of, value_of):
+def test_bins_are_ordered_and_round_trip(block, token_of, value_of):
     assert [token_of(value_of(token)) for token in block] == list(block)
     values = [value_of(token) for token in block]
     assert all(one < two for one, two in pairwise(values))
     assert token_of(values[-1] * 100) == block.stop - 1
 
 
-def test_what_is_measured_in_an_answer_is_what_one_asks_for_to_get_it():
+def test_measured_and_requested_values_have_the_same_tokens():
     notes = [Note(96, 48, 60, 80), Note(96, 24, 64, 90), Note(144, 96, 67, 100)]
-    truth = measure(notes, CELL)
-    # Two notes over one quarter, one over the next, one over the last two; what sounds past the cell is left out.
-    assert (truth.density, truth.polyphony, truth.velocity) == (0.75, 1.25, 90)
-    asked = AttributeControls(density=truth.density, polyphony=truth.polyphony, velocity=truth.velocity)
-    said = cell_tokens(CELL, density=asked.density, polyphony=asked.polyphony, velocity=asked.velocity)
-    assert [VOCAB.name(token) for token in said] == ["DENSITY_3", "POLYPHONY_1", "VELRANGE_11"]
+    # Two notes over one quarter, one over the next, one over the last two; sound past the cell is not counted.
+    found = {name: control.measure(notes, CELL) for name, control in TRAINED.items() if control.measure}
+    assert found == {"density": 0.75, "polyphony": 1.25, "velocity": 90}
+    AttributeControls(**found)  # every measured value can be requested
+    assert [VOCAB.name(token) for token in cell_tokens(CELL, found)] == ["DENSITY_3", "POLYPHONY_1", "VELRANGE_11"]
 
 
-def test_an_empty_cell_has_a_density_and_nothing_else_to_tell():
-    truth = measure([], CELL)
-    assert (truth.density, truth.polyphony, truth.velocity) == (0, None, None)
+def test_an_empty_cell_has_a_density_and_no_other_measure():
+    measures = (measure_density, measure_polyphony, measure_velocity)
+    assert [measure([], CELL) for measure in measures] == [0, None, None]
 
 
-def test_chords_are_said_where_they_change_within_the_cell():
+def test_chords_are_encoded_where_they_change_within_the_cell():
     chords = [
         ChordSpan(0, 96, read_chord("G7")),
         ChordSpan(96, 144, read_chord("C")),
@@ -89,10 +88,10 @@ def test_chords_and_keys_have_the_tokens_that_name_them():
             assert VOCAB.name(key_token(Key(root, mode))) == f"KEY_{name}_{mode}"
 
 
-def test_the_request_says_key_style_and_composer():
-    controls = AttributeControls(key=read_key("Bb minor"), style=STYLES[0], composer=COMPOSERS[1])
+def test_key_style_and_composer_are_tokens_of_the_request():
+    controls = AttributeControls(key_hint=read_key("Bb minor"), style=STYLES[0], composer=COMPOSERS[1])
     assert [VOCAB.name(token) for token in request_tokens(controls)] == ["KEY_Bb_minor", "STYLE_0", "COMPOSER_1"]
-    assert controls.asked == ("key", "style", "composer")
+    assert [control.name for control in controls.conditioning] == ["key_hint", "style", "composer"]
     assert request_tokens(AttributeControls()) == ()
 
 
@@ -112,7 +111,7 @@ def test_tags_have_tokens():
         ({"chords": ((),)}, "bar of the chords is empty"),
     ],
 )
-def test_what_has_no_token_cannot_be_asked_for(given, complaint):
+def test_a_value_without_a_token_is_refused(given, complaint):
     with pytest.raises(ControlError, match=complaint):
         AttributeControls(**given)
 
@@ -130,16 +129,16 @@ def test_chords_are_read_as_people_write_them(text, name):
     assert VOCAB.name(chord_token(read_chord(text))) == f"CHORD_{name}"
 
 
-def test_a_model_that_did_not_learn_a_control_refuses_it():
+def test_a_model_refuses_a_control_that_it_was_not_trained_on():
     asked = AttributeControls(density=2, style="pop")
-    with pytest.raises(ControlError, match="hard limits only"):
-        check_known(asked, {})
+    with pytest.raises(ControlError, match="constraints only"):
+        check_supported(asked, {})
     with pytest.raises(ControlError, match="not trained to follow style"):
-        check_known(asked, {"controls": ["density"]})
+        check_supported(asked, {"controls": ["density"]})
     with pytest.raises(ControlError, match="it knows jazz"):
-        check_known(asked, {"controls": list(CONTROLS), "data": {"styles": {"jazz": 3}}})
-    check_known(asked, {"controls": list(CONTROLS), "data": {"styles": {"pop": 3}}})
-    check_known(AttributeControls(), {})
+        check_supported(asked, {"controls": list(TRAINED), "data": {"styles": {"jazz": 3}}})
+    check_supported(asked, {"controls": list(TRAINED), "data": {"styles": {"pop": 3}}})
+    check_supported(AttributeControls(), {})
 
 
 def values(block, token):

@@ -7,7 +7,7 @@ import pytest
 from harmonixr_model import examples
 from harmonixr_model.music.song import Song
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.controls import CONTROLS
+from harmonixr_model.prompt.controls import TRAINED
 from harmonixr_platform.registry import Lineage, open_registry
 from harmonixr_platform.schemas import ControlSpec, InfillOptions, RegionSpec
 from harmonixr_platform.schemas.base import content_json
@@ -37,7 +37,7 @@ def skilled(settings, tmp_path_factory):
     torch.manual_seed(9)
     path = tmp_path_factory.mktemp("skilled") / "skilled.safetensors"
     model = InfillTransformer(InfillConfig(width=32, layers=1, heads=2, dropout=0.0, max_length=2048))
-    save_checkpoint(path, model, info={"controls": list(CONTROLS), "data": {"styles": {"pop": 3}, "composers": {}}})
+    save_checkpoint(path, model, info={"controls": list(TRAINED), "data": {"styles": {"pop": 3}, "composers": {}}})
     return open_registry(settings).register("infill", path, Lineage(note="skilled")).version
 
 

@@ -42,7 +42,7 @@ from harmonixr_platform.feedback.studies.definition import parse_study, read_stu
 from harmonixr_platform.feedback.studies.generate import Contestant, Piece
 from harmonixr_platform.feedback.studies.store import StudyStore
 from harmonixr_platform.registry import open_registry
-from harmonixr_platform.requests import limits_of, resolve_region, sampling_of, soft_of
+from harmonixr_platform.requests import attribute_controls_of, constraints_of, resolve_region, sampling_of
 from harmonixr_platform.schemas import ControlSpec, RegionSpec, SamplingSpec
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.stores.files import FileStore
@@ -117,7 +117,7 @@ def test_a_checkpoint_fills_a_gap_as_before(name, expected):
     song = Song.parse(MINUET)
     region = resolve_region(RegionSpec(bars="5-6", tracks=[1]), song)
     infiller = Infiller.load(FIXTURES / f"{name}.safetensors")
-    (fill,) = infiller.fill(song, region, seed=5, constraints=limits_of(ControlSpec(max_notes_per_bar=4)))
+    (fill,) = infiller.fill(song, region, seed=5, constraints=constraints_of(ControlSpec(max_notes_per_bar=4)))
     assert [list(window) for window in fill.tokens] == wanted["fill_tokens"]
     assert sha256(fill.midi) == wanted["midi_sha256"]
 
@@ -133,8 +133,8 @@ def test_the_shipped_weights_make_the_same_likeliest_fill(case, shipped):
     (fill,) = shipped.fill(
         song,
         resolve_region(RegionSpec.model_validate(case["region"]), song),
-        constraints=limits_of(controls),
-        controls=soft_of(controls),
+        constraints=constraints_of(controls),
+        controls=attribute_controls_of(controls),
         field=controls.only,
         sampling=sampling_of(sampling),
     )
@@ -178,7 +178,8 @@ def test_a_pair_is_written_under_the_same_names(pairs, store):
 def test_the_tokens_of_every_candidate_give_the_same_file(pairs, shipped):
     for pair in pairs:
         song = Song.parse(base64.b64decode(pair.context_base64))
-        region, limits, soft = resolve_region(pair.region, song), limits_of(pair.controls), soft_of(pair.controls)
+        region = resolve_region(pair.region, song)
+        limits, soft = constraints_of(pair.controls), attribute_controls_of(pair.controls)
         for side in (pair.first, pair.second):
             midi = base64.b64decode(side.midi_base64)
             assert sha256(midi) == side.midi_sha256

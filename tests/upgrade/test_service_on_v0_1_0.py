@@ -24,7 +24,7 @@ from harmonixr_platform.feedback.records.mover import Mover
 from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.registry import open_registry
-from harmonixr_platform.requests import limits_of, resolve_region, soft_of
+from harmonixr_platform.requests import attribute_controls_of, constraints_of, resolve_region
 from harmonixr_platform.schemas import ComparisonRequest, ControlSpec, JudgmentRequest, RegionSpec
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.http.api import make_api
@@ -306,7 +306,7 @@ def test_the_tokens_of_a_recorded_response_give_the_same_notes(call, shipped):
         song,
         resolve_region(RegionSpec.model_validate(recorded["region"]), song),
         INFILLS["soft"]["tokens"][0],
-        constraints=limits_of(controls),
-        controls=soft_of(controls),
+        constraints=constraints_of(controls),
+        controls=attribute_controls_of(controls),
     )
     assert fill.midi == base64.b64decode(body["candidates"][0]["midi_base64"])

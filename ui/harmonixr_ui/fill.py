@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import gradio as gr
 
 from harmonixr_model import examples
+from harmonixr_model.grammar.control import Control
 from harmonixr_platform.client import ServiceError
 from harmonixr_platform.schemas import DEFAULT_TEMPERATURE, InfillRequest, InfillResponse, temperature_text
 from harmonixr_ui.api import Api, sentence
 from harmonixr_ui.components import duel, song_view
 from harmonixr_ui.consent import wording
 from harmonixr_ui.fill_stream import coming
-from harmonixr_ui.form import COPY_STRENGTH, KEYS, Form, FormError, default_gap, infill_request, song_value, track_label
+from harmonixr_ui.form import (
+    COPY_STRENGTH,
+    PAGE_CONTROLS,
+    Form,
+    FormError,
+    default_gap,
+    infill_request,
+    song_value,
+    track_label,
+)
 from harmonixr_ui.routes import drawn
 
 _FIRST_EXAMPLE = "minuet-in-g"
@@ -32,8 +44,8 @@ _CHANGES = [
 
 
 @dataclass(frozen=True, slots=True)
-class _Controls:
-    """The controls in the order of `Form`'s fields."""
+class _Fields:
+    """The fields of the form, in the order of `Form`; the fields of PAGE_CONTROLS come last."""
 
     first: gr.Number
     last: gr.Number
@@ -41,19 +53,12 @@ class _Controls:
     n: gr.Slider
     temperature: gr.Slider
     seed: gr.Textbox
-    key: gr.Dropdown
-    pitch_min: gr.Textbox
-    pitch_max: gr.Textbox
-    max_polyphony: gr.Textbox
-    min_notes_per_bar: gr.Textbox
-    max_notes_per_bar: gr.Textbox
-    density: gr.Textbox
-    chords: gr.Textbox
     only: gr.Dropdown
     copy_strength: gr.Slider
+    controls: list[Any]
 
     def all(self) -> list[Any]:
-        return [getattr(self, name) for name in self.__slots__]
+        return [*(getattr(self, name) for name in self.__slots__[:-1]), *self.controls]
 
 
 def fill_page(api: Api, blocks: gr.Blocks) -> None:
@@ -70,10 +75,10 @@ def fill_page(api: Api, blocks: gr.Blocks) -> None:
                 label="Example (or open a file of your own)",
                 elem_id="hx-example",
             )
-            controls = _controls()
+            fields = _fields()
             fill = gr.Button("Fill the gap", variant="primary", elem_id="hx-fill")
             blind = gr.Button("Two blind fills", elem_id="hx-blind")
-    _connect(api, blocks, _Page(example, notice, view, controls, fill, blind, own))
+    _connect(api, blocks, _Page(example, notice, view, fields, fill, blind, own))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +86,13 @@ class _Page:
     example: gr.Dropdown
     notice: gr.HTML
     view: gr.HTML
-    controls: _Controls
+    fields: _Fields
     fill: gr.Button
     blind: gr.Button
     own: gr.HTML
 
 
-def _controls() -> _Controls:
+def _fields() -> _Fields:
     with gr.Group():
         with gr.Row():
             first = gr.Number(1, label="From bar", precision=0, elem_id="hx-first", min_width=90)
@@ -101,38 +106,36 @@ def _controls() -> _Controls:
             value=DEFAULT_TEMPERATURE,
             step=0.05,
             label="Temperature",
-            info=f"higher is wilder; left alone: {temperature_text(None)}",
+            info=f"higher is more surprising; if you leave it: {temperature_text(None)}",
             buttons=[],
         )
         copy_strength = gr.Slider(
-            0,
-            1,
+            *(0, 1),
             value=COPY_STRENGTH,
             step=0.1,
             label="Repeat the song",
-            info="1: where the song plays this again, so may the fill; 0: the model alone",
-            elem_id="hx-recall",
+            info="1: repeat what the song plays elsewhere, as songs do; 0: use the model alone",
+            elem_id="hx-copy-strength",
             buttons=[],
         )
         seed = _optional("Seed", "new each time", elem_id="hx-seed")
-    with gr.Accordion("Limits every fill keeps", open=False):
-        key = gr.Dropdown([("any", ""), *((k, k) for k in KEYS)], value="", label="Key")
+    with gr.Accordion("Constraints that every fill keeps", open=False):
+        controls = control_fields(PAGE_CONTROLS)
+    return _Fields(first, last, tracks, n, temperature, seed, only, copy_strength, controls)
+
+
+def control_fields(controls: Sequence[Control]) -> list[Any]:
+    """Return a form field for each control; the least and the greatest of one quantity share a row."""
+    made: list[Any] = []
+    for _, row in groupby(controls, key=lambda control: re.sub("min_|max_|_min|_max", "", control.name)):
         with gr.Row():
-            low = _optional("Lowest pitch", "0")
-            high = _optional("Highest pitch", "127")
-        voices = _optional("Notes at once, at most", "any")
-        with gr.Row():
-            fewest = _optional("Notes a bar, from", "any")
-            most = _optional("to", "any")
-        density = _optional("Notes a quarter, about", "any")
-        chords = _optional("Only tones of these chords, bar by bar", "C | Am F | G7")
-    return _Controls(
-        *(first, last, tracks, n, temperature, seed, key, low, high, voices, fewest, most),
-        density=density,
-        chords=chords,
-        only=only,
-        copy_strength=copy_strength,
-    )
+            for control in row:
+                if control.choices:
+                    choices = [("any", ""), *((choice, choice) for choice in control.choices)]
+                    made.append(gr.Dropdown(choices, value="", label=control.label))
+                else:
+                    made.append(_optional(control.label, control.example or "any"))
+    return made
 
 
 def _optional(label: str, placeholder: str, *, elem_id: str | None = None) -> gr.Textbox:
@@ -141,7 +144,7 @@ def _optional(label: str, placeholder: str, *, elem_id: str | None = None) -> gr
 
 
 def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
-    gap: list[Any] = [page.controls.first, page.controls.last, page.controls.tracks]
+    gap: list[Any] = [page.fields.first, page.fields.last, page.fields.tracks]
     shown = [page.view, *gap, page.own, page.notice]
 
     async def show(name: str, midi_base64: str) -> tuple[Any, ...]:
@@ -209,7 +212,7 @@ def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
     # Of changes that come while one is on its way the last must not be lost.
     latest = hidden | {"trigger_mode": "always_last"}
     gr.on(changes, lambda *g: gr.HTML(selection=_selection(*g)), gap, page.view, **latest)
-    fields = [page.view, *page.controls.all()]
+    fields = [page.view, *page.fields.all()]
     page.fill.click(ask, fields, [page.view, page.own, page.notice], **(hidden | {"show_progress": "minimal"}))
     page.blind.click(ask_two, fields, [page.own, page.notice], **hidden)
 
@@ -241,7 +244,13 @@ def alert(sentence: str) -> str:
 def _request(value: dict[str, Any] | None, fields: tuple[Any, ...]) -> InfillRequest:
     if not value:
         raise FormError("Choose a song first.")
-    return infill_request(Form(*fields), value["midi_base64"])
+    return infill_request(_form(fields), value["midi_base64"])
+
+
+def _form(fields: Sequence[Any]) -> Form:
+    others, controls = fields[: -len(PAGE_CONTROLS)], fields[-len(PAGE_CONTROLS) :]
+    values: dict[str, Any] = dict(zip(Form.__slots__, others, strict=False))
+    return Form(**values | {"controls": {c.name: text for c, text in zip(PAGE_CONTROLS, controls, strict=True)}})
 
 
 def _selection(first: float | None, last: float | None, tracks: list[int]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ a few dozen numbers are learnt from gaps of the corpus's training split and writ
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     from harmonixr_model.evaluation.fit_copy_gate import GAPS
-    from harmonixr_model.prompt.controls import CONTROLS
+    from harmonixr_model.prompt.controls import TRAINED
 
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG
@@ -30,9 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--controls",
         nargs="*",
-        choices=CONTROLS,
+        choices=TRAINED,
         metavar="NAME",
-        help=f"soft controls that benchmarks/controls.py shows it to follow, and no others: {', '.join(CONTROLS)}",
+        help=f"soft controls that benchmarks/controls.py shows it to follow, and no others: {', '.join(TRAINED)}",
     )
     parser.add_argument("--half", action="store_true", help="write the weights in half precision, as shipped ones are")
 

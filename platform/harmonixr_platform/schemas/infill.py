@@ -1,19 +1,23 @@
-"""A gap, what may fill it and what did: requests and answers of infilling."""
+"""Requests and responses of infilling."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, create_model, model_validator
 
 from harmonixr_model.engine.engine import GUIDANCE, temperature_text
+from harmonixr_model.grammar.control import Control
+from harmonixr_model.notes.encoded_score import NoteField
+from harmonixr_model.prompt.controls import CONTROLS
 from harmonixr_platform.schemas.base import Strict
 
 TrackName = int | str
 Pitch = Annotated[int, Field(ge=0, le=127)]
-NoteField = Literal["pitch", "rhythm", "velocity", "duration"]
+MAX_TEXT = 2000
 
 
 class Lock(Strict):
-    """A note inside the region that must stay."""
+    """A note inside the region that stays."""
 
     track: TrackName
     onset_tick: Annotated[int, Field(ge=0)]
@@ -29,7 +33,7 @@ class RegionSpec(Strict):
     beats: str | None = Field(default=None, description="beats of the song from 1, both ends included, e.g. '33-36'")
     ticks: tuple[int, int] | None = Field(default=None, description="ticks [start, end)")
     continue_bars: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        default=None, description="go on past the song's end"
+        default=None, description="bars to add after the song's end"
     )
     tracks: list[TrackName] | None = Field(default=None, description="numbers from 1 or names; left out: all tracks")
     pitch_low: Pitch = 0
@@ -37,87 +41,70 @@ class RegionSpec(Strict):
     locks: tuple[Lock, ...] = ()
 
     @model_validator(mode="after")
-    def _one_stretch(self) -> "RegionSpec":
+    def _has_one_range(self) -> "RegionSpec":
         given = [self.bars, self.beats, self.ticks, self.continue_bars]
         if sum(value is not None for value in given) != 1:
             raise ValueError("give exactly one of bars, beats, ticks or continue_bars")
         return self
 
 
-class ControlSpec(Strict):
-    """Hard limits, which every fill keeps, and soft controls, which the model follows as well as it learnt to.
+def control_fields(controls: Iterable[Control]) -> dict[str, Any]:
+    """Return the fields of a schema that holds these controls, as `pydantic.create_model` takes them."""
+    return {control.name: (_type_of(control), _field_of(control)) for control in controls}
 
-    With `only` the region keeps its notes, and one field of them alone may change; a limit or control that says nothing
-    about that field is refused (422).
 
-    Soft are density, polyphony, velocity, chords, key_hint, style and composer; a model that did not learn one that is
-    asked for refuses the request (422).
+def _type_of(control: Control) -> Any:
+    if control.type is bool:
+        return bool
+    if control.type is str:
+        return Annotated[str, Field(max_length=MAX_TEXT)] | None
+    return Annotated[control.type, Field(ge=control.low, le=control.high)] | None
+
+
+def _field_of(control: Control) -> Any:
+    return Field(
+        default=False if control.type is bool else None,
+        description=f"attribute control: {control.help}" if control.trained_as else control.help,
+        examples=[control.example] if control.example else None,
+    )
+
+
+if TYPE_CHECKING:
+    _Controls = Strict  # a type checker cannot read generated fields
+else:
+    _Controls = create_model("_Controls", __base__=Strict, **control_fields(CONTROLS))
+
+
+class ControlSpec(_Controls):
+    """Constraints, which every fill keeps, and attribute controls, which the model was trained to follow.
+
+    With `only` the region keeps its notes, and one field of them changes; a control that does not apply to that field
+    is refused (422). A model that was not trained to follow a requested attribute control refuses the request (422).
     """
 
     later_fields: ClassVar[frozenset[str]] = frozenset(
-        {
-            "density",
-            "polyphony",
-            "velocity",
-            "chords",
-            "chord_tones_only",
-            "key_hint",
-            "style",
-            "composer",
-            "only",
-            "enforce",
-        }
+        {"only", *(control.name for control in CONTROLS if not control.is_always_hashed)}
     )
 
-    pitch_min: Pitch | None = None
-    pitch_max: Pitch | None = None
-    key: str | None = Field(
-        default=None, description="tonic and mode; notes outside its scale are never made", examples=["C major"]
-    )
-    max_polyphony: Annotated[int, Field(ge=1, le=32)] | None = None
-    min_notes_per_bar: Annotated[int, Field(ge=0, le=256)] | None = None
-    max_notes_per_bar: Annotated[int, Field(ge=0, le=256)] | None = None
-    velocity_min: Annotated[int, Field(ge=1, le=127)] | None = None
-    velocity_max: Annotated[int, Field(ge=1, le=127)] | None = None
-    density: Annotated[float, Field(ge=0, le=14)] | None = Field(
-        default=None, description="soft: about so many notes a quarter in every track"
-    )
-    polyphony: Annotated[float, Field(ge=1, le=8.5)] | None = Field(
-        default=None, description="soft: about so many notes of a track at once while any sounds"
-    )
-    velocity: Annotated[float, Field(ge=1, le=127)] | None = Field(
-        default=None, description="soft: a mean velocity of about this"
-    )
-    chords: Annotated[str, Field(max_length=2000)] | None = Field(
-        default=None,
-        description="soft: the chords of each bar, bars parted by |, repeated over the region",
-        examples=["C | Am F | G7"],
-    )
-    chord_tones_only: bool = Field(default=False, description="hard: no other notes than those of `chords`")
-    key_hint: str | None = Field(default=None, description="soft: a tonic and mode; `key` enforces its scale")
-    enforce: bool = Field(
-        default=False, description="keep density, polyphony and velocity as limits, whatever the model learnt"
-    )
-    style: str | None = Field(default=None, description="soft: a style the model was trained on, such as pop")
-    composer: str | None = Field(default=None, description="soft: a composer the model was trained on")
     only: NoteField | None = Field(
         default=None,
-        description="hard: keep the region's notes and change one field of them; a rhythm is onsets and durations",
+        description="keep the region's notes and change one field of them; a rhythm is onsets and durations",
     )
 
 
 class SamplingSpec(Strict):
-    """How to draw. The same seed and model version give the same fill."""
+    """How to sample. The same seed and model version give the same fill."""
 
     later_fields: ClassVar[frozenset[str]] = frozenset({"copy_strength", "guidance"})
 
     n: Annotated[int, Field(ge=1, le=16)] = 1
     best_of: Annotated[int, Field(ge=1, le=32)] | None = Field(
-        default=None, description="make this many, keep the n the reward model likes best"
+        default=None, description="make this many fills, return the n that the reward model ranks highest"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     temperature: Annotated[float, Field(ge=0, le=5)] | None = Field(
-        default=None, description=f"0: the likeliest notes; left out, what suits the tracks: {temperature_text(None)}"
+        default=None,
+        description=f"0: the likeliest notes; left out, the default of the tracks: {temperature_text(None)}",
     )
     top_k: Annotated[int, Field(ge=0, le=4096)] = 0
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.98
@@ -131,8 +118,8 @@ class SamplingSpec(Strict):
     )
     guidance: Annotated[float, Field(ge=0, le=10)] | None = Field(
         default=None,
-        description="how far to lean towards soft controls, 1 as the model does by itself; left out it is "
-        f"{GUIDANCE:g} where any are asked",
+        description="scale of classifier-free guidance towards attribute controls, 1: none; left out it is "
+        f"{GUIDANCE:g} with attribute controls",
     )
 
     def for_comparing(self) -> "SamplingSpec":
@@ -140,14 +127,14 @@ class SamplingSpec(Strict):
         return self.model_copy(update={"copy_strength": 0.0}) if self.copy_strength is None else self
 
     @model_validator(mode="after")
-    def _best_of_covers_n(self) -> "SamplingSpec":
+    def _best_of_is_at_least_n(self) -> "SamplingSpec":
         if self.best_of is not None and self.best_of < self.n:
             raise ValueError(f"best_of ({self.best_of}) must be at least n ({self.n})")
         return self
 
 
 class InfillOptions(Strict):
-    """Everything of an infill request but the MIDI file itself (the `options` field of a multipart request)."""
+    """An infill request without its MIDI file (the `options` field of a multipart request)."""
 
     region: RegionSpec
     controls: ControlSpec = ControlSpec()
@@ -155,9 +142,9 @@ class InfillOptions(Strict):
     model: str = Field(default="champion", description="an alias (champion, challenger) or a version")
 
     @model_validator(mode="after")
-    def _whole_fills_are_ranked(self) -> "InfillOptions":
+    def _ranks_whole_fills(self) -> "InfillOptions":
         if self.controls.only is not None and self.sampling.best_of is not None:
-            raise ValueError("the reward model judges whole fills: leave best_of out with `only`, and ask for n")
+            raise ValueError("the reward model ranks whole fills: leave best_of out with `only`, and give n")
         return self
 
 
@@ -168,7 +155,7 @@ class InfillRequest(InfillOptions):
 
 
 class PlacedNote(Strict):
-    """A note of a fill, for drawing: seconds and ticks from the start of the song; `track` counts from 1."""
+    """A note of a fill. Seconds and ticks count from the start of the song, `track` from 1."""
 
     track: int
     onset_tick: int
@@ -186,20 +173,20 @@ class CandidateView(Strict):
     seed: int
     midi_base64: str
     notes: tuple[PlacedNote, ...]
-    tokens: tuple[tuple[int, ...], ...] = Field(description="fill token ids, one list a window of the region")
+    tokens: tuple[tuple[int, ...], ...] = Field(description="fill token ids, one list per window of the region")
     log_probability: float
     reward: float | None = None
     audio_url: str | None = None
 
 
 class InfillResponse(Strict):
-    """The fills, best first when a reward model ranked them, and what made them."""
+    """The fills, best first when a reward model ranked them, and the models that made them."""
 
     request_id: str
     model_version: str
     checkpoint_sha256: str
     precision: str = Field(
-        default="fp32", description="number format of the model: the same seed may give another fill in another format"
+        default="fp32", description="number format of the model; in another format the same seed may give another fill"
     )
     reward_version: str | None = None
     seed: int

@@ -20,7 +20,7 @@ from harmonixr_model.preference.loss import LOSS, TIE, WIN
 from harmonixr_model.preference.pairs import RatedPair
 from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_platform.feedback.records.reader import Judged
-from harmonixr_platform.requests import limits_of, resolve_region, soft_of
+from harmonixr_platform.requests import attribute_controls_of, constraints_of, resolve_region
 from harmonixr_platform.schemas import Candidate, ControlSpec, Pair, RegionSpec
 
 # "Both bad" says nothing of which is better, and a skip says nothing at all.
@@ -121,8 +121,8 @@ def _session(context_base64: str, region: RegionSpec, controls: ControlSpec, max
         song,
         resolve_region(region, song),
         max_length=max_length,
-        constraints=limits_of(controls),
-        controls=soft_of(controls),
+        constraints=constraints_of(controls),
+        controls=attribute_controls_of(controls),
         field=controls.only,
     )
 

@@ -24,7 +24,7 @@ from harmonixr_platform.feedback.studies.definition import Arm, Study
 from harmonixr_platform.feedback.studies.generate import Contestant, Piece, candidate_of, random_gap
 from harmonixr_platform.feedback.studies.gold import broken_pair, identical_pair
 from harmonixr_platform.feedback.studies.store import Begun, GoldPair, StudyPair, StudyStore
-from harmonixr_platform.requests import limits_of, resolve_region, sampling_of, soft_of
+from harmonixr_platform.requests import attribute_controls_of, constraints_of, resolve_region, sampling_of
 from harmonixr_platform.schemas import Candidate, RegionSpec, Strict
 from harmonixr_platform.stores.errors import ConditionFailed, NotFound
 from harmonixr_platform.stores.objects import ObjectStore
@@ -100,7 +100,11 @@ def fills_of_gap(
 ) -> list[tuple[Arm, Candidate]]:
     """Return the fills that the arms make of a gap, all different; a fill that came out like another is drawn anew."""
     found: list[tuple[Arm, Candidate]] = []
-    region, limits, soft = resolve_region(spec, song), limits_of(study.controls), soft_of(study.controls)
+    region, limits, soft = (
+        resolve_region(spec, song),
+        constraints_of(study.controls),
+        attribute_controls_of(study.controls),
+    )
     for arm in study.arms:
         drawn = arm.sampling.for_comparing()
         wanted, tries = study.fills.per_arm, 0

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from harmonixr_model.engine.request import CellFinished
 from harmonixr_model.fill.infiller import window_seed
-from harmonixr_model.prompt.controls import check_known
+from harmonixr_model.prompt.controls import check_supported
 from harmonixr_model.prompt.layout import InfillPrompt
-from harmonixr_platform.requests import soft_of
+from harmonixr_platform.requests import attribute_controls_of
 from harmonixr_platform.schemas import InfillOptions
 from harmonixr_platform.serving.transport.messages import Ask, Drawn, FillTokens, ModelInfo, Taken, Window
 from harmonixr_platform.serving.transport.stages import Stages
@@ -94,7 +94,7 @@ class CandidateSampler:
     async def _draw_all(self, seeds: Sequence[int], ready: Callable[[PartialCandidate], None]) -> None:
         drafts = [PartialCandidate(i, seed) for i, seed in enumerate(seeds)]
         controls = self._asked.options.controls
-        check_known(soft_of(controls), self._asked.info.learnt, only=controls.only)
+        check_supported(attribute_controls_of(controls), self._asked.info.supported, only=controls.only)
         # The first window is the same for all candidates: they share one prompt, which is read once.
         first = await self._window(())
         try:

@@ -10,7 +10,7 @@ from harmonixr_model.music.midi import MidiLimits
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Score
 from harmonixr_model.music.song import Song
-from harmonixr_platform.requests import limits_of, resolve_region, soft_of
+from harmonixr_platform.requests import attribute_controls_of, constraints_of, resolve_region
 from harmonixr_platform.schemas import InfillOptions, PlacedNote
 
 # A song is read by several stages, and once more for every window.
@@ -50,8 +50,8 @@ def _begun(midi: bytes, asked: str, max_midi_bytes: int, max_length: int) -> Fil
         song,
         region_of(song, options),
         max_length=max_length,
-        constraints=limits_of(options.controls),
-        controls=soft_of(options.controls),
+        constraints=constraints_of(options.controls),
+        controls=attribute_controls_of(options.controls),
         field=options.controls.only,
     )
     session.next_prompt()

@@ -40,14 +40,14 @@ class ServingEngine(Protocol):
 class LoadedEngine:
     """A running engine on a checkpoint's weights, the most tokens it takes, prompt and fill together, and its clock.
 
-    `learnt` says which soft controls and tags the weights were trained on (`tokens.controls.learnt`), `precision` in
+    `supported` lists the controls and tags that the weights were trained on (`supported_controls`), `precision` in
     which number format they run.
     """
 
     engine: ServingEngine
     max_length: int
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
-    learnt: dict[str, Any] = field(default_factory=dict)
+    supported: dict[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
 
 
@@ -65,7 +65,7 @@ def load_engine(path: Path, args: ServingArgs) -> LoadedEngine:
     from harmonixr_model.engine.scheduler import EngineLimits, EngineLoop
     from harmonixr_model.engine.selection import open_batch
     from harmonixr_model.infill.checkpoint import load_checkpoint
-    from harmonixr_model.prompt.controls import learnt
+    from harmonixr_model.prompt.controls import supported_controls
 
     torch.set_num_threads(args.threads)
     model, info = load_checkpoint(path)
@@ -80,4 +80,4 @@ def load_engine(path: Path, args: ServingArgs) -> LoadedEngine:
     batch = open_batch(model.eval(), rows=args.rows, compiled=args.compiled)
     loop = EngineLoop(stopwatch.watch(batch), max_length=model.config.max_length, limits=limits)
     loop.start()
-    return LoadedEngine(loop, model.config.max_length, stopwatch, learnt(info), batch.precision)
+    return LoadedEngine(loop, model.config.max_length, stopwatch, supported_controls(info), batch.precision)

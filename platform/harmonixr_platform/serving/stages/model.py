@@ -67,7 +67,7 @@ class Model:
         """Return the version that an alias or a version's beginning names; raises RegistryError (404)."""
         version = await self._versions.current(self._config.champion if reference == "champion" else reference)
         loaded = await self._versions.engine(version.version)
-        return ModelInfo(version.version, version.sha256, loaded.max_length, loaded.learnt, loaded.precision)
+        return ModelInfo(version.version, version.sha256, loaded.max_length, loaded.supported, loaded.precision)
 
     async def generate(self, version: str, ask: Ask) -> list[Drawn]:
         """Return one answer a seed; raises EngineBusy, DeadlinePassed."""

@@ -18,14 +18,14 @@ FillTokens = tuple[tuple[int, ...], ...]
 class ModelInfo:
     """The version that answers a reference, the most tokens it reads and writes together, and what it knows of itself.
 
-    `learnt` is the part of its checkpoint's info that says which soft controls and tags it was trained on;
+    `supported` is the part of its checkpoint's info that lists the controls and tags it was trained on;
     `precision` is the number format it runs in.
     """
 
     version: str
     sha256: str
     max_length: int
-    learnt: dict[str, Any] = field(default_factory=dict, hash=False)
+    supported: dict[str, Any] = field(default_factory=dict, hash=False)
     precision: str = "fp32"
 
 
