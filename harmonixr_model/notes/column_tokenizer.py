@@ -1,9 +1,6 @@
-"""`tokenizer.encode` for many files: columns of notes in, the same tokens out, without a Python step a note.
+"""A vectorised `tokenizer.encode` for many files: `encode_columns(columns_of(score))` equals `encode(score)`."""
 
-Knows nothing of files. `encode_columns(columns_of(score))` equals `encode(score)`, which says what the tokens mean.
-"""
-
-# N notes (of all tracks), M notes that stay, in the order they are said, B bars
+# N notes of all tracks, M notes after quantisation in the order of their tokens, B bars
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ import numpy.typing as npt
 from harmonixr_model.errors import TokenError
 from harmonixr_model.music.columns import Column, Columns
 from harmonixr_model.music.score import Bar, Score, Tempo
-from harmonixr_model.notes.encoded_score import metre_tokens
+from harmonixr_model.notes.encoded_score import DURATION_TOKENS, VELOCITY_TOKENS, metre_tokens
 from harmonixr_model.notes.grid import GRID, quantize
 from harmonixr_model.notes.tokenizer import BOS, EOS, tempo_token
 from harmonixr_model.notes.vocabulary import (
@@ -26,14 +23,12 @@ from harmonixr_model.notes.vocabulary import (
     VOCAB,
     duration_bin,
     duration_floor,
-    velocity_bin,
 )
 
 _DURATION = np.array([DURATIONS[duration_bin(steps)] for steps in range(MAX_DURATION + 1)])
 _FLOOR = np.array([0, *(duration_floor(gap) for gap in range(1, MAX_DURATION + 1))])
-_DURATION_ID = np.array([VOCAB.duration.start + duration_bin(d) for d in range(MAX_DURATION + 1)])
-_VELOCITY_ID = np.array([VOCAB.velocity.start + velocity_bin(v) for v in range(128)])
-# What a sorting key of 63 bits holds: track and pitch, an onset of so many bits, and duration and velocity.
+_DURATION_ID, _VELOCITY_ID = np.array(DURATION_TOKENS), np.array(VELOCITY_TOKENS)
+# A sorting key of 63 bits has track and pitch, an onset of so many bits, then a rank by duration and velocity.
 _ONSET_BITS = 36
 _RANKS = 1 << 12
 
@@ -52,38 +47,38 @@ def encode_columns(columns: Columns) -> npt.NDArray[np.int32]:
     starts_B = np.array([bar.start for bar in bars])
     bar_M = np.searchsorted(starts_B, onset_M, side="right") - 1
     position_M = onset_M - starts_B[bar_M]
-    # One number a note sorts several times faster than four.
+    # Sorting one number for each note is several times faster than sorting four.
     order_M = np.argsort(((bar_M * MAX_TRACKS + track_M) * MAX_BAR_STEPS + position_M) * 128 + pitch_M)
     track_M, pitch_M, bar_M = track_M[order_M], pitch_M[order_M], bar_M[order_M]
-    said_M = VOCAB.position.start + position_M[order_M]
+    position_M = VOCAB.position.start + position_M[order_M]
     heads = _heads(bars, frame.tempos[1:])
-    return _said(
+    return _assemble(
         _header(columns, frame.tempos[0]),
         heads,
-        (bar_M, track_M, said_M, pitch_M, _DURATION_ID[duration_M[order_M]], _VELOCITY_ID[velocity_M[order_M]]),
+        (bar_M, track_M, position_M, pitch_M, _DURATION_ID[duration_M[order_M]], _VELOCITY_ID[velocity_M[order_M]]),
     )
 
 
 def _on_grid(columns: Columns) -> tuple[Column, Column, Column, Column, Column]:
-    """Return the notes that stay as `grid.quantize` leaves them: track, onset, duration, pitch, velocity."""
+    """Return the notes of `grid.quantize`: track, onset, duration, pitch, velocity."""
     double = 2 * columns.ticks_per_quarter
     onset_N = (2 * GRID * columns.onset_N + columns.ticks_per_quarter) // double
     end_N = (2 * GRID * (columns.onset_N + columns.duration_N) + columns.ticks_per_quarter) // double
     steps_N = np.minimum(end_N - onset_N, MAX_DURATION)
     duration_N, velocity_N = _DURATION[steps_N], columns.velocity_N
     lane_N = columns.track_N * 128 + columns.pitch_N
-    # Of one lane and onset the longest note comes first, of equally long ones the loudest: by what tokens say.
+    # For each lane (track and pitch) and onset, the longest note comes first, then the loudest, both as binned.
     rank_N = (_DURATION_ID[steps_N] - VOCAB.duration.start) * 32 + _VELOCITY_ID[velocity_N] - VOCAB.velocity.start
     order_N = np.argsort((lane_N << _ONSET_BITS | onset_N) * _RANKS + _RANKS - 1 - rank_N)
     lane_N, onset_N = lane_N[order_N], onset_N[order_N]
-    stays_N = np.ones(len(lane_N), dtype=bool)
-    stays_N[1:] = (lane_N[1:] != lane_N[:-1]) | (onset_N[1:] != onset_N[:-1])
-    kept_M = order_N[stays_N]
-    lane_M, onset_M, duration_M = lane_N[stays_N], onset_N[stays_N], duration_N[kept_M]
+    is_first_N = np.ones(len(lane_N), dtype=bool)
+    is_first_N[1:] = (lane_N[1:] != lane_N[:-1]) | (onset_N[1:] != onset_N[:-1])
+    note_M = order_N[is_first_N]
+    lane_M, onset_M, duration_M = lane_N[is_first_N], onset_N[is_first_N], duration_N[note_M]
     gap_M = np.minimum(onset_M[1:] - onset_M[:-1], MAX_DURATION)
     is_cut_M = (lane_M[1:] == lane_M[:-1]) & (duration_M[:-1] > gap_M)
     duration_M[:-1][is_cut_M] = _FLOOR[gap_M[is_cut_M]]
-    return lane_M // 128, onset_M, duration_M, lane_M % 128, velocity_N[kept_M]
+    return lane_M // 128, onset_M, duration_M, lane_M % 128, velocity_N[note_M]
 
 
 def _header(columns: Columns, first: Tempo) -> list[int]:
@@ -94,7 +89,7 @@ def _header(columns: Columns, first: Tempo) -> list[int]:
 
 
 def _heads(bars: Sequence[Bar], tempos: Sequence[Tempo]) -> list[list[int]]:
-    """Return what each bar says before its notes: its metre, and changes of tempo."""
+    """Return the tokens of each bar before its notes: its metre and changes of tempo."""
     known: dict[tuple[int, int, int], list[int]] = {}
     heads = []
     for bar in bars:
@@ -110,15 +105,15 @@ def _heads(bars: Sequence[Bar], tempos: Sequence[Tempo]) -> list[list[int]]:
     return heads
 
 
-def _said(header: list[int], heads: list[list[int]], notes: tuple[Column, ...]) -> npt.NDArray[np.int32]:
-    """Return header, heads and notes in their places; TRACK, POS and VEL are said when they change."""
+def _assemble(header: list[int], heads: list[list[int]], notes: tuple[Column, ...]) -> npt.NDArray[np.int32]:
+    """Return header, heads and notes in order; TRACK, POS and VEL are emitted when they change."""
     bar_M, track_M, position_M, pitch_M, duration_M, velocity_M = notes
     first_M = _changes(bar_M) | _changes(track_M)
     moves_M = first_M | _changes(position_M)
     louder_M = first_M | _changes(velocity_M)
     length_M = 2 + first_M.astype(np.int64) + moves_M + louder_M
     length_B = np.array([len(head) for head in heads])
-    # A note stands after the header, the heads up to its bar's, and the notes before it.
+    # A note comes after the header, the heads up to its own bar, and the notes before it.
     at_M = len(header) + length_B.cumsum()[bar_M] + length_M.cumsum() - length_M
     notes_before_B = np.concatenate(([0], length_M.cumsum()))[np.searchsorted(bar_M, np.arange(len(heads)))]
     out = np.empty(len(header) + int(length_B.sum() + length_M.sum()) + 1, dtype=np.int32)
@@ -138,7 +133,7 @@ def _said(header: list[int], heads: list[list[int]], notes: tuple[Column, ...]) 
 
 
 def _changes(column_M: Column) -> npt.NDArray[np.bool_]:
-    """Return where a column differs from the row before; the first row does."""
+    """Return where a column differs from the previous row; the first row counts as different."""
     changed = np.ones(len(column_M), dtype=bool)
     changed[1:] = column_M[1:] != column_M[:-1]
     return changed

@@ -1,4 +1,4 @@
-"""A grid score cut into (bar, track) runs of tokens, each encoded once. Knows nothing of prompts or grammars."""
+"""A grid score as runs of tokens, one for each bar of each track, and the cells that a fill replaces."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ from harmonixr_model.notes.vocabulary import (
 _BAR, _UNTIL, _HOLD = VOCAB.id("BAR"), VOCAB.id("UNTIL"), VOCAB.id("HOLD")
 _SIXTEENTH = GRID // 4
 _POSITION, _PITCH = VOCAB.position.start, VOCAB.pitch.start
-_DURATION_ID = tuple(VOCAB.duration.start + duration_bin(d) for d in range(MAX_DURATION + 1))
-_VELOCITY_ID = tuple(VOCAB.velocity.start + velocity_bin(v) for v in range(128))
+# The token of each duration in steps, and of each MIDI velocity.
+DURATION_TOKENS = tuple(VOCAB.duration.start + duration_bin(d) for d in range(MAX_DURATION + 1))
+VELOCITY_TOKENS = tuple(VOCAB.velocity.start + velocity_bin(v) for v in range(128))
 
 
-# What an attribute-only cell asks for, all else of its notes being kept; a rhythm is onsets and durations.
+# What a single-field cell fills; all other fields of its notes stay. A rhythm is onsets and durations.
 NoteField: TypeAlias = Literal["pitch", "rhythm", "velocity", "duration"]
 Places: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True)
 class GridCell:
-    """What one FILL of the answer replaces: onsets in [start, end) of one track, pitches in [low, high].
+    """What one FILL replaces: onsets in [start, end) of one track, pitches in [low, high].
 
-    Steps are absolute and lie within one bar. `controls` are token ids said in the cell's header. With `only`, one
-    field of the notes `known` is asked, in their order, and nothing else (`attributes.asking` makes such a cell).
+    Steps are absolute and within one bar. `controls` are token ids in the cell's header. With `field`, the fill sets
+    this one field of the notes `known`, in their order (`field_tokens.single_field_cell` makes such a cell).
     """
 
     track: int
@@ -55,12 +56,12 @@ class GridCell:
     known: tuple[Note, ...] = ()
 
     def contains(self, note: Note) -> bool:
-        """Return whether a note of this cell's track lies in the cell."""
+        """Return whether a note of this cell's track is in the cell."""
         return self.start <= note.onset < self.end and self.low <= note.pitch <= self.high
 
 
 def split_at_bars(cell: GridCell, bars: Iterable[Bar]) -> list[GridCell]:
-    """Return the cell cut at the barlines, in order; parts outside `bars` are left out."""
+    """Return the parts of the cell between barlines, in order; parts outside `bars` are left out."""
     return [
         replace(cell, start=max(cell.start, bar.start), end=min(cell.end, bar.end))
         for bar in bars
@@ -69,7 +70,7 @@ def split_at_bars(cell: GridCell, bars: Iterable[Bar]) -> list[GridCell]:
 
 
 def metre_tokens(bar: Bar) -> list[int]:
-    """Return BAR TS, and UNTIL POS where a change of metre cuts the bar short."""
+    """Return BAR TS, and UNTIL POS where a change of metre shortens the bar."""
     metre = (bar.numerator - 1) * len(DENOMINATORS) + DENOMINATORS.index(bar.denominator)
     tokens = [_BAR, VOCAB.time_signature.start + metre]
     if bar.end - bar.start != bar_steps(bar.numerator, bar.denominator):
@@ -87,16 +88,15 @@ def encode_notes(notes: Iterable[Note], bar_start: int) -> list[int]:
             position = onset
             tokens.append(onset + shift)
         tokens.append(_PITCH + pitch)
-        tokens.append(_DURATION_ID[duration if duration < MAX_DURATION else MAX_DURATION])
-        said = _VELOCITY_ID[loudness]
-        if said != velocity:
-            velocity = said
-            tokens.append(said)
+        tokens.append(DURATION_TOKENS[duration if duration < MAX_DURATION else MAX_DURATION])
+        if VELOCITY_TOKENS[loudness] != velocity:
+            velocity = VELOCITY_TOKENS[loudness]
+            tokens.append(velocity)
     return tokens
 
 
 def decode_notes(tokens: Sequence[int], bar_start: int) -> list[Note]:
-    """Return the notes that POS PITCH DUR VEL … say, in absolute steps. Raises TokenError at the first slip."""
+    """Return the notes of POS PITCH DUR VEL …, in absolute steps. Raises TokenError at the first wrong token."""
     notes: list[Note] = []
     position = velocity = pitch = -1
     expected = "POS"
@@ -113,8 +113,8 @@ def decode_notes(tokens: Sequence[int], bar_start: int) -> list[Note]:
             velocity, expected = velocity_of(token - VOCAB.velocity.start), "any"
             notes[-1] = notes[-1]._replace(velocity=velocity)
         else:
-            asked = "POS, PITCH or VEL" if expected == "any" else expected
-            raise TokenError(f"{VOCAB.name(token)} stands where {asked} belongs (token {index + 1} of these notes)")
+            wanted = "POS, PITCH or VEL" if expected == "any" else expected
+            raise TokenError(f"token {index + 1} of these notes is {VOCAB.name(token)} where {wanted} belongs")
     if (notes and expected != "any") or (not notes and expected != "POS"):
         raise TokenError(f"the notes break off where {expected} belongs")
     return notes
@@ -125,14 +125,14 @@ def hold_tokens(held: Iterable[Note], start: int) -> list[int]:
     tokens: list[int] = []
     for note in held:
         remaining = min(note.end - start, MAX_DURATION)
-        tokens += (_HOLD, _PITCH + note.pitch, _DURATION_ID[remaining])
+        tokens += (_HOLD, _PITCH + note.pitch, DURATION_TOKENS[remaining])
     return tokens
 
 
 class EncodedScore:
-    """A grid score with its bars, its onsets and a cache of the tokens of each bar of each track.
+    """A grid score with a cache of the tokens of each bar of each track. Treat it as immutable.
 
-    Build it once a piece; `without` gives the context of a gap and shares what did not change. Treat as immutable.
+    Build it once for each piece; `without` returns the context of a gap and shares the unchanged parts of the cache.
     """
 
     def __init__(self, score: Score) -> None:
@@ -167,14 +167,14 @@ class EncodedScore:
         return sorted((n for n in before if n.end > step), key=lambda n: n.pitch)
 
     def run(self, track: int, bar: Bar) -> list[int]:
-        """Return the tokens of one track's notes in one bar, empty where it is silent; do not change the list."""
+        """Return the tokens of a track's notes in a bar, empty for silence. Do not change the list."""
         key = (track, bar.start)
         if key not in self._runs:
             self._runs[key] = encode_notes(self.notes(track, bar.start, bar.end), bar.start)
         return self._runs[key]
 
     def places(self, track: int) -> Places:
-        """Return each note's bar and (sixteenth of the bar, pitch) as a number, two int64 [N]; do not change them."""
+        """Return each note's bar, and (sixteenth of the bar, pitch) as a number: int64 [N] each. Do not change them."""
         if track not in self._places:
             notes = np.array([(n.onset, n.pitch) for n in self.tracks[track].notes], dtype=np.int64).reshape(-1, 2)
             starts = np.array([bar.start for bar in self.score.bars_until(self.end)], dtype=np.int64)
@@ -192,7 +192,7 @@ class EncodedScore:
         )
 
     def without(self, cells: Sequence[GridCell], locks: Collection[NoteKey] = ()) -> EncodedScore:
-        """Return the context: this score less the notes of the cells that are not locked."""
+        """Return the context: this score without the unlocked notes of the cells."""
         context = EncodedScore.__new__(EncodedScore)
         tracks = list(self.score.tracks)
         context._onsets, context._ends = list(self._onsets), list(self._ends)
@@ -201,27 +201,29 @@ class EncodedScore:
             touched.setdefault(cell.track, []).append(cell.start)
             notes, onsets = tracks[cell.track].notes, context._onsets[cell.track]
             first, stop = bisect_left(onsets, cell.start), bisect_left(onsets, cell.end)
-            gone = set(self.hidden(cell, locks))
-            kept = tuple(note for note in notes[first:stop] if note not in gone)
-            tracks[cell.track] = replace(tracks[cell.track], notes=notes[:first] + kept + notes[stop:])
-            context._onsets[cell.track] = onsets[:first] + [note.onset for note in kept] + onsets[stop:]
+            hidden = set(self.hidden(cell, locks))
+            locked = tuple(note for note in notes[first:stop] if note not in hidden)
+            tracks[cell.track] = replace(tracks[cell.track], notes=notes[:first] + locked + notes[stop:])
+            context._onsets[cell.track] = onsets[:first] + [note.onset for note in locked] + onsets[stop:]
         for track in touched:
             context._ends[track] = _end(tracks[track].notes)
         context.score = replace(self.score, tracks=tuple(tracks))
         context._places = {track: places for track, places in self._places.items() if track not in touched}
-        context._runs = {key: run for key, run in self._runs.items() if not _holds_start(key, touched.get(key[0], ()))}
+        context._runs = {
+            key: run for key, run in self._runs.items() if not _contains_start(key, touched.get(key[0], ()))
+        }
         return context
 
 
 def _end(notes: Sequence[Note]) -> int:
-    """Return where the last of these notes stops; only those near the last onset can."""
+    """Return where the last sounding note stops; only notes near the last onset can be it."""
     if not notes:
         return 0
     near = bisect_left(notes, (notes[-1].onset - MAX_DURATION,))
     return max(onset + duration for onset, duration, *_ in notes[near:])
 
 
-def _holds_start(key: tuple[int, int], starts: Sequence[int]) -> bool:
+def _contains_start(key: tuple[int, int], starts: Sequence[int]) -> bool:
     """Return whether a cell starts within the bar of this run; a bar ends within MAX_BAR_STEPS of its start."""
     after = bisect_left(starts, key[1])
     return after < len(starts) and starts[after] < key[1] + MAX_BAR_STEPS

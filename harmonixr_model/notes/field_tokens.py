@@ -1,19 +1,18 @@
-"""Attribute-field cells: one field of each note is asked for, the others stand in the prefix and stay as they are.
+"""Tokens of single-field cells: one field of each known note is filled, all other fields stay as they are.
 
-In the prefix, after the cell's MASK, its notes in their original order with a HIDDEN token in place of what is asked,
-velocity said for each:
+The prefix has the cell's notes after its MASK, in their original order. A HIDDEN token replaces the field, and every
+note has its velocity:
 
     pitch      POS HIDDEN_PITCH DUR VEL …        rhythm     HIDDEN_ONSET PITCH HIDDEN_DUR VEL …
     velocity   POS PITCH DUR HIDDEN_VEL …        duration   POS PITCH HIDDEN_DUR VEL …
 
-The answer goes through the notes in the same order; what is known is forced (*) and field says which note is meant:
+The fill has the notes in the same order. Known tokens are forced (*) and only identify the note:
 
     pitch      POS* PITCH DUR* …                 rhythm     POS PITCH* DUR …
     velocity   POS* PITCH* DUR* VEL …            duration   POS* PITCH* DUR …
 
-POS is said where the onset changes, in a rhythm at each note. END* follows the last note. DUR is said again where it is
-known: what is asked then stands as it does in whole fills, and a model knows at once what belongs there (docs/log.md).
-Knows nothing of prompts.
+POS occurs where the onset changes, in a rhythm at each note. END* follows the last note. A known DUR is repeated so
+that the filled field follows the same tokens as in whole fills; models learn this sooner (docs/log.md).
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from dataclasses import replace
 
 from harmonixr_model.errors import TokenError
 from harmonixr_model.music.score import Note
-from harmonixr_model.notes.encoded_score import GridCell, NoteField
-from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB, duration_bin, velocity_bin, velocity_of
+from harmonixr_model.notes.encoded_score import DURATION_TOKENS, VELOCITY_TOKENS, GridCell, NoteField
+from harmonixr_model.notes.vocabulary import DURATIONS, MAX_DURATION, VOCAB, velocity_of
 
 NOTE_FIELDS: tuple[NoteField, ...] = ("pitch", "rhythm", "velocity", "duration")
 END = VOCAB.id("END")
@@ -37,15 +36,21 @@ HIDDEN: dict[NoteField, int] = {
     "velocity": _HIDDEN_VEL,
     "duration": _HIDDEN_DUR,
 }
+_BLANK: dict[NoteField, dict[str, int]] = {
+    "pitch": {"pitch": 0},
+    "rhythm": {"onset": 0, "duration": 0},
+    "velocity": {"velocity": 0},
+    "duration": {"duration": 0},
+}
 
 
 def single_field_cell(cell: GridCell, field: NoteField, notes: Sequence[Note]) -> GridCell:
-    """Return the cell that asks for one field of these notes, in order; what is asked is blanked out of them."""
-    return replace(cell, field=field, known=tuple(_blanked(note, field) for note in notes))
+    """Return the cell that fills one field of these notes, in order; the known notes have it blanked."""
+    return replace(cell, field=field, known=tuple(note._replace(**_BLANK[field]) for note in notes))
 
 
 def hidden_field_tokens(cell: GridCell, bar_start: int) -> list[int]:
-    """Return what the prefix says of the cell's notes."""
+    """Return the tokens of the cell's known notes in the prefix, with HIDDEN tokens for the field."""
     tokens: list[int] = []
     position = -1
     for note in cell.known:
@@ -55,15 +60,15 @@ def hidden_field_tokens(cell: GridCell, bar_start: int) -> list[int]:
             position = note.onset
             tokens.append(VOCAB.position.start + note.onset - bar_start)
         tokens.append(_HIDDEN_PITCH if cell.field == "pitch" else VOCAB.pitch.start + note.pitch)
-        tokens.append(_HIDDEN_DUR if cell.field in ("duration", "rhythm") else duration_token(note.duration))
-        tokens.append(_HIDDEN_VEL if cell.field == "velocity" else velocity_token(note.velocity))
+        tokens.append(_HIDDEN_DUR if cell.field in ("duration", "rhythm") else _duration_token(note.duration))
+        tokens.append(_HIDDEN_VEL if cell.field == "velocity" else VELOCITY_TOKENS[note.velocity])
     return tokens
 
 
 def encode_field(cell: GridCell, notes: Sequence[Note], bar_start: int) -> tuple[list[int], list[bool]]:
-    """Return the answer that gives the cell's notes the asked field of `notes`, END included, and what is forced."""
+    """Return the fill that takes the cell's field from `notes`, END included, and which of its tokens are forced."""
     if len(notes) != len(cell.known):
-        raise TokenError(f"{len(notes)} notes answer a cell of {len(cell.known)}; give one for each, in their order")
+        raise TokenError(f"{len(notes)} notes for a cell of {len(cell.known)}; give one for each, in their order")
     tokens: list[int] = []
     is_forced: list[bool] = []
     position = -1
@@ -73,84 +78,70 @@ def encode_field(cell: GridCell, notes: Sequence[Note], bar_start: int) -> tuple
             position = onset
             tokens.append(VOCAB.position.start + onset - bar_start)
             is_forced.append(cell.field != "rhythm")
-        is_timed = cell.field in ("rhythm", "duration")
+        fills_duration = cell.field in ("rhythm", "duration")
         tokens.append(VOCAB.pitch.start + (note.pitch if cell.field == "pitch" else known.pitch))
-        tokens.append(duration_token(note.duration if is_timed else known.duration))
-        is_forced += (cell.field != "pitch", not is_timed)
+        tokens.append(_duration_token(note.duration if fills_duration else known.duration))
+        is_forced += (cell.field != "pitch", not fills_duration)
         if cell.field == "velocity":
-            tokens.append(velocity_token(note.velocity))
+            tokens.append(VELOCITY_TOKENS[note.velocity])
             is_forced.append(False)
     return [*tokens, END], [*is_forced, True]
 
 
 def field_template(cell: GridCell, bar_start: int, choice: int) -> list[int]:
-    """Return the answer's tokens with `choice` in place of those that are not forced."""
+    """Return the tokens of the cell's fill with `choice` in place of those that are not forced."""
     notes = [note._replace(onset=bar_start) if cell.field == "rhythm" else note for note in cell.known]
     tokens, is_forced = encode_field(cell, notes, bar_start)
     return [token if forced else choice for token, forced in zip(tokens, is_forced, strict=True)]
 
 
 def decode_field(cell: GridCell, tokens: Sequence[int], bar_start: int) -> list[Note]:
-    """Return the cell's notes with the field that an answer (END left out) says. Raises TokenError at a slip."""
-    said = iter(tokens)
+    """Return the cell's notes with the field from its fill (END left out). Raises TokenError at a wrong token."""
+    given = iter(tokens)
     notes: list[Note] = []
     position = -1
     for known in cell.known:
         onset, duration, pitch, velocity = known
         if cell.field == "rhythm":
-            onset = bar_start + _value(said, "position")
+            onset = bar_start + _value(given, "position")
         elif onset != position:
             position = onset
-            _expect(said, VOCAB.position.start + onset - bar_start)
+            _expect(given, VOCAB.position.start + onset - bar_start)
         if cell.field == "pitch":
-            pitch = _value(said, "pitch")
+            pitch = _value(given, "pitch")
         else:
-            _expect(said, VOCAB.pitch.start + pitch)
+            _expect(given, VOCAB.pitch.start + pitch)
         if cell.field in ("rhythm", "duration"):
-            duration = DURATIONS[_value(said, "duration")]
+            duration = DURATIONS[_value(given, "duration")]
         else:
-            _expect(said, duration_token(duration))
+            _expect(given, _duration_token(duration))
         if cell.field == "velocity":
-            velocity = velocity_of(_value(said, "velocity"))
+            velocity = velocity_of(_value(given, "velocity"))
         notes.append(Note(onset, duration, pitch, velocity))
-    if next(said, None) is not None:
-        raise TokenError(f"the answer says more than the {len(cell.known)} notes it was asked about")
+    if next(given, None) is not None:
+        raise TokenError(f"the fill has tokens after the {len(cell.known)} notes of its cell")
     return notes
 
 
 def field_length(cell: GridCell, *, notes: int) -> int:
-    """Return the most tokens the answer to a cell of so many notes takes, END included."""
+    """Return the most tokens that the fill of a single-field cell with so many notes takes, END included."""
     return (4 if cell.field == "velocity" else 3) * notes + 1
 
 
-def duration_token(steps: int) -> int:
-    """Return the token of a duration."""
-    return VOCAB.duration.start + duration_bin(steps)
+def _duration_token(steps: int) -> int:
+    return DURATION_TOKENS[min(steps, MAX_DURATION)]
 
 
-def velocity_token(velocity: int) -> int:
-    """Return the token of a velocity."""
-    return VOCAB.velocity.start + velocity_bin(velocity)
-
-
-def _blanked(note: Note, field: NoteField) -> Note:
-    if field == "pitch":
-        return note._replace(pitch=0)
-    if field == "velocity":
-        return note._replace(velocity=0)
-    return note._replace(duration=0) if field == "duration" else note._replace(onset=0, duration=0)
-
-
-def _value(said: Iterator[int], block: str) -> int:
-    token = next(said, None)
+def _value(given: Iterator[int], block: str) -> int:
+    token = next(given, None)
     if token is None or token not in getattr(VOCAB, block):
         found = "nothing" if token is None else VOCAB.name(token)
-        raise TokenError(f"the answer says {found} where a {block} is asked")
+        raise TokenError(f"the fill has {found} where a {block} belongs")
     return token - int(getattr(VOCAB, block).start)
 
 
-def _expect(said: Iterator[int], token: int) -> None:
-    found = next(said, None)
+def _expect(given: Iterator[int], token: int) -> None:
+    found = next(given, None)
     if found != token:
         name = "nothing" if found is None else VOCAB.name(found)
-        raise TokenError(f"the answer says {name} where {VOCAB.name(token)} is known to stand")
+        raise TokenError(f"the fill has {name} where {VOCAB.name(token)} is forced")

@@ -1,7 +1,6 @@
-"""From ticks to the grid of 24 steps a quarter, and back. Knows nothing of token ids or sequences.
+"""Quantisation from ticks to a grid of 24 steps a quarter, and back.
 
-A *grid score* is a Score with 24 ticks a quarter whose durations, velocities, tempos and metres are values the
-vocabulary can say.
+A *grid score* is a Score with 24 ticks a quarter whose durations, velocities, tempos and metres all have a token.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def in_ticks(note: Note, ticks_per_quarter: int) -> tuple[int, int]:
 
 
 def quantize(score: Score) -> Score:
-    """Return the grid score nearest to `score`: what the tokens can say of it. Idempotent.
+    """Return the grid score nearest to `score`. Idempotent.
 
     Onsets and ends go to the nearest step, durations and velocities to the vocabulary's bins, tempos to theirs,
     metres the vocabulary lacks to the one nearest in length. Of notes of a track that share onset and pitch the
@@ -62,7 +61,7 @@ def quantize(score: Score) -> Score:
 
 
 def plain(score: Score) -> Score:
-    """Return the part of a score that tokens say: names dropped, channels dealt out in order (drums on 9)."""
+    """Return the part of a score that tokens encode: without names, with channels in order (drums on 9)."""
     channels = (c for _ in range(len(score.tracks)) for c in (*range(9), *range(10, 16)))
     return replace(
         score,
@@ -72,19 +71,19 @@ def plain(score: Score) -> Score:
 
 def cut_overlaps(notes: Iterable[Note]) -> list[Note]:
     """Return grid notes sorted by (onset, pitch), none sounding when the same pitch begins again."""
-    kept: list[Note] = []
-    last: dict[int, int] = {}  # pitch -> index of its latest note in `kept`
+    result: list[Note] = []
+    last: dict[int, int] = {}  # pitch -> index of its latest note in `result`
     for note in sorted(notes, key=lambda n: (n.onset, n.pitch, -n.duration, -n.velocity)):
         before = last.get(note.pitch)
         if before is not None:
-            gap = note.onset - kept[before].onset
+            gap = note.onset - result[before].onset
             if gap == 0:
                 continue
-            if kept[before].duration > gap:
-                kept[before] = kept[before]._replace(duration=duration_floor(gap))
-        last[note.pitch] = len(kept)
-        kept.append(note)
-    return kept
+            if result[before].duration > gap:
+                result[before] = result[before]._replace(duration=duration_floor(gap))
+        last[note.pitch] = len(result)
+        result.append(note)
+    return result
 
 
 def _quantize_track(track: Track, tpq: int) -> Track:
@@ -93,7 +92,7 @@ def _quantize_track(track: Track, tpq: int) -> Track:
 
 
 def _quantize_notes(notes: Iterable[Note], tpq: int) -> Iterator[Note]:
-    """Yield each note on the grid. This is where ingest spends its time: `to_step` written out, bins from tables."""
+    """Yield each note on the grid. Ingest spends its time here, so `to_step` is inlined and bins come from tables."""
     for tick, ticks, pitch, velocity in notes:
         onset = (2 * tick * GRID + tpq) // (2 * tpq)
         steps = (2 * (tick + ticks) * GRID + tpq) // (2 * tpq) - onset
@@ -105,24 +104,24 @@ def _quantize_tempos(tempos: Sequence[Tempo], tpq: int) -> tuple[Tempo, ...]:
     at_step = {0: tempo_of(tempo_bin(500_000))}  # the MIDI default
     for tempo in sorted(tempos, key=lambda t: t.tick):
         at_step[to_step(tempo.tick, tpq)] = tempo_of(tempo_bin(tempo.us_per_quarter))
-    kept: list[Tempo] = []
+    changes: list[Tempo] = []
     for step, pace in sorted(at_step.items()):
-        if not kept or kept[-1].us_per_quarter != pace:
-            kept.append(Tempo(step, pace))
-    return tuple(kept)
+        if not changes or changes[-1].us_per_quarter != pace:
+            changes.append(Tempo(step, pace))
+    return tuple(changes)
 
 
 def _quantize_metres(signatures: Sequence[TimeSignature], tpq: int) -> tuple[TimeSignature, ...]:
     at_step = {0: (4, 4)}
     for signature in sorted(signatures, key=lambda s: s.tick):
         at_step[to_step(signature.tick, tpq)] = _nearest_metre(signature.numerator, signature.denominator)
-    kept: list[TimeSignature] = []
+    changes: list[TimeSignature] = []
     for step, metre in sorted(at_step.items()):
-        # The same metre said again at a barline changes nothing; inside a bar it begins a new bar.
-        if kept and kept[-1][1:] == metre and (step - kept[-1].tick) % bar_steps(*metre) == 0:
+        # The same metre repeated at a barline changes nothing; inside a bar it begins a new bar.
+        if changes and changes[-1][1:] == metre and (step - changes[-1].tick) % bar_steps(*metre) == 0:
             continue
-        kept.append(TimeSignature(step, *metre))
-    return tuple(kept)
+        changes.append(TimeSignature(step, *metre))
+    return tuple(changes)
 
 
 def bar_steps(numerator: int, denominator: int) -> int:

@@ -1,8 +1,8 @@
-"""The styles and composers there are tokens for, in the order of their tokens. Knows nothing of pieces or models."""
+"""The styles and composers that have tokens, in the order of their tokens."""
 
 from __future__ import annotations
 
-# Append only: a tag's place is its token, and tokens are in checkpoints.
+# Append only: a tag's index gives its token, and checkpoints depend on tokens.
 STYLES: tuple[str, ...] = (
     *("pop", "lied", "game", "classical", "folk", "chorale"),
     *("rock", "funk", "jazz", "latin", "hiphop", "soul", "afrobeat", "afrocuban", "country", "dance", "gospel"),

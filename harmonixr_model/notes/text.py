@@ -1,4 +1,4 @@
-"""Tokens as text a person can read and edit: names with spaces between, one bar a line. Knows nothing of music."""
+"""Tokens as text that a person can read and edit: names separated by spaces, one bar a line."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def to_text(tokens: Sequence[int]) -> str:
 
 
 def from_text(text: str) -> list[int]:
-    """Return the tokens of a text; what follows # on a line is a remark.
+    """Return the tokens of a text; text after # is a comment.
 
-    Raises TokenError with the line number at the first word that is no token.
+    Raises TokenError with the line number at the first word that is not a token.
     """
     tokens: list[int] = []
     for number, line in enumerate(text.splitlines(), start=1):

@@ -1,11 +1,12 @@
-"""A whole score as one sequence of tokens, and back. Knows nothing of gaps, files or text.
+"""A whole score as one sequence of tokens, and back.
 
     BOS TEMPO  TRACK_0 PROG_0  TRACK_1 DRUMS …
     BAR TS_4/4 [UNTIL POS]  [POS TEMPO]*  TRACK_0 POS PITCH DUR VEL …  TRACK_1 …
     BAR …
     EOS
 
-UNTIL closes a bar that a change of metre cuts short; POS TEMPO is a change of tempo; silent tracks are not said.
+UNTIL POS gives the length of a bar that a change of metre shortens. POS TEMPO is a change of tempo. A silent track has
+no tokens in a bar.
 `decode(encode(x)) == plain(quantize(x))`.
 """
 
@@ -47,7 +48,7 @@ def encode(score: Score) -> list[int]:
 
 
 def decode(tokens: Sequence[int]) -> Score:
-    """Return the grid score that the tokens say. Raises TokenError, naming the place, where they say none."""
+    """Return the grid score of the tokens. Raises TokenError, with the place, where they are not one."""
     ids = list(tokens)
     if not ids or ids[0] != BOS or ids[-1] != EOS:
         raise TokenError("a score begins with BOS and closes with EOS")
@@ -75,7 +76,7 @@ def decode(tokens: Sequence[int]) -> Score:
 
 
 def tempo_token(tempo: Tempo) -> int:
-    """Return the token that says a tempo."""
+    """Return the token of a tempo."""
     return VOCAB.tempo[tempo_bin(tempo.us_per_quarter)]
 
 
@@ -92,7 +93,7 @@ def _decode_header(tokens: Sequence[int]) -> tuple[int, list[tuple[int, bool]]]:
     for track, sound in zip(tokens[1::2], tokens[2::2], strict=True):
         if track != VOCAB.track.start + len(sounds) or sound not in VOCAB.program:
             raise TokenError(
-                f"the header says {VOCAB.name(track)} {VOCAB.name(sound)} where TRACK_{len(sounds)} and PROG or "
+                f"the header has {VOCAB.name(track)} {VOCAB.name(sound)} where TRACK_{len(sounds)} and PROG or "
                 "DRUMS belong"
             )
         is_drum = sound == VOCAB.drums
@@ -115,12 +116,12 @@ def _decode_metre(tokens: Sequence[int], here: int, number: int) -> tuple[Bar, S
 
 
 def _decode_bar(tokens: Sequence[int], bar: Bar, tempos: list[Tempo], notes: list[list[Note]]) -> None:
-    """Take a bar's changes of tempo and its tracks' notes into `tempos` and `notes`."""
+    """Append a bar's changes of tempo to `tempos` and its notes to the tracks of `notes`."""
     at = 0
     while at < len(tokens) and tokens[at] not in VOCAB.track:
         pair = tokens[at : at + 2]
         if len(pair) < 2 or pair[0] not in VOCAB.position or pair[1] not in VOCAB.tempo:
-            raise TokenError(f"{VOCAB.name(tokens[at])} stands where TRACK, or POS and TEMPO, belong")
+            raise TokenError(f"{VOCAB.name(tokens[at])} occurs where TRACK, or POS and TEMPO, belong")
         tempos.append(Tempo(bar.start + VOCAB.position.index(pair[0]), tempo_of(VOCAB.tempo.index(pair[1]))))
         at += 2
     starts = [i for i in range(at, len(tokens)) if tokens[i] in VOCAB.track]

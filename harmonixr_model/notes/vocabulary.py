@@ -1,7 +1,7 @@
-"""The one vocabulary: every token there is, laid out in visible blocks. Knows nothing of scores or models.
+"""The vocabulary: all tokens, laid out in blocks.
 
-Blocks for work still to come are reserved from the start, so that checkpoints keep; the hash of all names is
-stored in each checkpoint and checked when it is loaded.
+Some blocks are reserved for later use, so that checkpoints stay readable. Each checkpoint stores the hash of all names,
+which is checked when it is loaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PITCH_CLASSES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B"
 CHORD_QUALITIES = ("maj", "min", "dim", "aug", "sus2", "sus4", "7", "maj7", "min7", "hdim7", "dim7", "5")
 MAX_TRACKS = 32
 MAX_BAR_STEPS = 288  # 12 quarters of 24 steps: music.score.MAX_BAR_QUARTERS
-# Every step up to two quarters, then coarser as the ear is: quarters of a beat, thirds, halves, whole beats, bars.
+# Every step up to two quarters, then coarser: sixths, thirds, halves and wholes of a quarter, then whole bars.
 DURATIONS: tuple[int, ...] = (
     *range(1, 49),
     *range(52, 97, 4),
@@ -75,7 +75,7 @@ class Block:
 
 
 def _names() -> dict[str, tuple[str, ...]]:
-    """Return the names of each block's tokens, in the order of the ids. Append only: ids are in checkpoints."""
+    """Return the names of each block's tokens, in the order of their ids, which checkpoints depend on."""
     return {
         "special": SPECIALS,
         "time_signature": tuple(f"TS_{n}/{d}" for n in NUMERATORS for d in DENOMINATORS),
@@ -104,7 +104,7 @@ def _names() -> dict[str, tuple[str, ...]]:
 
 
 def velocity_of(bin_index: int) -> int:
-    """Return the MIDI velocity that stands for a velocity bin: bins are four wide, the third value speaks."""
+    """Return the MIDI velocity that represents a velocity bin: the third value of its four."""
     return 4 * bin_index + 2
 
 
@@ -114,12 +114,12 @@ def velocity_bin(velocity: int) -> int:
 
 
 def tempo_of(bin_index: int) -> int:
-    """Return the microseconds a quarter that stand for a tempo bin; bins are evenly spaced on a log scale."""
+    """Return the microseconds a quarter that represent a tempo bin; bins are evenly spaced on a log scale."""
     return round(60e6 / (SLOWEST_QUARTERS_PER_MINUTE * math.exp2(bin_index / TEMPO_BINS_PER_OCTAVE)))
 
 
 _TEMPOS = tuple(tempo_of(b) for b in range(TEMPO_BINS))
-# Between two bins the middle in the log decides.
+# The edge between two bins is their geometric mean.
 _TEMPO_EDGES = tuple(-((_TEMPOS[b] * _TEMPOS[b + 1]) ** 0.5) for b in range(TEMPO_BINS - 1))
 
 
@@ -143,7 +143,7 @@ _NEAREST_DURATION = _nearest_durations()
 
 
 def duration_bin(steps: int) -> int:
-    """Return the nearest duration bin; what is longer than the longest takes the longest."""
+    """Return the nearest duration bin; longer durations take the longest."""
     return _NEAREST_DURATION[max(0, min(steps, MAX_DURATION))]
 
 
@@ -189,7 +189,7 @@ class Vocabulary:
 
     @property
     def drums(self) -> int:
-        """The id of DRUMS, said in place of a program."""
+        """The id of DRUMS, which replaces a program."""
         return self.program.stop - 1
 
     def name(self, token: int) -> str:
@@ -206,7 +206,7 @@ class Vocabulary:
             raise TokenError(f"there is no token named {name!r}; names look like BAR, TS_4/4 or PITCH_60") from None
 
     def block_of(self, token: int) -> str:
-        """Return the name of the block a token id lies in."""
+        """Return the name of the block that contains a token id."""
         for item in fields(self)[:-3]:
             if token in getattr(self, item.name):
                 return item.name

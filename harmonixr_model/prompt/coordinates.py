@@ -1,11 +1,11 @@
-"""Where each token stands and what is asked of it: bar from the gap, step in the bar, track slot, the token before,
-each soft control in force, and how much of it is still to come. Knows no scores.
+"""The coordinates of each token: bar from the gap, step in the bar, track slot, previous token, controls in force, and
+the countdown of notes and voices still to come.
 
-A coordinate is 0 where it is not said. A token's coordinates follow from itself and earlier tokens, and from what a
-prompt fixes: how many bars of the prefix come before the gap, and how long its cells are.
+A coordinate is 0 where it is not known. A token's coordinates follow from itself, earlier tokens, the number of bars in
+the prefix before the gap, and the lengths of the gap's cells.
 """
 
-# T tokens, K = 13 coordinates: bar, step, slot, the token before; one for each of the 7 soft controls; 2 of progress
+# T tokens, K = 13 coordinates: bar, step, slot, previous token; one for each of the 7 controls; 2 of the countdown
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ import numpy.typing as npt
 from harmonixr_model.notes.vocabulary import MAX_BAR_STEPS, MAX_TRACKS, VOCAB
 from harmonixr_model.prompt.countdown import COUNTDOWN_SIZE, NO_COUNTDOWN, NOTES_LEFT, Countdown
 
-# Bars -64..63 from the gap's first bar are said as 1..128; what lies further away is clipped to the ends.
+# Bars -64..63 from the gap's first bar have the values 1..128; bars further away are clipped to the ends.
 FIRST_BAR, LAST_BAR, BAR_SHIFT = -64, 63, 65
-# A prompt carries at most so many passages of the same song, each aligned bar by bar with this much of the gap.
+# A prompt has at most so many passages of the same song, each aligned bar by bar with so many bars of the gap.
 PASSAGES, PASSAGE_BARS = 2, 16
-# Bar i of a passage whose surroundings match to level m is said as 129 + 16 m + i: tied to bar i of the gap, yet
-# another place, and each of its notes says by itself how far it may be trusted. Said by MATCH alone, that reached the
-# notes only after a layer; the first one, which had learnt to copy, copied good and bad passages alike (docs/log.md).
+# Bar i of a passage with match level m has the value 129 + 16 m + i, so that each of its notes has the match level.
+# With the MATCH token alone, the level reached the notes only after one layer. The first layer had learnt to copy and
+# copied good and bad passages alike (docs/log.md).
 REF_SHIFT = LAST_BAR + BAR_SHIFT + 1
-# Soft controls stand in the header of their cell, and every token of its answer says again what is asked: a token far
-# back was hardly heard by models of some 40 M tokens of training (docs/decisions/0009-controls-on-every-token.md).
-# The values of all blocks are counted through, from 1, and then those of progress (tokens/progress.py).
+# Control tokens are in the header of their cell, and every token of its fill repeats their values as coordinates:
+# models of some 40 M training tokens hardly attended to a token far back (docs/decisions/0009). The values of all
+# blocks are numbered from 1, followed by those of the countdown.
 CONTROL_BLOCKS = (
     VOCAB.density,
     VOCAB.polyphony,
@@ -38,8 +38,8 @@ CONTROL_BLOCKS = (
     VOCAB.style,
     VOCAB.composer,
 )
-_SAID_SIZE = 1 + sum(block.size for block in CONTROL_BLOCKS)
-CONTROL_SIZE = _SAID_SIZE + COUNTDOWN_SIZE
+_BLOCKS_SIZE = 1 + sum(block.size for block in CONTROL_BLOCKS)
+CONTROL_SIZE = _BLOCKS_SIZE + COUNTDOWN_SIZE
 NO_CONTROLS = (0,) * len(CONTROL_BLOCKS) + NO_COUNTDOWN
 PLACE_SIZES = (REF_SHIFT + VOCAB.match.size * PASSAGE_BARS, MAX_BAR_STEPS + 2, MAX_TRACKS + 1, VOCAB.size)
 COORDINATE_SIZES = (*PLACE_SIZES, *(CONTROL_SIZE,) * len(NO_CONTROLS))
@@ -74,28 +74,28 @@ def _ref_bars() -> npt.NDArray[np.int16]:
 
 
 _REF_BAR = _ref_bars()
-# The tokens at which a coordinate takes a new value, and the value (0 where the token only forgets the old one).
-_FORGETS_ALL = _flags("BOS", "SEP", "FILL", "EOS", "PAD", "REF")
+# The tokens at which a coordinate takes a new value, and that value (0 where the token only resets it).
+_RESETS_ALL = _flags("BOS", "SEP", "FILL", "EOS", "PAD", "REF")
 _STEP_VALUE = _values((VOCAB.position.start, VOCAB.position.size))
 _MATCH_LEVEL = _values((VOCAB.match.start, VOCAB.match.size))
 _SLOT_VALUE = _values((VOCAB.track.start, VOCAB.track.size))
 _BAR_VALUE = np.minimum(_values((VOCAB.bar_index.start, VOCAB.bar_index.size), shift=BAR_SHIFT), LAST_BAR + BAR_SHIFT)
-_SETS_BAR = _FORGETS_ALL | (_BAR_VALUE > 0) | _flags("BAR")
-_SETS_STEP = _FORGETS_ALL | (_STEP_VALUE > 0) | (_SLOT_VALUE > 0) | _flags("BAR", "MASK", "HOLD", "END")
-_SETS_SLOT = _FORGETS_ALL | (_SLOT_VALUE > 0) | _flags("BAR")
-_ASKED_VALUE = np.zeros(VOCAB.size, dtype=np.int16)
-_ASKED_COLUMN = np.zeros(VOCAB.size, dtype=np.int16)
+_SETS_BAR = _RESETS_ALL | (_BAR_VALUE > 0) | _flags("BAR")
+_SETS_STEP = _RESETS_ALL | (_STEP_VALUE > 0) | (_SLOT_VALUE > 0) | _flags("BAR", "MASK", "HOLD", "END")
+_SETS_SLOT = _RESETS_ALL | (_SLOT_VALUE > 0) | _flags("BAR")
+_CONTROL_VALUE = np.zeros(VOCAB.size, dtype=np.int16)
+_CONTROL_COLUMN = np.zeros(VOCAB.size, dtype=np.int16)
 for _column, _block in enumerate(CONTROL_BLOCKS):
-    _ASKED_VALUE[_block.start : _block.stop] = 1 + _ASKED_VALUE.max() + np.arange(_block.size)
-    _ASKED_COLUMN[_block.start : _block.stop] = _column
-# What a token does to what is asked.
-_ASKS, _FORGETS, _MOVES, _COUNTS = 1, 2, 3, 4
+    _CONTROL_VALUE[_block.start : _block.stop] = 1 + _CONTROL_VALUE.max() + np.arange(_block.size)
+    _CONTROL_COLUMN[_block.start : _block.stop] = _column
+# What a token does to the controls in force: it sets one, resets all, moves in the bar, or counts in the countdown.
+_SETS, _RESETS, _MOVES, _COUNTS = 1, 2, 3, 4
 _IS_COUNTED = _flags("HOLD") | (
     _values((VOCAB.pitch.start, VOCAB.pitch.size), (VOCAB.duration.start, VOCAB.duration.size)) > 0
 )
-_ASKED_TURN = bytes(
+_EFFECT = bytes(
     np.select(
-        [_ASKED_VALUE > 0, _FORGETS_ALL, _STEP_VALUE > 0, _IS_COUNTED], [_ASKS, _FORGETS, _MOVES, _COUNTS], 0
+        [_CONTROL_VALUE > 0, _RESETS_ALL, _STEP_VALUE > 0, _IS_COUNTED], [_SETS, _RESETS, _MOVES, _COUNTS], 0
     ).tolist()
 )
 
@@ -103,38 +103,38 @@ _ASKED_TURN = bytes(
 def coordinates_of_tokens(
     tokens: npt.ArrayLike, *, gap_bar: int, cell_steps: Sequence[int] = ()
 ) -> npt.NDArray[np.int16]:
-    """Return the coordinates int16 [T, K] of a whole sequence, prefix or prefix and fill or fill alone.
+    """Return the coordinates int16 [T, K] of a whole sequence: prefix, prefix and fill, or fill.
 
-    `gap_bar` is the number of bars said before the gap's first bar, `cell_steps` the lengths of the fill's cells.
+    `gap_bar` is the number of bars before the gap's first bar, `cell_steps` the lengths of the fill's cells.
     """
     ids = np.asarray(tokens, dtype=np.int64)
-    said = _BAR_VALUE[ids]
+    bar_value = _BAR_VALUE[ids]
     is_bar = ids == _BAR
     counted = np.clip(np.cumsum(is_bar) - 1 - gap_bar, FIRST_BAR, LAST_BAR) + BAR_SHIFT
-    bar = np.where(is_bar, counted, said)
+    bar = np.where(is_bar, counted, bar_value)
     # Passages come before the first BAR.
     level = np.asarray(_carried(_MATCH_LEVEL[ids], (_MATCH_LEVEL > 0)[ids]), dtype=np.int64)
-    is_passage = (level > 0) & (np.cumsum(is_bar) == 0) & (said > 0)
-    bar = np.where(is_passage, _REF_BAR[level, said], bar)
+    is_passage = (level > 0) & (np.cumsum(is_bar) == 0) & (bar_value > 0)
+    bar = np.where(is_passage, _REF_BAR[level, bar_value], bar)
     columns = (
         _carried(bar, _SETS_BAR[ids]),
         _carried(_STEP_VALUE[ids], _SETS_STEP[ids]),
         _carried(_SLOT_VALUE[ids], _SETS_SLOT[ids]),
-        # A fill follows SEP; what a prefix follows means nothing.
+        # A fill follows SEP; the first value of a prefix means nothing.
         np.concatenate(([_SEP], ids[:-1]))[: len(ids)],
     )
-    return np.concatenate([np.stack(columns, axis=1), _asked_of_tokens(ids, cell_steps)], axis=1).astype(np.int16)
+    return np.concatenate([np.stack(columns, axis=1), _controls_of_tokens(ids, cell_steps)], axis=1).astype(np.int16)
 
 
-def _asked_of_tokens(ids: npt.NDArray[np.int64], cell_steps: Sequence[int]) -> npt.NDArray[np.int16]:
-    """Return what is asked of each token, [T, len(NO_CONTROLS)]."""
-    asked = np.zeros((len(ids), len(NO_CONTROLS)), dtype=np.int16)
-    if _ASKED_VALUE[ids].any():
+def _controls_of_tokens(ids: npt.NDArray[np.int64], cell_steps: Sequence[int]) -> npt.NDArray[np.int16]:
+    """Return the controls in force at each token and the countdown, [T, len(NO_CONTROLS)]."""
+    controls = np.zeros((len(ids), len(NO_CONTROLS)), dtype=np.int16)
+    if _CONTROL_VALUE[ids].any():
         state = ControlState(Countdown(cell_steps))
         for at, token in enumerate(ids.tolist()):
             state.advance(token)
-            asked[at] = state.now
-    return asked
+            controls[at] = state.values
+    return controls
 
 
 def _carried(values: npt.NDArray[np.generic], is_set: npt.NDArray[np.bool_]) -> npt.NDArray[np.generic]:
@@ -148,47 +148,48 @@ def _carried(values: npt.NDArray[np.generic], is_set: npt.NDArray[np.bool_]) -> 
 class ControlState:
     """The controls in force, token by token: one value for each of CONTROL_BLOCKS, then the countdown; 0 for none."""
 
-    progress: Countdown = field(default_factory=Countdown)
-    now: tuple[int, ...] = NO_CONTROLS
-    # (step of the bar, value) of the chords of this cell, in order.
+    countdown: Countdown = field(default_factory=Countdown)
+    values: tuple[int, ...] = NO_CONTROLS
+    # (step of the bar, value) of this cell's chords, in order.
     _chords: list[tuple[int, int]] = field(default_factory=list)
     _step: int = 0
 
     def advance(self, token: int) -> None:
         """Take one token."""
-        does = _ASKED_TURN[token]
-        if not does:
+        effect = _EFFECT[token]
+        if not effect:
             return
-        self.progress.advance(token)
-        if does == _ASKS:
-            column, value = int(_ASKED_COLUMN[token]), int(_ASKED_VALUE[token])
+        self.countdown.advance(token)
+        if effect == _SETS:
+            column, value = int(_CONTROL_COLUMN[token]), int(_CONTROL_VALUE[token])
             if column == _CHORD:
                 self._chords.append((self._step, value))
             self._put(column, value)
-        elif does == _FORGETS:
-            self.now, self._step = NO_CONTROLS, 0
+        elif effect == _RESETS:
+            self.values, self._step = NO_CONTROLS, 0
             self._chords.clear()
             return
-        elif does == _MOVES:
+        elif effect == _MOVES:
             self._step = token - VOCAB.position.start
             if len(self._chords) > 1:
                 self._put(_CHORD, next((value for step, value in reversed(self._chords) if step <= self._step), 0))
-        left, lacking = self.progress.now
-        if left or lacking:
-            shown = _SAID_SIZE - 1 + left if left else 0, _SAID_SIZE - 1 + len(NOTES_LEFT) + lacking if lacking else 0
-            self.now = (*self.now[: len(CONTROL_BLOCKS)], *shown)
+        notes, voices = self.countdown.values
+        if notes or voices:
+            shift = _BLOCKS_SIZE - 1
+            counts = shift + notes if notes else 0, shift + len(NOTES_LEFT) + voices if voices else 0
+            self.values = (*self.values[: len(CONTROL_BLOCKS)], *counts)
 
     def _put(self, column: int, value: int) -> None:
-        self.now = (*self.now[:column], value, *self.now[column + 1 :])
+        self.values = (*self.values[:column], value, *self.values[column + 1 :])
 
 
 @dataclass(slots=True)
 class CoordinateState:
-    """The same, a token at a time: what a decoder keeps per row. `advance` returns the token's own coordinates."""
+    """The coordinates of one row of a decoder, token by token; equal to `coordinates_of_tokens`."""
 
     gap_bar: int
     cell_steps: Sequence[int] = ()
-    bars_said: int = 0
+    bars: int = 0  # BAR tokens so far
     level: int = 0
     bar: int = 0
     step: int = 0
@@ -200,14 +201,14 @@ class CoordinateState:
         self.controls = ControlState(Countdown(self.cell_steps))
 
     def advance(self, token: int) -> tuple[int, int, int, int, tuple[int, ...]]:
-        """Take one token and return its (bar, step, slot, token before, what is asked)."""
+        """Take one token and return its (bar, step, slot, previous token, controls and countdown)."""
         self.controls.advance(token)
         if token == _BAR:
-            self.bar = _clip_bar(self.bars_said - self.gap_bar)
-            self.bars_said += 1
+            self.bar = _clip_bar(self.bars - self.gap_bar)
+            self.bars += 1
         elif _SETS_BAR[token]:
             self.bar = int(_BAR_VALUE[token])
-            if self.bar and self.level and not self.bars_said:
+            if self.bar and self.level and not self.bars:
                 self.bar = int(_REF_BAR[self.level, self.bar])
         self.level = int(_MATCH_LEVEL[token]) or self.level
         if _SETS_STEP[token]:
@@ -215,11 +216,11 @@ class CoordinateState:
         if _SETS_SLOT[token]:
             self.slot = int(_SLOT_VALUE[token])
         previous, self.previous = self.previous, token
-        return self.bar, self.step, self.slot, previous, self.controls.now
+        return self.bar, self.step, self.slot, previous, self.controls.values
 
 
 def place_updates() -> npt.NDArray[np.int16]:
-    """Return what each token of a fill makes of bar, step and slot, int16 [V, 3]; -1 where it keeps what was."""
+    """Return the bar, step and slot that each token of a fill sets, int16 [V, 3]; -1 where it sets none."""
     values = np.stack([_BAR_VALUE, _STEP_VALUE, _SLOT_VALUE], axis=1)
     sets = np.stack([_SETS_BAR, _SETS_STEP, _SETS_SLOT], axis=1)
     return np.ascontiguousarray(np.where(sets, values, -1), dtype=np.int16)

@@ -1,8 +1,8 @@
-"""Follow remembered passages while a fill is said: what each would say next, and how well it has told so far.
+"""The copy pointer: follow similar passages through a fill and guess each next token.
 
-A pointer network's pointer (Vinyals et al. 2015; See et al. 2017), kept by rule: where the fill leaves the passage it
-finds the way back by position in the bar. How far to trust a guess is a model's matter (`infill.pointer`). Knows no
-torch and draws nothing.
+This is the pointer of a pointer network (Vinyals et al. 2015; See et al. 2017), moved by rule instead of attention:
+where the fill leaves a passage, the pointer finds its way back by position in the bar. The copy gate decides how much a
+guess counts (`infill.copy_gate`).
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from math import exp, log
 from typing import NamedTuple
 
-from harmonixr_model.music.score import Bar, Note
+from harmonixr_model.music.score import Bar, Note, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, encode_notes
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.similar_passages import Passage, passage_notes
 
-# So many passages are followed (docs/decisions/0008).
+# The most passages that a copy pointer follows (docs/decisions/0008).
 MAX_COPY_SOURCES = 4
-# Each token counts this much less, in how well a passage has told, than the one after it.
+# In the past accuracy of a source, each token counts this much less than the next.
 _FADING = 0.95
 KINDS = ("position", "pitch", "duration", "velocity", "end")
-EVIDENCE = ("always", "similarity", "told well", "told often", "others agree", "others differ")
+EVIDENCE = ("constant", "similarity", "past accuracy", "past count", "agreement", "disagreement")
 
 _END = VOCAB.id("END")
 _POSITION, _PITCH, _DURATION, _VELOCITY, _OTHER = range(5)
-# Looked at for every token of every passage: the kind of each, END and all others last.
+# The kind of each token, for quick lookup; END and all others have the last.
 _KIND = bytes(
     next((k for k, b in enumerate((VOCAB.position, VOCAB.pitch, VOCAB.duration, VOCAB.velocity)) if t in b), _OTHER)
     for t in range(VOCAB.size)
@@ -34,7 +34,7 @@ _KIND = bytes(
 
 
 class NoteTokens(NamedTuple):
-    """A note as the tokens that say it."""
+    """The tokens of one note."""
 
     position: int
     pitch: int
@@ -44,7 +44,7 @@ class NoteTokens(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CopySource:
-    """A passage moved into the gap: its notes cell by cell, in fill order, and how alike its surroundings are."""
+    """A passage moved into the gap: its notes cell by cell in fill order, and the similarity of its surroundings."""
 
     similarity: float
     cells: tuple[tuple[NoteTokens, ...], ...]
@@ -52,11 +52,11 @@ class CopySource:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What comes next if the fill goes on as a passage does.
+    """The next token if the fill continues as a passage does.
 
     Attributes:
-        token: the guess.
-        kind: index in KINDS of what it says.
+        token: the guessed token.
+        kind: its index in KINDS.
         evidence: one number for each of EVIDENCE.
     """
 
@@ -68,8 +68,8 @@ class Guess:
 def copy_sources(
     context: EncodedScore, cells: Sequence[GridCell], passages: Sequence[Passage], *, bars: Sequence[Bar]
 ) -> tuple[CopySource, ...]:
-    """Return passages as pointers follow them. `cells` are in fill order, `bars` those of the song."""
-    starts = [next(bar.start for bar in reversed(bars) if bar.start <= cell.start) for cell in cells]
+    """Return the sources of a copy pointer. `cells` are in fill order, `bars` are those of the song."""
+    starts = [bar_at(bars, cell.start).start for cell in cells]
     return tuple(
         CopySource(
             passage.similarity,
@@ -83,45 +83,45 @@ def copy_sources(
 
 
 def note_tokens(notes: Sequence[Note], bar_start: int) -> tuple[NoteTokens, ...]:
-    """Return the notes of a cell as tokens, each whole."""
+    """Return the tokens of a cell's notes, each with all four."""
     found: list[NoteTokens] = []
     for note in sorted(notes, key=lambda note: (note.onset, note.pitch)):
-        # A note encoded alone emits all of its tokens.
+        # A note that is encoded alone has all four.
         found.append(NoteTokens(*encode_notes([note], bar_start)))
     return tuple(found)
 
 
 class CopyPointer:
-    """Where the passages stand in one fill. Call `open_cell` for each cell, `advance` for each token drawn in it."""
+    """The copy pointer of one fill. Call `open_cell` for each cell and `advance` for each token sampled in it."""
 
-    def __init__(self, passages: Sequence[CopySource]) -> None:
-        self._passages = passages
-        self._told = [0.0] * len(passages)
-        self._times = [0.0] * len(passages)
-        self._pointers: list[_Pointer] = []
+    def __init__(self, sources: Sequence[CopySource]) -> None:
+        self._sources = sources
+        self._hits = [0.0] * len(sources)  # right guesses of each source, faded
+        self._count = [0.0] * len(sources)  # all guesses of each source, faded
+        self._pointers: list[_SourcePointer] = []
 
     def open_cell(self, number: int) -> None:
-        """Begin a cell, counted in fill order."""
-        self._pointers = [_Pointer(passage.cells[number]) for passage in self._passages]
+        """Begin the cell with this number in fill order."""
+        self._pointers = [_SourcePointer(source.cells[number]) for source in self._sources]
 
     def advance(self, token: int) -> None:
-        """Take the token that was said."""
+        """Take the token that was emitted."""
         for number, pointer in enumerate(self._pointers):
             if pointer.guess is not None:
-                self._told[number] = self._told[number] * _FADING + (pointer.guess == token)
-                self._times[number] = self._times[number] * _FADING + 1
+                self._hits[number] = self._hits[number] * _FADING + (pointer.guess == token)
+                self._count[number] = self._count[number] * _FADING + 1
             pointer.advance(token)
 
     def guess(self) -> Guess | None:
-        """Return what the most trustworthy passage says next; None where no passage says anything."""
+        """Return the guess of the most trusted source, None where no source has one."""
         best, token, odds, highest = -1, -1, 0.0, float("-inf")
         trusts = []
         for number, pointer in enumerate(self._pointers):
             if pointer.guess is None:
                 continue
-            told, times = self._told[number], self._times[number]
-            own_odds = log((told + 1) / (times - told + 1))
-            trust = own_odds + 3 * self._passages[number].similarity
+            hits, count = self._hits[number], self._count[number]
+            own_odds = log((hits + 1) / (count - hits + 1))
+            trust = own_odds + 3 * self._sources[number].similarity
             trusts.append((trust, pointer.guess))
             if trust > highest:
                 best, token, odds, highest = number, pointer.guess, own_odds, trust
@@ -129,24 +129,24 @@ class CopyPointer:
             return None
         agree = sum(_weight(trust) for trust, other in trusts if other == token) - _weight(highest)
         differ = sum(_weight(trust) for trust, other in trusts if other != token)
-        evidence = (1.0, self._passages[best].similarity, odds, self._times[best] / 20, agree, differ)
+        evidence = (1.0, self._sources[best].similarity, odds, self._count[best] / 20, agree, differ)
         return Guess(token, _KIND[token], evidence)
 
 
-class _Pointer:
-    """One passage in one cell: the note it would say next, and what has been said. `guess` is its next token."""
+class _SourcePointer:
+    """The position of one source in one cell; `guess` is its next token."""
 
     __slots__ = ("_matched", "_next", "_notes", "_pitch", "_position", "_velocity", "guess")
 
     def __init__(self, notes: Sequence[NoteTokens]) -> None:
         self._notes = notes
         self._next = 0
-        self._matched: NoteTokens | None = None  # the passage's note in whose place the last one stands
+        self._matched: NoteTokens | None = None  # the source's note that the last emitted note replaces
         self._position = self._pitch = self._velocity = -1
         self.guess: int | None = notes[0].position if notes else _END
 
     def advance(self, token: int) -> None:
-        """Take the token that was said."""
+        """Take the token that was emitted."""
         kind = _KIND[token]
         if kind == _POSITION:
             self._position, self._pitch, self._matched = token, -1, None
@@ -170,7 +170,7 @@ class _Pointer:
         return note.pitch if note.position == self._position else note.position
 
     def _match(self, pitch: int) -> None:
-        """Find the passage's note that this one is, or stands in place of: the next of the same moment."""
+        """Find the source's note with this pitch at this position, else the next one there, which it replaces."""
         at, notes, position = self._next, self._notes, self._position
         first = at
         while at < len(notes) and notes[at].position == position and notes[at].pitch < pitch:
@@ -183,7 +183,7 @@ class _Pointer:
             self._matched = None
 
     def _skip(self) -> NoteTokens | None:
-        """Pass over notes that can no longer come, and return the next: notes are said by position, then pitch."""
+        """Return the next note that can still come, by position, then pitch; skip the others."""
         notes, position, pitch = self._notes, self._position, self._pitch
         at = self._next
         while at < len(notes):

@@ -1,8 +1,8 @@
-"""How far an answer has come towards the density and polyphony asked of its cell. Knows tokens, no score and no model.
+"""The notes and voices that a fill still needs to reach the density and polyphony controls of its cell.
 
-To follow a density a model must count what it has said, which small ones hardly learn; a countdown that stands on
-every token they learn at once, as summaries learnt to end at a length (Takase and Okazaki 2019, "Positional Encoding
-to Control Output Sequence Length").
+Small models hardly learn to count the notes they have emitted. A countdown on every token they learn at once, as
+summaries learn to end at a given length (Takase and Okazaki 2019, "Positional Encoding to Control Output Sequence
+Length").
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from harmonixr_model.notes.grid import GRID
 from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB
 from harmonixr_model.prompt.control_bins import density_of, polyphony_of
 
-# Values that a coordinate tells apart; what lies beyond is said as the ends.
+# The distinct values of the coordinates; values beyond are clipped to the ends.
 NOTES_LEFT = range(-2, 21)
 HALF_VOICES_LACKING = range(-4, 13)
 COUNTDOWN_SIZE = len(NOTES_LEFT) + len(HALF_VOICES_LACKING)
-# (which of the notes left, which of the voices lacking), each from 1; 0 where nothing of the kind is asked.
+# (index in NOTES_LEFT, index in HALF_VOICES_LACKING), each from 1; 0 without such a control.
 NO_COUNTDOWN = (0, 0)
 
 _HOLD, _FILL = VOCAB.id("HOLD"), VOCAB.id("FILL")
@@ -26,9 +26,9 @@ _HOLD, _FILL = VOCAB.id("HOLD"), VOCAB.id("FILL")
 
 @dataclass(slots=True)
 class Countdown:
-    """What one fill still lacks, a token at a time; `steps` are the lengths of its cells, in the order of filling.
+    """The countdown of one fill, token by token; `steps` are the lengths of its cells in fill order.
 
-    Notes that are held into a cell (HOLD) do not count: nor do they where density and polyphony are measured.
+    Notes held into a cell (HOLD) do not count, as in `controls.measure`.
     """
 
     steps: Sequence[int] = ()
@@ -40,7 +40,7 @@ class Countdown:
     _is_held: bool = False
 
     @property
-    def now(self) -> tuple[int, int]:
+    def values(self) -> tuple[int, int]:
         """The two coordinates."""
         left = lacking = 0
         if self._notes_left is not None:
@@ -73,7 +73,7 @@ class Countdown:
                 self._ends[-1] = self._step + DURATIONS[VOCAB.duration.index(token)]
             self._is_held = False
         elif token in VOCAB.pitch and not self._is_held:
-            # It sounds from here; how long, its duration says.
+            # It sounds from here; DUR gives its end.
             self._ends.append(self._step + 1)
             if self._notes_left is not None:
                 self._notes_left -= 1

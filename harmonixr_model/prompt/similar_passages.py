@@ -1,15 +1,14 @@
-"""Song-wide memory: passages of the same song that stand in surroundings like the gap's.
+"""Similar passages: stretches of the same song whose surroundings are like the gap's, and their tokens.
 
-What is compared is what surrounds the gap — the other tracks while it lasts, every track just before and after — with
-what surrounds each other place of the song. The hidden notes are no part of the context and so never of the choice.
-Knows nothing of models; says passages as tokens, aligned with the gap's bars.
+The surroundings of the gap are the other tracks during the gap and all tracks just before and after it. They are
+compared with the surroundings of each other place in the song. The hidden notes are not part of the context, so they
+cannot influence the choice.
 """
 
 # N notes, M notes of the surroundings, O offsets
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +16,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from harmonixr_model.music.score import Bar, Note
+from harmonixr_model.music.score import Bar, Note, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.coordinates import PASSAGES
@@ -36,7 +35,7 @@ class Passage:
 
     Attributes:
         offset: bars from the gap's first bar to its own; negative before the gap.
-        similarity: how alike the surroundings are, 0 to 1: the weighted F1 of their notes (track, sixteenth, pitch).
+        similarity: of the surroundings, 0 to 1: the weighted F1 of their notes (track, sixteenth, pitch).
     """
 
     offset: int
@@ -46,16 +45,16 @@ class Passage:
 def similar_passages(
     context: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar], *, count: int = PASSAGES
 ) -> list[Passage]:
-    """Return up to `count` passages, the most alike first; of equals the nearest.
+    """Return up to `count` passages, the most similar first, then the nearest.
 
-    A passage has bars as long as the gap's, lies within the song, and shows something where the cells are; half of
-    the cells, at most, may be hidden there too.
+    A passage is within the song, has bars as long as the gap's, and has notes on the cells' tracks; at most half of the
+    cells may be hidden there too.
 
     Args:
-        context: the song without what is hidden.
-        cells: what is hidden, in fill order.
+        context: the song without the hidden notes.
+        cells: the hidden cells, in fill order.
         bars: the song's bars.
-        count: at most so many.
+        count: the most passages.
     """
     starts = np.array([bar.start for bar in bars])
     cell_bars = np.searchsorted(starts, [cell.start for cell in cells], side="right") - 1
@@ -65,25 +64,25 @@ def similar_passages(
     if not len(offsets):
         return []
     similarity = _similarity(context, offsets, cells=cells, cell_bars=cell_bars, starts=starts)
-    shows = _shows(context, offsets, cells=cells, cell_bars=cell_bars, bars=bars)
-    order = np.lexsort((np.abs(offsets), -np.where(shows, similarity, -1.0)))[:count]
-    found = [Passage(int(offsets[i]), float(similarity[i])) for i in order if shows[i]]
+    has_notes = _has_notes(context, offsets, cells=cells, cell_bars=cell_bars, bars=bars)
+    order = np.lexsort((np.abs(offsets), -np.where(has_notes, similarity, -1.0)))[:count]
+    found = [Passage(int(offsets[i]), float(similarity[i])) for i in order if has_notes[i]]
     return [passage for passage in found if passage.similarity >= LEAST_SIMILARITY]
 
 
 def passage_notes(context: EncodedScore, cell: GridCell, *, bars: Sequence[Bar], offset: int) -> tuple[Note, ...]:
-    """Return what the cell's track plays `offset` bars away, moved into the cell.
+    """Return the notes of the cell's track `offset` bars away, moved into the cell.
 
-    Notes that lie outside the cell there, and those the context has in it already, are left out.
+    Notes that would be outside the cell, and those that the context already has in it, are left out.
     """
-    here = bars[_bar_of(bars, cell.start)]
+    here = bar_at(bars, cell.start)
     there = bars[here.index + offset]
-    kept = {(note.onset, note.pitch) for note in context.notes(cell.track, cell.start, cell.end)}
+    present = {(note.onset, note.pitch) for note in context.notes(cell.track, cell.start, cell.end)}
     moved = (
         note._replace(onset=note.onset - there.start + here.start)
         for note in context.notes(cell.track, there.start, there.end)
     )
-    return tuple(note for note in moved if cell.contains(note) and (note.onset, note.pitch) not in kept)
+    return tuple(note for note in moved if cell.contains(note) and (note.onset, note.pitch) not in present)
 
 
 def passage_tokens(
@@ -95,32 +94,28 @@ def passage_tokens(
     slots: Sequence[int],
     room: int,
 ) -> list[int]:
-    """Return REF MATCH, then for each bar with cells BARIDX and what their tracks play at the passage.
+    """Return REF MATCH, then for each bar with cells BARIDX and the notes of their tracks at the passage.
 
-    Bars are numbered as the gap's; MASK stands where the passage is hidden too. As many bars are said as `room`
-    tokens hold, from the first on; none if it does not hold one.
+    Bars are numbered like the gap's; MASK marks cells that are hidden at the passage too. Bars are included from the
+    first on while they fit `room` tokens; the result is empty if the first does not fit.
     """
-    hidden = {(_bar_of(bars, cell.start), cell.track) for cell in cells}
+    hidden = {(bar_at(bars, cell.start).index, cell.track) for cell in cells}
     first_bar = min(hidden)[0]
-    # MATCH says in steps how alike the surroundings are.
+    # MATCH is the binned similarity of the surroundings.
     tokens = [REF, VOCAB.match[min(len(VOCAB.match) - 1, int(passage.similarity * len(VOCAB.match)))]]
     least = len(tokens)
     for index, places in groupby(sorted(hidden), key=lambda place: place[0]):
         there = index + passage.offset
-        said = [VOCAB.bar_index.start + index - first_bar]
+        bar_tokens = [VOCAB.bar_index.start + index - first_bar]
         for _, track in places:
             run = context.run(track, bars[there])
             is_hidden = (there, track) in hidden
             if run or is_hidden:
-                said += (VOCAB.track.start + slots.index(track), *run, *([MASK] if is_hidden else ()))
-        if len(tokens) + len(said) > room:
+                bar_tokens += (VOCAB.track.start + slots.index(track), *run, *([MASK] if is_hidden else ()))
+        if len(tokens) + len(bar_tokens) > room:
             break
-        tokens += said
+        tokens += bar_tokens
     return tokens if len(tokens) > least else []
-
-
-def _bar_of(bars: Sequence[Bar], step: int) -> int:
-    return bisect_right(bars, step, key=lambda bar: bar.start) - 1
 
 
 def _fits(
@@ -129,7 +124,7 @@ def _fits(
     cell_bars: npt.NDArray[np.intp],
     bars: Sequence[Bar],
 ) -> npt.NDArray[np.bool_]:
-    """Say which offsets lead to bars as long as the gap's, where less than half of the cells are hidden as well."""
+    """Return which offsets lead to bars as long as the gap's, where at most half of the cells are hidden too."""
     lengths = np.array([bar.end - bar.start for bar in bars])
     gap = np.unique(cell_bars)
     as_long = (lengths[gap[:, None] + offsets] == lengths[gap][:, None]).all(axis=0)
@@ -142,7 +137,7 @@ def _fits(
     return fits
 
 
-def _shows(
+def _has_notes(
     context: EncodedScore,
     offsets: npt.NDArray[np.int64],
     *,
@@ -150,14 +145,14 @@ def _shows(
     cell_bars: npt.NDArray[np.intp],
     bars: Sequence[Bar],
 ) -> npt.NDArray[np.bool_]:
-    """Say at which offsets the cells' tracks play anything."""
-    shows = np.zeros(len(offsets), dtype=bool)
+    """Return at which offsets the cells' tracks have notes."""
+    has_notes = np.zeros(len(offsets), dtype=bool)
     for track in {cell.track for cell in cells}:
         at = np.unique(cell_bars[[cell.track == track for cell in cells]])
         plays = np.zeros(len(bars), dtype=bool)
         plays[context.places(track)[0]] = True
-        shows |= plays[at[:, None] + offsets].any(axis=0)
-    return shows
+        has_notes |= plays[at[:, None] + offsets].any(axis=0)
+    return has_notes
 
 
 def _similarity(
@@ -176,7 +171,7 @@ def _similarity(
     sizes = np.zeros(2 * count + 1)
     for track in range(len(context.tracks)):
         w = weight.copy()
-        w[cell_bars[[cell.track == track for cell in cells]]] = 0  # what is hidden is compared with nothing
+        w[cell_bars[[cell.track == track for cell in cells]]] = 0  # hidden cells are not compared
         near = np.flatnonzero(w)
         bar_N, key_N = context.places(track)
         here_M = np.flatnonzero(w[bar_N])

@@ -30,7 +30,7 @@ def pointing(tiny_model):
     """The tiny model with a gate that always believes a guess."""
     model = copy(tiny_model)
     weight_KF = torch.zeros(len(KINDS), len(FEATURES))
-    weight_KF[:, FEATURES.index("always")] = 20.0
+    weight_KF[:, FEATURES.index("constant")] = 20.0
     model.copy_gate = CopyGate(weight_KF)
     return model
 

@@ -18,7 +18,7 @@ from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill
 
 BAR = 96
-KEPT = {
+UNCHANGED = {
     "pitch": lambda n: (n.onset, n.duration, n.velocity),
     "velocity": lambda n: (n.onset, n.duration, n.pitch),
     "duration": lambda n: (n.onset, n.pitch, n.velocity),
@@ -59,8 +59,8 @@ def collides(score):
 
 def filled(full, prompt, fill):
     notes = {t: list(full.without(prompt.cells).tracks[t].notes) for t in range(len(full.tracks))}
-    for cell, said in zip(prompt.cells, fill, strict=True):
-        notes[cell.track] += said
+    for cell, made in zip(prompt.cells, fill, strict=True):
+        notes[cell.track] += made
     return full.score.replace_notes(notes)
 
 
@@ -118,7 +118,7 @@ def test_every_sampled_fill_keeps_the_other_fields_and_never_collides(data, fiel
     assert not collides(filled(full, prompt, fill))
     for cell, notes in zip(prompt.cells, fill, strict=True):
         before = full.hidden(GridCell(cell.track, cell.start, cell.end))
-        assert [KEPT[field](note) for note in notes] == [KEPT[field](note) for note in before]
+        assert [UNCHANGED[field](note) for note in notes] == [UNCHANGED[field](note) for note in before]
         assert all(cell.contains(note) for note in notes)
         if field == "rhythm":
             assert [n.onset for n in notes] == sorted(n.onset for n in notes)
@@ -133,10 +133,10 @@ def test_the_target_is_always_allowed(data, field):
     if not cells:
         return
     prompt = prompt_of(full, field, cells)
-    answer = [full.hidden(GridCell(cell.track, cell.start, cell.end)) for cell in prompt.cells]
-    tokens, is_forced = encode_fill(prompt, answer)
+    target = [full.hidden(GridCell(cell.track, cell.start, cell.end)) for cell in prompt.cells]
+    tokens, is_forced = encode_fill(prompt, target)
     check_fill(prompt.tables, tokens)
-    assert decode_fill(prompt, tokens) == answer
+    assert decode_fill(prompt, tokens) == target
     grammar = open_grammar(prompt.tables)
     for token, forced in zip(tokens.tolist(), is_forced.tolist(), strict=True):
         assert (grammar.forced is not None) == forced
@@ -163,8 +163,8 @@ def test_pitches_keep_to_the_range_and_scale_or_the_prompt_is_refused(data, low,
         return
     for outermost in (False, True):
         fill = decode_fill(prompt, drawn(prompt, np.random.default_rng(seed), outermost=outermost))
-        said = [note.pitch for notes in fill for note in notes]
-        assert all(low <= pitch <= low + width and (scale is None or pitch % 12 in scale) for pitch in said)
+        made = [note.pitch for notes in fill for note in notes]
+        assert all(low <= pitch <= low + width and (scale is None or pitch % 12 in scale) for pitch in made)
         assert not collides(filled(full, prompt, fill))
 
 

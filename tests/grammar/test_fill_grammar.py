@@ -114,9 +114,9 @@ def test_a_bar_closes_at_its_most_notes_and_not_before_its_least():
 
 
 def test_locked_notes_of_a_bar_count_towards_its_most_and_least():
-    kept = Score(24, (Track((Note(96, 6, 60, 82), Note(120, 6, 60, 82))),))
-    assert "END" in kinds(grammar_after("", context=kept, constraints=Constraints(min_notes_per_bar=2)))
-    assert kinds(grammar_after("", context=kept, constraints=Constraints(max_notes_per_bar=2))) == {"END"}
+    locked = Score(24, (Track((Note(96, 6, 60, 82), Note(120, 6, 60, 82))),))
+    assert "END" in kinds(grammar_after("", context=locked, constraints=Constraints(min_notes_per_bar=2)))
+    assert kinds(grammar_after("", context=locked, constraints=Constraints(max_notes_per_bar=2))) == {"END"}
 
 
 def test_no_step_is_passed_that_the_least_notes_need():

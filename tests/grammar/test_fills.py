@@ -144,8 +144,10 @@ def check_constraints(gap: Gap, prompt: InfillPrompt, constraints: Constraints, 
             for step in range(note.onset, note.end):
                 assert sum(n.onset <= step < n.end for n in everything) <= constraints.max_polyphony
     counts = notes_per_bar(gap, prompt, fills)
-    for key, (added, kept) in counts.items():
-        assert not added or constraints.max_notes_per_bar is None or added + kept <= constraints.max_notes_per_bar, key
+    for key, (added, locked) in counts.items():
+        assert not added or constraints.max_notes_per_bar is None or added + locked <= constraints.max_notes_per_bar, (
+            key
+        )
 
 
 def notes_per_bar(gap: Gap, prompt: InfillPrompt, fills) -> dict[tuple[int, int], tuple[int, int]]:
@@ -187,8 +189,8 @@ def test_every_bar_has_the_required_least_notes(gap, constraints, policy, seed):
     constraints = replace(constraints, min_notes_per_bar=constraints.min_notes_per_bar or 3)
     prompt = prompt_or_reject(gap, constraints)
     fills = decode_fill(prompt, walk(prompt, policy if policy != "uniform" else "kinds", seed))
-    for key, (added, kept) in notes_per_bar(gap, prompt, fills).items():
-        assert added + kept >= constraints.min_notes_per_bar, key
+    for key, (added, locked) in notes_per_bar(gap, prompt, fills).items():
+        assert added + locked >= constraints.min_notes_per_bar, key
 
 
 @given(gaps(), st.integers(0, 60), policys, st.integers(0, 2**32))
@@ -239,7 +241,7 @@ def test_coordinates_of_a_whole_example_equal_those_of_step_by_step_decoding(gap
     state = CoordinateState(layout.gap_bar, layout.cell_steps)
     one_by_one = [state.advance(int(token)) for token in [*layout.prefix, *tokens]]
     batch = np.concatenate([layout.coordinates, layout.fill_coordinates(tokens)])
-    assert batch.tolist() == [[*place, *asked] for *place, asked in one_by_one]
+    assert batch.tolist() == [[*place, *controls] for *place, controls in one_by_one]
     assert (batch >= 0).all()
     assert (batch < COORDINATE_SIZES).all()
 

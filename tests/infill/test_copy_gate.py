@@ -6,12 +6,12 @@ import torch
 from harmonixr_model.infill.copy_gate import FEATURES, CopyGate
 from harmonixr_model.prompt.copy_pointer import EVIDENCE, KINDS, Guess
 
-ALWAYS = FEATURES.index("always")
+CONSTANT = FEATURES.index("constant")
 
 
 def gate(log_odds):
     weight_KF = torch.zeros(len(KINDS), len(FEATURES))
-    weight_KF[:, ALWAYS] = log_odds
+    weight_KF[:, CONSTANT] = log_odds
     return CopyGate(weight_KF)
 
 

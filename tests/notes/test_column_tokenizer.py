@@ -54,13 +54,13 @@ def test_a_score_without_notes_has_a_header_and_one_bar():
     assert encode_columns(columns_of(Score(480))).tolist() == encode(Score(480))
 
 
-def test_a_file_that_is_cut_off_is_read_as_far_as_it_goes():
+def test_a_truncated_file_is_read_up_to_its_end():
     data = SONGS["minuet-in-g"]
     whole, half = encode_columns(read_columns(data)), encode_columns(read_columns(data[: len(data) // 2]))
     assert 0 < len(half) < len(whole)
 
 
-def test_what_is_no_midi_file_is_refused():
+def test_a_file_that_is_not_midi_is_refused():
     with pytest.raises(MidiError):
         read_columns(b"RIFF, and nothing else")
 

@@ -1,4 +1,4 @@
-"""Attribute-only cells: what is asked is nowhere in the prefix, what is known is, and an answer says no more."""
+"""Single-field cells: the prefix has the known fields and never the hidden one; the fill has nothing else."""
 
 import numpy as np
 import pytest
@@ -23,85 +23,85 @@ CHANGED = {
 }
 
 
-def asked(only, *, seed=0, tracks=(0, 1), bars=(4, 7)):
-    """Return a piece and the cells that ask for one field of its notes."""
+def single_field(field, *, seed=0, tracks=(0, 1), bars=(4, 7)):
+    """Return a piece and the cells that fill one field of its notes."""
     full = EncodedScore(quantize(compose(seed, bars=12)))
     cells = [
-        single_field_cell(cell := GridCell(track, bar.start, bar.end), only, full.hidden(cell))
+        single_field_cell(cell := GridCell(track, bar.start, bar.end), field, full.hidden(cell))
         for bar in full.score.bars[bars[0] : bars[1]]
         for track in tracks
     ]
     return full, [cell for cell in cells if cell.known]
 
 
-@pytest.mark.parametrize("only", NOTE_FIELDS)
-def test_the_prefix_says_all_of_the_notes_but_what_is_asked(only):
-    full, cells = asked(only)
+@pytest.mark.parametrize("field", NOTE_FIELDS)
+def test_the_prefix_has_all_fields_but_the_hidden_one(field):
+    full, cells = single_field(field)
     layout = build_layout(full.without(cells), cells, max_prefix_tokens=8192, passages=0)
     notes = sum(len(cell.known) for cell in cells)
-    assert (layout.prefix == HIDDEN[only]).sum() == notes
-    assert all(header[3] == HIDDEN[only] for header in layout.headers)
+    assert (layout.prefix == HIDDEN[field]).sum() == notes
+    assert all(header[3] == HIDDEN[field] for header in layout.headers)
     names = [VOCAB.name(int(token)) for token in layout.prefix]
     at = names.index("MASK") + 1
     first = cells[0].known[0]
-    said = names[at : at + 4]
+    tokens = names[at : at + 4]
     assert (
-        said
+        tokens
         == {
-            "pitch": [f"POS_{first.onset - cells[0].start}", "HIDDEN_PITCH", f"DUR_{first.duration}", said[3]],
-            "rhythm": ["HIDDEN_ONSET", f"PITCH_{first.pitch}", "HIDDEN_DUR", said[3]],
+            "pitch": [f"POS_{first.onset - cells[0].start}", "HIDDEN_PITCH", f"DUR_{first.duration}", tokens[3]],
+            "rhythm": ["HIDDEN_ONSET", f"PITCH_{first.pitch}", "HIDDEN_DUR", tokens[3]],
             "velocity": [
                 f"POS_{first.onset - cells[0].start}",
                 f"PITCH_{first.pitch}",
                 f"DUR_{first.duration}",
                 "HIDDEN_VEL",
             ],
-            "duration": [f"POS_{first.onset - cells[0].start}", f"PITCH_{first.pitch}", "HIDDEN_DUR", said[3]],
-        }[only]
+            "duration": [f"POS_{first.onset - cells[0].start}", f"PITCH_{first.pitch}", "HIDDEN_DUR", tokens[3]],
+        }[field]
     )
-    assert only == "velocity" or said[3] == f"VEL_{first.velocity}"
+    assert field == "velocity" or tokens[3] == f"VEL_{first.velocity}"
 
 
-@pytest.mark.parametrize("only", NOTE_FIELDS)
-def test_what_is_asked_leaves_no_trace_before_the_answer(only):
-    """Notes that differ only in the asked field make the same prefix and cells."""
-    full, cells = asked(only)
+@pytest.mark.parametrize("field", NOTE_FIELDS)
+def test_the_hidden_field_does_not_change_the_prefix(field):
+    """Notes that differ only in the hidden field make the same prefix and cells."""
+    full, cells = single_field(field)
     cell = cells[0]
     notes = full.hidden(GridCell(cell.track, cell.start, cell.end))
     changed = single_field_cell(
-        GridCell(cell.track, cell.start, cell.end), only, [n._replace(**CHANGED[only]) for n in notes]
+        GridCell(cell.track, cell.start, cell.end), field, [n._replace(**CHANGED[field]) for n in notes]
     )
     assert changed == cell
 
 
-@pytest.mark.parametrize("only", NOTE_FIELDS)
-def test_of_an_answer_only_what_is_asked_carries_loss(only):
-    full, cells = asked(only)
+@pytest.mark.parametrize("field", NOTE_FIELDS)
+def test_only_the_filled_field_carries_loss(field):
+    full, cells = single_field(field)
     example = example_of(full, Mask(tuple(cells), frozenset(), None), max_tokens=8192)
     predicted = [VOCAB.block_of(int(token)) for token in example.tokens[example.loss_mask]]
     notes = sum(len(cell.known) for cell in cells)
-    blocks = {"pitch": ["pitch"], "rhythm": ["position", "duration"]}.get(only, [only])
+    blocks = {"pitch": ["pitch"], "rhythm": ["position", "duration"]}.get(field, [field])
     assert predicted == blocks * notes
 
 
-@pytest.mark.parametrize("only", NOTE_FIELDS)
-def test_an_answer_takes_no_more_than_was_reckoned(only):
-    full, cells = asked(only)
+@pytest.mark.parametrize("field", NOTE_FIELDS)
+def test_a_fill_is_no_longer_than_field_length(field):
+    full, cells = single_field(field)
     layout = build_layout(full.without(cells), cells, max_prefix_tokens=8192)
     fill, is_forced = encode_fill(layout, [full.hidden(cell) for cell in layout.cells])
     assert len(fill) == len(is_forced) <= fill_length(full, cells)
     assert layout.fill_coordinates(fill).shape == (len(fill), len(COORDINATE_SIZES))
 
 
-def test_an_answer_with_a_note_too_few_is_refused():
-    full, cells = asked("pitch")
+def test_a_fill_with_a_note_too_few_is_refused():
+    full, cells = single_field("pitch")
     layout = build_layout(full.without(cells), cells, max_prefix_tokens=8192)
     with pytest.raises(TokenError, match="one for each"):
         encode_fill(layout, [full.hidden(cell)[:-1] for cell in layout.cells])
 
 
-def test_a_rhythm_may_put_notes_that_followed_each_other_at_one_time():
-    full, cells = asked("rhythm", tracks=(0,), bars=(4, 5))
+def test_a_rhythm_may_place_successive_notes_at_one_onset():
+    full, cells = single_field("rhythm", tracks=(0,), bars=(4, 5))
     layout = build_layout(full.without(cells), cells, max_prefix_tokens=8192)
     together = [note._replace(onset=cells[0].start) for note in full.hidden(cells[0])]
     fill, _ = encode_fill(layout, [together])

@@ -1,4 +1,4 @@
-"""Grid and tokenizer: what tokens say of any score, and that nothing of it is lost."""
+"""Grid and tokenizer: any score round-trips through its tokens."""
 
 import os
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_token_text_reads_back_to_the_same_tokens(score):
 
 
 @given(scores)
-def test_no_note_of_a_grid_track_sounds_when_its_pitch_begins_again(score):
+def test_no_note_of_a_grid_track_overlaps_the_next_of_its_pitch(score):
     for track in quantize(score).tracks:
         for one in track.notes:
             assert one.duration in DURATIONS
@@ -89,14 +89,14 @@ def test_a_note_just_before_a_barline_joins_the_bar():
     assert "BAR TS_4/4\nBAR TS_4/4 TRACK_0 POS_0 PITCH_60 DUR_20 VEL_82\n" in to_text(encode(score))
 
 
-def test_of_notes_with_the_same_onset_and_pitch_the_longest_stays():
+def test_quantize_keeps_the_longest_of_notes_with_one_onset_and_pitch():
     assert cut_overlaps([Note(0, 6, 60, 90), Note(0, 12, 60, 50), Note(8, 6, 60, 70)]) == [
         Note(0, 8, 60, 50),
         Note(8, 6, 60, 70),
     ]
 
 
-def test_a_change_of_metre_within_a_bar_cuts_it_and_comes_back():
+def test_a_change_of_metre_within_a_bar_shortens_it_and_round_trips():
     score = Score(
         24,
         (Track((Note(0, 12, 60, 82), Note(200, 12, 60, 82))),),
@@ -130,7 +130,7 @@ def test_a_piece_reads_as_text():
     )
 
 
-def test_a_word_that_is_no_token_is_told_with_its_line():
+def test_a_word_that_is_not_a_token_is_refused_with_its_line():
     with pytest.raises(TokenError, match=r"line 2.*PITCH_C4"):
         from_text("BOS TEMPO_18 # a remark\nBAR TS_4/4 TRACK_0 POS_0 PITCH_C4\nEOS\n")
 
@@ -151,7 +151,7 @@ def test_a_word_that_is_no_token_is_told_with_its_line():
         ("BOS TEMPO_18 TRACK_0 PROG_0 BAR TS_3/4 PITCH_60 EOS", "TRACK, or POS and TEMPO"),
     ],
 )
-def test_tokens_that_say_no_score_are_refused_with_the_place(text, complaint):
+def test_tokens_that_are_not_a_score_are_refused_with_the_place(text, complaint):
     with pytest.raises(TokenError, match=complaint):
         decode(from_text(text))
 
@@ -162,7 +162,7 @@ def test_more_tracks_than_tokens_name_are_refused():
 
 
 @pytest.mark.corpus
-def test_real_files_come_back_from_tokens():
+def test_real_files_round_trip_through_tokens():
     folder = os.environ.get("HARMONIXR_TEST_DATA")
     if not folder:
         pytest.skip("HARMONIXR_TEST_DATA names no folder of MIDI files")

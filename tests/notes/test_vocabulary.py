@@ -1,4 +1,4 @@
-"""The vocabulary: visible blocks, names and ids, bins that stand for the nearest value."""
+"""The vocabulary: blocks, names and ids, and bins that represent the nearest value."""
 
 from dataclasses import fields
 
@@ -29,12 +29,12 @@ def test_the_blocks_cover_all_ids_without_overlap():
 
 
 def test_the_vocabulary_is_the_one_that_checkpoints_were_made_for():
-    """A change here makes every checkpoint unreadable: use a SPARE token instead, or say so in the changelog."""
+    """A change here makes every checkpoint unreadable: use a SPARE token instead, or write it in the changelog."""
     assert VOCAB.size == 1583
     assert VOCAB.hash == "51a83cf3c075d7490fc96de198c10122fd16b422ae57160d099e9f2818507bac"
 
 
-def test_unknown_names_and_ids_are_told():
+def test_unknown_names_and_ids_are_refused():
     with pytest.raises(TokenError, match="PITCH_128"):
         VOCAB.id("PITCH_128")
     with pytest.raises(TokenError, match="no token -1"):
@@ -50,10 +50,10 @@ def test_block_of_names_the_block_of_a_token():
     assert VOCAB.block_of(VOCAB.id("SPARE_55")) == "spare"
 
 
-def test_every_duration_stands_for_the_nearest_half_way_going_up():
+def test_every_duration_takes_the_nearest_bin_half_way_going_up():
     for steps in range(1, DURATIONS[-1] + 1):
-        said = DURATIONS[duration_bin(steps)]
-        assert said == max(d for d in DURATIONS if abs(d - steps) == min(abs(e - steps) for e in DURATIONS))
+        nearest = DURATIONS[duration_bin(steps)]
+        assert nearest == max(d for d in DURATIONS if abs(d - steps) == min(abs(e - steps) for e in DURATIONS))
     assert DURATIONS[duration_bin(10**6)] == DURATIONS[-1]
     assert DURATIONS[duration_bin(0)] == 1
 
@@ -63,7 +63,7 @@ def test_a_floored_duration_is_the_longest_that_is_not_longer():
         assert duration_floor(steps) == max(d for d in DURATIONS if d <= steps)
 
 
-def test_velocity_and_tempo_bins_keep_the_values_that_stand_for_them():
+def test_velocity_and_tempo_bins_round_trip_their_values():
     assert all(velocity_bin(velocity_of(b)) == b for b in range(VOCAB.velocity.size))
     assert all(abs(velocity_of(velocity_bin(v)) - v) <= 2 for v in range(1, 128))
     assert all(tempo_bin(tempo_of(b)) == b for b in range(VOCAB.tempo.size))

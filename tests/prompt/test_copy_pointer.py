@@ -1,4 +1,4 @@
-"""CopyPointer: a passage that is followed guesses every token, and whatever is said they find the way back."""
+"""The copy pointer: it guesses every token of a repeated passage, and finds its way back after any other token."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def pointers(*passages, similarity=0.5):
     return found
 
 
-def said(passages, spoken):
-    """Return for each token of the spoken notes, END last, what was guessed in its place."""
+def with_guesses(passages, emitted):
+    """Return for each token of the emitted notes, END last, what was guessed in its place."""
     pairs = []
-    for token in [*encode_notes(spoken, 0), END]:
+    for token in [*encode_notes(emitted, 0), END]:
         guess = passages.guess()
         pairs.append((token, None if guess is None else guess.token))
         passages.advance(token)
     return pairs
 
 
-def test_a_passage_said_again_is_guessed_to_its_end():
-    assert all(token == guess for token, guess in said(pointers(BAR), BAR))
+def test_a_repeated_passage_is_guessed_to_its_end():
+    assert all(token == guess for token, guess in with_guesses(pointers(BAR), BAR))
 
 
 @pytest.mark.parametrize(
-    ("spoken", "wrong"),
+    ("emitted", "wrong"),
     [
         # another pitch: that token alone
         ([*BAR[:2], BAR[2]._replace(pitch=63), *BAR[3:]], 1),
@@ -62,24 +62,24 @@ def test_a_passage_said_again_is_guessed_to_its_end():
         ([*BAR[:3], Note(36, 6, 70, 82), *BAR[3:]], 3),
     ],
 )
-def test_after_a_change_it_finds_the_way_back(spoken, wrong):
-    assert sum(token != guess for token, guess in said(pointers(BAR), spoken)) <= wrong
+def test_after_a_change_the_pointer_finds_its_way_back(emitted, wrong):
+    assert sum(token != guess for token, guess in with_guesses(pointers(BAR), emitted)) <= wrong
 
 
-def test_the_passage_that_told_better_is_followed_whatever_its_surroundings():
+def test_the_more_accurate_passage_is_followed_despite_its_surroundings():
     other = tuple(note._replace(pitch=note.pitch + 1) for note in BAR)
-    pairs = said(pointers(other, BAR, similarity=(0.5, 0.45)), BAR)
+    pairs = with_guesses(pointers(other, BAR, similarity=(0.5, 0.45)), BAR)
     assert all(token == guess for token, guess in pairs[8:])
 
 
-def test_a_guess_says_its_kind_and_the_evidence_for_it():
+def test_a_guess_has_its_kind_and_evidence():
     found = pointers(BAR, BAR)
     kinds = []
     for token in [*encode_notes(BAR, 0), END]:
         guess = found.guess()
         kinds.append(KINDS[guess.kind])
         assert len(guess.evidence) == len(EVIDENCE)
-        assert dict(zip(EVIDENCE, guess.evidence, strict=True))["others differ"] == 0
+        assert dict(zip(EVIDENCE, guess.evidence, strict=True))["disagreement"] == 0
         found.advance(token)
     assert kinds[:5] == ["position", "pitch", "duration", "velocity", "pitch"]
     assert kinds[-1] == "end"
@@ -87,13 +87,13 @@ def test_a_guess_says_its_kind_and_the_evidence_for_it():
 
 @given(notes, notes)
 @settings(max_examples=60, deadline=None)
-def test_whatever_is_said_a_guess_may_follow_what_was_said(passage, spoken):
+def test_after_any_tokens_a_guess_is_a_possible_next_token(passage, emitted):
     def single(found):
         return sorted({(n.onset, n.pitch): n for n in found}.values())
 
     found = pointers(single(passage))
     state = "between"
-    for token in [*encode_notes(single(spoken), 0), END]:
+    for token in [*encode_notes(single(emitted), 0), END]:
         guess = found.guess()
         if guess is not None:
             kind = KINDS[guess.kind]
@@ -107,7 +107,7 @@ def test_whatever_is_said_a_guess_may_follow_what_was_said(passage, spoken):
         state = "pitch" if token in VOCAB.position else "duration" if token in VOCAB.pitch else "between"
 
 
-def test_without_passages_there_is_no_guess():
+def test_without_sources_there_is_no_guess():
     found = CopyPointer([])
     found.open_cell(0)
     assert found.guess() is None

@@ -1,4 +1,4 @@
-"""What an answer still lacks of its density and polyphony: counted down note by note, the same batched and stepwise."""
+"""The countdown to density and polyphony: note by note, and the same batched and step by step."""
 
 import numpy as np
 import pytest
@@ -16,16 +16,16 @@ from harmonixr_model.prompt.fill_tokens import encode_fill, target_notes
 
 
 def followed(names, steps=(96, 96)):
-    """Return (notes left, half voices lacking) after each token, None where nothing is asked."""
-    progress, found = Countdown(steps), []
+    """Return (notes left, half voices lacking) after each token, None without a control."""
+    countdown, found = Countdown(steps), []
     for name in names:
-        progress.advance(VOCAB.id(name))
-        left, lacking = progress.now
+        countdown.advance(VOCAB.id(name))
+        left, lacking = countdown.values
         found.append((NOTES_LEFT[left - 1] if left else None, HALF_VOICES_LACKING[lacking - 1] if lacking else None))
     return found
 
 
-def test_notes_are_counted_down_and_forgotten_with_their_cell():
+def test_notes_are_counted_down_and_reset_with_their_cell():
     # DENSITY_2: two notes in four quarters.
     head, note = ["FILL", "BARIDX_0", "TRACK_0", "DENSITY_2"], ["PITCH_60", "DUR_12", "VEL_10"]
     left = [left for left, _ in followed([*head, "POS_0", *note, "POS_24", *note, "PITCH_64", "END", "FILL", "POS_0"])]
@@ -34,16 +34,16 @@ def test_notes_are_counted_down_and_forgotten_with_their_cell():
     assert left[9:] == [0, 0, 0, -1, -1, None, None]
 
 
-def test_half_a_cell_asks_for_half_the_notes():
+def test_half_a_cell_needs_half_the_notes():
     head = ["FILL", "BARIDX_0", "TRACK_0", "DENSITY_4"]
     assert followed(head)[-1][0] == 4
     assert followed(head, steps=(48,))[-1][0] == 2
 
 
-def test_voices_lack_until_enough_sound_and_again_when_they_end():
+def test_voices_are_lacking_until_enough_sound_and_again_when_they_end():
     head = ["FILL", "BARIDX_0", "TRACK_0", "POLYPHONY_2"]  # two notes at once
-    says = ["POS_0", "PITCH_60", "DUR_24", "PITCH_64", "DUR_12", "POS_12", "PITCH_67", "DUR_4", "POS_24"]
-    assert [lacking for _, lacking in followed([*head, *says])][3:] == [4, 4, 2, 2, 0, 0, 2, 0, 0, 4]
+    tokens = ["POS_0", "PITCH_60", "DUR_24", "PITCH_64", "DUR_12", "POS_12", "PITCH_67", "DUR_4", "POS_24"]
+    assert [lacking for _, lacking in followed([*head, *tokens])][3:] == [4, 4, 2, 2, 0, 0, 2, 0, 0, 4]
 
 
 def test_notes_held_into_a_cell_do_not_count():
@@ -53,7 +53,7 @@ def test_notes_held_into_a_cell_do_not_count():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_true_answer_of_a_gap_ends_where_it_was_asked_to(seed):
+def test_the_target_of_a_gap_ends_at_its_controls(seed):
     full = EncodedScore(quantize(compose(seed, bars=12)))
     cells = tuple(GridCell(track, b.start, b.end) for b in full.score.bars[4:7] for track in range(len(full.tracks)))
     mask = with_controls(full, Mask(cells, frozenset(), None), {"density", "polyphony", "chords"})
@@ -63,17 +63,17 @@ def test_the_true_answer_of_a_gap_ends_where_it_was_asked_to(seed):
     state = CoordinateState(layout.gap_bar, layout.cell_steps)
     for token in layout.prefix:
         state.advance(int(token))
-    assert coordinates.tolist() == [[*place, *asked] for *place, asked in (state.advance(int(t)) for t in tokens)]
+    assert coordinates.tolist() == [[*place, *controls] for *place, controls in (state.advance(int(t)) for t in tokens)]
     assert (coordinates < COORDINATE_SIZES).all()
     left, shift = coordinates[:, 4 + len(CONTROL_BLOCKS)], 1 + sum(block.size for block in CONTROL_BLOCKS)
     ends = [NOTES_LEFT[int(value) - shift] for value in left[tokens == VOCAB.id("END")]]
-    # Densities up to six notes in four quarters are said to the note, others to about a tenth.
+    # Densities up to six notes in four quarters are exact to the note, others to about a tenth.
     assert np.mean(np.abs(ends)) < 1
     assert 0 in ends
 
 
-def test_where_neither_is_asked_nothing_is_counted():
-    progress = Countdown((96,))
+def test_without_density_or_polyphony_nothing_is_counted():
+    countdown = Countdown((96,))
     for name in ("FILL", "BARIDX_0", "TRACK_0", "VELRANGE_8", "POS_0", "PITCH_60", "DUR_12"):
-        progress.advance(VOCAB.id(name))
-        assert progress.now == NO_COUNTDOWN
+        countdown.advance(VOCAB.id(name))
+        assert countdown.values == NO_COUNTDOWN

@@ -1,4 +1,4 @@
-"""Passages of the same song: found by what surrounds the gap, aligned with it, and never by the answer."""
+"""Similar passages: found by the surroundings of the gap, aligned with it, and independent of the target."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_choice_does_not_depend_on_what_is_hidden():
     assert passages(full, cells) == passages(changed, cells)
 
 
-def test_a_passage_is_said_with_the_gaps_bar_numbers_and_slots():
+def test_a_passage_has_the_bar_numbers_and_slots_of_the_gap():
     full, cells = song(VERSE, CHORUS, VERSE), gap(8, 2)
     context = full.without(cells)
     bars = context.score.bars_until(cells[-1].end)
@@ -69,15 +69,15 @@ def test_a_passage_is_said_with_the_gaps_bar_numbers_and_slots():
     pitches = [VOCAB.pitch.index(t) for t in tokens if t in VOCAB.pitch]
     assert pitches == [n.pitch for n in full.notes(0, 0, 192)]
     coordinates = coordinates_of_tokens([VOCAB.id("BOS"), *tokens, VOCAB.id("BAR")], gap_bar=0)
-    bars_said = coordinates[1:-1, 0]
+    bar_values = coordinates[1:-1, 0]
     best = REF_SHIFT + 7 * PASSAGE_BARS
-    assert set(bars_said.tolist()) == {0, best, best + 1}
+    assert set(bar_values.tolist()) == {0, best, best + 1}
     worse = passage_tokens(context, Passage(-8, 0.3), cells, bars=bars, slots=(0, 1), room=100)
     two = coordinates_of_tokens([*tokens, *worse], gap_bar=0)[len(tokens) :, 0]
-    assert (two[2:] == bars_said[2:] - 5 * PASSAGE_BARS).all()
+    assert (two[2:] == bar_values[2:] - 5 * PASSAGE_BARS).all()
 
 
-def test_as_many_bars_of_a_passage_are_said_as_fit():
+def test_bars_of_a_passage_are_included_while_they_fit():
     full, cells = song(VERSE, CHORUS, VERSE), gap(8, 4)
     context = full.without(cells)
     bars = context.score.bars_until(cells[-1].end)
@@ -86,7 +86,7 @@ def test_as_many_bars_of_a_passage_are_said_as_fit():
         part = passage_tokens(context, Passage(-8, 0.9), cells, bars=bars, slots=(0, 1), room=room)
         assert len(part) <= room
         assert part == whole[: len(part)]
-        assert len(part) != 2  # REF and MATCH alone say nothing
+        assert len(part) != 2  # REF and MATCH are not emitted alone
     assert part == whole
 
 
@@ -101,7 +101,7 @@ def test_places_that_are_hidden_too_are_masked_or_left_out():
     assert tokens.count(MASK) == 2  # bars 7 and 8 are hidden themselves, 9 and 10 are not
 
 
-def test_bars_of_another_length_and_silence_are_no_passages():
+def test_bars_of_another_length_and_silence_are_not_passages():
     full = song(VERSE, CHORUS, bass=False)
     silent = EncodedScore(replace(full.score, tracks=(*full.tracks, Track((Note(400, 24, 40, 80),)))))
     assert all(p.offset + 5 == 4 for p in passages(silent, gap(5, 1, tracks=(1,))))
@@ -109,7 +109,7 @@ def test_bars_of_another_length_and_silence_are_no_passages():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_memory_leaves_room_for_the_bars_around_the_gap(seed):
+def test_passages_leave_room_for_the_bars_around_the_gap(seed):
     full = EncodedScore(quantize(compose(seed, bars=40)))
     bars = full.score.bars
     cells = tuple(GridCell(0, bar.start, bar.end) for bar in bars[20:24])
