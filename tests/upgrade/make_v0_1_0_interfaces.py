@@ -6,6 +6,7 @@ import asyncio
 import base64
 import importlib
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from harmonixr_platform.serving.service import Service
 from harmonixr_platform.serving.stages import Stages, local_call
 from harmonixr_platform.serving.tokenization import Tokenization
 from harmonixr_platform.settings import Settings
+from harmonixr_ui.routes import ASSETS
 
 MIDI = base64.b64encode(examples.load("minuet-in-g")).decode()
 LOCK = {"track": 1, "onset_tick": 5760, "pitch": 72}
@@ -100,6 +102,7 @@ def record_interfaces(out: Path, state: Path) -> dict[str, Any]:
         "routes": sorted(f"{method} {path}" for path, kinds in document["paths"].items() for method in kinds),
         "environment": environment(),
         "words": words(),
+        "browser": browser(),
         "infills": asyncio.run(infills(app, service)),
         "pages": asyncio.run(pages(app)),
     }
@@ -191,6 +194,12 @@ def words() -> dict[str, list[str]]:
         "aliases": list(ALIASES),
         "models": list(NAMES),
     }
+
+
+def browser() -> list[str]:
+    """Return the names under which a listener's browser keeps their key, answers that wait, consent and so on."""
+    scripts = [path.read_text() for path in sorted(ASSETS.glob("*.js"))]
+    return sorted({name for script in scripts for name in re.findall(r"'(harmonixr\.[a-z.]+)'", script)})
 
 
 # ---- HTTP

@@ -8,27 +8,30 @@ from typing import get_args
 
 import pytest
 
+from harmonixr_model import examples
 from harmonixr_model.evaluation.protocol import SHAPES
 from harmonixr_model.notes.tags import COMPOSERS, STYLES
 from harmonixr_platform.feedback.studies.simulated_raters import Kind
 from harmonixr_platform.registry import ALIASES, NAMES
 from harmonixr_platform.settings import Settings
+from harmonixr_ui.routes import ASSETS, make_router
 
 INTERFACES = json.loads((Path(__file__).parent / "v0_1_0" / "interfaces.json").read_text())
 # MICRO tokens were removed; issue 12 says why.
 REMOVED = {"harmonixr_model.training": {"--micro"}}
 
 
-def test_documented_imports_work():
+def test_the_python_example_of_the_readme_works():
+    """The imports and calls that README.md showed, with a smaller gap."""
     from harmonixr_model.infiller import Fill, Infiller, shipped_weights
     from harmonixr_model.music.region import Region
     from harmonixr_model.music.song import Song
 
-    assert Infiller.load
-    assert shipped_weights().is_file()
-    assert Fill.__dataclass_fields__.keys() >= {"midi", "notes", "tokens", "seed", "log_probability", "dropped"}
-    assert Region.bars
-    assert Song.parse
+    song = Song.parse(examples.load("minuet-in-g"))
+    fills = Infiller.load(shipped_weights()).fill(song, Region.bars(song.score, 8, 8, tracks=[1]), n=2, seed=7)
+    assert all(isinstance(fill, Fill) for fill in fills)
+    assert fills[0].midi.startswith(b"MThd")
+    assert [fill.seed for fill in fills] == [7, 8]
 
 
 class Parsed(Exception):
@@ -97,3 +100,12 @@ def test_every_environment_variable_is_read(monkeypatch):
 def test_no_environment_variable_is_unknown(name, monkeypatch):
     monkeypatch.setenv(name, INTERFACES["environment"][name])
     Settings()
+
+
+def test_a_listeners_browser_keeps_its_key_and_its_waiting_answers():
+    """The rater's key is a secret of the browser's own: under another name a listener would come back as a stranger."""
+    scripts = "".join(path.read_text() for path in sorted(ASSETS.glob("*.js")))
+    assert [name for name in INTERFACES["browser"] if f"'{name}'" not in scripts] == []
+    # An answer that waits is kept with the route that it is sent to.
+    routes = {route.path for route in make_router(None).routes}
+    assert routes >= {"/hx/judgments", "/hx/retractions"}

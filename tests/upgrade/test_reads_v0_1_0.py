@@ -27,10 +27,10 @@ from harmonixr_model.music.write import write_midi
 from harmonixr_model.notes.text import from_text
 from harmonixr_model.notes.tokenizer import decode
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.pictures.curves import read_curve
 from harmonixr_model.training.infill_task import BatchConfig
 from harmonixr_model.training.local_run import LocalJob, run_local
 from harmonixr_model.training.loop import LoopConfig
+from harmonixr_platform.cli import main
 from harmonixr_platform.feedback.records.backup import restore
 from harmonixr_platform.feedback.records.pairs import PairStore, pair_hash
 from harmonixr_platform.feedback.records.pools import PoolStore
@@ -299,11 +299,13 @@ def hashes(example):
     return [sha256(field.tobytes()) for field in (example.tokens, example.coordinates, example.loss_mask)]
 
 
-def test_the_metrics_of_a_run_are_drawn():
-    for measure in ("loss", "bits_per_note"):
-        for against in ("step", "tokens"):
-            curve = read_curve(FIXTURES / "metrics.jsonl", name="run", measure=measure, against=against)
-            assert (len(curve.trained), len(curve.validated)) == (4, 2)
+@pytest.mark.parametrize("measure", ["loss", "bits_per_note"])
+@pytest.mark.parametrize("against", ["step", "tokens"])
+def test_the_metrics_of_a_run_are_drawn(measure, against, tmp_path):
+    picture, metrics = tmp_path / "run.svg", FIXTURES / "metrics.jsonl"
+    options = ["--measure", measure, "--against", against, "-o", str(picture)]
+    assert main(["plot", "loss", str(metrics), *options]) == 0
+    assert "<svg" in picture.read_text()
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(unpack, expected, tmp_path):

@@ -26,7 +26,9 @@ from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.registry import open_registry
 from harmonixr_platform.requests import attribute_controls_of, constraints_of, resolve_region
 from harmonixr_platform.schemas import ComparisonRequest, ControlSpec, JudgmentRequest, RegionSpec
+from harmonixr_platform.serving.app import build_app
 from harmonixr_platform.serving.arguments import ServingArgs
+from harmonixr_platform.serving.deploy.config_lint import lint_serve_config
 from harmonixr_platform.serving.http.api import make_api
 from harmonixr_platform.serving.infill.service import Service
 from harmonixr_platform.serving.stages.decoding import Decoding
@@ -110,6 +112,11 @@ def test_an_erased_rater_stays_erased(feedback):
 
 
 # ---- HTTP
+
+
+def test_a_serve_config_is_taken_with_its_deployments_and_import_path():
+    assert lint_serve_config(Path(__file__).parent / "v0_1_0" / "configs" / "serve_config.yaml") == []
+    assert callable(build_app)
 
 
 @pytest.fixture(scope="module")
