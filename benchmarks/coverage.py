@@ -18,7 +18,7 @@ import numpy as np
 
 from harmonixr_platform.feedback.statistics.fit import fit
 from harmonixr_platform.feedback.statistics.intervals import METHODS, intervals
-from harmonixr_platform.feedback.statistics.panel import Panel, draw_votes
+from harmonixr_platform.feedback.statistics.panel import Panel, sample_votes
 from harmonixr_platform.feedback.statistics.votes import Floats, design
 
 RATERS = (3, 5, 8, 12, 20, 40)
@@ -65,7 +65,7 @@ def _strengths(panel: Panel, *, raters: int, each: Sequence[int], rng: np.random
     # In parts, so that the votes of twenty thousand raters never lie in memory as objects all at once.
     found = []
     for _ in range(10):
-        table = design(draw_votes(panel, raters=raters // 10, each=rng.choice(each, raters // 10).tolist(), rng=rng))
+        table = design(sample_votes(panel, raters=raters // 10, each=rng.choice(each, raters // 10).tolist(), rng=rng))
         found.append(table.strengths_MP @ fit(table).value_DP[0])
     mean: Floats = np.mean(found, axis=0)
     return mean
@@ -78,10 +78,10 @@ def _row(
     covered = np.zeros(len(METHODS))
     width = np.zeros(len(METHODS))
     for trial in range(trials):
-        table = design(draw_votes(panel, raters=raters, each=rng.choice(each, raters).tolist(), rng=rng))
+        table = design(sample_votes(panel, raters=raters, each=rng.choice(each, raters).tolist(), rng=rng))
         found = fit(table)
         for m, method in enumerate(METHODS):
-            at = intervals(table, found, table.strengths_MP, method=method, draws=draws, seed=trial)
+            at = intervals(table, found, table.strengths_MP, method=method, resamples=draws, seed=trial)
             assert at is not None
             covered[m] += np.mean((at.low_K <= truth) & (truth <= at.high_K))
             width[m] += np.mean(at.high_K - at.low_K)

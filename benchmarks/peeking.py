@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from harmonixr_platform.feedback.statistics.panel import Panel, draw_votes
+from harmonixr_platform.feedback.statistics.panel import Panel, sample_votes
 from harmonixr_platform.feedback.statistics.stopping import log_capital
 from harmonixr_platform.feedback.statistics.votes import Floats
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 def _scores(panel: Panel, studies: int, raters: int, rng: np.random.Generator) -> Floats:
     """Return what x got of each vote, [studies, raters, votes]."""
-    votes = draw_votes(panel, raters=studies * raters, each=_EACH, rng=rng)
+    votes = sample_votes(panel, raters=studies * raters, each=_EACH, rng=rng)
     scores: Floats = np.array([(1.0, 0.0, 0.5)[vote.outcome] for vote in votes]).reshape(studies, raters, _EACH)
     return scores
 

@@ -23,7 +23,7 @@ from harmonixr_platform.feedback.records.mover import GROUP, MANIFESTS, SEGMENTS
 from harmonixr_platform.feedback.records.pairs import PairStore
 from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
-from harmonixr_platform.feedback.studies.pair_view import show_pair
+from harmonixr_platform.feedback.studies.pair_view import view_pair
 from harmonixr_platform.schemas import ComparisonRequest, ComparisonView, JudgmentRequest
 from harmonixr_platform.stores import files
 from harmonixr_platform.stores.embedded_redis import EmbeddedRedis
@@ -139,7 +139,7 @@ class World:
         self.taken_back: set[str] = set()
         self.maybe_taken_back: set[str] = set()
         self.meanwhile = Counter[str]()
-        self._shown = shown
+        self._pair_view = shown
         lab.service = self._service(faulty=False)
         lab.fill_pool(2)
         self._frail = self._service(faulty=True)
@@ -186,7 +186,7 @@ class World:
         stream = self._faulty_stream() if faulty else self.stream
         service = FeedbackService(stream, self.store, secret=b"secret", now=self.lab.clock, rng=random.Random(0))
         # Reading the pairs' MIDI files takes longer than all that is tested here.
-        service._shown = self._shown
+        service._pair_view = self._pair_view
         return service
 
     def _faulty_stream(self) -> RecordStream:
@@ -276,7 +276,7 @@ def embedded(quick_folder: Path) -> Iterator[EmbeddedRedis]:
 def new_world(
     lab: Any, any_address: RedisServer, quick_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., World]:
-    shown = lru_cache(lambda pair_id: show_pair(PairStore(lab.store).get(pair_id)))
+    shown = lru_cache(lambda pair_id: view_pair(PairStore(lab.store).get(pair_id)))
 
     def make(strike: Callable[[int], str | None], *, store: Any = None) -> World:
         faults = Faults(strike)

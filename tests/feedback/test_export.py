@@ -115,7 +115,7 @@ def test_the_data_card_names_programs_consent_and_every_column(judged: Any, tmp_
     manifest = export(judged, tmp_path)
     card = (tmp_path / "README.md").read_text()
     assert manifest.dataset_id in card
-    assert "**1 of the 9 answers were made by programs" in card
+    assert "**1 of the 9 judgments were made by programs" in card
     assert "8 under version none recorded" in card
     assert all(f"`{column.name}`" in card for columns in COLUMNS.values() for column in columns)
 

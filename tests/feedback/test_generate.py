@@ -16,7 +16,7 @@ from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
 from harmonixr_platform.feedback.errors import FeedbackError
-from harmonixr_platform.feedback.studies.generate import Contestant, Piece, Skipped, build_pool, random_gap
+from harmonixr_platform.feedback.studies.pool_pairs import FillModel, Piece, SkippedPair, build_pool, random_gap
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Pair
 
@@ -24,7 +24,7 @@ SONGS = [Piece.of(compose_song(seed)) for seed in range(2)]
 
 
 class OneNote:
-    """Fills a gap by one note whose pitch is drawn from `pitches`."""
+    """SupportsFill a gap by one note whose pitch is drawn from `pitches`."""
 
     def __init__(self, *pitches: int) -> None:
         self._pitches = pitches
@@ -35,13 +35,13 @@ class OneNote:
         return [Fill(made.midi, made.notes, ((pitch,),), seed, 0.0, made.dropped)]
 
 
-def _pool(lab: Any, *contestants: Contestant, pairs: int = 6, seed: int = 0) -> list[Pair | Skipped]:
-    made = build_pool(lab.store, SONGS, pool="default", contestants=contestants, pairs=pairs, seed=seed)
+def _pool(lab: Any, *models: FillModel, pairs: int = 6, seed: int = 0) -> list[Pair | SkippedPair]:
+    made = build_pool(lab.store, SONGS, pool="default", models=models, pairs=pairs, seed=seed)
     return list(made)
 
 
 def test_two_fills_of_a_pair_are_never_the_same(lab: Any) -> None:
-    made = _pool(lab, Contestant(OneNote(60, 62), "v", "s"), pairs=20)
+    made = _pool(lab, FillModel(OneNote(60, 62), "v", "s"), pairs=20)
     pairs = [pair for pair in made if isinstance(pair, Pair)]
     assert len(pairs) > 10
     assert all(pair.first.midi_sha256 != pair.second.midi_sha256 for pair in pairs)
@@ -49,27 +49,27 @@ def test_two_fills_of_a_pair_are_never_the_same(lab: Any) -> None:
 
 
 def test_a_model_that_always_says_the_same_is_skipped_with_the_reason(lab: Any) -> None:
-    made = _pool(lab, Contestant(OneNote(60), "v", "s"))
+    made = _pool(lab, FillModel(OneNote(60), "v", "s"))
     assert len(made) == 6
-    assert all(isinstance(pair, Skipped) and "nothing to compare" in pair.reason for pair in made)
+    assert all(isinstance(pair, SkippedPair) and "nothing to compare" in pair.reason for pair in made)
 
 
 def test_two_models_meet_each_other(lab: Any) -> None:
-    made = _pool(lab, Contestant(OneNote(60), "x", "s"), Contestant(OneNote(62), "y", "s"), pairs=8)
+    made = _pool(lab, FillModel(OneNote(60), "x", "s"), FillModel(OneNote(62), "y", "s"), pairs=8)
     assert all({pair.first.model_version, pair.second.model_version} == {"x", "y"} for pair in made)
     assert {pair.first.model_version for pair in made} == {"x", "y"}
 
 
 def test_a_file_that_is_no_song_is_skipped_and_the_rest_is_made(lab: Any) -> None:
     pieces = [Piece("broken", b"no MIDI"), SONGS[0]]
-    contestant = Contestant(OneNote(60, 62, 64, 65, 67), "v", "s")
-    made = list(build_pool(lab.store, pieces, pool="p", contestants=[contestant], pairs=4, seed=0))
-    assert [isinstance(pair, Skipped) for pair in made] == [True, False, True, False]
+    model = FillModel(OneNote(60, 62, 64, 65, 67), "v", "s")
+    made = list(build_pool(lab.store, pieces, pool="p", models=[model], pairs=4, seed=0))
+    assert [isinstance(pair, SkippedPair) for pair in made] == [True, False, True, False]
 
 
 def test_nothing_to_make_pairs_of_is_said(lab: Any) -> None:
     with pytest.raises(FeedbackError, match="at least one song"):
-        list(build_pool(lab.store, [], pool="p", contestants=[], pairs=1, seed=0))
+        list(build_pool(lab.store, [], pool="p", models=[], pairs=1, seed=0))
 
 
 def test_a_gap_always_holds_notes(lab: Any) -> None:
@@ -84,7 +84,7 @@ def test_a_real_model_makes_pairs_that_replay_and_can_be_judged(lab: Any) -> Non
     torch.set_num_threads(1)
     config = InfillConfig(width=32, layers=1, heads=2)
     infiller = Infiller(Decoder(InfillTransformer(config)), max_length=config.max_length)
-    (pair,) = _pool(lab, Contestant(infiller, "tiny", "s"), pairs=1)
+    (pair,) = _pool(lab, FillModel(infiller, "tiny", "s"), pairs=1)
     assert isinstance(pair, Pair)
     song = Song.parse(base64.b64decode(pair.context_base64))
     for candidate in (pair.first, pair.second):

@@ -8,10 +8,12 @@ import pytest
 
 from harmonixr_platform.feedback.records.mover import Mover
 from harmonixr_platform.feedback.records.reader import read_feedback
-from harmonixr_platform.feedback.reports import live as live_report
-from harmonixr_platform.feedback.reports.leaderboard import Disconnected, Standing, Vote, standings
+from harmonixr_platform.feedback.reports import report_cache
 from harmonixr_platform.feedback.reports.report import report
-from harmonixr_platform.feedback.reports.text import report_text
+from harmonixr_platform.feedback.reports.text_report import report_text
+from harmonixr_platform.feedback.statistics.comparison_graph import Disconnected
+from harmonixr_platform.feedback.statistics.ranking import Standing, rank
+from harmonixr_platform.feedback.statistics.votes import Vote
 
 
 def _votes(strengths: dict[str, float], count: int, *, tie: float = 0.5, seed: int = 0, raters: int = 20) -> list[Vote]:
@@ -27,7 +29,7 @@ def _votes(strengths: dict[str, float], count: int, *, tie: float = 0.5, seed: i
 
 def test_the_strengths_that_made_the_votes_are_found() -> None:
     truth = {"weak": -0.8, "middle": 0.0, "strong": 0.8}
-    found = standings(_votes(truth, 6000), draws=20)
+    found = rank(_votes(truth, 6000), resamples=20).standings
     assert [standing.model for standing in found] == ["strong", "middle", "weak"]
     for standing in found:
         assert standing.strength == pytest.approx(truth[standing.model], abs=0.12)
@@ -38,12 +40,12 @@ def test_the_strengths_that_made_the_votes_are_found() -> None:
 
 def test_two_models_alone_give_the_log_odds_of_their_wins() -> None:
     votes = [Vote("a", "b", 0, "r")] * 300 + [Vote("b", "a", 0, "r")] * 100
-    best, other = standings(votes, draws=5)
+    best, other = rank(votes, resamples=5).standings
     assert best.strength - other.strength == pytest.approx(np.log(3), abs=0.01)
 
 
 def test_a_model_that_always_wins_has_a_finite_strength() -> None:
-    best, other = standings([Vote("a", "b", 0, "r")] * 50, draws=5)
+    best, other = rank([Vote("a", "b", 0, "r")] * 50, resamples=5).standings
     assert best.model == "a"
     assert 1 < best.strength - other.strength < 20
 
@@ -51,7 +53,7 @@ def test_a_model_that_always_wins_has_a_finite_strength() -> None:
 def test_raters_who_disagree_widen_the_interval() -> None:
     agreeing = [Vote("a", "b", int(i % 2), f"rater-{i % 7}") for i in range(200)]
     opposed = [Vote("a", "b", int(i % 6 < 3), f"rater-{i % 6}") for i in range(200)]
-    widths = [_width(standings(votes)[0]) for votes in (agreeing, opposed)]
+    widths = [_width(rank(votes).standings[0]) for votes in (agreeing, opposed)]
     assert widths[1] > 3 * widths[0]
 
 
@@ -62,18 +64,17 @@ def _width(standing: Standing) -> float:
 
 
 def test_one_rater_alone_gives_no_interval() -> None:
-    (best, _) = standings([Vote("a", "b", i % 2, "r") for i in range(20)])
+    (best, _) = rank([Vote("a", "b", i % 2, "r") for i in range(20)]).standings
     assert (best.low, best.high) == (None, None)
 
 
 def test_models_that_nothing_compares_are_not_ranked_and_named() -> None:
     votes = [Vote("a", "b", 0, "r"), Vote("x", "y", 1, "s")]
     with pytest.raises(Disconnected, match=r"\{a, b\} from \{x, y\}"):
-        standings(votes)
+        rank(votes)
 
 
 def test_without_votes_there_is_no_ranking_and_the_report_says_so(lab: Any) -> None:
-    assert standings([]) == []
     text = report_text(report(read_feedback(lab.store)))
     assert text.startswith("0 judgments")
     assert "no ranking" in text
@@ -84,7 +85,7 @@ def test_the_report_counts_what_was_judged(lab: Any) -> None:
     for choice in ("a", "b", "tie", "skip", "both_bad"):
         lab.judge(choice)
     Mover(lab.stream, lab.store).run_once()
-    content = report(read_feedback(lab.store), draws=5)
+    content = report(read_feedback(lab.store), resamples=5)
     assert content["judgments"] == 5
     assert content["choices"] == {"a": 1, "b": 1, "both_bad": 1, "skip": 1, "tie": 1}
     assert content["side_a_share"] == 0.5
@@ -93,11 +94,11 @@ def test_the_report_counts_what_was_judged(lab: Any) -> None:
     assert "model-x" in report_text(content)
 
 
-def test_a_live_report_is_made_once_and_again_when_more_was_moved(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_cache_is_made_once_and_again_when_more_was_moved(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    monkeypatch.setattr(live_report, "report", lambda *a, **k: made.append(k["study"]) or report(*a, **k))
+    monkeypatch.setattr(report_cache, "report", lambda *a, **k: made.append(k["study"]) or report(*a, **k))
     lab.fill_pool(2)
-    live = live_report.LiveReport(lab.store)
+    live = report_cache.ReportCache(lab.store)
     for moved in range(2):
         lab.judge("a")
         Mover(lab.stream, lab.store).run_once()

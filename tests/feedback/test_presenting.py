@@ -11,17 +11,17 @@ import pytest
 
 from harmonixr_platform.feedback.errors import NoConsent, StudyClosed, StudyComplete
 from harmonixr_platform.feedback.records.mover import Mover
-from harmonixr_platform.feedback.records.reader import Judged, read_feedback
+from harmonixr_platform.feedback.records.reader import JudgedPair, read_feedback
 from harmonixr_platform.feedback.reports.flags import flags_of
 from harmonixr_platform.feedback.studies.definition import parse_study
 from harmonixr_platform.feedback.studies.gold import broken_pair, identical_pair
-from harmonixr_platform.feedback.studies.store import Begun, GoldPair, StudyPair
+from harmonixr_platform.feedback.studies.store import BegunStudy, GoldPair, StudyPair
 from harmonixr_platform.training.reward_data import comparisons_of
 
 PAIRS = 12
 
 
-def begin(lab: Any, **changes: Any) -> Begun:
+def begin(lab: Any, **changes: Any) -> BegunStudy:
     """Open a study of composed pairs between two arms, with two gold pairs."""
     values = {
         "name": "s",
@@ -33,7 +33,7 @@ def begin(lab: Any, **changes: Any) -> Begun:
     pairs = [lab.service.pairs.put(lab.pair(i)) for i in range(PAIRS)]
     broken, expected = broken_pair(pairs[0], random.Random(1))
     equal = identical_pair(pairs[1], random.Random(1))
-    begun = Begun(
+    begun = BegunStudy(
         study=parse_study(values | changes, source="test"),
         models={"x": "model-x", "y": "model-y"},
         pairs=tuple(StudyPair(pair_id=pair.pair_id, first="x", second="y") for pair in pairs),
@@ -59,7 +59,7 @@ def listen(lab: Any, rater: str, choose: Any = lambda view: "a") -> int:
         count += 1
 
 
-def read(lab: Any) -> tuple[Judged, ...]:
+def read(lab: Any) -> tuple[JudgedPair, ...]:
     Mover(lab.stream, lab.store).run_once()
     return read_feedback(lab.store).judged
 

@@ -9,18 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmonixr_platform.feedback.errors import StudyClosed, StudyComplete
-from harmonixr_platform.feedback.records.judgments import PairTally, Shown
+from harmonixr_platform.feedback.records.judgments import PairTally, Presentation
 from harmonixr_platform.feedback.studies.definition import Gold, Quotas, Repeats, Scheduling
 from harmonixr_platform.feedback.studies.scheduler import (
-    Entry,
-    GoldEntry,
     Option,
     Rules,
     SchedulerState,
     chances,
     schedule,
 )
+from harmonixr_platform.feedback.studies.store import GoldPair, StudyPair
 from harmonixr_platform.feedback.studies.uncertainty import Posterior
+
+
+def pair_of(pair_id: str, first: str, second: str) -> StudyPair:
+    return StudyPair(pair_id=pair_id, first=first, second=second)
+
 
 NOW = 10_000_000
 MINUTE = 60_000
@@ -30,7 +34,7 @@ RULES = Rules(
     gold=Gold(share=0.1),
     scheduling=Scheduling(epsilon=0.1),
 )
-ENTRIES = [Entry("xy1", "x", "y"), Entry("xy2", "x", "y"), Entry("yz1", "y", "z"), Entry("yz2", "y", "z")]
+ENTRIES = [pair_of("xy1", "x", "y"), pair_of("xy2", "x", "y"), pair_of("yz1", "y", "z"), pair_of("yz2", "y", "z")]
 
 
 def board(
@@ -44,8 +48,8 @@ def board(
     return SchedulerState(list(pairs), list(gold), tally, list(history), NOW)
 
 
-def shown(number: int, pair: str = "", role="plain", *, swapped: bool = False, answered: bool = True) -> Shown:
-    return Shown(f"c{number}", pair or f"other{number}", role, swapped, answered)
+def shown(number: int, pair: str = "", role="plain", *, swapped: bool = False, answered: bool = True) -> Presentation:
+    return Presentation(f"c{number}", pair or f"other{number}", role, swapped, answered)
 
 
 def plain(found: dict[Option, float]) -> dict[str, float]:
@@ -77,7 +81,7 @@ def test_a_pair_on_somebodys_screen_counts_as_covered_until_it_has_stood_there_t
 
 def test_the_arms_known_least_are_heard_more_and_every_open_pair_keeps_a_chance() -> None:
     seen = {"a": (6, 5, 0), "b": (5, 6, 0)}
-    entries = [Entry("a", "x", "y"), Entry("b", "x", "y"), *ENTRIES]
+    entries = [pair_of("a", "x", "y"), pair_of("b", "x", "y"), *ENTRIES]
     found = plain(chances(board(entries, **seen), RULES))
     assert set(found) == {"xy1", "xy2", "yz1", "yz2"}
     assert found["yz1"] == found["yz2"] > 1.5 * found["xy1"]
@@ -86,7 +90,7 @@ def test_the_arms_known_least_are_heard_more_and_every_open_pair_keeps_a_chance(
 
 def test_between_fills_of_one_arm_the_pair_answered_least_is_worth_most() -> None:
     posterior = Posterior(["x"], {})
-    worth = [posterior.worth("x", "x", answers=n) for n in range(5)]
+    worth = [posterior.information("x", "x", judgments=n) for n in range(5)]
     assert worth == sorted(worth, reverse=True)
 
 
@@ -104,13 +108,13 @@ def test_a_repeat_is_of_a_pair_answered_long_enough_ago_and_knows_its_sides() ->
     history = [shown(0, "xy1", swapped=True), shown(1, "xy2", answered=False), *(shown(i) for i in range(2, 5))]
     found = chances(board(history=history), RULES)
     repeats = {option: chance for option, chance in found.items() if option.role == "repeat"}
-    assert repeats == {Option("xy1", "repeat", repeats="c0", swapped_then=True): 0.2}
+    assert repeats == {Option("xy1", "repeat", repeats="c0", swapped_before=True): 0.2}
     again = [*history, shown(5, "xy1", role="repeat")]
     assert all(option.pair_id != "xy1" for option in chances(board(history=again), RULES) if option.role == "repeat")
 
 
 def test_a_gold_pair_comes_with_its_share_and_never_twice() -> None:
-    gold = [GoldEntry("g1", "first"), GoldEntry("g2", "tie")]
+    gold = [GoldPair(pair_id="g1", expected="first"), GoldPair(pair_id="g2", expected="tie")]
     found = chances(board(gold=gold), RULES)
     assert found[Option("g1", "gold", expected="first")] == pytest.approx(0.05)
     found = chances(board(gold=gold, history=[shown(0, "g1", role="gold")]), RULES)
@@ -144,7 +148,7 @@ def test_in_a_bare_pool_everything_may_be_heard_again() -> None:
 def test_whatever_the_board_the_chances_sum_to_one_and_never_name_a_pair_heard(counts, heard, seed) -> None:
     history = [shown(i, pair, role="gold" if pair == "g" else "plain") for i, pair in enumerate(heard)]
     now = board(
-        gold=[GoldEntry("g", "tie")],
+        gold=[GoldPair(pair_id="g", expected="tie")],
         history=history,
         **{entry.pair_id: count for entry, count in zip(ENTRIES, counts, strict=True)},
     )
@@ -158,7 +162,9 @@ def test_whatever_the_board_the_chances_sum_to_one_and_never_name_a_pair_heard(c
 def test_the_chance_written_down_is_the_chance_of_being_chosen() -> None:
     rng = random.Random(3)
     history = [shown(0, "xy1"), *(shown(i) for i in range(1, 5))]
-    now = board(gold=[GoldEntry("g", "tie")], history=history, xy2=(5, 5, 5), yz1=(1, 1, 0), yz2=(2, 0, 0))
+    now = board(
+        gold=[GoldPair(pair_id="g", expected="tie")], history=history, xy2=(5, 5, 5), yz1=(1, 1, 0), yz2=(2, 0, 0)
+    )
     drawn = [schedule(now, replace(RULES, scheduling=Scheduling(epsilon=0.3)), rng=rng) for _ in range(2500)]
     counts = Counter(chosen.option for chosen in drawn)
     assert {option.role for option in counts} == {"plain", "repeat", "gold"}
@@ -171,8 +177,8 @@ def test_following_uncertainty_learns_more_of_a_rare_arm_than_chance_does() -> N
 
     def deviation(epsilon: float) -> float:
         rng = random.Random(11)
-        pairs = [Entry(f"xy{i}", "x", "y") for i in range(90)]
-        pairs += [Entry(f"z{arm}{i}", arm, "z") for arm in "xy" for i in range(15)]
+        pairs = [pair_of(f"xy{i}", "x", "y") for i in range(90)]
+        pairs += [pair_of(f"z{arm}{i}", arm, "z") for arm in "xy" for i in range(15)]
         rules = replace(RULES, quotas=Quotas(raters_per_pair=1), scheduling=Scheduling(epsilon=epsilon))
         tally: dict[str, PairTally] = {}
         wins: Counter[tuple[str, str]] = Counter()
@@ -199,9 +205,9 @@ def test_the_overlap_floor_holds_however_many_listen_at_once_and_walk_away(seed,
         repeats=Repeats(share=0),
         scheduling=Scheduling(unanswered_s=600),
     )
-    pairs = [Entry(f"p{i}", "x", "y") for i in range(8)]
+    pairs = [pair_of(f"p{i}", "x", "y") for i in range(8)]
     tally: dict[str, PairTally] = {}
-    history: dict[int, list[Shown]] = {rater: [] for rater in range(raters)}
+    history: dict[int, list[Presentation]] = {rater: [] for rater in range(raters)}
     now = NOW
     for number in range(60):
         now += rng.randrange(5 * MINUTE)

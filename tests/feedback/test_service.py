@@ -20,7 +20,8 @@ from harmonixr_platform.feedback.errors import (
 )
 from harmonixr_platform.feedback.records.sides import sides
 from harmonixr_platform.feedback.service import FeedbackService
-from harmonixr_platform.feedback.studies.comparisons import make_comparison
+from harmonixr_platform.feedback.studies.presenter import make_comparison
+from harmonixr_platform.feedback.studies.scheduler import Option, ScheduledPair
 from harmonixr_platform.schemas import ComparisonRequest, InfillRequest, RegionSpec
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.errors import StoreUnavailable
@@ -55,10 +56,11 @@ def test_a_view_tells_nothing_of_the_models_and_its_gap_is_empty(lab: Any) -> No
     assert view.start_s == pytest.approx(context.seconds(bars[1].start))
 
 
-def test_sides_are_drawn_by_a_fair_coin(lab: Any) -> None:
+def test_a_fair_coin_decides_the_sides(lab: Any) -> None:
     pair, rng = lab.pair(), random.Random(5)
-    asked = {"rater": "r", "pool": None, "propensity": 1.0, "now": lab.clock(), "ttl": timedelta(days=1), "rng": rng}
-    comparisons = [make_comparison(pair, **asked) for _ in range(400)]
+    scheduled = ScheduledPair(Option(pair.pair_id), 1.0)
+    shared = {"rater": "r", "pool": None, "now": lab.clock(), "ttl": timedelta(days=1), "rng": rng}
+    comparisons = [make_comparison(scheduled, **shared) for _ in range(400)]
     assert 160 < sum(sides(pair, comparison)[0] == pair.first for comparison in comparisons) < 240
     assert len({comparison.comparison_id for comparison in comparisons}) == 400
 

@@ -17,7 +17,7 @@ from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.reports.flags import flags_of
 from harmonixr_platform.feedback.studies.definition import parse_study
 from harmonixr_platform.feedback.studies.simulated_raters import Taste, judge, read_mix, simulate, utility
-from harmonixr_platform.feedback.studies.store import Begun, StudyPair
+from harmonixr_platform.feedback.studies.store import BegunStudy, StudyPair
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Choice, ComparisonRequest, JudgmentRequest, PlacedNote
 from harmonixr_platform.serving.errors import problem_of
@@ -84,7 +84,7 @@ def test_raters_of_each_kind_do_what_the_rules_find_and_a_study_ends_when_it_wan
         "repeats": {"share": 0},
     }
     lab.service.studies.begin(
-        Begun(
+        BegunStudy(
             study=parse_study(values, source="test"),
             models={"x": "model-x", "y": "model-y"},
             pairs=tuple(StudyPair(pair_id=pair.pair_id, first="x", second="y") for pair in pairs),

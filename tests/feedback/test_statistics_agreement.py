@@ -5,7 +5,7 @@ import random
 import pytest
 
 from harmonixr_platform.feedback.statistics.agreement import alpha_with_interval, krippendorff_alpha, repeat_consistency
-from harmonixr_platform.feedback.statistics.quality import Answer, rate, repeats_of, units_of
+from harmonixr_platform.feedback.statistics.quality import RaterJudgment, rate, repeats_of, units_of
 
 # Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), section C: four observers, twelve units.
 PUBLISHED = [
@@ -33,7 +33,7 @@ def test_alpha_is_one_in_agreement_about_zero_by_chance_and_undefined_without_ov
     assert krippendorff_alpha({"x": ["a", "a"], "y": ["b", "b"]}) == 1
     rng = random.Random(0)
     random_answers = {i: [rng.choice("ab") for _ in range(3)] for i in range(500)}
-    found = alpha_with_interval(random_answers, draws=100)
+    found = alpha_with_interval(random_answers, resamples=100)
     assert found is not None
     assert found.low < 0 < found.high
     assert krippendorff_alpha({"x": ["a"], "y": ["b"]}) is None
@@ -52,13 +52,19 @@ def test_repeats_give_the_noise_that_explains_them() -> None:
     assert repeat_consistency([]) is None
 
 
-def _answers(rater: str, count: int, **more: object) -> list[Answer]:
+def _answers(rater: str, count: int, **more: object) -> list[RaterJudgment]:
     rng = random.Random(rater)
     kept = []
     for i in range(count):
         choice = rng.choice("ab")
-        content = {"answer_id": f"{rater}-{i}", "rater": rater, "unit": f"u{i}", "choice": choice, "outcome": "first"}
-        kept.append(Answer(**(content | more)))  # type: ignore[arg-type]
+        content = {
+            "judgment_id": f"{rater}-{i}",
+            "rater": rater,
+            "pair_id": f"u{i}",
+            "choice": choice,
+            "outcome": "first",
+        }
+        kept.append(RaterJudgment(**(content | more)))  # type: ignore[arg-type]
     return kept
 
 
@@ -77,7 +83,7 @@ def _answers(rater: str, count: int, **more: object) -> list[Answer]:
         (_answers("quick", 8, seconds=1.2), "too_fast"),
     ],
 )
-def test_a_rater_who_does_not_listen_is_flagged(answers: list[Answer], rule: str) -> None:
+def test_a_rater_who_does_not_listen_is_flagged(answers: list[RaterJudgment], rule: str) -> None:
     (found,) = rate(answers)
     assert [(flag.rule, flag.version) for flag in found.flags] == [(rule, 1)]
 
@@ -92,25 +98,25 @@ def test_honest_raters_are_hardly_ever_flagged() -> None:
             gold = i % 6 == 0
             # Every fifth pair of the second half was heard in the first.
             unit = f"u{i - 30 if i >= 30 and i % 5 == 1 else i}"
-            before = next((a.outcome for a in answers[-60:] if (a.rater, a.unit) == (rater, unit)), None)
+            before = next((a.outcome for a in answers[-60:] if (a.rater, a.pair_id) == (rater, unit)), None)
             outcome = rng.choice(["first", "second"])
             if gold:
                 outcome = "first" if rng.random() < 0.9 else "second"
             elif before and rng.random() < 0.8:
                 outcome = before
             answers.append(
-                Answer(f"{r}-{i}", rater, unit, rng.choice("ab"), outcome, expected="first" if gold else None)
+                RaterJudgment(f"{r}-{i}", rater, unit, rng.choice("ab"), outcome, expected="first" if gold else None)
             )
     assert sum(bool(quality.flags) for quality in rate(answers)) <= 4
 
 
 def test_repeats_skips_and_gold_pairs_are_no_second_opinion() -> None:
     answers = [
-        Answer("1", "r", "u", "a", "first"),
-        Answer("2", "r", "u", "b", "second"),
-        Answer("3", "s", "u", "skip", "skip"),
-        Answer("4", "t", "u", "a", "tie"),
-        Answer("5", "t", "g", "a", "first", expected="first"),
+        RaterJudgment("1", "r", "u", "a", "first"),
+        RaterJudgment("2", "r", "u", "b", "second"),
+        RaterJudgment("3", "s", "u", "skip", "skip"),
+        RaterJudgment("4", "t", "u", "a", "tie"),
+        RaterJudgment("5", "t", "g", "a", "first", expected="first"),
     ]
     assert units_of(answers) == {"u": ["first", "tie"]}
     assert repeats_of(answers) == [("first", "second")]

@@ -35,7 +35,7 @@ def _says(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_the_report_has_three_forms(one_sided: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = _says(capsys)
-    assert "side a in 12 of 12 decided answers" in text
+    assert "side a in 12 of 12 decided judgments" in text
     assert "one rater: unknown" in text
     data = json.loads(_says(capsys, "--json"))
     assert data["panels"][0]["quality"][0]["flags"][0]["rule"] == "one_side"

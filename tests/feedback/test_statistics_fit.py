@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harmonixr_platform.feedback.statistics.connected import Disconnected, separate_groups, undefeated
+from harmonixr_platform.feedback.statistics.comparison_graph import Disconnected, separate_groups, undefeated
 from harmonixr_platform.feedback.statistics.fit import fit
-from harmonixr_platform.feedback.statistics.panel import Panel, draw_votes
+from harmonixr_platform.feedback.statistics.panel import Panel, sample_votes
 from harmonixr_platform.feedback.statistics.ranking import rank
 from harmonixr_platform.feedback.statistics.ties import Davidson, RaoKupper, TieModel
 from harmonixr_platform.feedback.statistics.votes import Vote, design, win_matrix
@@ -75,7 +75,7 @@ def _torch_fit(votes: list[Vote], *, is_davidson: bool) -> tuple[dict[str, float
 @pytest.mark.parametrize("model", [Davidson(), RaoKupper()], ids=lambda model: model.name)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_fit_agrees_with_an_independent_optimiser(model: TieModel, seed: int) -> None:
-    votes = draw_votes(PANEL, raters=6, each=60, rng=np.random.default_rng(seed))
+    votes = sample_votes(PANEL, raters=6, each=60, rng=np.random.default_rng(seed))
     table = design(votes, covariates=COVARIATES)
     found = fit(table, model=model, ridge=0.0)
     strengths, side, notes, tie, log_likelihood = _torch_fit(votes, is_davidson=model.name == "davidson")
@@ -149,7 +149,7 @@ def test_a_model_that_always_wins_converges_to_a_finite_strength() -> None:
 
 
 def test_refits_under_weights_equal_fits_to_the_repeated_votes() -> None:
-    votes = draw_votes(PANEL, raters=3, each=30, rng=np.random.default_rng(5))
+    votes = sample_votes(PANEL, raters=3, each=30, rng=np.random.default_rng(5))
     table = design(votes)
     doubled = fit(table, weight_DN=np.stack([table.count_N, table.count_N * (1 + (table.rater_N == 0))]))
     again = fit(design(votes + [vote for vote in votes if vote.rater == "rater-0"]))
@@ -158,7 +158,7 @@ def test_refits_under_weights_equal_fits_to_the_repeated_votes() -> None:
 
 
 def test_the_first_and_second_of_a_pair_are_only_names() -> None:
-    votes = draw_votes(PANEL, raters=3, each=40, rng=np.random.default_rng(6))
+    votes = sample_votes(PANEL, raters=3, each=40, rng=np.random.default_rng(6))
     turned = [Vote(v.second, v.first, (1, 0, 2)[v.outcome], v.rater, side=-v.side, notes=-v.notes) for v in votes]
     one, other = design(votes, covariates=COVARIATES), design(turned, covariates=COVARIATES)
     assert fit(one).value_DP == pytest.approx(fit(other).value_DP, abs=1e-6)
@@ -202,9 +202,9 @@ def test_any_votes_are_ranked_with_finite_strengths_or_refused(votes: list[Vote]
     """All ties, all wins, one vote, one rater, wild note counts: warnings are errors here."""
     if len(separate_groups(votes)) > 1:
         with pytest.raises(Disconnected):
-            rank(votes, draws=5)
+            rank(votes, resamples=5)
         return
-    found = rank(votes, draws=5)
+    found = rank(votes, resamples=5)
     assert found.converged
     assert all(math.isfinite(standing.strength) for standing in found.standings)
     assert sum(standing.strength for standing in found.standings) == pytest.approx(0, abs=1e-9)

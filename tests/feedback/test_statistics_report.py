@@ -12,12 +12,12 @@ from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_platform.feedback.records.judgments import JudgmentLog
 from harmonixr_platform.feedback.records.mover import Mover
 from harmonixr_platform.feedback.records.pairs import make_pair
-from harmonixr_platform.feedback.records.reader import Feedback, Judged, read_feedback
-from harmonixr_platform.feedback.reports.flags import flags_of, in_doubt, record_flags
-from harmonixr_platform.feedback.reports.leaderboard import vote_of
-from harmonixr_platform.feedback.reports.page import report_html
+from harmonixr_platform.feedback.records.reader import Feedback, JudgedPair, read_feedback
+from harmonixr_platform.feedback.reports.flags import flagged_judgments, flags_of, record_flags
+from harmonixr_platform.feedback.reports.html_report import report_html
 from harmonixr_platform.feedback.reports.report import report
-from harmonixr_platform.feedback.reports.text import report_text
+from harmonixr_platform.feedback.reports.statistics_input import vote_of
+from harmonixr_platform.feedback.reports.text_report import report_text
 from harmonixr_platform.schemas import (
     Candidate,
     Choice,
@@ -60,7 +60,7 @@ def _pair(number: int, models: tuple[str, str] = ("model-x", "model-y"), notes: 
     )
 
 
-def _judged(number: int, pair: Pair, rater: str, choice: str, *, simulated: bool = False, **more: Any) -> Judged:
+def _judged(number: int, pair: Pair, rater: str, choice: str, *, simulated: bool = False, **more: Any) -> JudgedPair:
     content = {"swapped": False, "propensity": 0.5, "source": "study", "pool": "default"} | more
     comparison = Comparison(
         comparison_id=f"c{number}",
@@ -80,10 +80,10 @@ def _judged(number: int, pair: Pair, rater: str, choice: str, *, simulated: bool
         simulated=simulated,
         received=NOW,
     )
-    return Judged(judgment, comparison, pair)
+    return JudgedPair(judgment, comparison, pair)
 
 
-def _study(raters: int = 6, each: int = 30, *, simulated: bool = False, seed: int = 0) -> list[Judged]:
+def _study(raters: int = 6, each: int = 30, *, simulated: bool = False, seed: int = 0) -> list[JudgedPair]:
     """Model x is better than y and y than z; sides are drawn by a fair coin."""
     rng = random.Random(seed)
     kept = []
@@ -100,12 +100,12 @@ def _study(raters: int = 6, each: int = 30, *, simulated: bool = False, seed: in
     return kept
 
 
-def _feedback(judged: Sequence[Judged], flags: Sequence[Flag] = ()) -> Feedback:
+def _feedback(judged: Sequence[JudgedPair], flags: Sequence[Flag] = ()) -> Feedback:
     return Feedback(tuple(judged), tuple(flags), ())
 
 
 def test_the_better_model_leads_and_every_part_is_there() -> None:
-    content = report(_feedback(_study()), draws=50)
+    content = report(_feedback(_study()), resamples=50)
     assert [model["model_version"] for model in content["models"]] == list(MODELS)
     (panel,) = content["panels"]
     assert panel["all"]["converged"]
@@ -119,20 +119,20 @@ def test_the_better_model_leads_and_every_part_is_there() -> None:
 
 def test_people_and_programs_are_never_mixed_and_programs_are_labelled() -> None:
     people, programs = _study(seed=1), _study(simulated=True, seed=2)
-    content = report(_feedback(people + programs), draws=20)
+    content = report(_feedback(people + programs), resamples=20)
     assert [panel["origin"] for panel in content["panels"]] == ["people", "simulated"]
     assert [panel["raters"] for panel in content["panels"]] == [6, 6]
-    assert content["models"] == report(_feedback(people), draws=20)["models"]
+    assert content["models"] == report(_feedback(people), resamples=20)["models"]
     assert "SIMULATED raters" in report_text(content)
     assert report_html(content).count("simulated raters") >= 2
-    alone = report(_feedback(people), draws=20)
+    alone = report(_feedback(people), resamples=20)
     assert "SIMULATED" not in report_text(alone)
     assert "simulated raters" not in report_html(alone)
 
 
 def test_a_listener_who_always_says_a_is_flagged_and_the_results_are_shown_without_them() -> None:
     lazy = [_judged(90_000 + i, _pair(i), "lazy", "a", swapped=bool(i % 2)) for i in range(40)]
-    content = report(_feedback(_study() + lazy), draws=20)
+    content = report(_feedback(_study() + lazy), resamples=20)
     (panel,) = content["panels"]
     assert [rater["rater"] for rater in panel["quality"] if rater["flags"]] == ["lazy"]
     assert panel["left_out"] == 40
@@ -150,10 +150,10 @@ def test_flags_are_recorded_once_and_an_old_version_of_a_rule_counts_no_more(lab
     assert record_flags(log, flags) == 15
     assert record_flags(log, flags_of(feedback, now=NOW + timedelta(days=1))) == 0
     Mover(lab.stream, lab.store).run_once()
-    assert in_doubt(read_feedback(lab.store).flags) == {f"j{i:07}" for i in range(15)}
+    assert flagged_judgments(read_feedback(lab.store).flags) == {f"j{i:07}" for i in range(15)}
     old = [flag.model_copy(update={"rule_version": 0}) for flag in flags]
-    assert in_doubt(old) == set()
-    assert in_doubt([flags[0].model_copy(update={"rule": "flood", "rule_version": 3})]) == {"j0000000"}
+    assert flagged_judgments(old) == set()
+    assert flagged_judgments([flags[0].model_copy(update={"rule": "flood", "rule_version": 3})]) == {"j0000000"}
 
 
 def test_gold_pairs_and_repeats_check_raters_and_never_rank() -> None:
@@ -163,18 +163,18 @@ def test_gold_pairs_and_repeats_check_raters_and_never_rank() -> None:
         for i in range(4)
     ]
     repeats = [_judged(70_000, study[0].pair, "person-0", "tie", role="repeat")]
-    content = report(_feedback(study + gold + repeats), draws=20)
+    content = report(_feedback(study + gold + repeats), resamples=20)
     (panel,) = content["panels"]
     assert panel["gold"] == {"answers": 4, "right": 3, "accuracy": 0.75}
     assert panel["repeats"]["repeats"] >= 1
     assert panel["all"]["votes"] == len(study)
-    assert panel["all"]["models"] == report(_feedback(study), draws=20)["panels"][0]["all"]["models"]
+    assert panel["all"]["models"] == report(_feedback(study), resamples=20)["panels"][0]["all"]["models"]
 
 
 def test_models_that_nothing_joins_are_not_ranked_but_counted() -> None:
     apart = [_judged(i, _pair(i), f"r{i % 3}", "ab"[i % 2]) for i in range(12)]
     apart += [_judged(100 + i, _pair(i, ("model-p", "model-q")), f"r{i % 3}", "a") for i in range(12)]
-    content = report(_feedback(apart), draws=20)
+    content = report(_feedback(apart), resamples=20)
     assert content["models"] == []
     assert "{model-p, model-q} from {model-x, model-y}" in content["refusal"]
     assert content["wins"]["model-p"]["model-q"] == 12
@@ -186,7 +186,7 @@ def test_weighting_undoes_the_schedulers_preference() -> None:
     """A pair that was chosen nine times as often counts a ninth: x won the one always, y the other."""
     often = [_judged(i, _pair(0), f"r{i % 3}", "a", propensity=0.9) for i in range(90)]
     seldom = [_judged(100 + i, _pair(1), f"r{i % 3}", "b", propensity=0.1) for i in range(10)]
-    (cell,) = report(_feedback(often + seldom), draws=20)["panels"][0]["all"]["outcomes"]
+    (cell,) = report(_feedback(often + seldom), resamples=20)["panels"][0]["all"]["outcomes"]
     assert cell["win_rate"] == pytest.approx(0.9)
     assert cell["win_rate_weighted"] == pytest.approx(0.5)
 
@@ -195,18 +195,20 @@ def test_a_studys_report_holds_its_judgments_only() -> None:
     named = [_judged(i, _pair(i), f"r{i % 3}", "ab"[i % 2], study="spring@1f2e") for i in range(8)]
     other = [_judged(100 + i, _pair(i), "r", "a", pool="other") for i in range(5)]
     feedback = _feedback(named + other)
-    counts = [report(feedback, study=s, draws=20)["judgments"] for s in (None, "spring", "spring@1f2e", "other", "no")]
+    counts = [
+        report(feedback, study=s, resamples=20)["judgments"] for s in (None, "spring", "spring@1f2e", "other", "no")
+    ]
     assert counts == [13, 8, 8, 5, 0]
 
 
 def test_the_arms_of_a_study_are_ranked_though_one_model_made_them_all() -> None:
     pair = _pair(0, ("model-x", "model-x"))
     judged = [_judged(i, pair, f"r{i % 4}", "aab"[i % 3], study="heat@1", arms=("cool", "warm")) for i in range(24)]
-    content = report(_feedback(judged), study="heat", draws=20)
+    content = report(_feedback(judged), study="heat", resamples=20)
     assert content["by"] == "arm"
     assert [model["model_version"] for model in content["models"]] == ["cool", "warm"]
     assert content["panels"][0]["stopping"][0]["first"] == "cool"
-    assert report(_feedback(judged), draws=20)["models"] == []
+    assert report(_feedback(judged), resamples=20)["models"] == []
 
 
 def test_a_vote_carries_its_side_and_how_many_more_notes_the_first_has() -> None:
@@ -234,8 +236,8 @@ class _Reader(HTMLParser):
 @pytest.mark.parametrize(
     "make", [list, _study, lambda: _study(raters=1), lambda: _study(2, 3)], ids=["empty", "study", "one rater", "small"]
 )
-def test_the_page_is_whole_and_needs_nothing_from_elsewhere(make: Callable[[], list[Judged]]) -> None:
-    page = report_html(report(_feedback(make()), draws=20))
+def test_the_page_is_whole_and_needs_nothing_from_elsewhere(make: Callable[[], list[JudgedPair]]) -> None:
+    page = report_html(report(_feedback(make()), resamples=20))
     reader = _Reader()
     reader.feed(page)
     assert reader.open == []
@@ -246,6 +248,6 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(make: Callable[[], l
 def test_names_cannot_write_into_the_page() -> None:
     evil = '<img src=x onerror="1">'
     content = report(
-        _feedback([_judged(i, _pair(i, (evil, "y")), f"r{i % 3}", "ab"[i % 2]) for i in range(9)]), draws=20
+        _feedback([_judged(i, _pair(i, (evil, "y")), f"r{i % 3}", "ab"[i % 2]) for i in range(9)]), resamples=20
     )
     assert "<img" not in report_html(content)

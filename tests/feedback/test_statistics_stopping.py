@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harmonixr_platform.feedback.statistics.panel import Panel, draw_votes
+from harmonixr_platform.feedback.statistics.panel import Panel, sample_votes
 from harmonixr_platform.feedback.statistics.stopping import betting_sequence, log_capital, rater_means, verdict
 
 HALF = np.array([0.5])
@@ -33,7 +33,7 @@ def test_a_rater_as_the_unit_keeps_the_promise_that_single_votes_break() -> None
     panel = Panel({"x": 0.0, "y": 0.0}, taste=1.5)
     wrong_votes = wrong_raters = 0
     for _ in range(150):
-        votes = draw_votes(panel, raters=20, each=25, rng=rng)
+        votes = sample_votes(panel, raters=20, each=25, rng=rng)
         scores = [(v.rater, (1.0, 0.0, 0.5)[v.outcome]) for v in votes]
         one_by_one = log_capital(np.array([score for _, score in scores]), HALF)
         by_rater = log_capital(np.array(rater_means(scores, each=25)), HALF)

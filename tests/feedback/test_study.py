@@ -40,24 +40,24 @@ def test_any_change_of_the_definition_is_another_version() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        (f"name: s\n{TWO}\nquota: 3", "quota is no setting of a study"),
-        (f"name: s\n{TWO}\nquotas: {{per_ratr: 3}}", "quotas.per_ratr is no setting"),
+        (f"name: s\n{TWO}\nquota: 3", "quota is not a setting of a study"),
+        (f"name: s\n{TWO}\nquotas: {{per_ratr: 3}}", "quotas.per_ratr is not a setting"),
         (f"name: Big Name\n{TWO}", "name: String should match"),
-        ("name: s\narms: [{name: x}]", "one arm has nothing to be compared with"),
+        ("name: s\narms: [{name: x}]", "one arm alone cannot be compared"),
         ("name: s\narms: [{name: x}, {name: x}]", "arms need different names"),
         (f"name: s\n{TWO}\nquotas: {{raters_per_pair: 5, most_per_pair: 3}}", "most_per_pair \\(3\\) must not be less"),
         (f"name: s\n{TWO}\ncontexts: {{gaps: {{min_bars: 4, max_bars: 2}}}}", "contexts.gaps: min_bars"),
-        (f"name: s\n{TWO}\nrepeats: {{share: 0.4}}\ngold: {{share: 0.3}}", "more than half of a rater's time"),
-        ("name: s\narms: [{name: x, sampling: {n: 4}}, {name: y}]", "arms.0.sampling: an arm says temperature"),
+        (f"name: s\n{TWO}\nrepeats: {{share: 0.4}}\ngold: {{share: 0.3}}", "more than half of a rater's comparisons"),
+        ("name: s\narms: [{name: x, sampling: {n: 4}}, {name: y}]", "arms.0.sampling: an arm sets temperature"),
         (f"name: s\n{TWO}\nscheduling: {{epsilon: 0}}", "scheduling.epsilon: Input should be greater than 0"),
-        ("- name", "holds no study"),
+        ("- name", "is not a study"),
         ("name: [", "is not YAML"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(BadStudy, match=said):
+def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BadStudy, match=message):
         read_study(written(tmp_path, text))
 
 

@@ -15,12 +15,12 @@ from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
 from harmonixr_platform.feedback.errors import BadStudy, FeedbackError
-from harmonixr_platform.feedback.studies.build import begin_study
 from harmonixr_platform.feedback.studies.definition import Study, parse_study
-from harmonixr_platform.feedback.studies.generate import Contestant, Piece
 from harmonixr_platform.feedback.studies.gold import broken_pair, identical_pair
 from harmonixr_platform.feedback.studies.pair_view import notes_in_gap
-from harmonixr_platform.feedback.studies.store import Begun
+from harmonixr_platform.feedback.studies.pool_pairs import FillModel, Piece
+from harmonixr_platform.feedback.studies.store import BegunStudy
+from harmonixr_platform.feedback.studies.study_pairs import begin_study
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Pair
 from harmonixr_platform.stores.files import FileStore
@@ -29,7 +29,7 @@ SONGS = [Piece.of(compose_song(seed)) for seed in range(2)]
 
 
 class Scales:
-    """Fills a gap with eight notes drawn from a scale; `kinds` limits how many different fills there are."""
+    """SupportsFill a gap with eight notes drawn from a scale; `kinds` limits how many different fills there are."""
 
     def __init__(self, *, kinds: int = 10_000) -> None:
         self.asked = 0
@@ -68,11 +68,11 @@ def study(**changes: Any) -> Study:
     return parse_study(values | changes, source="test")
 
 
-def begin(lab: Any, defined: Study, *, fills: Any = None, store: Any = None) -> Begun:
+def begin(lab: Any, defined: Study, *, fills: Any = None, store: Any = None) -> BegunStudy:
     fills = fills or Scales()
-    contestants = {arm.name: Contestant(fills, f"model-{arm.name}", "0" * 64) for arm in defined.arms}
-    *_, begun = begin_study(store or lab.store, defined, SONGS, contestants=contestants, now=lab.clock())
-    assert isinstance(begun, Begun)
+    models = {arm.name: FillModel(fills, f"model-{arm.name}", "0" * 64) for arm in defined.arms}
+    *_, begun = begin_study(store or lab.store, defined, SONGS, models=models, now=lab.clock())
+    assert isinstance(begun, BegunStudy)
     return begun
 
 
@@ -116,8 +116,8 @@ def test_the_same_definition_makes_the_same_pairs(lab: Any, tmp_path: Any) -> No
 
 def test_what_was_cut_off_goes_on_and_makes_nothing_twice(lab: Any) -> None:
     fills, defined = Scales(), study()
-    contestants = {arm.name: Contestant(fills, f"model-{arm.name}", "0" * 64) for arm in defined.arms}
-    steps = begin_study(lab.store, defined, SONGS, contestants=contestants, now=lab.clock())
+    models = {arm.name: FillModel(fills, f"model-{arm.name}", "0" * 64) for arm in defined.arms}
+    steps = begin_study(lab.store, defined, SONGS, models=models, now=lab.clock())
     for _ in range(4):
         next(steps)
     steps.close()
@@ -176,7 +176,7 @@ def test_a_broken_fill_is_heard_and_everything_around_it_is_untouched(lab: Any, 
 
 def test_a_fill_of_almost_nothing_cannot_be_broken(lab: Any) -> None:
     pair = lab.pair(3)
-    empty = base64.b64encode(lab.service._shown(lab.service.pairs.put(pair).pair_id).context).decode()
+    empty = base64.b64encode(lab.service._pair_view(lab.service.pairs.put(pair).pair_id).context).decode()
     silent = pair.first.model_copy(update={"midi_base64": empty})
     with pytest.raises(FeedbackError, match="fewer than 3 notes"):
         broken_pair(pair.model_copy(update={"first": silent, "second": silent}), random.Random(0))

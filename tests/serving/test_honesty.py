@@ -19,7 +19,7 @@ from harmonixr_platform.feedback.records.mover import Mover
 from harmonixr_platform.feedback.records.pairs import PairStore, make_pair
 from harmonixr_platform.feedback.records.pools import PoolStore
 from harmonixr_platform.feedback.studies.definition import parse_study
-from harmonixr_platform.feedback.studies.store import Begun, StudyPair, StudyStore
+from harmonixr_platform.feedback.studies.store import BegunStudy, StudyPair, StudyStore
 from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Candidate, ControlSpec, RegionSpec, SamplingSpec
 from harmonixr_platform.serving.arguments import ServingArgs
@@ -47,7 +47,7 @@ def open_settings(tmp_path_factory):
         "gold": {"share": 0},
     }
     StudyStore(store).begin(
-        Begun(
+        BegunStudy(
             study=parse_study(values, source="test"),
             models={"x": "model-x", "y": "model-y"},
             pairs=tuple(StudyPair(pair_id=one.pair_id, first="x", second="y") for one in pairs),

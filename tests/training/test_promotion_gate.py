@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harmonixr_platform.feedback.records.reader import Judged
+from harmonixr_platform.feedback.records.reader import JudgedPair
 from harmonixr_platform.registry import Lineage, Promotion, PromotionCheck, RegistryError, open_registry
 from harmonixr_platform.schemas import (
     Candidate,
@@ -25,7 +25,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OLD = ModelMetrics(gaps=8, nats=1.9, valid=1.0, seconds=0.2, diversity=0.8, repeated=0.0)
 
 
-def judged(number: int, *, winner: str, rater: str, piece: str, swapped: bool = False) -> Judged:
+def judged(number: int, *, winner: str, rater: str, piece: str, swapped: bool = False) -> JudgedPair:
     """One judgment between a pair's first fill, of model `new`, and its second, of `old`."""
 
     def side(version: str) -> Candidate:
@@ -69,10 +69,10 @@ def judged(number: int, *, winner: str, rater: str, piece: str, swapped: bool = 
         choice=choice,
         received=NOW,
     )
-    return Judged(said, shown, pair)
+    return JudgedPair(said, shown, pair)
 
 
-def votes(chance: float, count: int = 200, seed: int = 0) -> list[Judged]:
+def votes(chance: float, count: int = 200, seed: int = 0) -> list[JudgedPair]:
     rng = random.Random(seed)
     return [
         judged(
@@ -90,7 +90,7 @@ def failed(checks: tuple[PromotionCheck, ...]) -> list[str]:
     return [check.name for check in checks if not check.passed]
 
 
-def ask(rows: list[Judged], new: ModelMetrics = OLD) -> list[str]:
+def ask(rows: list[JudgedPair], new: ModelMetrics = OLD) -> list[str]:
     won = win_rate(rows, version="new", champion="old", level=0.95)
     return failed(gate_checks(PromotionGate(), won, new, OLD))
 

@@ -22,7 +22,7 @@ from harmonixr_model.preference.model import RewardHeads
 from harmonixr_platform.feedback.records.mover import Mover
 from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.service import FeedbackService
-from harmonixr_platform.feedback.studies.generate import Contestant, Piece, build_pool
+from harmonixr_platform.feedback.studies.pool_pairs import FillModel, Piece, build_pool
 from harmonixr_platform.registry import Lineage, open_registry
 from harmonixr_platform.schemas import ComparisonRequest, JudgmentRequest, Pair
 from harmonixr_platform.settings import Settings
@@ -45,10 +45,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory):
     registry = open_registry(settings)
     version = registry.register("infill", state / "tiny.safetensors", Lineage(note="tiny"))
     registry.promote("infill", version.version)
-    contestant = Contestant(Infiller.load(state / "tiny.safetensors"), version.version, version.sha256)
+    model = FillModel(Infiller.load(state / "tiny.safetensors"), version.version, version.sha256)
     pieces = [Piece.of(compose_song(seed)) for seed in range(4)]
     store = open_object_store(settings)
-    made = list(build_pool(store, pieces, pool="default", contestants=[contestant], pairs=8, seed=1))
+    made = list(build_pool(store, pieces, pool="default", models=[model], pairs=8, seed=1))
     assert sum(isinstance(pair, Pair) for pair in made) >= 6
     with EmbeddedRedis(state):
         # Each look at the clock is a minute later: time enough to have listened.

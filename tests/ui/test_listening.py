@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from harmonixr_platform.schemas import Progress
+from harmonixr_platform.schemas import RaterProgress
 from harmonixr_ui.consent import VERSION
 
 pytestmark = [
@@ -232,7 +232,7 @@ def test_the_headphone_check_is_passed_by_whoever_hears_the_quiet_tone_each_time
 
 
 def test_how_far_a_listener_is_can_be_seen(open_page, service):
-    service.progress = Progress(done=4, total=20)
+    service.progress = RaterProgress(done=4, total=20)
     page = open_page()
     begin(page)
     page.wait_for_selector("text=Pair 5 of 20")

@@ -4,7 +4,7 @@ import pytest
 from fastapi import Response
 
 from harmonixr_platform.feedback.records.reader import Feedback
-from harmonixr_platform.feedback.reports.page import report_html
+from harmonixr_platform.feedback.reports.html_report import report_html
 from harmonixr_platform.feedback.reports.report import report
 
 pytestmark = [
@@ -29,7 +29,7 @@ def test_the_report_is_read_when_asked_for_and_refusals_are_said(open_page, serv
     page.get_by_role("tab", name="Results").click()
     page.get_by_role("button", name="Read the judgments").click()
     shown = page.frame_locator("#hx-report iframe")
-    shown.get_by_text("No answer compares two model versions yet").wait_for()
+    shown.get_by_text("No judgment compares two model versions yet").wait_for()
     page.get_by_label("Study or pool").fill("closed")
     page.get_by_label("Study or pool").press("Enter")
     page.wait_for_selector("#hx-report .hx-alert")

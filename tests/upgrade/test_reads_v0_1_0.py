@@ -36,11 +36,11 @@ from harmonixr_platform.feedback.records.pairs import PairStore, pair_hash
 from harmonixr_platform.feedback.records.pools import PoolStore
 from harmonixr_platform.feedback.records.reader import read_feedback
 from harmonixr_platform.feedback.reports.export import export_dataset
-from harmonixr_platform.feedback.reports.flags import in_doubt
-from harmonixr_platform.feedback.studies.build import begin_study
+from harmonixr_platform.feedback.reports.flags import flagged_judgments
 from harmonixr_platform.feedback.studies.definition import parse_study, read_study
-from harmonixr_platform.feedback.studies.generate import Contestant, Piece
+from harmonixr_platform.feedback.studies.pool_pairs import FillModel, Piece
 from harmonixr_platform.feedback.studies.store import StudyStore
+from harmonixr_platform.feedback.studies.study_pairs import begin_study
 from harmonixr_platform.registry import open_registry
 from harmonixr_platform.requests import attribute_controls_of, constraints_of, resolve_region, sampling_of
 from harmonixr_platform.schemas import ControlSpec, RegionSpec, SamplingSpec
@@ -202,8 +202,8 @@ def test_a_recorded_flag_still_names_a_rule(store):
     assert {flag.rule for flag in flags} == {"one_side", "another_tool"}
     # A later version of the rule would not count this flag, an unknown rule always counts.
     outdated = [flag.model_copy(update={"rule_version": 0}) for flag in flags if flag.rule == "one_side"]
-    assert in_doubt(outdated) == set()
-    assert in_doubt(flags) == {"judgment-listener-2-temperatures-0"}
+    assert flagged_judgments(outdated) == set()
+    assert flagged_judgments(flags) == {"judgment-listener-2-temperatures-0"}
 
 
 def test_an_export_has_the_same_dataset_id(store, expected, tmp_path):
@@ -240,9 +240,9 @@ def test_a_study_whose_making_was_cut_off_goes_on_with_what_was_made(store, tmp_
         if not key.startswith("feedback/studies/"):
             cut_off.put(key, store.get(key).data)
     before = StudyStore(store).need("temperatures")
-    contestants = {arm: Contestant(None, version, "") for arm, version in before.models.items()}
+    models = {arm: FillModel(None, version, "") for arm, version in before.models.items()}
     pieces = [Piece.of(compose_song(seed, bars=6)) for seed in (3, 4)]
-    *_, begun = begin_study(cut_off, before.study, pieces, contestants=contestants, now=before.begun)
+    *_, begun = begin_study(cut_off, before.study, pieces, models=models, now=before.begun)
     assert begun == before
 
 

@@ -26,13 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Print or write the report; return 0."""
     from harmonixr_platform.feedback.records.reader import read_feedback
-    from harmonixr_platform.feedback.reports.page import report_html
+    from harmonixr_platform.feedback.reports.html_report import report_html
     from harmonixr_platform.feedback.reports.report import report
-    from harmonixr_platform.feedback.reports.text import report_text
+    from harmonixr_platform.feedback.reports.text_report import report_text
     from harmonixr_platform.stores.connect import open_object_store
 
     feedback = read_feedback(open_object_store(settings))
-    content = report(feedback, study=args.study, draws=max(20, args.draws))
+    content = report(feedback, study=args.study, resamples=max(20, args.draws))
     if args.json:
         print(json.dumps(content, indent=2))
     elif args.html:

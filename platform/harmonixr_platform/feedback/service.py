@@ -1,16 +1,17 @@
-"""Everything the HTTP ingress asks of feedback, in plain calls. Knows nothing of HTTP, Ray or models.
+"""All feedback operations of the HTTP ingress as plain calls: comparisons, judgments, retractions, erasure, audio.
 
-Every method blocks on Redis or the object store, a second or two at worst: call them from a thread. Each raises
-FeedbackError or StoreError, whose `status` is the HTTP status that fits.
+Every method blocks on Redis or the object store, up to a second or two: call it from a thread. Each method may raise
+FeedbackError or StoreError, whose `status` is the HTTP status.
 """
 
 from __future__ import annotations
 
 import base64
 import random
+import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -23,9 +24,8 @@ from harmonixr_platform.feedback.records.pairs import PairStore
 from harmonixr_platform.feedback.records.pools import PoolStore
 from harmonixr_platform.feedback.records.sides import revealed_models, sides
 from harmonixr_platform.feedback.records.signing import AudioSide, Signer, erased_name
-from harmonixr_platform.feedback.studies.comparisons import could_be_comparison_id, make_comparison
-from harmonixr_platform.feedback.studies.pair_view import Shown, show_pair
-from harmonixr_platform.feedback.studies.presenter import Next, Presenter
+from harmonixr_platform.feedback.studies.pair_view import PairView, view_pair
+from harmonixr_platform.feedback.studies.presenter import NextPair, Presenter, make_comparison
 from harmonixr_platform.feedback.studies.rater_limit import RaterLimit
 from harmonixr_platform.feedback.studies.scheduler import Option, ScheduledPair
 from harmonixr_platform.feedback.studies.store import StudyStore
@@ -38,7 +38,7 @@ from harmonixr_platform.schemas import (
     JudgmentRequest,
     Listening,
     Pair,
-    Progress,
+    RaterProgress,
     Retraction,
     SideView,
     Tombstone,
@@ -51,14 +51,15 @@ if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings
 
 AUDIO_URL = "/v1/audio/{token}"
-_SHOWN_PAIRS = 256
-# How often a pair is chosen anew when the same rater was shown another meanwhile.
+_COMPARISON_ID = re.compile(r"[0-9a-f]{32}")
+_CACHED_VIEWS = 256
+# Attempts to choose a pair while the same rater is shown others at the same time.
 _TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class AudioSource:
-    """What to sound for an audio token, and the other sounds of its comparison, which must be as loud."""
+    """The MIDI file and excerpt of an audio token, and the other two files of its comparison for loudness matching."""
 
     midi: bytes
     start_s: float
@@ -67,7 +68,7 @@ class AudioSource:
 
 
 class FeedbackService:
-    """Comparisons, judgments and sounds. `open` is the usual way in; safe to use from several threads."""
+    """Comparisons, judgments and audio. Thread-safe; `open` creates it from the settings."""
 
     def __init__(
         self,
@@ -91,8 +92,8 @@ class FeedbackService:
         self._ttl = ttl
         self._rng = rng or random.SystemRandom()
         self._now = now
-        # Reading three MIDI files takes longer than all the rest, and pools show the same pairs again and again.
-        self._shown = lru_cache(_SHOWN_PAIRS)(self._show)
+        # Parsing three MIDI files takes most of a request's time, and the pairs of a pool are shown many times.
+        self._pair_view = lru_cache(_CACHED_VIEWS)(self._read_pair_view)
 
     @classmethod
     def open(
@@ -102,7 +103,7 @@ class FeedbackService:
         rng: random.Random | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> FeedbackService:
-        """Return the service on the stores that the settings name; Redis is met (or started) at the first call."""
+        """Return the service on the settings' stores; the first call connects to Redis or starts it."""
         return cls(
             open_stream(settings),
             open_object_store(settings),
@@ -114,49 +115,48 @@ class FeedbackService:
         )
 
     def create_comparison(self, request: ComparisonRequest, *, own: Pair | None = None) -> ComparisonView:
-        """Show a pair of the request's pool, or `own`: two fills just made of the rater's own gap."""
+        """Show a pair of the requested pool, or `own`: two new fills of the rater's own gap."""
         rater = self._signer.pseudonym(request.rater_key)
         if request.pool is not None:
             self._limit.spend("comparison", rater, now=self._now())
             for _ in range(_TRIES):
-                shown = self._presenter.next(request.pool, rater, now=self._now(), rng=self._rng)
-                pair = self.pairs.get(shown.chosen.option.pair_id)
-                view = self._present(pair, shown, rater, pool=request.pool)
+                next_pair = self._presenter.next(request.pool, rater, now=self._now(), rng=self._rng)
+                view = self._show(next_pair, rater, pool=request.pool)
                 if view is not None:
                     return view
-            raise TooMany("this listener asks for many comparisons at once; ask for one after another")
+            raise TooMany("this listener requests many comparisons at once; request one after another")
         if own is None:
             raise FeedbackError("two fills of the caller's gap must be made before they can be compared")
         pair = self.pairs.put(own)
-        view = self._present(pair, Next(ScheduledPair(Option(pair.pair_id), 1.0)), rater, pool=None)
-        # Only a pool's history can have grown meanwhile.
+        view = self._show(NextPair(ScheduledPair(Option(pair.pair_id), 1.0)), rater, pool=None)
+        # Only the history of a pool can have changed.
         assert view is not None
         return view
 
-    def _present(self, pair: Pair, shown: Next, rater: str, *, pool: str | None) -> ComparisonView | None:
-        """Record that the rater is shown the pair; None when they have been shown another since it was chosen."""
+    def _show(self, next_pair: NextPair, rater: str, *, pool: str | None) -> ComparisonView | None:
+        """Record the presentation of a pair; return None if the rater's history has changed since it was chosen."""
+        pair = self.pairs.get(next_pair.scheduled.option.pair_id)
         comparison = make_comparison(
-            pair,
+            next_pair.scheduled,
             rater=rater,
             pool=pool,
-            propensity=shown.chosen.propensity,
             now=self._now(),
             ttl=self._ttl,
             rng=self._rng,
-            study=shown.study,
-            arms=shown.arms,
-            option=shown.chosen.option,
+            study=next_pair.study,
+            arms=next_pair.arms,
         )
-        view = self._view(pair, comparison, shown.progress)
+        view = self._view(pair, comparison, next_pair.progress)
         a, b = revealed_models(pair, comparison)
-        return view if self._log.show(comparison, model_a=a, model_b=b, heard=shown.heard) else None
+        recorded = self._log.show(comparison, model_a=a, model_b=b, presentations=next_pair.presentations)
+        return view if recorded else None
 
     def admit(self, rater_key: str) -> None:
-        """Count a request for two fills of the rater's own gap, before they are made; raises TooMany."""
+        """Count a request for two fills of the rater's own gap before they are made; raises TooMany."""
         self._limit.spend("comparison", self._signer.pseudonym(rater_key), now=self._now())
 
     def record_judgment(self, request: JudgmentRequest) -> JudgmentReceipt:
-        """Record an answer; when this returns it is on disk. The same request again gives the same receipt."""
+        """Record a judgment; it is on disk when this returns. The same request again returns the same receipt."""
         rater, now = self._signer.pseudonym(request.rater_key), self._now()
         self._limit.spend("judgment", rater, now=now)
         comparison = self._comparison(request.comparison_id)
@@ -171,22 +171,22 @@ class FeedbackService:
             strength=request.strength,
             tags=tuple(sorted(request.tags)),
             comment=request.comment.strip(),
-            listening=self._checked(request, comparison, now),
+            listening=self._checked_listening(request, comparison, now),
             consent=request.consent,
             simulated=request.simulated,
             received=now,
         )
-        recorded = self._log.judge(judgment, comparison)
+        result = self._log.judge(judgment, comparison)
         return JudgmentReceipt(
             judgment_id=judgment.judgment_id,
             stored=True,
-            duplicate=recorded.duplicate,
-            model_a=recorded.model_a or None,
-            model_b=recorded.model_b or None,
+            duplicate=result.duplicate,
+            model_a=result.model_a or None,
+            model_b=result.model_b or None,
         )
 
     def retract(self, judgment_id: str, *, rater_key: str, retraction_id: str | None = None) -> bool:
-        """Take a judgment back; return whether it had been taken back before. Its comparison is open again."""
+        """Retract a judgment and reopen its comparison; return whether it had been retracted before."""
         retraction = Retraction(
             retraction_id=retraction_id or secrets.token_hex(16),
             judgment_id=judgment_id,
@@ -196,9 +196,9 @@ class FeedbackService:
         return self._log.retract(retraction).duplicate
 
     def erase(self, rater_key: str) -> None:
-        """Make readers drop everything this rater ever said, and take nothing more from them.
+        """Exclude all records of a rater from reading and accept no more from them.
 
-        What is stored of them goes when `harmonixr feedback erase` runs.
+        `harmonixr feedback erase` deletes the stored records.
         """
         rater = self._signer.pseudonym(rater_key)
         self._limit.spend("judgment", rater, now=self._now())
@@ -206,80 +206,79 @@ class FeedbackService:
         self._log.append(Tombstone(tombstone_id=name, rater=name, received=self._now()))
 
     def audio(self, token: str) -> AudioSource:
-        """Return what to sound for a token of a view; raises BadToken, UnknownComparison."""
+        """Return the audio source of a view's token; raises BadToken, UnknownComparison."""
         comparison_id, side = self._signer.read_audio_token(token)
         comparison = self._log.comparison(comparison_id)
         pair = self.pairs.get(comparison.pair_id)
-        shown = self._shown(pair.pair_id)
+        pair_view = self._pair_view(pair.pair_id)
         a, b = sides(pair, comparison)
-        sounds = {
+        sources = {
             "a": base64.b64decode(a.midi_base64),
             "b": base64.b64decode(b.midi_base64),
-            "context": shown.context,
+            "context": pair_view.context,
         }
-        midi = sounds.pop(side)
-        return AudioSource(midi, shown.excerpt.audio_start_s, shown.excerpt.audio_end_s, tuple(sounds.values()))
+        midi = sources.pop(side)
+        excerpt = pair_view.excerpt
+        return AudioSource(midi, excerpt.audio_start_s, excerpt.audio_end_s, tuple(sources.values()))
 
     def backlog(self) -> Backlog:
-        """Return how many records wait to be moved to objects, and for how long."""
+        """Return the records that wait to be moved to the object store."""
         return self._stream.backlog(GROUP)
 
     def durability_faults(self) -> list[str]:
-        """Return what about Redis could lose answered judgments."""
+        """Return one sentence for each Redis setting that could lose acknowledged judgments."""
         return self._stream.durability_faults()
 
     def close(self) -> None:
-        """Close the connections; stops an embedded Redis that this service started."""
+        """Close the connections; stop an embedded Redis that this service started."""
         self._stream.close()
 
     def _check_consent(self, request: JudgmentRequest, comparison: Comparison) -> None:
-        """Raise NoConsent where a person answers a study without it. What is refused is not stored."""
+        """Raise NoConsent for a person's judgment in a study without the required consent; it is not stored."""
         if request.simulated or comparison.study is None or comparison.pool is None:
             return
         if request.consent is None:
             raise NoConsent(
-                "this study takes answers of people only with their consent; send the version they agreed to"
+                "this study accepts judgments of people only with their consent; send the version that they agreed to"
             )
-        wanted = self._presenter.consent_of(comparison.pool)
-        if wanted is not None and request.consent.version != wanted:
+        required = self._presenter.consent_version(comparison.pool)
+        if required is not None and request.consent.version != required:
             raise NoConsent(
-                f"this study asks for consent to version {wanted} of its wording, not {request.consent.version}; "
-                "show that one"
+                f"this study requires consent to version {required} of its wording, not {request.consent.version}; "
+                "show that version"
             )
 
-    def _checked(self, request: JudgmentRequest, comparison: Comparison, now: datetime) -> Listening:
-        """Return the listening evidence as checked. A program hears nothing: what it says stands as it says it."""
+    def _checked_listening(self, request: JudgmentRequest, comparison: Comparison, now: datetime) -> Listening:
+        """Return the checked listening evidence; a program's evidence is returned unchanged."""
         if request.simulated:
             return request.listening
-        gap = self._shown(comparison.pair_id).excerpt
+        excerpt = self._pair_view(comparison.pair_id).excerpt
         return check_listening(
             request.listening,
             request.choice,
-            start_s=gap.start_s,
-            end_s=gap.end_s,
+            start_s=excerpt.start_s,
+            end_s=excerpt.end_s,
             since_shown_s=(now - comparison.created).total_seconds(),
             min_heard=MIN_HEARD,
         )
 
     def _comparison(self, comparison_id: str) -> Comparison:
-        if not could_be_comparison_id(comparison_id):
-            raise UnknownComparison(f"there is no comparison {comparison_id[:64]!r}; ask for a new one")
+        if not _COMPARISON_ID.fullmatch(comparison_id):
+            raise UnknownComparison(f"there is no comparison {comparison_id[:64]!r}; request a new one")
         return self._log.comparison(comparison_id)
 
-    def _view(self, pair: Pair, comparison: Comparison, progress: Progress | None) -> ComparisonView:
-        shown = self._shown(pair.pair_id)
+    def _view(self, pair: Pair, comparison: Comparison, progress: RaterProgress | None) -> ComparisonView:
+        pair_view = self._pair_view(pair.pair_id)
         a, b = sides(pair, comparison)
-        notes_a, notes_b = (shown.second, shown.first) if comparison.swapped else (shown.first, shown.second)
+        notes = (pair_view.first, pair_view.second)
+        notes_a, notes_b = reversed(notes) if comparison.swapped else notes
         return ComparisonView(
             comparison_id=comparison.comparison_id,
             token=self._signer.token(comparison.comparison_id, comparison.rater, expires=comparison.expires),
             expires=comparison.expires,
-            context_base64=base64.b64encode(shown.context).decode(),
+            context_base64=base64.b64encode(pair_view.context).decode(),
             context_audio_url=self._audio_url(comparison, "context"),
-            start_s=shown.excerpt.start_s,
-            end_s=shown.excerpt.end_s,
-            audio_start_s=shown.excerpt.audio_start_s,
-            audio_end_s=shown.excerpt.audio_end_s,
+            **asdict(pair_view.excerpt),
             min_heard=MIN_HEARD,
             progress=progress,
             region=pair.region,
@@ -287,8 +286,8 @@ class FeedbackService:
             b=SideView(midi_base64=b.midi_base64, notes=notes_b, audio_url=self._audio_url(comparison, "b")),
         )
 
-    def _show(self, pair_id: str) -> Shown:
-        return show_pair(self.pairs.get(pair_id))
+    def _read_pair_view(self, pair_id: str) -> PairView:
+        return view_pair(self.pairs.get(pair_id))
 
     def _audio_url(self, comparison: Comparison, side: AudioSide) -> str:
         return AUDIO_URL.format(token=self._signer.audio_token(comparison.comparison_id, side))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harmonixr_model.fill.infiller import Fill, Infiller
 from harmonixr_platform.feedback.records.pairs import PairStore, make_pair
 from harmonixr_platform.feedback.records.pools import PoolStore
-from harmonixr_platform.feedback.studies.generate import Contestant, candidate_of
+from harmonixr_platform.feedback.studies.pool_pairs import FillModel, candidate_of
 from harmonixr_platform.registry import Registry, Version
 from harmonixr_platform.requests import sampling_of
 from harmonixr_platform.schemas import Candidate, ControlSpec, RegionSpec, SamplingSpec
@@ -20,13 +20,13 @@ from harmonixr_platform.training.composed_gaps import Gap
 class GapFiller:
     """A model version that fills gaps at one temperature."""
 
-    contestant: Contestant
+    contestant: FillModel
     sampling: SamplingSpec
 
     @classmethod
     def load(cls, registry: Registry, version: Version, *, temperature: float) -> GapFiller:
         """Load a version of the registry."""
-        contestant = Contestant(Infiller.load(registry.fetch(version)), version.version, version.sha256)
+        contestant = FillModel(Infiller.load(registry.fetch(version)), version.version, version.sha256)
         return cls(contestant, SamplingSpec(temperature=temperature).for_comparing())
 
     def fill(self, gap: Gap, count: int, *, seed: int) -> list[Fill]:

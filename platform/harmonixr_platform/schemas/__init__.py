@@ -5,14 +5,14 @@ Bars, beats and tracks are counted from 1 here, as musicians count, and ranges i
 
 from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE, temperature_text
 from harmonixr_platform.schemas.base import Problem, Strict
-from harmonixr_platform.schemas.comparing import (
+from harmonixr_platform.schemas.comparisons import (
     ComparisonRequest,
     ComparisonView,
     ErasureReceipt,
     ErasureRequest,
     JudgmentReceipt,
     JudgmentRequest,
-    Progress,
+    RaterProgress,
     RetractionReceipt,
     RetractionRequest,
     SideView,
@@ -30,7 +30,7 @@ from harmonixr_platform.schemas.infill import (
     SamplingSpec,
     TrackName,
 )
-from harmonixr_platform.schemas.looking import BarView, InspectRequest, InspectResponse, PreviewRequest, TrackView
+from harmonixr_platform.schemas.inspection import BarView, InspectRequest, InspectResponse, PreviewRequest, TrackView
 from harmonixr_platform.schemas.models import ModelsResponse, ModelView
 from harmonixr_platform.schemas.records import (
     Candidate,
@@ -91,7 +91,7 @@ __all__ = [
     "PlacedNote",
     "PreviewRequest",
     "Problem",
-    "Progress",
+    "RaterProgress",
     "RegionSpec",
     "Retraction",
     "RetractionReceipt",

@@ -19,7 +19,7 @@ from pydantic import Field
 from scipy.special import stdtrit
 
 from harmonixr_model.infill.checkpoint import load_checkpoint
-from harmonixr_platform.feedback.records.reader import Feedback, Judged, read_feedback
+from harmonixr_platform.feedback.records.reader import Feedback, JudgedPair, read_feedback
 from harmonixr_platform.registry import Promotion, PromotionCheck, Registry, RegistryError, Version, open_registry
 from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.training.composed_gaps import composed_gaps
@@ -67,7 +67,7 @@ class WinRate:
     high: float
 
 
-def win_rate(judged: Sequence[Judged], *, version: str, champion: str, level: float) -> WinRate:
+def win_rate(judged: Sequence[JudgedPair], *, version: str, champion: str, level: float) -> WinRate:
     """Return how often `version` was chosen over `champion` in plain comparisons of the two."""
     points, raters, pieces = [], [], []
     for item in judged:
@@ -197,7 +197,7 @@ def read_gate(path: Path, overrides: Sequence[str] = ()) -> PromotionGate:
     return parse_job(PromotionGate, read_job_file(path, overrides), source=str(path))
 
 
-def _asked(gate: PromotionGate, feedback: Feedback) -> list[Judged]:
+def _asked(gate: PromotionGate, feedback: Feedback) -> list[JudgedPair]:
     return [
         item
         for item in feedback.judged

@@ -19,7 +19,7 @@ from harmonixr_model.music.song import Song
 from harmonixr_model.preference.loss import LOSS, TIE, WIN
 from harmonixr_model.preference.pairs import RatedPair
 from harmonixr_model.prompt.layout import InfillPrompt
-from harmonixr_platform.feedback.records.reader import Judged
+from harmonixr_platform.feedback.records.reader import JudgedPair
 from harmonixr_platform.requests import attribute_controls_of, constraints_of, resolve_region
 from harmonixr_platform.schemas import Candidate, ControlSpec, Pair, RegionSpec
 
@@ -49,7 +49,7 @@ class Comparisons:
         return len({pair.piece_id for pair in self.pairs})
 
 
-def comparisons_of(judged: Iterable[Judged], *, use_simulated: bool) -> Comparisons:
+def comparisons_of(judged: Iterable[JudgedPair], *, use_simulated: bool) -> Comparisons:
     """Return the comparisons that teach a reward model something. A fill heard in several pairs is one fill."""
     found = Comparisons()
     rows: dict[tuple[str, ...], int] = {}

@@ -63,8 +63,8 @@ def restore(args: argparse.Namespace, settings: Settings) -> int:
         again = eraser.repeat(now=datetime.now(UTC))
     finally:
         eraser.close()
-    if again.records:
-        print(f"erased again: {again.records} records of raters who had asked for it")
+    if again:
+        print(f"erased again: {again['records']} records of raters who had asked for it")
     return 0
 
 

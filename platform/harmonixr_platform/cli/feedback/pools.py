@@ -11,33 +11,33 @@ from typing import TYPE_CHECKING
 from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from harmonixr_platform.feedback.studies.generate import Contestant, Piece
+    from harmonixr_platform.feedback.studies.pool_pairs import FillModel, Piece
     from harmonixr_platform.settings import Settings
 
 
 def pool(args: argparse.Namespace, settings: Settings) -> int:
     """Make pairs of the songs' gaps; return 1 when none could be made."""
-    from harmonixr_platform.feedback.studies.generate import Skipped, build_pool
+    from harmonixr_platform.feedback.studies.pool_pairs import SkippedPair, build_pool
     from harmonixr_platform.stores.connect import open_object_store
 
     pieces = pieces_of(args.songs)
-    contestants = list(models_of(settings, [name for name in args.models.split(",") if name.strip()]).values())
+    models = list(models_of(settings, [name for name in args.models.split(",") if name.strip()]).values())
     made, skipped = 0, Counter[str]()
     with progress_bar("making pairs", args.pairs, "pair") as bar:
         for pair in build_pool(
             open_object_store(settings),
             pieces,
             pool=args.name,
-            contestants=contestants,
+            models=models,
             pairs=args.pairs,
             seed=args.seed,
         ):
-            if isinstance(pair, Skipped):
+            if isinstance(pair, SkippedPair):
                 skipped[pair.reason] += 1
             else:
                 made += 1
             bar.update()
-    print(f"pool {args.name}: {made} pairs of {len(pieces)} songs, by {', '.join(c.version for c in contestants)}")
+    print(f"pool {args.name}: {made} pairs of {len(pieces)} songs, by {', '.join(c.version for c in models)}")
     for reason, count in skipped.most_common():
         print(f"  {count} not made: {reason}")
     return 0 if made else 1
@@ -46,7 +46,7 @@ def pool(args: argparse.Namespace, settings: Settings) -> int:
 def pieces_of(songs: Iterable[Path]) -> list[Piece]:
     """Return the songs in files and folders; without any, the bundled examples."""
     from harmonixr_platform.feedback.errors import FeedbackError
-    from harmonixr_platform.feedback.studies.generate import Piece
+    from harmonixr_platform.feedback.studies.pool_pairs import Piece
 
     files: list[Path] = []
     for song in songs:
@@ -61,26 +61,26 @@ def pieces_of(songs: Iterable[Path]) -> list[Piece]:
     return [Piece(f"example-{name}", examples.load(name)) for name in examples.names()]
 
 
-def models_of(settings: Settings, names: list[str]) -> dict[str, Contestant]:
+def models_of(settings: Settings, names: list[str]) -> dict[str, FillModel]:
     """Return each version that the names mean, once, by its version; without names champion and challenger."""
     from harmonixr_platform.registry import open_registry
 
     registry = open_registry(settings)
     if not names:
         names = ["champion"] + (["challenger"] if registry.alias("infill", "challenger") else [])
-    found = (contestant(settings, name.strip()) for name in names)
+    found = (fill_model(settings, name.strip()) for name in names)
     return {one.version: one for one in found}
 
 
-def contestant(settings: Settings, name: str) -> Contestant:
+def fill_model(settings: Settings, name: str) -> FillModel:
     """Return the model that an alias or a version names; the shipped one becomes champion where there is none."""
     from harmonixr_model.fill.infiller import Infiller
     from harmonixr_model.weights import SHIPPED
-    from harmonixr_platform.feedback.studies.generate import Contestant
+    from harmonixr_platform.feedback.studies.pool_pairs import FillModel
     from harmonixr_platform.registry import open_registry
 
     registry = open_registry(settings)
     if SHIPPED.is_file():
         registry.ensure_shipped(SHIPPED)
     version = registry.resolve("infill", name)
-    return Contestant(Infiller.load(registry.fetch(version)), version.version, version.sha256)
+    return FillModel(Infiller.load(registry.fetch(version)), version.version, version.sha256)

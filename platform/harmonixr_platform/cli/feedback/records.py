@@ -83,8 +83,8 @@ def erase(args: argparse.Namespace, settings: Settings) -> int:
     finally:
         eraser.close()
     print(
-        f"erased: {done.records} records, for which {done.segments} segments were written anew, {done.keys} of Redis's "
-        f"keys, {done.pairs} pairs made of the rater's own music"
+        f"erased: {done['records']} records from {done['segments']} segments, which were rewritten, {done['keys']} "
+        f"keys in Redis, {done['pairs']} pairs of the rater's own music"
     )
     print("exports made before this still hold their answers: make them anew and replace the copies you gave away")
     return 0

@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from harmonixr_platform.cli.feedback.pools import contestant, pieces_of
+from harmonixr_platform.cli.feedback.pools import fill_model, pieces_of
 from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -29,28 +29,28 @@ def _check(args: argparse.Namespace, _: Settings) -> int:
 
 
 def _begin(args: argparse.Namespace, settings: Settings) -> int:
-    from harmonixr_platform.feedback.studies.build import begin_study
     from harmonixr_platform.feedback.studies.definition import read_study
-    from harmonixr_platform.feedback.studies.store import Begun
+    from harmonixr_platform.feedback.studies.store import BegunStudy
+    from harmonixr_platform.feedback.studies.study_pairs import begin_study
     from harmonixr_platform.stores.connect import open_object_store
 
     defined = read_study(args.file)
     pieces = pieces_of(args.file.parent / song for song in defined.contexts.songs)
-    models = {name: contestant(settings, name) for name in {arm.model for arm in defined.arms}}
+    models = {name: fill_model(settings, name) for name in {arm.model for arm in defined.arms}}
     steps = begin_study(
         open_object_store(settings),
         defined,
         pieces,
-        contestants={arm.name: models[arm.model] for arm in defined.arms},
+        models={arm.name: models[arm.model] for arm in defined.arms},
         now=datetime.now(UTC),
     )
     skipped = Counter[str]()
     with progress_bar("filling", unit="gap") as bar:
         for step in steps:
-            if isinstance(step, Begun):
+            if isinstance(step, BegunStudy):
                 begun = step
             else:
-                skipped.update([step.made.reason] if step.made.reason else [])
+                skipped.update([step.result.reason] if step.result.reason else [])
                 bar.total = step.total
                 bar.update(step.number - bar.n)
     print(
@@ -64,7 +64,7 @@ def _begin(args: argparse.Namespace, settings: Settings) -> int:
 
 def _status(args: argparse.Namespace, settings: Settings) -> int:
     from harmonixr_platform.feedback.records.reader import read_feedback
-    from harmonixr_platform.feedback.reports.stopping import study_progress
+    from harmonixr_platform.feedback.reports.study_progress import study_progress
     from harmonixr_platform.feedback.studies.store import StudyStore
     from harmonixr_platform.stores.connect import open_object_store
 

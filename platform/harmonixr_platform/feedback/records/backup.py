@@ -1,8 +1,8 @@
-"""Keep copies of all feedback elsewhere, bring them back, and rebuild Redis from what the object store holds.
+"""Back up all feedback to another object store, and restore it.
 
-A backup is content under its hash, and a list of keys and hashes written last: what has its list is whole, and equal
-content is kept once over all backups. Restoring deletes nothing and overwrites only what is damaged; an erasure that
-either side knows of stands. Knows no command line.
+A backup consists of objects under their content hash and a list of keys and hashes. The list is written last, so a
+backup with a list is complete; equal content is stored once for all backups. Restoring deletes nothing and overwrites
+damaged objects only. An erasure recorded on either side stays in force.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from harmonixr_platform.stores.objects import ObjectStore
 
 FEEDBACK = "feedback/"
 BLOBS, SNAPSHOTS = "blobs/", "backups/"
-# Named by what is in them, so that a key that was copied once need not be read again.
+# Named by their content, so a key that was copied once need not be read again.
 _IMMUTABLE = (SEGMENTS, "feedback/pairs/")
 _ROUNDS = 3
 
 
 class Snapshot(Strict):
-    """What a backup holds: every key of the store with the SHA-256 of its content."""
+    """The list of a backup: every key of the store with the SHA-256 of its content."""
 
     format: Literal[1] = 1
     taken: datetime
@@ -36,14 +36,14 @@ class Snapshot(Strict):
 
     @property
     def name(self) -> str:
-        """The time at which it was taken, as its key says it."""
+        """The time at which it was taken, as in its key."""
         return f"{self.taken:%Y%m%dT%H%M%S%fZ}"
 
 
 def back_up(store: ObjectStore, target: ObjectStore, *, now: datetime) -> Snapshot:
-    """Copy all feedback from `store` to `target`; carry the stream before, or what waits there is not in it.
+    """Copy all feedback from `store` to `target`; entries that still wait in the stream are not included.
 
-    Raises StoreUnavailable where a store is away or an object is damaged; no backup is begun then, so none is half.
+    Raises StoreUnavailable if a store is unavailable or an object is damaged; then no backup is listed.
     """
     known = set(target.list(BLOBS))
     names = snapshots(target)
@@ -53,14 +53,14 @@ def back_up(store: ObjectStore, target: ObjectStore, *, now: datetime) -> Snapsh
             objects = {key: _copy(store, target, key, known, before) for key in _keys(store)}
             break
         except NotFound:
-            # An erasure removed something between listing and reading.
+            # An erasure deleted an object between listing and reading.
             if not rounds_left:
                 raise
     snapshot = Snapshot(taken=now, objects=objects)
     try:
         target.put_if_absent(_snapshot_key(snapshot.name), snapshot.model_dump_json(indent=1).encode())
     except ConditionFailed:
-        raise FeedbackError(f"there is a backup {snapshot.name} already; take another one") from None
+        raise FeedbackError(f"there is a backup {snapshot.name} already; run the command again") from None
     return snapshot
 
 
@@ -70,7 +70,7 @@ def snapshots(target: ObjectStore) -> tuple[str, ...]:
 
 
 def read_snapshot(target: ObjectStore, name: str) -> Snapshot:
-    """Return a backup's list; raise FeedbackError where there is none of this name."""
+    """Return a backup's list; raise FeedbackError if there is none of this name."""
     try:
         return Snapshot.model_validate_json(target.get(_snapshot_key(name)).data)
     except NotFound:
@@ -79,30 +79,30 @@ def read_snapshot(target: ObjectStore, name: str) -> Snapshot:
 
 
 def prune(target: ObjectStore, *, keep: int) -> int:
-    """Remove all but the newest `keep` backups, and content that no other one needs; return how many objects went.
+    """Delete all but the newest `keep` backups and unused content; return the number of deleted content objects.
 
-    Run it where no backup is being taken: content that was copied but not listed yet would go.
+    Do not run it during a backup: content that is copied but not yet listed would be deleted.
     """
     names = snapshots(target)
     for name in names[:-keep]:
         target.delete(_snapshot_key(name))
     needed = {digest for name in names[-keep:] for digest in read_snapshot(target, name).objects.values()}
-    spare = [key for key in target.list(BLOBS) if key.removeprefix(BLOBS) not in needed]
-    for key in spare:
+    unused = [key for key in target.list(BLOBS) if key.removeprefix(BLOBS) not in needed]
+    for key in unused:
         target.delete(key)
-    return len(spare)
+    return len(unused)
 
 
 def restore(target: ObjectStore, store: ObjectStore, *, name: str | None = None) -> Counter[str]:
-    """Bring a backup (the newest, or by name) back into `store`; count the keys written, kept, mended and erased.
+    """Restore a backup (the newest, or by name) into `store`; count the keys written, kept, mended and erased.
 
-    What the store has is kept: missing keys only are written, manifests last, so that readers see whole segments only.
-    A segment that an erasure made void, in the store or in the backup, stays gone. Raises FeedbackError where there is
-    no such backup, StoreUnavailable where its content is damaged.
+    Only missing keys and damaged objects are written, manifests last, so that readers see complete segments only. A
+    segment that is void in the store or in the backup is not restored. Raises FeedbackError if there is no such backup
+    and StoreUnavailable if its content is damaged.
     """
     names = snapshots(target)
     if name is None and not names:
-        raise FeedbackError("there is no backup here; name the place that `harmonixr feedback backup` wrote to")
+        raise FeedbackError("there is no backup here; give the address that `harmonixr feedback backup` wrote to")
     snapshot = read_snapshot(target, name or names[-1])
     done: Counter[str] = Counter()
     manifests = {key: _blob(target, digest) for key, digest in snapshot.objects.items() if key.startswith(MANIFESTS)}
@@ -118,14 +118,14 @@ def restore(target: ObjectStore, store: ObjectStore, *, name: str | None = None)
 
 
 def _keys(store: ObjectStore) -> tuple[str, ...]:
-    # Manifests first: what one names was written before it, and is therefore in the list made after.
+    # List manifests first: a segment is written before its manifest and is therefore in the second list.
     manifests = set(store.list(MANIFESTS))
     rest = [key for key in store.list(FEEDBACK) if not key.startswith(MANIFESTS)]
     return (*sorted(manifests), *rest)
 
 
 def _copy(store: ObjectStore, target: ObjectStore, key: str, known: set[str], before: Mapping[str, str]) -> str:
-    """Make sure that the content of a key is in `target`; return its hash."""
+    """Copy the content of a key to `target` unless it is there; return its hash."""
     if key.startswith(_IMMUTABLE) and key in before and f"{BLOBS}{before[key]}" in known:
         return before[key]
     data = store.get(key).data
@@ -150,7 +150,7 @@ def _blob(target: ObjectStore, digest: str) -> bytes:
 
 
 def _void(manifests: Iterable[bytes]) -> set[str]:
-    """Return the segments that an erasure replaced."""
+    """Return the segments of void manifests."""
     return {m.segment for data in manifests if (m := Manifest.model_validate_json(data)).void}
 
 
@@ -158,9 +158,9 @@ def _put(store: ObjectStore, key: str, data: bytes) -> str:
     try:
         store.put_if_absent(key, data)
     except ConditionFailed:
-        held = store.get(key).data
-        # A damaged segment or pair is what a backup is for; anything else that differs is newer than the backup.
-        if held == data or not key.startswith(_IMMUTABLE):
+        current = store.get(key).data
+        # A segment or pair that differs is damaged; any other object that differs is newer than the backup.
+        if current == data or not key.startswith(_IMMUTABLE):
             return "kept"
         store.put(key, data)
         return "mended"

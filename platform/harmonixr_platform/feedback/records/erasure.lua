@@ -1,8 +1,8 @@
--- Removes some of the keys that name a rater, and takes their answers out of the tallies; says where to go on. Each step
--- may be run again: an answer is uncounted in the same breath as its comparison goes.
+-- Delete some of the keys that contain a rater's pseudonym, and subtract their judgments from the tallies. Each call is
+-- idempotent: a judgment is subtracted in the same script run that deletes its comparison.
 --
--- KEYS  1 stream      ARGV  1 cursor   2 how many to look at   3 pseudonym
--- Answers {where to go on, '' at the end; how many were removed}.
+-- KEYS  1 stream      ARGV  1 cursor   2 number of keys to scan   3 pseudonym
+-- Returns {the next cursor, '' at the end; the number of deleted keys}.
 
 local stream, cursor, many, rater = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 
@@ -18,9 +18,9 @@ local function uncount(shown, judgment)
 end
 
 local function remove_comparison(key)
-  local held = redis.call('HMGET', key, 'record', 'pair', 'swapped', 'judgment')
-  local judgment = stream .. ':judgment:' .. (held[4] or '')
-  uncount({record = held[1], pair = held[2], swapped = held[3]}, judgment)
+  local stored = redis.call('HMGET', key, 'record', 'pair', 'swapped', 'judgment')
+  local judgment = stream .. ':judgment:' .. (stored[4] or '')
+  uncount({record = stored[1], pair = stored[2], swapped = stored[3]}, judgment)
   return redis.call('DEL', key, judgment)
 end
 
@@ -28,7 +28,7 @@ local function remove(key)
   if string.sub(key, -string.len(rater) - 1) == ':' .. rater then return redis.call('DEL', key) end
   if redis.call('TYPE', key).ok ~= 'hash' or redis.call('HGET', key, 'rater') ~= rater then return 0 end
   if redis.call('HEXISTS', key, 'record') == 1 then return remove_comparison(key) end
-  -- A judgment goes with its comparison, which still has to ask it what was chosen.
+  -- A judgment is deleted with its comparison, which still needs its choice.
   local comparison = redis.call('HGET', key, 'comparison')
   if comparison and redis.call('EXISTS', stream .. ':comparison:' .. comparison) == 1 then return 0 end
   return redis.call('DEL', key)

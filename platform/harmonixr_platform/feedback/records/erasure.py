@@ -1,18 +1,23 @@
-"""Erase a rater: afterwards nothing that can be reached names them, in Redis, segments, manifests or pairs.
+"""Erase a rater from Redis, segments, manifests and pairs.
 
-In order: a tombstone, after which nothing of theirs is taken and readers drop what is there; Redis's keys; what waits
-in the stream is carried to segments; pairs made of their own music go; then every segment that holds a record of theirs
-is written anew without it. A new segment and its manifest are whole before the old manifest becomes void, and the old
-segment goes last, so that readers find every other record at every moment, at worst twice, and count it once. Each step
-may be run again: whoever was stopped anywhere asks again and it goes on. Knows no HTTP.
+The order of the steps is:
 
-Not here: exports given away, backups, old versions in a bucket that keeps them (docs/feedback.md says what to do).
+1. Write a tombstone: nothing more of the rater is recorded, and readers skip their records.
+2. Delete their keys in Redis, and move the entries that wait in the stream to segments.
+3. Delete the pairs of their own music.
+4. Replace every segment with records of theirs. The new segment and its manifest are complete before the old manifest
+   becomes void, and the old segment is deleted last. Readers find every other record at every moment, possibly twice,
+   and count it once.
+
+Each step is idempotent: run an interrupted erasure again. Exports, backups and old object versions in a versioned
+bucket are not erased here (see docs/feedback.md).
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,27 +47,8 @@ if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings
 
 _AT_ONCE = 200
-# Another mover may write what it had in hand while we looked; then we look again.
+# Another mover may write a segment during the search; then search again.
 _ROUNDS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Erased:
-    """What an erasure removed: records from so many segments, keys of Redis, pairs of the rater's own music."""
-
-    records: int = 0
-    segments: int = 0
-    keys: int = 0
-    pairs: int = 0
-
-    def __add__(self, other: Erased) -> Erased:
-        """Return both together."""
-        return Erased(
-            self.records + other.records,
-            self.segments + other.segments,
-            self.keys + other.keys,
-            self.pairs + other.pairs,
-        )
 
 
 class Eraser:
@@ -77,37 +63,37 @@ class Eraser:
 
     @classmethod
     def open(cls, settings: Settings) -> Eraser:
-        """Return an eraser on the stores that the settings name."""
+        """Return an eraser on the settings' stores."""
         return cls(open_stream(settings), open_object_store(settings), secret=settings.rater_key())
 
     def pseudonym(self, rater_key: str) -> str:
-        """Return the name under which a rater's answers are kept."""
+        """Return the pseudonym under which a rater's records are stored."""
         return self._signer.pseudonym(rater_key)
 
-    def erase(self, rater: str, *, now: datetime) -> Erased:
-        """Erase a rater by pseudonym; when this returns, nothing that can be reached names them.
+    def erase(self, rater: str, *, now: datetime) -> Counter[str]:
+        """Erase a rater by pseudonym; count the records, segments, keys (of Redis) and pairs of own music removed.
 
-        Raises StoreError where a store is away (ask again: it goes on), FeedbackError where a mover keeps writing.
+        Raises StoreError if a store is unavailable (run it again) and FeedbackError if a mover keeps adding records.
         """
         name = erased_name(rater)
         self._log.append(Tombstone(tombstone_id=name, rater=name, received=now))
-        done = Erased()
+        done: Counter[str] = Counter()
         for _ in range(_ROUNDS):
-            found = Erased(keys=self._remove_keys(rater))
-            self._carry()
+            found = Counter(keys=self._remove_keys(rater))
+            self._move_entries()
             found += self._sweep_store(name)
             done += found
-            if found == Erased():
-                # What was removed still stands in Redis's log of commands.
+            if not found:
+                # Redis's append-only file still has the deleted data.
                 self._stream.compact()
                 return done
-        raise FeedbackError("records of this rater keep coming from another mover; stop the service and erase again")
+        raise FeedbackError("another mover keeps adding records of this rater; stop the service and erase again")
 
-    def repeat(self, *, now: datetime) -> Erased:
-        """Erase again everyone who has a tombstone: after a backup was restored, whatever it brought back."""
-        self._carry()
-        done = Erased()
-        for name, raters in self._named().items():
+    def repeat(self, *, now: datetime) -> Counter[str]:
+        """Erase again every rater with a tombstone, for use after a backup was restored."""
+        self._move_entries()
+        done: Counter[str] = Counter()
+        for name, raters in self._tombstones().items():
             for rater in raters:
                 done += self.erase(rater, now=now)
             if not raters:
@@ -118,8 +104,8 @@ class Eraser:
         """Close the connections."""
         self._stream.close()
 
-    def _named(self) -> dict[str, set[str]]:
-        """Return every tombstone's name with the pseudonyms that are still stored for it."""
+    def _tombstones(self) -> dict[str, set[str]]:
+        """Return every tombstone's name with the pseudonyms of this rater that are still stored."""
         raters: set[str] = set()
         names: dict[str, set[str]] = {}
         for segment in self._segments():
@@ -135,8 +121,8 @@ class Eraser:
                 names[erased_name(rater)].add(rater)
         return names
 
-    def _carry(self) -> None:
-        """Carry everything that waits, also what another mover has in hand: it may be dead."""
+    def _move_entries(self) -> None:
+        """Move all waiting entries, also those pending with another mover, which may be dead."""
         Mover(self._stream, self._store, dead_after_s=0).run_once()
 
     def _remove_keys(self, rater: str) -> int:
@@ -147,24 +133,24 @@ class Eraser:
             removed += int(count)
         return removed
 
-    def _sweep_store(self, name: str) -> Erased:
-        """Write every segment that holds a record of this rater anew without them."""
-        gone = _Gone(name)
-        # Newest first: a flag goes before the judgment that says whose it is, or with it.
+    def _sweep_store(self, name: str) -> Counter[str]:
+        """Replace every segment that has a record of this rater."""
+        erased = _ErasedRecords(name)
+        # Newest first, so that a flag is removed before its judgment, which identifies the rater, or with it.
         segments = sorted(self._segments(), key=lambda segment: segment.entries[0][0], reverse=True)
         for segment in segments:
-            gone.note(record for _, record in segment.entries)
-        # Pairs first: once the comparisons are gone, nothing says any more whose music a pair was.
-        done = Erased(pairs=self._remove_pairs(gone.own_pairs()))
+            erased.collect(record for _, record in segment.entries)
+        # Pairs first: without the comparisons, nobody knows whose music a pair is.
+        done = Counter(pairs=self._remove_pairs(erased.own_pairs()))
         for segment in segments:
-            kept = [entry for entry in segment.entries if not gone.covers(entry[1])]
-            if len(kept) < len(segment.entries):
-                self._replace(segment, kept)
-                done += Erased(records=len(segment.entries) - len(kept), segments=1)
-        return done
+            remaining = [entry for entry in segment.entries if entry[1] not in erased]
+            if len(remaining) < len(segment.entries):
+                self._replace(segment, remaining)
+                done += Counter(records=len(segment.entries) - len(remaining), segments=1)
+        return +done
 
     def _segments(self) -> Iterator[_Segment]:
-        """Yield every segment there is, with a manifest or left without one; remove those that were replaced."""
+        """Yield every segment, also those without a manifest; delete replaced segments."""
         void = {
             manifest.segment
             for key in self._store.list(MANIFESTS)
@@ -178,9 +164,9 @@ class Eraser:
                 data = self._store.get(key).data
                 yield _Segment(data, unpack(data))
 
-    def _replace(self, segment: _Segment, kept: Sequence[tuple[str, object]]) -> None:
-        if kept:
-            seal(self._store, _entries(kept))
+    def _replace(self, segment: _Segment, remaining: Sequence[tuple[str, object]]) -> None:
+        if remaining:
+            seal(self._store, _entries(remaining))
         void = manifest_of(segment.data, _entries(segment.entries)).model_copy(update={"void": True})
         self._store.put(manifest_key(void), void.model_dump_json().encode())
         self._store.delete(void.segment)
@@ -197,7 +183,7 @@ class Eraser:
 
 @dataclass(frozen=True, slots=True)
 class _Segment:
-    """A segment as it lies there, and its entries (id, record)."""
+    """A stored segment and its (entry id, record) rows."""
 
     data: bytes
     entries: Sequence[tuple[str, object]]
@@ -207,8 +193,8 @@ def _entries(rows: Sequence[tuple[str, object]]) -> list[StreamEntry]:
     return [StreamEntry(entry_id, json.dumps(record)) for entry_id, record in rows]
 
 
-class _Gone:
-    """Which records go with a rater: their own, and flags on their judgments."""
+class _ErasedRecords:
+    """The records to erase with a rater: their own, and flags on their judgments."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -216,30 +202,29 @@ class _Gone:
         self._own: set[str] = set()
         self._used: set[str] = set()
 
-    def note(self, records: Iterable[object]) -> None:
-        """Learn which judgments and pairs were theirs."""
+    def collect(self, records: Iterable[object]) -> None:
+        """Collect the rater's judgments and pairs."""
         for record in records:
             if not isinstance(record, dict):
                 continue
-            theirs = self._is_theirs(record)
-            if theirs and record.get("record") == "judgment":
+            is_own = self._is_own(record)
+            if is_own and record.get("record") == "judgment":
                 self._judgments.add(str(record.get("judgment_id")))
             if record.get("record") == "comparison":
-                own = theirs and record.get("source") == "own_prompt"
+                own = is_own and record.get("source") == "own_prompt"
                 (self._own if own else self._used).add(str(record.get("pair_id")))
 
     def own_pairs(self) -> set[str]:
-        """Return the pairs made of the rater's own music that nobody else heard."""
+        """Return the pairs of the rater's own music that nobody else was shown."""
         return self._own - self._used
 
-    def covers(self, record: object) -> bool:
-        """Return whether a record goes."""
+    def __contains__(self, record: object) -> bool:
         if not isinstance(record, dict):
             return False
-        return self._is_theirs(record) or (
+        return self._is_own(record) or (
             record.get("record") == "flag" and str(record.get("judgment_id")) in self._judgments
         )
 
-    def _is_theirs(self, record: dict[str, Any]) -> bool:
+    def _is_own(self, record: dict[str, Any]) -> bool:
         rater = record.get("rater")
         return isinstance(rater, str) and record.get("record") != "tombstone" and erased_name(rater) == self._name

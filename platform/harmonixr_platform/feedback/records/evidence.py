@@ -1,7 +1,7 @@
-"""Was enough of the fill heard on both sides? Works it out from what a client says it played. Knows no store.
+"""Check that enough of the fill was heard on both sides, from the intervals that a client reports.
 
-A client can invent intervals; it cannot invent time. So what it claims must also fit between the moment at which the
-pair was shown and the moment at which the answer came.
+A client can invent intervals, but not time: the reported listening must also fit into the time between showing the pair
+and receiving the judgment.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from harmonixr_platform.feedback.errors import NotHeard, TooSoon
 from harmonixr_platform.schemas import Choice, Interval, Listening
 
-# Three quarters of each fill: a verdict on the seam at both ends and on most of what lies between.
+# Three quarters of each fill, enough to judge both seams and most of the fill.
 MIN_HEARD = 0.75
-# Frames and rounding: what a listener hears to the end may be reported a few hundredths short.
+# A fill that was heard to the end may be reported a few hundredths of a second short.
 _ROUNDING = 0.005
 _CLOCK_SLACK_S = 1.0
 
@@ -21,13 +21,11 @@ _CLOCK_SLACK_S = 1.0
 def check_listening(
     listening: Listening, choice: Choice, *, start_s: float, end_s: float, since_shown_s: float, min_heard: float
 ) -> Listening:
-    """Return the evidence with `heard_a` and `heard_b` worked out for the gap [start_s, end_s).
-
-    Skipping needs none.
+    """Return the evidence with `heard_a` and `heard_b` computed for the gap [start_s, end_s); a skip needs none.
 
     Raises:
         NotHeard: an interval ends before it begins, or too little of the fill was heard on a side.
-        TooSoon: more was heard than time has passed since the pair was shown.
+        TooSoon: the listening time is longer than the time since the pair was shown.
     """
     for begin, end in (*listening.intervals_a, *listening.intervals_b):
         if end < begin:
@@ -45,13 +43,13 @@ def check_listening(
     for side, share in (("a", checked.heard_a), ("b", checked.heard_b)):
         if share + _ROUNDING < min_heard:
             raise NotHeard(
-                f"{share:.0%} of the fill was heard on side {side}, and {min_heard:.0%} is asked for; listen to more "
+                f"{share:.0%} of the fill was heard on side {side}, and {min_heard:.0%} is required; listen to more "
                 f"of seconds {start_s:.1f}-{end_s:.1f}, or skip the pair"
             )
     if heard_a + heard_b > since_shown_s + _CLOCK_SLACK_S:
         raise TooSoon(
             f"{heard_a + heard_b:.1f} s of fills cannot have been heard in the {since_shown_s:.1f} s since the pair "
-            "was shown; listen to both sides, then answer"
+            "was shown; listen to both sides, then judge"
         )
     return checked
 

@@ -1,8 +1,8 @@
-"""Carry records from the stream to objects: segment, manifest, acknowledgment, trim, in this order.
+"""Move records from the stream to the object store: segment, manifest, acknowledgment, trim, in this order.
 
-Whenever it stops, what was not acknowledged is carried again. A segment is named by its content and a manifest by its
-segment, so carrying again writes the same objects or, with other neighbours, the same records once more; readers count
-a record once. Knows nothing of what a record says.
+Entries that were not acknowledged when a mover stopped are moved again. A segment is named by its content and a
+manifest by its segment, so moving again writes the same objects, or the same records in another segment; readers count
+each record once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GROUP = "mover"
 SEGMENTS, MANIFESTS = "feedback/segments/", "feedback/manifests/"
 MAX_ENTRIES = 1000
-# A mover that has not acknowledged for this long is taken for dead. Wrongly taken, records are only carried twice.
+# A mover is considered dead after this time without acknowledgment. If it is not, records are moved twice.
 DEAD_AFTER_S = 60.0
 _MAX_PAUSE_S = 30.0
 
@@ -37,10 +37,10 @@ _log = logging.getLogger(__name__)
 
 
 class Manifest(Strict):
-    """Says that a segment is whole. Readers know of segments by manifests only.
+    """Marks a segment as complete. Readers find segments through manifests only.
 
-    A `void` one stands where an erasure wrote the segment's other records anew and removed it. It stays, so that a
-    mover which was slow to write the manifest finds that it is there.
+    It is `void` after an erasure has replaced the segment by one with the remaining records. A void manifest is not
+    deleted, so that a slow mover which is about to write it finds it.
     """
 
     segment: str
@@ -65,30 +65,30 @@ class Mover:
     ) -> None:
         self._stream = stream
         self._store = store
-        # The same name after a restart, so that what this machine left pending is picked up at once.
+        # The same name after a restart, so that this machine's pending entries are read at once.
         self._consumer = consumer or socket.gethostname()
         self._max_entries = max_entries
         self._dead_after_s = dead_after_s
 
     @classmethod
     def open(cls, settings: Settings) -> Mover:
-        """Return a mover between the stores that the settings name."""
+        """Return a mover between the settings' stores."""
         return cls(open_stream(settings), open_object_store(settings))
 
     def run_once(self) -> int:
-        """Carry all there is; return how many records went. Raises StoreError; nothing is lost then."""
+        """Move all entries; return the number of records. Raises StoreError; nothing is lost then."""
         self._stream.create_group(GROUP)
         moved = 0
         while entries := self._next_entries():
             seal(self._store, entries)
             self._stream.acknowledge(GROUP, entries)
             moved += len(entries)
-        # Also when nothing moved: a mover that died between acknowledging and trimming left its entries behind.
+        # Also when nothing was moved: a mover may have died between acknowledging and trimming.
         self._stream.trim(GROUP)
         return moved
 
     def run_forever(self, stop: threading.Event, *, interval_s: float = 2.0) -> None:
-        """Carry until `stop` is set, waiting longer while a store is away."""
+        """Move entries until `stop` is set, with longer pauses while a store is unavailable."""
         pause_s = interval_s
         while not stop.wait(pause_s):
             try:
@@ -106,7 +106,7 @@ class Mover:
         self._stream.close()
 
     def _next_entries(self) -> list[StreamEntry]:
-        """Return what this consumer left pending, else what dead ones left, else what is new."""
+        """Return this consumer's pending entries, else those of dead consumers, else new ones."""
         return (
             self._stream.read_pending(GROUP, self._consumer, count=self._max_entries)
             or self._stream.claim(GROUP, self._consumer, idle_s=self._dead_after_s, count=self._max_entries)
@@ -115,10 +115,10 @@ class Mover:
 
 
 def seal(store: ObjectStore, entries: Sequence[StreamEntry]) -> None:
-    """Write entries as a segment, then the manifest that makes readers see it; again changes nothing."""
+    """Write entries as a segment and then its manifest, which makes it visible to readers. Idempotent."""
     data = pack(entries)
     manifest = manifest_of(data, entries)
-    # An object that is there already has this very content.
+    # An existing object has the same content.
     with contextlib.suppress(ConditionFailed):
         store.put_if_absent(manifest.segment, data)
     with contextlib.suppress(ConditionFailed):
@@ -138,7 +138,7 @@ def manifest_of(data: bytes, entries: Sequence[StreamEntry]) -> Manifest:
 
 
 def manifest_key(manifest: Manifest) -> str:
-    """Return where a manifest lies."""
+    """Return the key of a manifest."""
     return f"{MANIFESTS}{manifest.sha256}.json"
 
 
@@ -149,13 +149,13 @@ def pack(entries: Sequence[StreamEntry]) -> bytes:
 
 
 def unpack(data: bytes) -> list[tuple[str, object]]:
-    """Return (entry id, record) of a segment, in the order of the stream."""
+    """Return the (entry id, record) rows of a segment, in the order of the stream."""
     rows = [json.loads(line) for line in gzip.decompress(data).splitlines()]
     return [(row["entry"], row["record"]) for row in rows]
 
 
 def _parsed(record: str) -> object:
-    # What somebody else put into the stream must not stop what comes after it; readers count it as unreadable.
+    # A foreign entry in the stream must not block the entries after it; readers count it as unreadable.
     try:
         return json.loads(record)
     except ValueError:

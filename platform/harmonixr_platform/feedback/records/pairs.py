@@ -1,4 +1,4 @@
-"""Two fills of one gap, stored once under the hash of their content. Knows nothing of who hears them."""
+"""Pairs of fills of one gap, each stored once under the hash of its content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_pair(
     first: Candidate,
     second: Candidate,
 ) -> Pair:
-    """Return the pair of two fills of `context`, named by the hash of everything in it."""
+    """Return the pair of two fills of `context`; its id is the hash of its content."""
     rest: dict[str, Any] = {
         "context_base64": base64.b64encode(context).decode(),
         "context_sha256": hashlib.sha256(context).hexdigest(),
@@ -43,26 +43,26 @@ def make_pair(
 
 
 def pair_hash(pair: Pair) -> str:
-    """Return the name that the pair's content gives it."""
+    """Return the id of a pair: the hash of its content."""
     content = content_json(pair, without=frozenset({"pair_id"}))
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 class PairStore:
-    """Pairs on an object store."""
+    """Pairs in an object store."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._cached = lru_cache(_CACHED_PAIRS)(self._read)
 
     def put(self, pair: Pair) -> Pair:
-        """Store the pair; nothing happens when it is there already."""
+        """Store the pair unless it is stored already; return it."""
         with contextlib.suppress(ConditionFailed):
             self._store.put_if_absent(_key(pair.pair_id), pair.model_dump_json().encode())
         return pair
 
     def get(self, pair_id: str) -> Pair:
-        """Return the pair; raise UnknownPair when there is none, or it is not what its name says."""
+        """Return the pair; raise UnknownPair if there is none, or its content does not match its id."""
         return self._cached(pair_id)
 
     def _read(self, pair_id: str) -> Pair:

@@ -1,4 +1,4 @@
-"""Bare pools of pairs made in advance, outside any study. Knows nothing of raters or of how fills are made."""
+"""Pools of pairs that belong to no study."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 class PoolStore:
-    """Which pairs belong to which pool: one small object a pair, so that many may add at once."""
+    """The pairs of each pool: one empty object for each pair, so that several processes may add pairs at once."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
     def add(self, pool: str, pair_id: str) -> None:
-        """Put a stored pair into a pool; nothing happens when it is in it."""
+        """Add a stored pair to a pool unless it is in it."""
         with contextlib.suppress(ConditionFailed):
             self._store.put_if_absent(f"{_folder(pool)}{pair_id}", b"")
 
     def pair_ids(self, pool: str) -> tuple[str, ...]:
-        """Return the pairs of a pool, sorted; raise UnknownPool when it has none."""
+        """Return the pairs of a pool, sorted; raise UnknownPool if it has none."""
         folder = _folder(pool)
         found = tuple(key.removeprefix(folder) for key in self._store.list(folder))
         if not found:

@@ -1,7 +1,6 @@
-"""Read judgments back: manifests only, each record once, less what was taken back or erased. Knows no Redis.
+"""Read the judgments from the object store: each record once, without retracted and erased ones.
 
-A judgment is of use with its comparison and pair beside it; the three are joined here. What cannot be used is counted,
-never silently dropped.
+Each judgment is joined with its comparison and pair. Judgments that cannot be used are counted, never dropped silently.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Literal, cast
 from pydantic import TypeAdapter, ValidationError
 
 from harmonixr_platform.feedback.errors import UnknownPair
+from harmonixr_platform.feedback.records.judgments import Record
 from harmonixr_platform.feedback.records.mover import MANIFESTS, Manifest, unpack
 from harmonixr_platform.feedback.records.pairs import PairStore
 from harmonixr_platform.feedback.records.signing import erased_name
@@ -22,7 +22,6 @@ from harmonixr_platform.schemas import Choice, Comparison, Flag, Judgment, Pair,
 from harmonixr_platform.stores.errors import NotFound, StoreError, StoreUnavailable
 from harmonixr_platform.stores.objects import ObjectStore
 
-Record = Comparison | Judgment | Retraction | Flag | Tombstone
 Outcome = Literal["first", "second", "tie", "both_bad", "skip"]
 
 _TRIES = 3
@@ -30,8 +29,8 @@ _RECORD: TypeAdapter[Record] = TypeAdapter(Record)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """A judgment that stands, with what was judged."""
+class JudgedPair:
+    """A judgment in force with its comparison and pair."""
 
     judgment: Judgment
     comparison: Comparison
@@ -39,7 +38,7 @@ class Judged:
 
     @property
     def outcome(self) -> Outcome:
-        """The answer in terms of the pair's first and second candidate, whatever sides they were shown on."""
+        """The choice in terms of the pair's first and second candidate instead of sides."""
         a, b = ("second", "first") if self.comparison.swapped else ("first", "second")
         outcomes = {Choice.A: a, Choice.B: b, Choice.TIE: "tie", Choice.BOTH_BAD: "both_bad", Choice.SKIP: "skip"}
         return cast(Outcome, outcomes[self.judgment.choice])
@@ -47,32 +46,32 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """All judgments that stand, oldest first, and how many of everything was read.
+    """All judgments in force, oldest first, and the counts of what was read.
 
-    `counts` has: records, repeated (carried twice), comparisons, judgments, retracted, erased, revoted (a second vote
-    on one comparison), orphaned (its comparison or pair is missing), unreadable.
+    `counts` has: records, repeated (moved twice), comparisons, judgments, retracted, erased, revoted (a second vote on
+    one comparison), orphaned (its comparison or pair is missing), unreadable.
     """
 
-    judged: tuple[Judged, ...]
+    judged: tuple[JudgedPair, ...]
     flags: tuple[Flag, ...]
     manifests: tuple[str, ...]
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
     def data_hash(self) -> str:
-        """Names exactly what was read, for a model's lineage."""
+        """Hash of the manifests that were read, for a model's lineage."""
         return hashlib.sha256("\n".join(self.manifests).encode()).hexdigest()
 
 
 def read_feedback(store: ObjectStore) -> Feedback:
-    """Return the judgments that stand in a store; raises StoreUnavailable when a segment is damaged or missing."""
+    """Return the judgments in force; raise StoreUnavailable if a segment is damaged or missing."""
     manifests, records, counts = _read(store)
     erased = {record.rater for record in records if isinstance(record, Tombstone)}
     retracted = {record.judgment_id: record.rater for record in records if isinstance(record, Retraction)}
     comparisons = {record.comparison_id: record for record in records if isinstance(record, Comparison)}
     counts["comparisons"] = len(comparisons)
     pairs = PairStore(store)
-    judged: dict[str, Judged] = {}
+    judged: dict[str, JudgedPair] = {}
     for record in records:
         if not isinstance(record, Judgment):
             continue
@@ -88,36 +87,36 @@ def read_feedback(store: ObjectStore) -> Feedback:
         elif comparison is None or (pair := _pair(pairs, comparison.pair_id)) is None:
             counts["orphaned"] += 1
         else:
-            judged[record.comparison_id] = Judged(record, comparison, pair)
+            judged[record.comparison_id] = JudgedPair(record, comparison, pair)
     flags = tuple(record for record in records if isinstance(record, Flag))
     return Feedback(tuple(judged.values()), flags, manifests, counts)
 
 
 def read_records(store: ObjectStore) -> list[Record]:
-    """Return every record of a store once, in the order of the stream: also what was taken back or erased."""
+    """Return every record once, in the order of the stream, including retracted and erased ones."""
     return _read(store)[1]
 
 
 def _read(store: ObjectStore) -> tuple[tuple[str, ...], list[Record], Counter[str]]:
-    """Return the manifests in force and the records that they lead to."""
+    """Return the manifests in force, their records, and the counts."""
     for tries_left in reversed(range(_TRIES)):
         counts: Counter[str] = Counter()
         try:
             manifests = live_manifests(store)
             return tuple(manifests), list(_records(store, manifests, counts)), counts
         except StoreError:
-            # An erasure may have replaced a segment meanwhile.
+            # An erasure may have replaced a segment in the meantime.
             if not tries_left:
                 raise
     raise AssertionError("the last try returns or raises")
 
 
 def live_manifests(store: ObjectStore) -> dict[str, Manifest]:
-    """Return the manifests in force by their keys; those of segments that an erasure replaced are left out."""
+    """Return the manifests in force by their keys, without the void ones of replaced segments."""
     keys = store.list(MANIFESTS)
     while True:
         found = {key: Manifest.model_validate_json(store.get(key).data) for key in keys}
-        # What replaces a void one is written before it, and may have come after the list was made.
+        # The replacement of a void manifest is written before it, and possibly after the keys were listed.
         before, keys = keys, store.list(MANIFESTS)
         if keys == before:
             return {key: manifest for key, manifest in found.items() if not manifest.void}
@@ -137,10 +136,11 @@ def _records(store: ObjectStore, manifests: Mapping[str, Manifest], counts: Coun
         except ValidationError:
             counts["unreadable"] += 1
             continue
-        if (record.record, _id_of(record)) in seen:
+        identity = (record.record, getattr(record, f"{record.record}_id"))
+        if identity in seen:
             counts["repeated"] += 1
             continue
-        seen.add((record.record, _id_of(record)))
+        seen.add(identity)
         yield record
 
 
@@ -159,15 +159,3 @@ def _pair(pairs: PairStore, pair_id: str) -> Pair | None:
         return pairs.get(pair_id)
     except UnknownPair:
         return None
-
-
-def _id_of(record: Record) -> str:
-    if isinstance(record, Comparison):
-        return record.comparison_id
-    if isinstance(record, Judgment):
-        return record.judgment_id
-    if isinstance(record, Retraction):
-        return record.retraction_id
-    if isinstance(record, Flag):
-        return record.flag_id
-    return record.tombstone_id

@@ -1,8 +1,8 @@
-"""Rebuild in Redis what the write path remembers, from the records in the object store. Knows no command line.
+"""Rebuild the write path's state in Redis from the records in the object store, after Redis has lost its disk.
 
-For a Redis that was lost with its disk. Afterwards an answer that is sent again is a duplicate as before, a comparison
-takes one judgment, shown comparisons can be answered, tallies and histories stand, whoever was erased stays erased.
-Records that were in the stream and not yet carried are lost with that disk: nothing can bring them back.
+Afterwards a repeated judgment is a duplicate as before, a comparison accepts one judgment, shown comparisons can be
+judged, tallies and histories are restored, and erased raters stay erased. Records that were in the stream and not yet
+moved to the object store are lost.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections import Counter
 from datetime import datetime, timedelta
 
 from harmonixr_platform.feedback.errors import FeedbackError, UnknownPair
-from harmonixr_platform.feedback.records.judgments import REMEMBER_S, JudgmentLog
+from harmonixr_platform.feedback.records.judgments import REMEMBER_S, JudgmentLog, Record
 from harmonixr_platform.feedback.records.pairs import PairStore
-from harmonixr_platform.feedback.records.reader import Record, read_records
+from harmonixr_platform.feedback.records.reader import read_records
 from harmonixr_platform.feedback.records.sides import revealed_models
 from harmonixr_platform.schemas import Comparison, Judgment, Retraction
 from harmonixr_platform.stores.objects import ObjectStore
@@ -23,14 +23,14 @@ _DAY = timedelta(days=1)
 
 
 def replay(stream: RecordStream, store: ObjectStore, *, now: datetime) -> Counter[str]:
-    """Write every record of the store to Redis as it was written first; return how many were of which kind.
+    """Write every record of the store to Redis as at first; return the number of records of each kind.
 
-    May be run again, and beside a running service: what Redis has is left as it is. `refused` counts records that it
-    takes no more, such as answers to a pair that was erased. Raises StoreError; run it again then.
+    It may run repeatedly and beside a running service, and leaves existing state as it is. `refused` counts records
+    that are no longer accepted, such as judgments of an erased pair. Raises StoreError; run it again then.
     """
     records = read_records(store)
     oldest = min((record.created for record in records if isinstance(record, Comparison)), default=now)
-    # Nothing may be forgotten while the replay still needs it, however long ago it was shown.
+    # Ids must not expire while the replay still needs them, also for old comparisons.
     remember_s = REMEMBER_S + round((now - oldest + _DAY).total_seconds())
     log = JudgmentLog(stream, replaying=True, remember_s=remember_s)
     comparisons = {record.comparison_id: record for record in records if isinstance(record, Comparison)}

@@ -1,4 +1,4 @@
-"""Which candidate of a pair is on which side of a comparison, and which models its receipt reveals."""
+"""The candidates on the sides of a comparison, and the models that its receipt reveals."""
 
 from __future__ import annotations
 

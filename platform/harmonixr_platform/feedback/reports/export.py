@@ -1,7 +1,7 @@
-"""A study as files for others: Parquet and JSON lines with a manifest and a data card. Knows no store and no Redis.
+"""Export judgments as Parquet and JSON lines, with a manifest and a data card.
 
-`dataset_id` is the hash of the records themselves in an order of their own: the same records give the same id,
-whichever way and however often they arrived. Only judgments that stand are in it; a rater who was erased is not.
+`dataset_id` is the hash of the records in a fixed order. The same records give the same id, regardless of the order and
+segments in which they were stored. Retracted judgments and erased raters are not included.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from harmonixr_platform.feedback.errors import FeedbackError
-from harmonixr_platform.feedback.records.reader import Feedback, Judged
+from harmonixr_platform.feedback.records.reader import Feedback, JudgedPair
 from harmonixr_platform.feedback.reports.data_card import data_card
-from harmonixr_platform.feedback.reports.export_columns import COLUMNS
-from harmonixr_platform.feedback.studies.store import Begun
+from harmonixr_platform.feedback.reports.export_columns import COLUMNS, table_row
+from harmonixr_platform.feedback.studies.store import BegunStudy
 from harmonixr_platform.schemas import Strict
 
 FORMAT = 1
@@ -34,7 +34,7 @@ class ExportedFile(Strict):
 
 
 class ExportManifest(Strict):
-    """What an export holds. `source` names the manifests that were read; the id does not depend on them."""
+    """The content of an export. `source` has the manifests that were read; the id does not depend on them."""
 
     format: int = FORMAT
     dataset_id: str
@@ -47,16 +47,16 @@ class ExportManifest(Strict):
 
 
 def export_dataset(
-    feedback: Feedback, folder: Path, *, study: str | None, begun: Begun | None, now: datetime
+    feedback: Feedback, folder: Path, *, study: str | None, begun: BegunStudy | None, now: datetime
 ) -> ExportManifest:
-    """Write a snapshot into `folder`; the manifest comes last, so a folder that has one is whole.
+    """Write an export into `folder`; the manifest is written last, so a folder with a manifest is complete.
 
     Args:
-        feedback: what was read.
-        folder: made when it is not there; files of an earlier export are replaced.
-        study: keep this study's or pool's judgments only; None keeps all.
+        feedback: the judgments.
+        folder: created if needed; files of an earlier export are replaced.
+        study: export this study's or pool's judgments only; None exports all.
         begun: the study's definition, for the data card.
-        now: when this is.
+        now: the time of the export.
 
     Raises:
         FeedbackError: there is nothing to export.
@@ -89,7 +89,7 @@ def export_dataset(
 
 
 def dataset_id(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Return the hash of every row of every table."""
+    """Return the hash of all rows of all tables."""
     digest = hashlib.sha256(f"format {FORMAT}\n".encode())
     for name in sorted(rows):
         digest.update(f"{name}\n".encode())
@@ -98,92 +98,30 @@ def dataset_id(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     return digest.hexdigest()[:24]
 
 
-def judgment_rows(judged: Iterable[Judged], feedback: Feedback) -> list[dict[str, Any]]:
-    """Return one flat row a judgment, in the order of their ids."""
+def judgment_rows(judged: Iterable[JudgedPair], feedback: Feedback) -> list[dict[str, Any]]:
+    """Return one flat row for each judgment, sorted by id."""
     flags: dict[str, set[str]] = defaultdict(set)
     for flag in feedback.flags:
         flags[flag.judgment_id].add(f"{flag.rule}@{flag.rule_version}")
-    return sorted((_judgment_row(one, sorted(flags[one.judgment.judgment_id])) for one in judged), key=_by_id)
+    rows = [table_row(COLUMNS["judgments"], one) | {"flags": sorted(flags[one.judgment.judgment_id])} for one in judged]
+    return sorted(rows, key=lambda row: str(row["judgment_id"]))
 
 
-def pair_rows(judged: Iterable[Judged]) -> list[dict[str, Any]]:
-    """Return one row a pair that was judged, with both fills whole, in the order of their ids."""
+def pair_rows(judged: Iterable[JudgedPair]) -> list[dict[str, Any]]:
+    """Return one row for each judged pair, with both fills, sorted by id."""
     pairs = {one.pair.pair_id: one.pair for one in judged}
-    return [
-        {
-            "pair_id": pair.pair_id,
-            "piece_id": pair.piece_id,
-            "context_sha256": pair.context_sha256,
-            "context_base64": pair.context_base64,
-            "region": pair.region.model_dump_json(),
-            "controls": pair.controls.model_dump_json(),
-            "vocabulary_hash": pair.vocabulary_hash,
-        }
-        | {
-            f"{side}_{name}": value
-            for side, candidate in (("first", pair.first), ("second", pair.second))
-            for name, value in {
-                "model_version": candidate.model_version,
-                "checkpoint_sha256": candidate.checkpoint_sha256,
-                "sampling": candidate.sampling.model_dump_json(),
-                "seed": candidate.seed,
-                "tokens": [list(window) for window in candidate.tokens],
-                "midi_sha256": candidate.midi_sha256,
-                "midi_base64": candidate.midi_base64,
-            }.items()
-        }
-        for _, pair in sorted(pairs.items())
-    ]
-
-
-def _judgment_row(one: Judged, flags: list[str]) -> dict[str, Any]:
-    judgment, comparison, pair = one.judgment, one.comparison, one.pair
-    arms = comparison.arms or (None, None)
-    return {
-        "judgment_id": judgment.judgment_id,
-        "comparison_id": judgment.comparison_id,
-        "pair_id": judgment.pair_id,
-        "piece_id": pair.piece_id,
-        "rater": judgment.rater,
-        "simulated": judgment.simulated,
-        "outcome": one.outcome,
-        "choice": judgment.choice.value,
-        "strength": judgment.strength,
-        "tags": [tag.value for tag in judgment.tags],
-        "comment": judgment.comment,
-        "swapped": comparison.swapped,
-        "source": comparison.source,
-        "pool": comparison.pool,
-        "study": comparison.study,
-        "first_arm": arms[0],
-        "second_arm": arms[1],
-        "first_model": pair.first.model_version,
-        "second_model": pair.second.model_version,
-        "role": comparison.role,
-        "expected": comparison.expected,
-        "repeats": comparison.repeats,
-        "propensity": comparison.propensity,
-        "heard_a": judgment.listening.heard_a,
-        "heard_b": judgment.listening.heard_b,
-        "seconds": judgment.listening.seconds,
-        "switches": judgment.listening.switches,
-        "headphones": judgment.listening.headphones,
-        "consent": judgment.consent.version if judgment.consent else None,
-        "shown": comparison.created.isoformat(),
-        "received": judgment.received.isoformat(),
-        "flags": flags,
-    }
+    return [table_row(COLUMNS["pairs"], pair) for _, pair in sorted(pairs.items())]
 
 
 def _write(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> list[ExportedFile]:
     import pyarrow
     from pyarrow import parquet
 
-    lines = folder / f"{name}.jsonl"
-    lines.write_text("".join(_line(row) for row in rows), encoding="utf-8")
-    columns = folder / f"{name}.parquet"
+    json_lines = folder / f"{name}.jsonl"
+    json_lines.write_text("".join(_line(row) for row in rows), encoding="utf-8")
+    columnar = folder / f"{name}.parquet"
     table = pyarrow.Table.from_pylist(list(rows), schema=_schema(name))
-    parquet.write_table(table, columns, compression="zstd")
+    parquet.write_table(table, columnar, compression="zstd")
     return [
         ExportedFile(
             name=path.name,
@@ -191,12 +129,12 @@ def _write(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> list[E
             bytes=path.stat().st_size,
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         )
-        for path in (lines, columns)
+        for path in (json_lines, columnar)
     ]
 
 
 def _schema(name: str) -> Any:
-    """Return a table's columns, so that an export without any comment or tag has the same ones as all others."""
+    """Return a table's schema, which does not depend on the values, such as missing comments or tags."""
     import pyarrow as pa
 
     kinds = {
@@ -210,7 +148,7 @@ def _schema(name: str) -> Any:
     return pa.schema([(column.name, kinds[column.kind]) for column in COLUMNS[name]])
 
 
-def _counts(judged: Sequence[Judged]) -> dict[str, int]:
+def _counts(judged: Sequence[JudgedPair]) -> dict[str, int]:
     roles = Counter(one.comparison.role for one in judged)
     return {
         "judgments": len(judged),
@@ -225,7 +163,3 @@ def _counts(judged: Sequence[Judged]) -> dict[str, int]:
 
 def _line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":")) + "\n"
-
-
-def _by_id(row: Mapping[str, Any]) -> str:
-    return str(row["judgment_id"])

@@ -1,6 +1,6 @@
-"""What the rules say of raters, as records: a flag on each judgment of a rater in doubt. Knows no Redis.
+"""Flags for the judgments of raters who fail a quality rule.
 
-A flag names its rule and the rule's version, and is made again under the same id: recording twice records once.
+A flag has its rule's version, and its id is derived from rule and judgment, so recording it again changes nothing.
 """
 
 from __future__ import annotations
@@ -8,53 +8,44 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Protocol
 
-from harmonixr_platform.feedback.records.judgments import Recorded
+from harmonixr_platform.feedback.records.judgments import JudgmentLog
 from harmonixr_platform.feedback.records.reader import Feedback
-from harmonixr_platform.feedback.reports.leaderboard import answers_of
+from harmonixr_platform.feedback.reports.statistics_input import rater_judgments
 from harmonixr_platform.feedback.statistics.quality import RULES, rate
 from harmonixr_platform.schemas import Flag
 
-_CURRENT = {rule.name: rule.version for rule in RULES}
-
-
-class FlagLog(Protocol):
-    """Where flags are recorded: `JudgmentLog`."""
-
-    def append(self, record: Flag) -> Recorded:
-        """Record a flag; say whether it was there."""
-        ...
+_VERSIONS = {rule.name: rule.version for rule in RULES}
 
 
 def flags_of(feedback: Feedback, *, now: datetime) -> list[Flag]:
-    """Return a flag for every judgment of every rater that a rule puts in doubt."""
-    answers = answers_of(feedback.judged)
-    raised = {quality.rater: quality.flags for quality in rate(answers)}
+    """Return a flag for every judgment of every rater who fails a rule."""
+    judgments = rater_judgments(feedback.judged)
+    failed = {quality.rater: quality.flags for quality in rate(judgments)}
     return [
         Flag(
-            flag_id=_flag_id(flag.rule, flag.version, answer.answer_id),
-            judgment_id=answer.answer_id,
+            flag_id=_flag_id(flag.rule, flag.version, judgment.judgment_id),
+            judgment_id=judgment.judgment_id,
             rule=flag.rule,
             rule_version=flag.version,
             received=now,
         )
-        for answer in answers
-        for flag in raised[answer.rater]
+        for judgment in judgments
+        for flag in failed[judgment.rater]
     ]
 
 
-def record_flags(log: FlagLog, flags: Iterable[Flag]) -> int:
+def record_flags(log: JudgmentLog, flags: Iterable[Flag]) -> int:
     """Record flags; return how many were new."""
     return sum(not log.append(flag).duplicate for flag in flags)
 
 
-def in_doubt(flags: Iterable[Flag]) -> set[str]:
-    """Return the judgments that recorded flags put in doubt.
+def flagged_judgments(flags: Iterable[Flag]) -> set[str]:
+    """Return the ids of flagged judgments.
 
-    A flag of one of our rules counts in the rule's present version only; those of other tools always.
+    A flag of a rule defined here counts only with the rule's present version; flags of other tools always count.
     """
-    return {flag.judgment_id for flag in flags if _CURRENT.get(flag.rule, flag.rule_version) == flag.rule_version}
+    return {flag.judgment_id for flag in flags if _VERSIONS.get(flag.rule, flag.rule_version) == flag.rule_version}
 
 
 def _flag_id(rule: str, version: int, judgment_id: str) -> str:

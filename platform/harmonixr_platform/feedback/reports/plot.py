@@ -1,4 +1,4 @@
-"""The report's two pictures as SVG text. Knows nothing but what a panel's ranking says."""
+"""The plots of the HTML report as SVG text."""
 
 from __future__ import annotations
 
@@ -77,16 +77,16 @@ def _cell(wins: Mapping[str, Mapping[str, float]], row: str, column: str, *, x: 
 def _shade(share: float) -> str:
     """Return orange below one half, white at it, green above."""
     end = (45, 156, 120) if share > 0.5 else (222, 119, 58)
-    far = min(1.0, abs(share - 0.5) * 1.6)
-    return "#" + "".join(f"{round(255 + (part - 255) * far):02x}" for part in end)
+    tint = min(1.0, abs(share - 0.5) * 1.6)
+    return "#" + "".join(f"{round(255 + (part - 255) * tint):02x}" for part in end)
 
 
 def _open(width: int, height: float, title: str, *, simulated: bool) -> str:
     mark = f'<text x="{width}" y="14" text-anchor="end" fill="#7a4d00">{_MARK}</text>' if simulated else ""
-    said = f"{title} ({_MARK})" if simulated else title
+    label = f"{title} ({_MARK})" if simulated else title
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" viewBox="0 0 {width} {height}" role="img" '
-        f'font-family="system-ui,sans-serif" font-size="13"><title>{escape(said)}</title>{mark}'
+        f'font-family="system-ui,sans-serif" font-size="13"><title>{escape(label)}</title>{mark}'
     )
 
 

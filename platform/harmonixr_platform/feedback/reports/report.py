@@ -1,7 +1,7 @@
-"""What the judgments say so far, as data. Knows nothing of where they are stored, nor of how a report looks.
+"""The report on all judgments as data, ready for JSON.
 
-Answers of people and of programs are never mixed: each kind is a panel of its own, labelled. A panel is reported twice
-where raters are flagged: all raters, and without the flagged ones.
+Judgments of people and of programs are never mixed: each kind has its own labelled panel. If raters or judgments are
+flagged, a panel has a second ranking without them.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harmonixr_platform.feedback.records.reader import Feedback, Judged
-from harmonixr_platform.feedback.reports.flags import in_doubt
-from harmonixr_platform.feedback.reports.leaderboard import answers_of, entrants, is_vote, vote_of, votes_of, win_matrix
+from harmonixr_platform.feedback.records.reader import Feedback, JudgedPair
+from harmonixr_platform.feedback.reports.flags import flagged_judgments
+from harmonixr_platform.feedback.reports.statistics_input import compared, rater_judgments, votes_of
 from harmonixr_platform.feedback.statistics.agreement import alpha_with_interval, repeat_consistency
-from harmonixr_platform.feedback.statistics.connected import Disconnected, separate_groups
+from harmonixr_platform.feedback.statistics.comparison_graph import Disconnected, separate_groups
 from harmonixr_platform.feedback.statistics.quality import RULES, RaterQuality, rate, repeats_of, units_of
 from harmonixr_platform.feedback.statistics.ranking import Ranking, Standing, rank
 from harmonixr_platform.feedback.statistics.stopping import betting_sequence, rater_means, verdict
+from harmonixr_platform.feedback.statistics.votes import Vote, win_matrix
 
-# A rater enters the stopping rule with this many votes on a pair of models, and counts once.
+# The stopping rule uses the mean of a rater's first votes on two models; a rater with fewer votes does not count.
 STOP_EACH = 10
 STOP_MARGIN = 0.05
 _DIGITS = 4
@@ -31,30 +32,29 @@ def report(
     feedback: Feedback,
     *,
     study: str | None = None,
-    draws: int = 200,
+    resamples: int = 200,
     stop_each: int = STOP_EACH,
     stop_margin: float = STOP_MARGIN,
 ) -> dict[str, Any]:
-    """Return all that a leaderboard shows, ready for JSON.
+    """Return the report of all judgments, or of one study (its name or name@digest) or pool.
 
-    `panels` holds one entry for people and one for programs, as far as there are any; `models` and `wins` repeat the
-    first panel's. `study` keeps one study's judgments (its name, or its name@digest) or one pool's; where all of them
-    name their study's arms, those are ranked (`by` says "arm") in place of model versions.
+    `panels` has one entry for people and one for programs, if there are any; `models` and `wins` repeat those of the
+    first panel. If all judgments name their study's arms, the arms are ranked instead of models (`by` is "arm").
     """
     judged = [one for one in feedback.judged if study is None or _belongs(one, study)]
     kinds = {
         "people": [one for one in judged if not one.judgment.simulated],
         "simulated": [one for one in judged if one.judgment.simulated],
     }
-    # A gold pair has one arm at most.
+    # A gold pair has at most one arm.
     ranked = [one.comparison for one in judged if one.comparison.role != "gold"]
     by_arm = study is not None and bool(ranked) and all(comparison.arms is not None for comparison in ranked)
-    flagged = in_doubt(feedback.flags)
+    flagged = flagged_judgments(feedback.flags)
     panels = [
         {"origin": origin}
-        | _panel(answers, recorded=flagged, by_arm=by_arm, draws=draws, stop_each=stop_each, stop_margin=stop_margin)
-        for origin, answers in kinds.items()
-        if answers
+        | _panel(of_kind, flagged, by_arm=by_arm, resamples=resamples, stop_each=stop_each, stop_margin=stop_margin)
+        for origin, of_kind in kinds.items()
+        if of_kind
     ]
     main: Mapping[str, Any] = panels[0]["all"] if panels else {"models": [], "wins": {}, "refusal": None}
     return {
@@ -72,12 +72,12 @@ def report(
     }
 
 
-def _belongs(judged: Judged, study: str) -> bool:
-    named = judged.comparison.study
-    return judged.comparison.pool == study or (named is not None and study in (named, named.partition("@")[0]))
+def _belongs(judged: JudgedPair, study: str) -> bool:
+    version = judged.comparison.study
+    return judged.comparison.pool == study or (version is not None and study in (version, version.partition("@")[0]))
 
 
-def _counts(judged: Sequence[Judged]) -> dict[str, Any]:
+def _counts(judged: Sequence[JudgedPair]) -> dict[str, Any]:
     choices = Counter(one.judgment.choice.value for one in judged)
     decided = choices["a"] + choices["b"]
     return {
@@ -90,34 +90,42 @@ def _counts(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def _panel(
-    judged: Sequence[Judged], *, recorded: set[str], by_arm: bool, draws: int, stop_each: int, stop_margin: float
+    judged: Sequence[JudgedPair],
+    flagged: set[str],
+    *,
+    by_arm: bool,
+    resamples: int,
+    stop_each: int,
+    stop_margin: float,
 ) -> dict[str, Any]:
-    """Return everything on raters of one kind; `recorded` names judgments that a stored flag puts in doubt."""
-    answers = answers_of(judged)
-    raters = rate(answers)
-    in_doubt = {quality.rater for quality in raters if quality.flags}
-    kept = [one for one in judged if one.judgment.rater not in in_doubt and one.judgment.judgment_id not in recorded]
-    alpha = alpha_with_interval(units_of(answers), draws=draws)
-    repeats = repeat_consistency(repeats_of(answers))
-    gold = sum(quality.gold for quality in raters)
+    """Return everything about the raters of one kind; `flagged` has the judgments with a stored flag."""
+    judgments = rater_judgments(judged)
+    raters = rate(judgments)
+    doubtful = {quality.rater for quality in raters if quality.flags}
+    unflagged = [
+        one for one in judged if one.judgment.rater not in doubtful and one.judgment.judgment_id not in flagged
+    ]
+    alpha = alpha_with_interval(units_of(judgments), resamples=resamples)
+    repeats = repeat_consistency(repeats_of(judgments))
+    gold, gold_right = (sum(getattr(quality, name) for quality in raters) for name in ("gold", "gold_right"))
     return {
         **_counts(judged),
-        "all": _ranking(judged, by_arm=by_arm, draws=draws),
-        "unflagged": _ranking(kept, by_arm=by_arm, draws=draws) if len(kept) < len(judged) else None,
-        "left_out": len(judged) - len(kept),
+        "all": _ranking(judged, by_arm=by_arm, resamples=resamples),
+        "unflagged": _ranking(unflagged, by_arm=by_arm, resamples=resamples) if len(unflagged) < len(judged) else None,
+        "left_out": len(judged) - len(unflagged),
         "agreement": _rounded(asdict(alpha)) if alpha else None,
         "repeats": _rounded(asdict(repeats)) if repeats else None,
         "gold": {
             "answers": gold,
-            "right": sum(quality.gold_right for quality in raters),
-            "accuracy": round(sum(quality.gold_right for quality in raters) / gold, _DIGITS) if gold else None,
+            "right": gold_right,
+            "accuracy": round(gold_right / gold, _DIGITS) if gold else None,
         },
         "quality": [_quality(quality) for quality in raters],
-        "stopping": _stopping(judged, by_arm=by_arm, each=stop_each, margin=stop_margin),
+        "stopping": _stopping(votes_of(judged, by_arm=by_arm), each=stop_each, margin=stop_margin),
     }
 
 
-def _ranking(judged: Sequence[Judged], *, by_arm: bool, draws: int) -> dict[str, Any]:
+def _ranking(judged: Sequence[JudgedPair], *, by_arm: bool, resamples: int) -> dict[str, Any]:
     votes = votes_of(judged, by_arm=by_arm)
     content: dict[str, Any] = {
         "votes": len(votes),
@@ -128,9 +136,9 @@ def _ranking(judged: Sequence[Judged], *, by_arm: bool, draws: int) -> dict[str,
         "groups": [list(group) for group in separate_groups(votes)],
     }
     if not votes:
-        return content | {"refusal": "no answer compares two model versions yet, so there is no ranking"}
+        return content | {"refusal": "no judgment compares two model versions yet"}
     try:
-        return content | _ranked(rank(votes, draws=draws))
+        return content | _ranked(rank(votes, resamples=resamples))
     except Disconnected as error:
         return content | {"refusal": str(error)}
 
@@ -155,33 +163,33 @@ def _model(standing: Standing) -> dict[str, Any]:
 
 def _quality(quality: RaterQuality) -> dict[str, Any]:
     content = asdict(quality)
-    # Enough to tell raters apart, too little to look one up.
+    # Eight digits distinguish raters without identifying one.
     content["rater"] = quality.rater[:8]
     content["flags"] = [dict(flag) for flag in content["flags"]]
     return content
 
 
-def _outcomes(judged: Sequence[Judged], *, by_arm: bool) -> list[dict[str, Any]]:
-    """Return raw counts of every two models, and the win rate weighted to an even choice of pairs.
+def _outcomes(judged: Sequence[JudgedPair], *, by_arm: bool) -> list[dict[str, Any]]:
+    """Return the counts of every two models, with the raw win rate and the one weighted by 1/propensity.
 
-    The scheduler prefers pairs whose outcome is open; each vote weighs one over the chance with which its pair was
-    chosen (Hájek's estimator), so that the weighted rate is of the pool, not of what was shown.
+    The scheduler prefers uncertain pairs. The weighted rate (Hájek's estimator) estimates the win rate over all pairs
+    of the pool instead of those that were shown.
     """
     cells: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
     for one in judged:
-        first, second = entrants(one, by_arm=by_arm)
+        first, second = compared(one, by_arm=by_arm)
         if first == second or one.comparison.role != "plain" or one.outcome == "skip":
             continue
-        turned = first > second
-        key = (second, first) if turned else (first, second)
-        outcome = {"first": "second", "second": "first"}.get(one.outcome, one.outcome) if turned else one.outcome
+        reverse = first > second
+        key = (second, first) if reverse else (first, second)
+        outcome = {"first": "second", "second": "first"}.get(one.outcome, one.outcome) if reverse else one.outcome
         cells[key].append((outcome, 1 / one.comparison.propensity if one.comparison.propensity > 0 else 0.0))
-    return [_cell(first, second, seen) for (first, second), seen in sorted(cells.items())]
+    return [_cell(first, second, outcomes) for (first, second), outcomes in sorted(cells.items())]
 
 
-def _cell(first: str, second: str, seen: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    counts = Counter(outcome for outcome, _ in seen)
-    scored = [(_SCORES[outcome], weight) for outcome, weight in seen if outcome in _SCORES]
+def _cell(first: str, second: str, outcomes: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    counts = Counter(outcome for outcome, _ in outcomes)
+    scored = [(_SCORES[outcome], weight) for outcome, weight in outcomes if outcome in _SCORES]
     total = sum(weight for _, weight in scored)
     return {
         "first": first,
@@ -195,24 +203,21 @@ def _cell(first: str, second: str, seen: Sequence[tuple[str, float]]) -> dict[st
     }
 
 
-def _stopping(judged: Sequence[Judged], *, by_arm: bool, each: int, margin: float) -> list[dict[str, Any]]:
-    """Return for every two models whether the study may stop asking about them, safe to look at any time.
+def _stopping(votes: Sequence[Vote], *, each: int, margin: float) -> list[dict[str, Any]]:
+    """Return the verdict of the stopping rule on every two models, valid at any time.
 
-    The error of 5 % is shared out over the pairs of models.
+    The error probability of 5 % is divided among the pairs of models.
     """
     scores: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
-    for one in judged:
-        if not is_vote(one, by_arm=by_arm):
-            continue
-        vote = vote_of(one, by_arm=by_arm)
+    for vote in votes:
         score = (1.0, 0.0, 0.5)[vote.outcome]
-        key, value = (
-            ((vote.first, vote.second), score) if vote.first < vote.second else ((vote.second, vote.first), 1 - score)
-        )
-        scores[key].append((vote.rater, value))
+        if vote.first < vote.second:
+            scores[vote.first, vote.second].append((vote.rater, score))
+        else:
+            scores[vote.second, vote.first].append((vote.rater, 1 - score))
     rows = []
-    for (first, second), given in sorted(scores.items()):
-        means = rater_means(given, each=each)
+    for (first, second), pair_scores in sorted(scores.items()):
+        means = rater_means(pair_scores, each=each)
         low, high = 0.0, 1.0
         if means:
             bounds = betting_sequence(means, level=1 - 0.05 / len(scores))

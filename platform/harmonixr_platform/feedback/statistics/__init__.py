@@ -1,1 +1,1 @@
-"""What can be concluded from judgments: strengths, intervals, agreement, quality. Knows no store, no HTTP, no music."""
+"""Statistics of judgments: strengths, intervals, agreement and rater quality."""

@@ -1,4 +1,4 @@
-"""How far raters agree with each other, and with themselves. Knows no models and no strengths."""
+"""Agreement between raters (Krippendorff's α), and consistency of each rater with themselves."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TypeVar
 import numpy as np
 
 Unit = TypeVar("Unit")
-DRAWS = 500
+RESAMPLES = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Alpha:
-    """Krippendorff's α with a 95 % interval over units drawn anew; `units` had two answers at least."""
+    """Krippendorff's α with a 95 % bootstrap interval over units; `units` have at least two judgments."""
 
     value: float
     low: float
@@ -29,9 +29,9 @@ class Alpha:
 class Consistency:
     """Pairs judged twice by one rater.
 
-    `same` gave the same outcome; `by_chance` is the share that the answers' frequencies alone would give. Of the
-    `decided` (both answers chose a fill) `reversed_` chose the other one; `noise` is the chance that one answer is
-    turned which explains them: 2 p (1 − p) = reversed / decided.
+    `same` have the same outcome twice; `by_chance` is the share expected from the outcomes' frequencies alone. Of the
+    `decided` pairs (a fill was chosen twice) `reversed_` have different choices. `noise` is the error probability p of
+    one judgment that explains them: 2 p (1 − p) = reversed / decided.
     """
 
     repeats: int
@@ -43,25 +43,27 @@ class Consistency:
 
 
 def krippendorff_alpha(answers: Mapping[Unit, Sequence[str]]) -> float | None:
-    """Return α for nominal values with any answers missing; None when it is undefined.
+    """Return α for nominal values, where any may be missing; None if it is undefined.
 
-    `answers` holds each unit's values, one a rater. Krippendorff, "Computing Krippendorff's alpha-reliability" (2011):
-    one less observed over expected disagreement, both of the coincidence matrix. Undefined without a unit that two
-    raters answered, or when every answer is the same.
+    `answers` has each unit's values, one for each rater. Krippendorff, "Computing Krippendorff's alpha-reliability"
+    (2011): 1 − observed / expected disagreement in the coincidence matrix. It is undefined if no unit has two values or
+    if all values are equal.
     """
     return _alpha([Counter(values) for values in answers.values() if len(values) > 1])
 
 
-def alpha_with_interval(answers: Mapping[Unit, Sequence[str]], *, draws: int = DRAWS, seed: int = 0) -> Alpha | None:
-    """Return α and its interval by drawing units with replacement; None where α is undefined."""
+def alpha_with_interval(
+    answers: Mapping[Unit, Sequence[str]], *, resamples: int = RESAMPLES, seed: int = 0
+) -> Alpha | None:
+    """Return α and its interval by resampling units with replacement; None if α is undefined."""
     units = [Counter(values) for values in answers.values() if len(values) > 1]
     value = _alpha(units)
     if value is None:
         return None
     rng = np.random.default_rng(seed)
-    drawn = (_alpha([units[i] for i in rng.integers(len(units), size=len(units))]) for _ in range(draws))
-    # A draw in which all answers are the same says nothing; it is left out.
-    low, high = np.quantile([alpha for alpha in drawn if alpha is not None] or [value], [0.025, 0.975])
+    sampled = (_alpha([units[i] for i in rng.integers(len(units), size=len(units))]) for _ in range(resamples))
+    # α of a sample in which all values are equal is undefined; leave it out.
+    low, high = np.quantile([alpha for alpha in sampled if alpha is not None] or [value], [0.025, 0.975])
     return Alpha(value, float(low), float(high), len(units), sum(unit.total() for unit in units))
 
 
@@ -70,23 +72,23 @@ def _alpha(units: Sequence[Counter[str]]) -> float | None:
     observed = 0.0
     for unit in units:
         answers = unit.total()
-        observed += _unlike(unit) / (answers - 1)
+        observed += _disagreements(unit) / (answers - 1)
         totals.update(unit)
-    expected = _unlike(totals)
+    expected = _disagreements(totals)
     if expected == 0:
         return None
     return 1 - (totals.total() - 1) * observed / expected
 
 
-def _unlike(counts: Counter[str]) -> int:
-    """Return how many ordered pairs of answers differ."""
+def _disagreements(counts: Counter[str]) -> int:
+    """Return how many ordered pairs of values differ."""
     return counts.total() ** 2 - sum(count**2 for count in counts.values())
 
 
 def repeat_consistency(twice: Iterable[tuple[str, str]]) -> Consistency | None:
-    """Return how often the second answer was the first; None without repeats.
+    """Return how often a rater's two outcomes of a pair are the same; None without repeats.
 
-    Each item is one rater's two outcomes of one pair, in the pair's terms whatever the sides were.
+    Each item has one rater's two outcomes of one pair, in terms of its candidates, not sides.
     """
     both = list(twice)
     if not both:
@@ -94,13 +96,13 @@ def repeat_consistency(twice: Iterable[tuple[str, str]]) -> Consistency | None:
     first, second = (Counter(answer[k] for answer in both) for k in range(2))
     by_chance = sum(first[value] * second[value] for value in first) / len(both) ** 2
     decided = [pair for pair in both if set(pair) <= {"first", "second"}]
-    turned = sum(a != b for a, b in decided)
+    reversed_ = sum(a != b for a, b in decided)
     return Consistency(
         repeats=len(both),
         same=sum(a == b for a, b in both),
         by_chance=by_chance,
         decided=len(decided),
-        reversed_=turned,
-        # More reversals than a coin's half are noise of one half, no more.
-        noise=(1 - math.sqrt(max(0.0, 1 - 2 * turned / len(decided)))) / 2 if decided else None,
+        reversed_=reversed_,
+        # Reversals of more than a half, as by a coin, are noise of one half.
+        noise=(1 - math.sqrt(max(0.0, 1 - 2 * reversed_ / len(decided)))) / 2 if decided else None,
     )

@@ -1,7 +1,7 @@
-"""A panel of raters that votes by a known truth, to check the statistics and to plan a study. Knows no store.
+"""Simulated votes of raters with known strengths, to check the statistics and to plan a study.
 
-Every rater has tastes of their own (a normal shift of each model's strength) and a habit of preferring the side heard
-first, both around the panel's; this is what makes votes of one rater alike. Everything drawn here is simulated.
+Each rater has an individual taste (a normal shift of each model's strength) and an individual preference for a side.
+Both make the votes of one rater dependent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harmonixr_platform.feedback.statistics.votes import Floats, Ints, Vote
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The truth behind simulated votes, in log odds: strengths, spread of raters' tastes, side effect, its spread."""
+    """The parameters of simulated votes, in log odds: strengths, spread of tastes, side effect and its spread."""
 
     strengths: Mapping[str, float]
     taste: float = 0.0
@@ -28,8 +28,8 @@ class Panel:
     notes: float = 0.0
 
 
-def draw_votes(panel: Panel, *, raters: int, each: int | Sequence[int], rng: np.random.Generator) -> list[Vote]:
-    """Return the votes of raters on pairs and sides drawn by fair chance: `each` votes of every rater, or of each."""
+def sample_votes(panel: Panel, *, raters: int, each: int | Sequence[int], rng: np.random.Generator) -> list[Vote]:
+    """Return votes of raters on uniformly sampled pairs and sides; `each` is the number for every or for each rater."""
     counts = np.broadcast_to(np.asarray(each), (raters,))
     most = int(counts.max())
     models = sorted(panel.strengths)
@@ -42,7 +42,7 @@ def draw_votes(panel: Panel, *, raters: int, each: int | Sequence[int], rng: np.
     notes = rng.normal(0, 0.5, (raters, most)) if panel.notes else np.zeros((raters, most))
     rater = np.arange(raters)[:, None]
     odds = tastes[rater, pair[..., 0]] - tastes[rater, pair[..., 1]] + habits * side + panel.notes * notes
-    outcome = _draw_outcomes(odds, panel.log_ties, rng)
+    outcome = _sample_outcomes(odds, panel.log_ties, rng)
     return [
         Vote(models[i], models[j], int(outcome[r, k]), f"rater-{r}", side=int(side[r, k]), notes=float(notes[r, k]))
         for r in range(raters)
@@ -50,8 +50,8 @@ def draw_votes(panel: Panel, *, raters: int, each: int | Sequence[int], rng: np.
     ]
 
 
-def _draw_outcomes(odds: Floats, log_ties: float, rng: np.random.Generator) -> Ints:
+def _sample_outcomes(odds: Floats, log_ties: float, rng: np.random.Generator) -> Ints:
     chances = Davidson().chances(odds, log_ties)
-    drawn = rng.random(odds.shape)
-    outcomes: Ints = (drawn >= chances[0]).astype(np.int64) + (drawn >= chances[0] + chances[1])
+    uniform = rng.random(odds.shape)
+    outcomes: Ints = (uniform >= chances[0]).astype(np.int64) + (uniform >= chances[0] + chances[1])
     return outcomes

@@ -1,11 +1,11 @@
-"""When a study may stop: an interval of a mean that holds at every look at once. Knows nothing of votes.
+"""When a study may stop: an anytime-valid confidence interval of a mean, which holds at all looks simultaneously.
 
-The hedged capital process of Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", J. R.
-Stat. Soc. B 86 (2024), with their predictable plug-in bets: against each possible mean m two gamblers bet, one that the
-values lie above it, one below; if m is the truth neither can expect to win, so by Ville's inequality their capital
-reaches 1/α with a chance of at most α, ever. The interval holds the m whose gamblers have not. It asks that each value
-has the mean m given the earlier ones: true of raters drawn alike, one value each; not true of single votes when raters
-differ and come back.
+This is the hedged capital process of Waudby-Smith and Ramdas, "Estimating means of bounded random variables by
+betting", J. R. Stat. Soc. B 86 (2024), with predictable plug-in bets. Against each possible mean m two gamblers bet,
+one that the values are above m and one that they are below. If m is the true mean, neither is expected to win, so by
+Ville's inequality their capital ever reaches 1/α with probability at most α. The interval contains every m whose
+gamblers have not reached it. Each value must have mean m given the earlier values. This holds for one value from each
+of many random raters, and not for single votes, since raters differ and vote repeatedly.
 """
 
 # T values in the order they came, M possible means
@@ -23,15 +23,15 @@ import numpy as np
 from harmonixr_platform.feedback.statistics.votes import Floats
 
 _GRID = 1001
-# A gambler stakes at most three quarters of the capital, so that no value ruins them.
-_MOST = 0.75
+# A gambler stakes at most three quarters of the capital, so that no value loses all of it.
+_MAX_STAKE = 0.75
 
 Verdict = Literal["first", "second", "equal", "go_on"]
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """The interval after each value; each lies inside the one before."""
+    """The interval after each value; each is inside the previous one."""
 
     low_T: Floats
     high_T: Floats
@@ -43,14 +43,14 @@ def log_capital(values: Floats, mean_M: Floats, *, alpha: float = 0.05) -> Float
     count = np.arange(1, values.shape[-1] + 1)
     guess = (0.5 + np.cumsum(values, axis=-1)) / (count + 1)
     spread = (0.25 + np.cumsum((values - guess) ** 2, axis=-1)) / (count + 1)
-    # A bet knows the values before its own only.
+    # A bet depends on earlier values only.
     before = np.concatenate([np.full((*values.shape[:-1], 1), 0.25), spread[..., :-1]], axis=-1)
     bet = np.sqrt(2 * math.log(2 / alpha) / (before * count * np.log(count + 1)))[..., None, :]
     mean = np.asarray(mean_M, dtype=float)[:, None]
     gain = values[..., None, :] - mean
     with np.errstate(divide="ignore"):
-        up = np.log1p(np.minimum(bet, _MOST / mean) * gain).cumsum(axis=-1)
-        down = np.log1p(-np.minimum(bet, _MOST / (1 - mean)) * gain).cumsum(axis=-1)
+        up = np.log1p(np.minimum(bet, _MAX_STAKE / mean) * gain).cumsum(axis=-1)
+        down = np.log1p(-np.minimum(bet, _MAX_STAKE / (1 - mean)) * gain).cumsum(axis=-1)
     capital: Floats = np.maximum(up, down) - math.log(2)
     return capital
 
@@ -60,15 +60,15 @@ def betting_sequence(values: Sequence[float], *, level: float = 0.95) -> Bounds:
     alpha = 1 - level
     mean_M = np.linspace(0, 1, _GRID)
     capital_MT = log_capital(np.asarray(values, dtype=float), mean_M, alpha=alpha)
-    alive_MT = np.logical_and.accumulate(capital_MT < math.log(1 / alpha), axis=1)
-    # One step of the grid outward on both sides: between two means nothing was tested.
-    low = np.maximum(alive_MT.argmax(axis=0) - 1, 0)
-    high = np.minimum(_GRID - alive_MT[::-1].argmax(axis=0), _GRID - 1)
+    inside_MT = np.logical_and.accumulate(capital_MT < math.log(1 / alpha), axis=1)
+    # One grid step outward on both sides, since means between two grid points are not tested.
+    low = np.maximum(inside_MT.argmax(axis=0) - 1, 0)
+    high = np.minimum(_GRID - inside_MT[::-1].argmax(axis=0), _GRID - 1)
     return Bounds(mean_M[low], mean_M[high])
 
 
 def rater_means(scores: Iterable[tuple[str, float]], *, each: int) -> list[float]:
-    """Return the mean of the first `each` scores of every rater who gave so many, in the order they got there."""
+    """Return the mean of the first `each` scores of every rater with so many, in the order of completion."""
     by_rater: dict[str, list[float]] = defaultdict(list)
     means = []
     for rater, score in scores:
@@ -79,7 +79,7 @@ def rater_means(scores: Iterable[tuple[str, float]], *, each: int) -> list[float
 
 
 def verdict(low: float, high: float, *, margin: float) -> Verdict:
-    """Return what an interval of a win rate decides: a winner, no difference beyond the margin, or nothing yet."""
+    """Return what an interval of a win rate shows: a winner, no difference beyond the margin, or nothing yet."""
     if low > 0.5:
         return "first"
     if high < 0.5:

@@ -1,6 +1,6 @@
-"""Two models of a vote that may be a tie, as derivatives by row. Know nothing of models, raters or optimisation.
+"""Two models of votes with ties, with their derivatives for each row of the design.
 
-With η the log odds of first over second and t a tie parameter:
+η is the log odds of first over second and t the tie parameter:
 
 - Davidson, "On extending the Bradley–Terry model to accommodate ties in paired comparison experiments", JASA 65 (1970):
   weights e^(η/2), e^(−η/2) and ν = e^t. A multinomial logit, so the likelihood is concave in (η, t).
@@ -22,7 +22,7 @@ from harmonixr_platform.feedback.statistics.votes import FIRST, SECOND, TIE, Flo
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """For each row its log-likelihood, score by (η, t), and expected information."""
+    """For each row its log-likelihood, score in (η, t), and expected information."""
 
     log_likelihood: Floats
     score_eta: Floats
@@ -33,7 +33,7 @@ class Terms:
 
 
 class TieModel(Protocol):
-    """What a fit needs of a model. `no_ties` is the parameter that says ties never happen; `lowest` its bound."""
+    """A model to fit. `no_ties` is the tie parameter at which ties do not occur; `lowest` is its lower bound."""
 
     name: str
     no_ties: float
@@ -45,12 +45,12 @@ class TieModel(Protocol):
         ...
 
     def chances(self, eta: Floats, tie: float) -> Floats:
-        """Return the chances of first, second and tie, [3, ...]."""
+        """Return the probabilities of first, second and tie, [3, ...]."""
         ...
 
 
 class Davidson:
-    """Ties grow with how equal the two are, by their strengths' geometric mean."""
+    """A tie is more likely the closer the two strengths are, by their geometric mean."""
 
     name = "davidson"
     no_ties, start, lowest = -30.0, 0.0, -np.inf
@@ -71,12 +71,12 @@ class Davidson:
         )
 
     def chances(self, eta: Floats, tie: float) -> Floats:
-        """Return the chances of first, second and tie, [3, ...]."""
+        """Return the probabilities of first, second and tie, [3, ...]."""
         return np.stack(_davidson(eta, np.float64(tie))[:3])
 
 
 class RaoKupper:
-    """A tie is a difference too small to be noticed."""
+    """A tie is a difference that is too small to notice."""
 
     name = "rao_kupper"
     no_ties, start, lowest = 1e-9, 0.5, 1e-9
@@ -100,7 +100,7 @@ class RaoKupper:
         )
 
     def chances(self, eta: Floats, tie: float) -> Floats:
-        """Return the chances of first, second and tie, [3, ...]."""
+        """Return the probabilities of first, second and tie, [3, ...]."""
         return np.stack(self._chances(eta, np.float64(tie)))
 
     def _chances(self, eta: Floats, tie: Floats | np.float64) -> tuple[Floats, Floats, Floats]:
@@ -110,7 +110,7 @@ class RaoKupper:
 
 
 def _davidson(eta: Floats, tie: Floats | np.float64) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return the chances of first, second and tie, and the log of what they were divided by."""
+    """Return the probabilities of first, second and tie, and the log of the normalizing constant."""
     largest = np.maximum(np.abs(eta) / 2, tie)
     first, second, equal = np.exp(eta / 2 - largest), np.exp(-eta / 2 - largest), np.exp(tie - largest)
     total = first + second + equal

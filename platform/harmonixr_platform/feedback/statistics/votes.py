@@ -1,6 +1,6 @@
-"""Votes, and the arrays that the fits read. Knows nothing of how they are fitted.
+"""Votes, and the design arrays for the fits.
 
-Equal votes of one rater are one row with a count, which is what makes a thousand refits quick.
+Equal votes of one rater are one row with a count, which makes a thousand refits fast.
 """
 
 # N rows, M models, Q = M − 1 directions that sum to zero, P = Q + covariates
@@ -18,16 +18,16 @@ Ints = npt.NDArray[np.int64]
 
 FIRST, SECOND, TIE = 0, 1, 2
 SIDE, NOTES = "side", "notes"
-# A covariate's smallest part that the models' contrasts must not explain; below it the two cannot be told apart.
-_OWN_PART = 1e-6
+# The minimum share of a covariate that the models' contrasts do not explain; below it, it is not identified.
+_MIN_UNEXPLAINED = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One answer between two models.
+    """One judgment between two models.
 
-    `outcome` is 0 (first won), 1 (second won) or 2 (tie); `side` is +1 when the first was shown on side a, −1 on side
-    b, 0 when that is not known; `notes` is log2 of the first's notes over the second's (one more each).
+    `outcome` is 0 (first won), 1 (second won) or 2 (tie). `side` is +1 if the first was on side a, −1 on side b, 0 if
+    unknown. `notes` is log2 of the ratio of the first's notes to the second's, with one added to each.
     """
 
     first: str
@@ -40,7 +40,7 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Votes as arrays. A row says how its log odds of first over second are made of the parameters."""
+    """Votes as arrays. A row gives the log odds of first over second as a linear function of the parameters."""
 
     models: tuple[str, ...]
     covariates: tuple[str, ...]
@@ -54,30 +54,29 @@ class Design:
 
     @property
     def strengths_MP(self) -> Floats:
-        """Turn parameters into strengths, which sum to zero."""
+        """The matrix from parameters to strengths, which sum to zero."""
         return np.pad(self.basis_MQ, ((0, 0), (0, len(self.covariates))))
 
     @property
     def effects_CP(self) -> Floats:
-        """Pick the covariates' effects out of the parameters."""
+        """The matrix from parameters to the covariates' effects."""
         return np.eye(self.rows_NP.shape[1])[self.basis_MQ.shape[1] :]
 
     def difference(self, first: str, second: str) -> Floats:
-        """Turn parameters into the log odds of one model over another, [1, P]."""
+        """Return the matrix from parameters to the log odds of one model over another, [1, P]."""
         strengths_MP = self.strengths_MP
         return strengths_MP[[self.models.index(first)]] - strengths_MP[[self.models.index(second)]]
 
 
 def models_of(votes: Sequence[Vote]) -> tuple[str, ...]:
-    """Return the models that were voted on, sorted."""
+    """Return the models of the votes, sorted."""
     return tuple(sorted({model for vote in votes for model in (vote.first, vote.second)}))
 
 
 def design(votes: Sequence[Vote], *, covariates: Sequence[str] = (SIDE,)) -> Design:
-    """Return the arrays of at least one vote.
+    """Return the design of at least one vote.
 
-    A covariate that the data cannot tell from the models' strengths (or that never varies) is left out and named in
-    `unidentified`.
+    A covariate that is constant or collinear with the models' strengths is left out and named in `unidentified`.
     """
     models = models_of(votes)
     index = {model: i for i, model in enumerate(models)}
@@ -86,19 +85,19 @@ def design(votes: Sequence[Vote], *, covariates: Sequence[str] = (SIDE,)) -> Des
     pairs = np.array([(index[vote.first], index[vote.second]) for vote in votes])
     basis_MQ = _sum_zero_basis(len(models))
     contrasts = basis_MQ[pairs[:, 0]] - basis_MQ[pairs[:, 1]]
-    columns, kept, unidentified = contrasts, [], []
+    columns, identified, unidentified = contrasts, [], []
     for name in covariates:
         column = np.array([[getattr(vote, name)] for vote in votes], dtype=float)
-        if _own_part(column, columns) < _OWN_PART:
+        if _unexplained(column, columns) < _MIN_UNEXPLAINED:
             unidentified.append(name)
             continue
         columns = np.hstack([columns, column])
-        kept.append(name)
+        identified.append(name)
     keys = np.column_stack([[vote.outcome for vote in votes], [rater_index[vote.rater] for vote in votes], columns])
     grouped, counts = np.unique(keys, axis=0, return_counts=True)
     return Design(
         models=models,
-        covariates=tuple(kept),
+        covariates=tuple(identified),
         unidentified=tuple(unidentified),
         raters=raters,
         rows_NP=np.ascontiguousarray(grouped[:, 2:]),
@@ -110,7 +109,7 @@ def design(votes: Sequence[Vote], *, covariates: Sequence[str] = (SIDE,)) -> Des
 
 
 def win_matrix(votes: Sequence[Vote]) -> dict[str, dict[str, float]]:
-    """Return how often the row's model beat the column's; a tie is half a win for each."""
+    """Return how often each row's model beat each column's; a tie is half a win for both."""
     models = models_of(votes)
     wins = {row: dict.fromkeys(models, 0.0) for row in models}
     for vote in votes:
@@ -128,8 +127,8 @@ def _sum_zero_basis(count: int) -> Floats:
     return basis
 
 
-def _own_part(column: Floats, others: Floats) -> float:
-    """Return the share of a column's size that no combination of the others explains."""
+def _unexplained(column: Floats, others: Floats) -> float:
+    """Return the share of a column's norm that the other columns do not explain."""
     size = float(np.linalg.norm(column))
     if size == 0:
         return 0.0

@@ -1,1 +1,1 @@
-"""Listening studies: their definition, their pairs, and which pair a rater hears next."""
+"""Listening studies: definitions, pairs, and the choice of each rater's next pair."""

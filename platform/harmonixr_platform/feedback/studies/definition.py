@@ -1,6 +1,6 @@
-"""What a listening study is: its songs, arms, raters, quotas, controls and end, as one YAML says it. Knows no store.
+"""The definition of a listening study: songs, arms, quotas, controls and stopping rule, read from a YAML file.
 
-A study that has begun never changes: its version is the hash of its definition and stands in every comparison.
+A study that has begun never changes. Its version is a hash of its definition and is stored in every comparison.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Gaps(Strict):
-    """Which gaps are made in the songs."""
+    """How gaps are chosen in the songs."""
 
     per_song: Positive = 1
     min_bars: Annotated[int, Field(ge=1, le=16)] = 1
     max_bars: Annotated[int, Field(ge=1, le=16)] = 4
     one_track: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.75, description="share of the gaps that lie on one track; the rest are on all"
+        default=0.75, description="share of the gaps that are on one track; the others are on all tracks"
     )
 
     @model_validator(mode="after")
@@ -41,7 +41,7 @@ class Contexts(Strict):
     """The songs and their gaps."""
 
     songs: tuple[str, ...] = Field(
-        default=(), description="MIDI files or folders, as seen from the study's file; none: the bundled examples"
+        default=(), description="MIDI files or folders, relative to the study's file; none: the bundled examples"
     )
     gaps: Gaps = Gaps()
     seed: int = 0
@@ -52,31 +52,37 @@ class Arm(Strict):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
     model: Annotated[str, Field(min_length=1)] = Field(
-        default="champion", description="an alias or a version; an alias is read once, when the pool is made"
+        default="champion", description="an alias or a version; an alias is resolved once, when the study begins"
     )
     sampling: SamplingSpec = SamplingSpec()
 
     @field_validator("sampling")
     @classmethod
-    def _one_at_a_time(cls, value: SamplingSpec) -> SamplingSpec:
+    def _no_count_or_seed(cls, value: SamplingSpec) -> SamplingSpec:
         if value.n != 1 or value.best_of is not None or value.seed is not None:
-            raise ValueError("an arm says temperature, top_k and top_p; how many fills and their seeds are the study's")
+            raise ValueError(
+                "an arm sets temperature, top_k and top_p; the study sets the number of fills and their seeds"
+            )
         return value
 
 
 class FillPlan(Strict):
-    """How many fills each arm makes of a gap, and which of them meet."""
+    """How many fills each arm makes of a gap, and which of them are compared."""
 
     per_arm: Annotated[int, Field(ge=1, le=16)] = 1
-    within_arm: bool = Field(default=False, description="whether two fills of one arm are compared, too")
+    within_arm: bool = Field(default=False, description="also compare two fills of one arm")
 
 
 class Quotas(Strict):
-    """How much is asked of whom."""
+    """How many judgments the study collects, by pair and by rater."""
 
-    raters_per_pair: Positive = Field(default=2, description="so many judge a pair before another one is opened")
-    most_per_pair: Positive | None = Field(default=None, description="no more than so many judge a pair")
-    per_rater: Positive = Field(default=40, description="comparisons a rater is shown, gold and repeats included")
+    raters_per_pair: Positive = Field(
+        default=2, description="number of raters who judge a pair before a new one is shown"
+    )
+    most_per_pair: Positive | None = Field(default=None, description="maximum number of raters who judge a pair")
+    per_rater: Positive = Field(
+        default=40, description="number of comparisons for one rater, including gold pairs and repeats"
+    )
 
     @model_validator(mode="after")
     def _floor_below_cap(self) -> Quotas:
@@ -88,14 +94,14 @@ class Quotas(Strict):
 
 
 class Repeats(Strict):
-    """Pairs shown again to the same rater, sides swapped, without a word."""
+    """Pairs shown again to the same rater with the sides swapped, unannounced."""
 
     share: Share = 0.1
-    after: Positive = Field(default=5, description="so many other comparisons lie between the two")
+    after: Positive = Field(default=5, description="number of other comparisons between the two")
 
 
 class Gold(Strict):
-    """Pairs whose right answer is known: a fill against its own audibly broken copy, or against itself."""
+    """Pairs with a known outcome: a fill against an audibly broken copy of it, or against itself."""
 
     share: Share = 0.1
     pairs: Positive = 8
@@ -105,24 +111,26 @@ class Gold(Strict):
 
 
 class Scheduling(Strict):
-    """How a pair is chosen."""
+    """How the next pair is chosen."""
 
     epsilon: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=0.1, description="share of the choices that is uniform, so that every open pair keeps a chance"
+        default=0.1, description="share of uniform choices, so that every open pair can be chosen"
     )
     unanswered_s: Annotated[int, Field(ge=30)] = Field(
-        default=1800, description="a pair on a screen counts as answered for so long"
+        default=1800, description="how long a pair on a rater's screen counts as judged, in seconds"
     )
 
 
 class Stopping(Strict):
-    """When the study ends: after so many judgments, or when an anytime-valid interval has decided."""
+    """When the study ends: at a number of judgments, or when an anytime-valid interval has decided."""
 
     most_judgments: Positive = 1000
     margin: Annotated[float, Field(gt=0, lt=0.5)] = Field(
-        default=0.05, description="win rates within one half ± margin count as no difference"
+        default=0.05, description="a win rate within one half ± margin counts as no difference"
     )
-    answers_each: Positive = Field(default=10, description="a rater's first so many answers make one value")
+    answers_each: Positive = Field(
+        default=10, description="number of a rater's first judgments of two arms that are averaged to one value"
+    )
 
 
 class Study(Strict):
@@ -132,9 +140,9 @@ class Study(Strict):
     title: str = ""
     question: str = "Which of the two fits the song better?"
     consent: str | None = Field(
-        default=None, description="version of the wording that people must have agreed to; none: any version"
+        default=None, description="consent version that people must have agreed to; none: any version"
     )
-    retention_days: Positive = Field(default=730, description="how long answers are kept; said to raters")
+    retention_days: Positive = Field(default=730, description="how long judgments are stored; shown to raters")
     contexts: Contexts = Contexts()
     arms: Annotated[tuple[Arm, ...], Field(min_length=1, max_length=16)]
     controls: ControlSpec = ControlSpec()
@@ -159,20 +167,20 @@ class Study(Strict):
             raise ValueError(f"arms need different names, not {', '.join(names)}")
         if len(names) == 1 and not (self.fills.within_arm and self.fills.per_arm > 1):
             raise ValueError(
-                "one arm has nothing to be compared with; add an arm, or set fills.within_arm and fills.per_arm: 2"
+                "one arm alone cannot be compared; add an arm, or set fills.within_arm and fills.per_arm: 2"
             )
         if self.repeats.share + self.gold.share > 0.5:
-            raise ValueError("repeats.share and gold.share together take more than half of a rater's time")
+            raise ValueError("repeats.share and gold.share together are more than half of a rater's comparisons")
         return self
 
     @property
     def version(self) -> str:
-        """Name and hash of the definition: what a comparison says it was made under."""
+        """Name and hash of the definition, stored in every comparison."""
         return f"{self.name}@{hashlib.sha256(content_json(self).encode()).hexdigest()[:12]}"
 
 
 def read_study(path: Path) -> Study:
-    """Return the study that a YAML file defines; raise BadStudy with the place of its first fault."""
+    """Return the study that a YAML file defines; raise BadStudy with the key of the first error."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -180,17 +188,17 @@ def read_study(path: Path) -> Study:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadStudy(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
-        raise BadStudy(f"{path} holds no study; it should begin with `name:` and list `arms:`")
+        raise BadStudy(f"{path} is not a study; it must begin with `name:` and list `arms:`")
     return parse_study(values, source=str(path))
 
 
 def parse_study(values: dict[str, Any], *, source: str) -> Study:
-    """Return the study that these values define; raise BadStudy with the place of the first fault."""
+    """Return the study that these values define; raise BadStudy with the key of the first error."""
     try:
         return Study.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the study"
         if first["type"] == "extra_forbidden":
-            raise BadStudy(f"{source}: {place} is no setting of a study; correct its name or leave it out") from None
+            raise BadStudy(f"{source}: {place} is not a setting of a study; correct its name or remove it") from None
         raise BadStudy(f"{source}: {place}: {first['msg'].removeprefix('Value error, ')}") from None

@@ -1,7 +1,7 @@
-"""Pairs whose right answer is known: a fill against its own audibly broken copy, or against itself. Knows no store.
+"""Gold pairs, whose outcome is known: a fill against an audibly broken copy of it, or against itself.
 
-A broken copy keeps the notes of the fill but for those that would touch another, so that how many there are does not
-tell it apart before it is heard.
+A broken copy has as many notes as the fill, except for notes that would overlap others, so that the number of notes
+does not reveal it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from harmonixr_platform.requests import resolve_region
 from harmonixr_platform.schemas import Candidate, Pair
 
 BROKEN = "broken"
-# Semitones that leave most scales and clash with what sounds around them.
+# Intervals in semitones that leave most scales and clash with the context.
 _WRONG = (-6, -1, 1, 6)
-# Of a quarter: far enough off the beat for anyone, whatever the tempo.
+# Fractions of a quarter note: audibly off the beat at any tempo.
 _LATE = (0.17, 0.29, 0.38)
 _VELOCITIES = (40, 127)
 _FEWEST_NOTES = 3
 
 
 def broken_pair(pair: Pair, rng: random.Random) -> tuple[Pair, Literal["first", "second"]]:
-    """Return a fill of `pair` beside its broken copy, and which of the two is right.
+    """Return a pair of a fill of `pair` and its broken copy, and which of the two is intact.
 
-    Raises FeedbackError where the fill has too few notes to be broken audibly.
+    Raises FeedbackError if the fill has too few notes to be broken audibly.
     """
     good = rng.choice((pair.first, pair.second))
     song = Song.parse(base64.b64decode(pair.context_base64))
@@ -40,7 +40,7 @@ def broken_pair(pair: Pair, rng: random.Random) -> tuple[Pair, Literal["first", 
     bad = good.model_copy(
         update={
             "model_version": BROKEN,
-            # No model said these notes, so there are no tokens to say.
+            # No model made these notes, so there are no tokens.
             "tokens": (),
             "midi_sha256": hashlib.sha256(midi).hexdigest(),
             "midi_base64": base64.b64encode(midi).decode(),
@@ -52,13 +52,13 @@ def broken_pair(pair: Pair, rng: random.Random) -> tuple[Pair, Literal["first", 
 
 
 def identical_pair(pair: Pair, rng: random.Random) -> Pair:
-    """Return a fill of `pair` beside itself: whoever listens says that they are equal."""
+    """Return a pair of a fill of `pair` and itself, which expects a tie."""
     one = rng.choice((pair.first, pair.second))
     return _pair(pair, one, one)
 
 
 def broken_fill(song: Song, region: Region, filled: bytes, rng: random.Random) -> bytes:
-    """Return the filled song with every note of the fill off its beat, loud or soft by chance, and a false pitch."""
+    """Return the filled song with each note of the fill off the beat, with a random velocity and a wrong pitch."""
     beat = song.score.ticks_per_quarter
     tracks = Song.parse(filled).score.tracks
     fill = {
@@ -71,7 +71,7 @@ def broken_fill(song: Song, region: Region, filled: bytes, rng: random.Random) -
         if index < len(tracks)
     }
     if sum(map(len, fill.values())) < _FEWEST_NOTES:
-        raise FeedbackError(f"a fill of fewer than {_FEWEST_NOTES} notes cannot be broken so that everyone hears it")
+        raise FeedbackError(f"a fill of fewer than {_FEWEST_NOTES} notes cannot be broken audibly")
     return splice(song, region, fill).midi
 
 

@@ -1,6 +1,6 @@
-"""What a rater sees and hears of a pair: notes of the gap, where it lies, which bars to sound. Knows no store.
+"""A pair as a rater sees and hears it: the notes of both fills, the gap's position, and the bars to play.
 
-Nothing made here tells which model filled a side.
+Nothing here reveals which model filled a side.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BARS_BEFORE, _BARS_AFTER = 2, 1
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """Seconds of the song: what sounds, and the gap inside it."""
+    """Seconds of the song: the audio excerpt and the gap inside it."""
 
     audio_start_s: float
     audio_end_s: float
@@ -28,8 +28,8 @@ class Excerpt:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A pair ready to be shown: the song with the gap empty, where the gap lies, and the notes of both fills."""
+class PairView:
+    """The song with an empty gap, the audio excerpt, and the notes of both fills."""
 
     context: bytes
     excerpt: Excerpt
@@ -37,11 +37,11 @@ class Shown:
     second: tuple[PlacedNote, ...]
 
 
-def show_pair(pair: Pair) -> Shown:
-    """Return what a rater may see of a pair."""
+def view_pair(pair: Pair) -> PairView:
+    """Return the view of a pair."""
     song = Song.parse(base64.b64decode(pair.context_base64))
     region = resolve_region(pair.region, song)
-    return Shown(
+    return PairView(
         context=splice(song, region, {}).midi,
         excerpt=excerpt(song, region),
         first=notes_in_gap(base64.b64decode(pair.first.midi_base64), region),
@@ -50,7 +50,7 @@ def show_pair(pair: Pair) -> Shown:
 
 
 def excerpt(song: Song, region: Region) -> Excerpt:
-    """Return what to sound around a region: two bars before it, one after."""
+    """Return the excerpt around a region: from two bars before it to one bar after."""
     score = song.score
     bars = score.bars_until(max(score.end, region.end))
     first = next((bar.index for bar in bars if bar.end > region.start), len(bars) - 1)
@@ -64,7 +64,7 @@ def excerpt(song: Song, region: Region) -> Excerpt:
 
 
 def notes_in_gap(midi: bytes, region: Region) -> tuple[PlacedNote, ...]:
-    """Return the notes that stand in the region of a filled song."""
+    """Return the notes in the region of a filled song."""
     score = Song.parse(midi).score
     return tuple(
         PlacedNote(

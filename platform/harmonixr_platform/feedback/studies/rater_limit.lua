@@ -1,7 +1,7 @@
--- A bucket that fills at a steady rate: takes one token, or says how many milliseconds until there is one.
--- Run twice for one request it takes two, which only makes the limit a little stricter.
+-- Take one token from a bucket that fills at a steady rate; return 0, or the milliseconds until the next token.
+-- A script that runs twice for one request takes two tokens, which makes the limit slightly stricter.
 --
--- KEYS  1 bucket      ARGV  1 tokens a minute, also the most it holds   2 now (ms)
+-- KEYS  1 bucket      ARGV  1 tokens a minute, also the bucket's capacity   2 now (ms)
 
 local rate, now = tonumber(ARGV[1]), tonumber(ARGV[2])
 local held = redis.call('HMGET', KEYS[1], 'tokens', 'at')

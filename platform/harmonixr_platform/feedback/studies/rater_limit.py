@@ -1,4 +1,4 @@
-"""How often one rater may ask and answer: a person listens, a flood does not. Knows no HTTP."""
+"""A rate limit for each rater: a token bucket in Redis, shared by all replicas."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Kind = Literal["comparison", "judgment"]
 
 
 class RaterLimit:
-    """A bucket a rater and kind of request, kept beside the stream so that every replica sees the same one."""
+    """One token bucket for each rater and kind of request."""
 
     def __init__(self, stream: RecordStream, *, per_minute: int) -> None:
         self._stream = stream
@@ -22,7 +22,7 @@ class RaterLimit:
         self._script = files("harmonixr_platform.feedback.studies").joinpath("rater_limit.lua").read_text()
 
     def spend(self, kind: Kind, rater: str, *, now: datetime) -> None:
-        """Count one request; raise TooMany, which says when to come back, once a minute's worth was used up."""
+        """Count one request; raise TooMany, with the time to wait, if the limit is reached."""
         if not self._per_minute:
             return
         key = f"{self._stream.name}:limit:{kind}:{rater}"
@@ -31,6 +31,6 @@ class RaterLimit:
         if wait_ms == "0":
             return
         wait_s = max(1, math.ceil(int(wait_ms) / 1000))
-        error = TooMany(f"one listener may send {self._per_minute} of these a minute; try again in {wait_s} s")
+        error = TooMany(f"one listener may send {self._per_minute} of these requests a minute; try again in {wait_s} s")
         error.retry_after_s = wait_s
         raise error

@@ -1,15 +1,15 @@
-"""Which pair a rater hears next, and with what chance. Pure: the board, the rules and a source of chance come in.
+"""Choose a rater's next pair and its probability, as a pure function of state, rules and a random generator.
 
-`chances` is the whole distribution; `schedule` draws from it, so the propensity written down is the exact chance that
-this rater, at this moment, was shown this pair in this role. In order:
+`chances` returns the whole distribution and `schedule` samples from it. The stored propensity is therefore the exact
+probability with which this rater was shown this pair in this role at this moment. The choice, in order:
 
-- a gold pair with the study's share, a repeat with its share, where there is one this rater may get;
-- else an open pair. Pairs begun and not yet judged by enough raters come first (the overlap floor), then one that
-  nobody has heard, then those heard least. Among these a share ε is uniform and the rest follows what an answer is
-  worth (`uncertainty.py`).
+- with the study's share a gold pair, with its share a repeat, if this rater has one to judge;
+- else a plain pair. Pairs that were shown but not yet judged by enough raters come first (the overlap floor), then
+  pairs that nobody was shown, then those with the fewest judgments. Among these, a share ε is uniform and the rest is
+  proportional to the information that one more judgment gives (`uncertainty.py`).
 
-A pair on somebody's screen counts as judged until it has stood there too long, so that raters who listen at the same
-time get different pairs. Nobody hears a pair twice but as a repeat, sides swapped, some comparisons later.
+A pair on a rater's screen counts as judged for a limited time, so that simultaneous raters get different pairs. A rater
+is shown a pair again only as a repeat, with the sides swapped, after some other comparisons.
 """
 
 from __future__ import annotations
@@ -21,47 +21,37 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harmonixr_platform.feedback.errors import StudyClosed, StudyComplete
-from harmonixr_platform.feedback.records.judgments import PairTally, Shown
+from harmonixr_platform.feedback.records.judgments import PairTally, Presentation
 from harmonixr_platform.feedback.studies.definition import Gold, Quotas, Repeats, Scheduling
+from harmonixr_platform.feedback.studies.store import GoldPair, StudyPair
 from harmonixr_platform.feedback.studies.uncertainty import Posterior
 
-Role = Literal["plain", "repeat", "gold"]
-Expected = Literal["first", "second", "tie"]
-
-_FRESH = PairTally()
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A pair of a study and the arms of its two fills."""
-
-    pair_id: str
-    first: str
-    second: str
-
-
-@dataclass(frozen=True, slots=True)
-class GoldEntry:
-    """A pair whose right answer is known."""
-
-    pair_id: str
-    expected: Expected
+_EMPTY = PairTally()
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerState:
-    """Everything that the choice depends on: the pool, the counts so far, and what this rater was shown, in order."""
+    """The input of the choice: the pool, the counts so far, and this rater's presentations, oldest first."""
 
-    pairs: Sequence[Entry]
-    gold: Sequence[GoldEntry]
+    pairs: Sequence[StudyPair]
+    gold: Sequence[GoldPair]
     tally: Mapping[str, PairTally]
-    history: Sequence[Shown]
+    history: Sequence[Presentation]
     now_ms: int
+
+    def judged(self, pair: StudyPair) -> int:
+        """Return how many judgments a pair has."""
+        return self.tally.get(pair.pair_id, _EMPTY).judged
+
+    @property
+    def seen(self) -> set[str]:
+        """The pairs that the rater was shown."""
+        return {presentation.pair_id for presentation in self.history}
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The study's part in the choice. `again` lets a rater who has heard everything begin anew."""
+    """The study's scheduling rules. With `again`, a rater who was shown every pair may judge them again."""
 
     quotas: Quotas
     repeats: Repeats
@@ -73,42 +63,42 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A pair in a role; a repeat names the comparison it repeats and which side was which then."""
+    """A pair in a role. A repeat has the id of the first comparison, and whether its sides were swapped."""
 
     pair_id: str
-    role: Role = "plain"
-    expected: Expected | None = None
+    role: Literal["plain", "repeat", "gold"] = "plain"
+    expected: Literal["first", "second", "tie"] | None = None
     repeats: str | None = None
-    swapped_then: bool | None = None
+    swapped_before: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledPair:
-    """What to show and the chance with which it was chosen."""
+    """The chosen option and the probability with which it was chosen."""
 
     option: Option
     propensity: float
 
 
-def schedule(board: SchedulerState, rules: Rules, *, rng: random.Random) -> ScheduledPair:
-    """Draw what a rater hears next; raise StudyComplete or StudyClosed when there is nothing left to ask them."""
-    found = chances(board, rules)
+def schedule(state: SchedulerState, rules: Rules, *, rng: random.Random) -> ScheduledPair:
+    """Sample a rater's next pair; raise StudyComplete or StudyClosed if there is none."""
+    found = chances(state, rules)
     options = list(found)
     chosen = rng.choices(options, weights=[found[option] for option in options])[0]
     return ScheduledPair(chosen, found[chosen])
 
 
-def chances(board: SchedulerState, rules: Rules) -> dict[Option, float]:
-    """Return every option with its chance; they sum to one. Raises StudyComplete, StudyClosed."""
-    judged = sum(tally.judged for tally in board.tally.values())
+def chances(state: SchedulerState, rules: Rules) -> dict[Option, float]:
+    """Return every option with its probability; they sum to one. Raises StudyComplete, StudyClosed."""
+    judged = sum(tally.judged for tally in state.tally.values())
     if rules.most_judgments is not None and judged >= rules.most_judgments:
-        raise StudyClosed(f"this study has the {rules.most_judgments} judgments it asked for; thank you")
-    if not rules.again and len(board.history) >= rules.quotas.per_rater:
-        raise StudyComplete(f"you have judged the {rules.quotas.per_rater} pairs that this study asks of one listener")
-    plain = _plain(board, rules)
+        raise StudyClosed(f"this study has received the {rules.most_judgments} judgments that it needs; thank you")
+    if not rules.again and len(state.history) >= rules.quotas.per_rater:
+        raise StudyComplete(f"you have judged the {rules.quotas.per_rater} pairs that this study has for one listener")
+    plain = _plain(state, rules)
     if not plain:
-        raise StudyComplete("you have judged every pair there is for you in this study")
-    gold, repeats = _gold(board), _repeats(board, rules.repeats)
+        raise StudyComplete("you have judged every pair that this study has for you")
+    gold, repeats = _gold(state), _repeats(state, rules.repeats)
     gold_share = rules.gold.share if gold else 0.0
     repeat_share = rules.repeats.share if repeats else 0.0
     found: dict[Option, float] = {}
@@ -117,70 +107,63 @@ def chances(board: SchedulerState, rules: Rules) -> dict[Option, float]:
     return found | {option: (1 - gold_share - repeat_share) * chance for option, chance in plain.items()}
 
 
-def _gold(board: SchedulerState) -> list[Option]:
-    heard = {shown.pair_id for shown in board.history}
+def _gold(state: SchedulerState) -> list[Option]:
+    seen = state.seen
+    return [Option(pair.pair_id, "gold", expected=pair.expected) for pair in state.gold if pair.pair_id not in seen]
+
+
+def _repeats(state: SchedulerState, rules: Repeats) -> list[Option]:
+    repeated = {presentation.pair_id for presentation in state.history if presentation.role == "repeat"}
+    long_ago = state.history[: max(0, len(state.history) - rules.after)]
     return [
-        Option(entry.pair_id, "gold", expected=entry.expected) for entry in board.gold if entry.pair_id not in heard
+        Option(before.pair_id, "repeat", repeats=before.comparison_id, swapped_before=before.swapped)
+        for before in long_ago
+        if before.role == "plain" and before.answered and before.pair_id not in repeated
     ]
 
 
-def _repeats(board: SchedulerState, rules: Repeats) -> list[Option]:
-    again = {shown.pair_id for shown in board.history if shown.role == "repeat"}
-    long_ago = board.history[: max(0, len(board.history) - rules.after)]
-    return [
-        Option(shown.pair_id, "repeat", repeats=shown.comparison_id, swapped_then=shown.swapped)
-        for shown in long_ago
-        if shown.role == "plain" and shown.answered and shown.pair_id not in again
-    ]
-
-
-def _plain(board: SchedulerState, rules: Rules) -> dict[Option, float]:
-    heard = {shown.pair_id for shown in board.history}
+def _plain(state: SchedulerState, rules: Rules) -> dict[Option, float]:
+    seen, cap = state.seen, rules.quotas.most_per_pair
+    unanswered_ms = rules.scheduling.unanswered_s * 1000
     covered = {
-        entry.pair_id: board.tally.get(entry.pair_id, _FRESH).covered(
-            board.now_ms, unanswered_ms=rules.scheduling.unanswered_s * 1000
-        )
-        for entry in board.pairs
+        pair.pair_id: state.tally.get(pair.pair_id, _EMPTY).covered(state.now_ms, unanswered_ms=unanswered_ms)
+        for pair in state.pairs
     }
-    cap = rules.quotas.most_per_pair
-    capped = [entry for entry in board.pairs if cap is None or covered[entry.pair_id] < cap]
-    unheard = [entry for entry in capped if entry.pair_id not in heard]
-    if not unheard and rules.again:
-        unheard = capped
-    tier = _first_tier(unheard, covered, board.tally, floor=rules.quotas.raters_per_pair)
+    below_cap = [pair for pair in state.pairs if cap is None or covered[pair.pair_id] < cap]
+    unseen = [pair for pair in below_cap if pair.pair_id not in seen]
+    if not unseen and rules.again:
+        unseen = below_cap
+    tier = _first_tier(unseen, covered, state.tally, floor=rules.quotas.raters_per_pair)
     if not tier:
         return {}
-    worth = _worths(tier, board)
-    total, epsilon = sum(worth), rules.scheduling.epsilon
+    information = _information(tier, state)
+    total, epsilon = sum(information), rules.scheduling.epsilon
     return {
-        Option(entry.pair_id): epsilon / len(tier) + (1 - epsilon) * value / total
-        for entry, value in zip(tier, worth, strict=True)
+        Option(pair.pair_id): epsilon / len(tier) + (1 - epsilon) * value / total
+        for pair, value in zip(tier, information, strict=True)
     }
 
 
 def _first_tier(
-    entries: Sequence[Entry], covered: Mapping[str, int], tally: Mapping[str, PairTally], *, floor: int
-) -> list[Entry]:
-    """Return the pairs that come first: begun but owed raters, else fresh ones, else those covered least."""
-    begun = [entry for entry in entries if tally.get(entry.pair_id, _FRESH).shown]
-    owed = [entry for entry in begun if covered[entry.pair_id] < floor]
-    fresh = [entry for entry in entries if not tally.get(entry.pair_id, _FRESH).shown]
-    if owed or fresh:
-        return owed or fresh
-    least = min((covered[entry.pair_id] for entry in begun), default=0)
-    return [entry for entry in begun if covered[entry.pair_id] == least]
+    pairs: Sequence[StudyPair], covered: Mapping[str, int], tally: Mapping[str, PairTally], *, floor: int
+) -> list[StudyPair]:
+    """Return the pairs that come first: shown but below the floor, else never shown, else those covered least."""
+    shown = [pair for pair in pairs if tally.get(pair.pair_id, _EMPTY).shown]
+    below_floor = [pair for pair in shown if covered[pair.pair_id] < floor]
+    never_shown = [pair for pair in pairs if not tally.get(pair.pair_id, _EMPTY).shown]
+    if below_floor or never_shown:
+        return below_floor or never_shown
+    least = min((covered[pair.pair_id] for pair in shown), default=0)
+    return [pair for pair in shown if covered[pair.pair_id] == least]
 
 
-def _worths(entries: Sequence[Entry], board: SchedulerState) -> list[float]:
-    arms = sorted({arm for entry in board.pairs for arm in (entry.first, entry.second)})
+def _information(pairs: Sequence[StudyPair], state: SchedulerState) -> list[float]:
+    arms = sorted({arm for pair in state.pairs for arm in (pair.first, pair.second)})
     wins: dict[tuple[str, str], float] = defaultdict(float)
-    for entry in board.pairs:
-        tally = board.tally.get(entry.pair_id)
-        if tally is not None and entry.first != entry.second:
-            wins[entry.first, entry.second] += tally.first + tally.tie / 2
-            wins[entry.second, entry.first] += tally.second + tally.tie / 2
+    for pair in state.pairs:
+        tally = state.tally.get(pair.pair_id)
+        if tally is not None and pair.first != pair.second:
+            wins[pair.first, pair.second] += tally.first + tally.tie / 2
+            wins[pair.second, pair.first] += tally.second + tally.tie / 2
     posterior = Posterior(arms, wins)
-    return [
-        posterior.worth(entry.first, entry.second, answers=board.tally.get(entry.pair_id, _FRESH).judged)
-        for entry in entries
-    ]
+    return [posterior.information(pair.first, pair.second, judgments=state.judged(pair)) for pair in pairs]

@@ -1,13 +1,13 @@
-"""Listeners made of formulas, for volume and for testing the rules: they ask and answer over the real HTTP API.
+"""Simulated raters that judge over the real HTTP API, to make many judgments and to test the quality rules.
 
-All are labelled as simulated. An honest one has a hidden taste, which a reward model should find again:
+All their judgments are labelled as simulated. An honest rater has a utility, which a reward model should learn:
 
     utility = 3 · (share of the fill's pitched notes in the scale that fits the rest of the song best)
             − 1 · |log((fill's notes + 1) / (notes expected from the density of the same tracks around the gap + 1))|
-            + noise (normal, standard deviation `noise`, drawn for each hearing)
+            + noise (normal, standard deviation `noise`, sampled for each presentation)
 
-The side with the higher utility wins; closer than `tie_within` is a tie. The others do what the quality rules are to
-find: always side a, a coin's side, or an honest taste after hearing almost nothing. Knows no stores and no models.
+The side with the higher utility wins; a difference below `tie_within` is a tie. The other raters behave as the quality
+rules should detect: they choose always side a, a random side, or honestly after hearing almost nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _BUSY = {429, 502, 503, 504}
 
 @dataclass(frozen=True, slots=True)
 class Taste:
-    """How a simulated listener weighs what it hears."""
+    """The weights of a simulated rater's utility."""
 
     scale: float = 3.0
     density: float = 1.0
@@ -53,13 +53,13 @@ class Taste:
 
 
 Kind = Literal["honest", "always_a", "random", "fast"]
-# What a listener prefers, given what is shown and a source of noise.
+# A rater's choice, given the comparison and a source of noise.
 Decide = Callable[[ComparisonView, random.Random], Choice]
 
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """One simulated answer, what was answered to it, and who gave it."""
+    """One simulated judgment with its receipt and rater."""
 
     choice: Choice
     receipt: JudgmentReceipt
@@ -78,20 +78,20 @@ def simulate(
     mix: Mapping[Kind, int] | None = None,
     decide: Decide | None = None,
 ) -> Iterator[Simulated]:
-    """Ask for `count` comparisons of a pool or study and judge them, as different raters in turn.
+    """Request and judge `count` comparisons of a pool or study, as different raters in turn.
 
     Args:
         api_url: the service.
-        count: how many judgments; fewer where the study wants no more of these raters.
+        count: how many judgments; fewer if the study is complete for these raters.
         pool: a pool or a study.
         raters: how many honest raters.
-        seed: of noise and of the raters' keys.
-        taste: what honest raters like.
+        seed: seed of the noise and of the raters' keys.
+        taste: the utility of honest raters.
         mix: how many raters of each kind, instead of `raters`.
-        decide: an honest rater's choice, instead of `taste`'s.
+        decide: an honest rater's choice, instead of `taste`.
 
     Raises:
-        FeedbackError: the service does not answer, or refuses.
+        FeedbackError: the service does not respond, or refuses.
 
     """
     decide = decide or _by_taste(taste or Taste())
@@ -101,16 +101,16 @@ def simulate(
     with httpx.Client(base_url=api_url, timeout=30) as http:
         while waiting and made < count:
             kind, rater_key = waiting.pop(0)
-            asked = ComparisonRequest(rater_key=rater_key, pool=pool)
+            request = ComparisonRequest(rater_key=rater_key, pool=pool)
             try:
-                view = ComparisonView.model_validate_json(_post(http, "/v1/comparisons", asked.model_dump_json()))
+                view = ComparisonView.model_validate_json(_post(http, "/v1/comparisons", request.model_dump_json()))
             except StudyComplete:
                 continue
             except StudyClosed:
                 return
             choice = _choice(kind, view, decide, rng)
-            answer = JudgmentRequest(
-                # Of the seed and the comparison, so that running again after a failure repeats no vote.
+            judgment = JudgmentRequest(
+                # Derived from seed and comparison, so that a new run after a failure repeats no vote.
                 judgment_id=f"sim-{seed}-{view.comparison_id}",
                 comparison_id=view.comparison_id,
                 token=view.token,
@@ -119,21 +119,21 @@ def simulate(
                 listening=_listening(kind, view),
                 simulated=True,
             )
-            receipt = JudgmentReceipt.model_validate_json(_post(http, "/v1/judgments", answer.model_dump_json()))
+            receipt = JudgmentReceipt.model_validate_json(_post(http, "/v1/judgments", judgment.model_dump_json()))
             waiting.append((kind, rater_key))
             made += 1
             yield Simulated(choice, receipt, rater_key, kind)
 
 
 def read_mix(text: str) -> dict[Kind, int]:
-    """Return the raters that a text like `honest=6,fast=1` names; raise FeedbackError."""
+    """Parse a text like `honest=6,fast=1`; raise FeedbackError."""
     kinds: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
     mix: dict[Kind, int] = {}
     for part in text.split(","):
         name, _, number = part.strip().partition("=")
         if name not in kinds or not number.isdigit():
             raise FeedbackError(
-                f"{part.strip()!r} names no listeners; write kind=number with the kinds {', '.join(kinds)}"
+                f"{part.strip()!r} is no number of raters; write kind=number with the kinds {', '.join(kinds)}"
             )
         mix[kinds[name]] = int(number)
     return mix
@@ -163,7 +163,7 @@ def _listening(kind: Kind, view: ComparisonView) -> Listening:
 
 
 def judge(view: ComparisonView, rng: random.Random, *, taste: Taste) -> Choice:
-    """Return which side the formula prefers, noise included."""
+    """Return the choice by utility, with noise."""
     context = Song.parse(base64.b64decode(view.context_base64))
     region = resolve_region(view.region, context)
     a, b = (utility(side.notes, context, region, taste=taste) + rng.gauss(0, taste.noise) for side in (view.a, view.b))
@@ -173,7 +173,7 @@ def judge(view: ComparisonView, rng: random.Random, *, taste: Taste) -> Choice:
 
 
 def utility(notes: tuple[PlacedNote, ...], context: Song, region: Region, *, taste: Taste) -> float:
-    """Return how much the formula likes a fill of `region`, without noise."""
+    """Return the utility of a fill of `region`, without noise."""
     expected = _expected_notes(context, region)
     sparse_or_crowded = abs(math.log((len(notes) + 1) / (expected + 1)))
     return taste.scale * _in_scale(notes, context) - taste.density * sparse_or_crowded
@@ -182,8 +182,8 @@ def utility(notes: tuple[PlacedNote, ...], context: Song, region: Region, *, tas
 def _in_scale(notes: tuple[PlacedNote, ...], context: Song) -> float:
     """Return the share of pitched notes in the best-fitting diatonic scale of the context; 1 without any."""
     drums = {index + 1 for index, track in enumerate(context.score.tracks) if track.is_drum}
-    heard = Counter(n.pitch % 12 for t in context.score.tracks if not t.is_drum for n in t.notes)
-    tonic = max(range(12), key=lambda t: sum(count for p, count in heard.items() if (p - t) % 12 in _MAJOR))
+    pitch_classes = Counter(n.pitch % 12 for t in context.score.tracks if not t.is_drum for n in t.notes)
+    tonic = max(range(12), key=lambda t: sum(count for p, count in pitch_classes.items() if (p - t) % 12 in _MAJOR))
     pitched = [note for note in notes if note.track not in drums]
     if not pitched:
         return 1.0
@@ -191,7 +191,7 @@ def _in_scale(notes: tuple[PlacedNote, ...], context: Song) -> float:
 
 
 def _expected_notes(context: Song, region: Region) -> float:
-    """Return how many notes the gap would hold at the density of its tracks within one gap's length around it."""
+    """Return the number of notes in the gap at the density of its tracks within one gap length around it."""
     length = region.end - region.start
     around = [
         note
@@ -203,29 +203,29 @@ def _expected_notes(context: Song, region: Region) -> float:
 
 
 def _post(http: httpx.Client, path: str, body: str) -> bytes:
-    """Post JSON, waiting while the service is busy; raise FeedbackError with what it says otherwise."""
+    """Post JSON, retrying while the service is busy; raise FeedbackError with its message otherwise."""
     pause_s = 0.5
     for attempt in range(_TRIES):
         try:
-            answer = http.post(path, content=body, headers={"content-type": "application/json"})
+            response = http.post(path, content=body, headers={"content-type": "application/json"})
         except httpx.TransportError as error:
             if attempt == _TRIES - 1:
-                raise FeedbackError(f"{http.base_url} does not answer ({error}); is the service up?") from error
+                raise FeedbackError(f"{http.base_url} does not respond ({error}); is the service running?") from error
         else:
-            if answer.is_success:
-                return answer.content
-            _raise_end(answer)
-            if answer.status_code not in _BUSY or attempt == _TRIES - 1:
-                raise FeedbackError(f"{path} answered {answer.status_code}: {answer.text[:300]}")
-            told = answer.headers.get("retry-after", "")
-            pause_s = max(pause_s, float(told)) if told.isdigit() else pause_s
+            if response.is_success:
+                return response.content
+            _raise_end(response)
+            if response.status_code not in _BUSY or attempt == _TRIES - 1:
+                raise FeedbackError(f"{path} responded {response.status_code}: {response.text[:300]}")
+            retry_after = response.headers.get("retry-after", "")
+            pause_s = max(pause_s, float(retry_after)) if retry_after.isdigit() else pause_s
         time.sleep(pause_s)
         pause_s *= 2
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _raise_end(answer: httpx.Response) -> None:
-    """Raise what the service says when a study wants nothing more of a rater, or of anyone."""
+def _raise_end(response: httpx.Response) -> None:
+    """Raise StudyComplete or StudyClosed if the response is that problem."""
     for kind, name in ((StudyComplete, "study-complete"), (StudyClosed, "study-closed")):
-        if answer.status_code == kind.status and name in answer.text:
-            raise kind(answer.text[:300])
+        if response.status_code == kind.status and name in response.text:
+            raise kind(response.text[:300])

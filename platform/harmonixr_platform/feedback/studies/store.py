@@ -1,7 +1,4 @@
-"""Studies that have begun: the definition with its pairs, written once and whole; and whether one has ended.
-
-Knows nothing of raters or of how fills are made.
-"""
+"""Studies that have begun, each stored once with its definition and pairs, and whether they have ended."""
 
 from __future__ import annotations
 
@@ -29,14 +26,14 @@ class StudyPair(Strict):
 
 
 class GoldPair(Strict):
-    """A pair with a known answer."""
+    """A pair with a known outcome."""
 
     pair_id: str
     expected: Literal["first", "second", "tie"]
 
 
-class Begun(Strict):
-    """A study that listeners may hear. `models` names the version that each arm's alias meant."""
+class BegunStudy(Strict):
+    """A study that has begun. `models` has the version that each arm's alias named at that time."""
 
     study: Study
     models: dict[str, str]
@@ -45,65 +42,63 @@ class Begun(Strict):
     begun: datetime
 
 
-class Closed(Strict):
-    """When a study ended, and why."""
+class StudyEnd(Strict):
+    """When a study ended, and the reason."""
 
     closed: datetime
     reason: str
 
 
 class StudyStore:
-    """Studies on an object store."""
+    """Studies in an object store."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def begin(self, begun: Begun) -> Begun:
-        """Open a study; the same definition again changes nothing. Raises BadStudy where its name is taken."""
+    def begin(self, begun: BegunStudy) -> BegunStudy:
+        """Open a study and return it as stored; raise BadStudy if its name has another definition."""
         name = begun.study.name
         with contextlib.suppress(ConditionFailed):
             self._store.put_if_absent(_key(name, "study"), begun.model_dump_json().encode())
-        held = self.get(name)
-        if held is None or held.study.version != begun.study.version:
-            self.check_free(begun.study)
-        return held or begun
+        self.check_free(begun.study)
+        return self.get(name) or begun
 
     def check_free(self, study: Study) -> None:
-        """Raise BadStudy where a study of this name has begun with another definition."""
-        held = self.get(study.name)
-        if held is not None and held.study.version != study.version:
+        """Raise BadStudy if a study of this name has begun with another definition."""
+        begun = self.get(study.name)
+        if begun is not None and begun.study.version != study.version:
             raise BadStudy(
-                f"study {study.name!r} has begun as {held.study.version} and this definition is {study.version}; "
-                "what listeners already heard cannot change, so give the new one another name"
+                f"study {study.name!r} has begun as {begun.study.version} and this definition is {study.version}; "
+                "a study cannot change once listeners have judged it, so give the new one another name"
             )
 
-    def get(self, name: str) -> Begun | None:
+    def get(self, name: str) -> BegunStudy | None:
         """Return a study that has begun, or None."""
         try:
-            return Begun.model_validate_json(self._store.get(_key(name, "study")).data)
+            return BegunStudy.model_validate_json(self._store.get(_key(name, "study")).data)
         except NotFound:
             return None
 
-    def need(self, name: str) -> Begun:
-        """Return a study that has begun; raise UnknownPool where there is none."""
+    def need(self, name: str) -> BegunStudy:
+        """Return a study that has begun; raise UnknownPool if there is none."""
         found = self.get(name)
         if found is None:
             known = ", ".join(self.names()) or "none"
             raise UnknownPool(f"no study {name!r} has begun (there is: {known}); see `harmonixr feedback study begin`")
         return found
 
-    def close(self, name: str, *, reason: str, now: datetime) -> Closed:
-        """End a study for good; return when and why it ended, which the first call decides."""
+    def close(self, name: str, *, reason: str, now: datetime) -> StudyEnd:
+        """End a study; return the stored end, which the first call decides."""
         self.need(name)
+        end = StudyEnd(closed=now, reason=reason)
         with contextlib.suppress(ConditionFailed):
-            record = Closed(closed=now, reason=reason)
-            self._store.put_if_absent(_key(name, "closed"), record.model_dump_json().encode())
-        return Closed.model_validate_json(self._store.get(_key(name, "closed")).data)
+            self._store.put_if_absent(_key(name, "closed"), end.model_dump_json().encode())
+        return self.closed(name) or end
 
-    def closed(self, name: str) -> Closed | None:
-        """Return when and why a study ended, or None while it goes on."""
+    def closed(self, name: str) -> StudyEnd | None:
+        """Return the end of a study, or None while it continues."""
         try:
-            return Closed.model_validate_json(self._store.get(_key(name, "closed")).data)
+            return StudyEnd.model_validate_json(self._store.get(_key(name, "closed")).data)
         except NotFound:
             return None
 

@@ -1,9 +1,9 @@
-"""How little is known of one pair's outcome: the posterior of the arms' difference. Knows no rater, store or clock.
+"""The information that one more judgment of a pair gives, from the posterior of the arms' difference.
 
-Arms have strengths with a normal prior; a comparison of i and j is won with chance σ(θi − θj), a tie counts half a win
-each. The posterior is taken as normal at its mode (Laplace). What one more answer is worth is how much it would shrink
-the standard deviation of its own difference, as Chatbot Arena samples its pairs (Chiang et al., 2024, eq. 9); two fills
-of one arm differ by their own luck alone, of which only answers about that very pair tell.
+Arms have strengths with a normal prior. Arm i beats arm j with probability σ(θi − θj); a tie counts as half a win for
+each. The posterior is approximated as normal at its mode (Laplace). The information of a judgment is the decrease of
+the standard deviation of the arms' difference, as in Chatbot Arena's sampling of pairs (Chiang et al., 2024, eq. 9).
+Two fills of one arm differ at random, so only judgments of that very pair give information about it.
 """
 
 # A arms
@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-# Strengths of one unit, a win rate of 73 %, are an ordinary difference between arms and between fills.
+# A strength difference of one, a win rate of 73 %, is typical between arms and between fills.
 _PRIOR_VARIANCE = 1.0
 _STEPS = 12
 
 
 class Posterior:
-    """Strengths of the arms after the answers so far; `wins[i, j]` is how often i beat j, ties as halves."""
+    """The arms' strengths given the judgments; `wins[i, j]` counts how often i beat j, with ties as halves."""
 
     def __init__(self, arms: Sequence[str], wins: Mapping[tuple[str, str], float]) -> None:
         self._index = {arm: i for i, arm in enumerate(arms)}
@@ -34,24 +34,25 @@ class Posterior:
                 wins_AA[self._index[winner], self._index[loser]] += count
         self._strength_A, self._covariance_AA = _laplace(wins_AA)
 
-    def worth(self, first: str, second: str, *, answers: int = 0) -> float:
-        """Return what one more answer between two arms is worth; `answers` were given on this very pair."""
+    def information(self, first: str, second: str, *, judgments: int = 0) -> float:
+        """Return the information of one more judgment of a pair; `judgments` is how many this very pair has."""
         if first == second:
-            # σ(0) (1 − σ(0)) = 1/4 is what an answer between equals tells.
-            return _shrinkage(1 / (1 / (2 * _PRIOR_VARIANCE) + answers / 4), 0.25)
-        i, j = self._index[first], self._index[second]
-        variance = self._covariance_AA[i, i] + self._covariance_AA[j, j] - 2 * self._covariance_AA[i, j]
-        chance = _sigmoid(self._strength_A[i] - self._strength_A[j])
-        return _shrinkage(float(variance), float(chance * (1 - chance)))
+            # The Fisher information of a judgment between equal fills is σ(0) (1 − σ(0)) = 1/4.
+            return _decrease(1 / (1 / (2 * _PRIOR_VARIANCE) + judgments / 4), 0.25)
+        chance = _sigmoid(self._strength_A[self._index[first]] - self._strength_A[self._index[second]])
+        return _decrease(self._variance(first, second), float(chance * (1 - chance)))
 
     def deviation(self, first: str, second: str) -> float:
         """Return the standard deviation of two arms' difference."""
+        return math.sqrt(self._variance(first, second))
+
+    def _variance(self, first: str, second: str) -> float:
         i, j = self._index[first], self._index[second]
-        return math.sqrt(self._covariance_AA[i, i] + self._covariance_AA[j, j] - 2 * self._covariance_AA[i, j])
+        return float(self._covariance_AA[i, i] + self._covariance_AA[j, j] - 2 * self._covariance_AA[i, j])
 
 
 def _laplace(wins_AA: Floats) -> tuple[Floats, Floats]:
-    """Return the mode and covariance of the strengths. The posterior is log-concave: damped Newton finds its mode."""
+    """Return mode and covariance of the strengths. The posterior is log-concave: damped Newton finds its mode."""
     strength_A: Floats = np.zeros(len(wins_AA))
     games_AA = wins_AA + wins_AA.T
     for _ in range(_STEPS):
@@ -64,13 +65,14 @@ def _laplace(wins_AA: Floats) -> tuple[Floats, Floats]:
 
 
 def _precision(games_AA: Floats, chance_AA: Floats) -> Floats:
-    told_AA = games_AA * chance_AA * (1 - chance_AA)
-    precision: Floats = np.diag(told_AA.sum(axis=1) + 1 / _PRIOR_VARIANCE) - told_AA
+    information_AA = games_AA * chance_AA * (1 - chance_AA)
+    precision: Floats = np.diag(information_AA.sum(axis=1) + 1 / _PRIOR_VARIANCE) - information_AA
     return precision
 
 
-def _shrinkage(variance: float, told: float) -> float:
-    return math.sqrt(variance) - math.sqrt(variance / (1 + variance * told))
+def _decrease(variance: float, information: float) -> float:
+    """Return how much an observation with this information decreases the standard deviation."""
+    return math.sqrt(variance) - math.sqrt(variance / (1 + variance * information))
 
 
 def _sigmoid(value: Floats) -> Floats:

@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse
 
 from harmonixr_model import __version__
 from harmonixr_model.errors import HarmonixrError
-from harmonixr_platform.feedback.reports.page import report_html
+from harmonixr_platform.feedback.reports.html_report import report_html
 from harmonixr_platform.schemas import (
     ComparisonRequest,
     ComparisonView,

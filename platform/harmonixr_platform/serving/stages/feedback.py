@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from harmonixr_platform.feedback.records.mover import Mover
-from harmonixr_platform.feedback.reports.live import LiveReport
+from harmonixr_platform.feedback.reports.report_cache import ReportCache
 from harmonixr_platform.feedback.service import FeedbackService
 from harmonixr_platform.schemas import (
     ComparisonRequest,
@@ -39,7 +39,7 @@ class Feedback:
     def __init__(self, args: ServingArgs, *, settings: Settings | None = None) -> None:
         settings = settings or Settings()
         self._service = FeedbackService.open(settings)
-        self._live = LiveReport(open_object_store(settings))
+        self._live = ReportCache(open_object_store(settings))
         self._mover = Mover.open(settings)
         self._stop = threading.Event()
         self._thread = threading.Thread(

@@ -34,7 +34,7 @@ class SideView(Strict):
     audio_url: str
 
 
-class Progress(Strict):
+class RaterProgress(Strict):
     """How many comparisons a rater has been shown before this one, and of how many."""
 
     done: Annotated[int, Field(ge=0)]
@@ -56,7 +56,7 @@ class ComparisonView(Strict):
     min_heard: float = Field(
         default=0.0, description="the part of the fill, 0 to 1, to be heard on each side before a verdict is taken"
     )
-    progress: Progress | None = Field(default=None, description="how far the listener is, where there is an end")
+    progress: RaterProgress | None = Field(default=None, description="how far the listener is, where there is an end")
     region: RegionSpec
     a: SideView
     b: SideView

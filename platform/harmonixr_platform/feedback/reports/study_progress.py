@@ -1,6 +1,6 @@
-"""Has a study's stopping rule decided? Counts and the statistics' own verdicts, read together. Knows no store.
+"""The progress of a study: its counts and the verdicts of its stopping rule.
 
-Safe to look at as often as one likes: the intervals hold at every look at once (`statistics/stopping.py`).
+The rule may be checked at any time: its intervals hold at all looks simultaneously (`statistics/stopping.py`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from harmonixr_platform.feedback.records.reader import Feedback
 from harmonixr_platform.feedback.reports.report import report
 from harmonixr_platform.feedback.studies.definition import Study
 
-_DRAWS = 20
+# The verdicts need no bootstrap, so the report may use few resamples.
+_RESAMPLES = 20
 
 
 @dataclass(frozen=True, slots=True)
 class StudyProgress:
-    """Where a study stands; `reason` says why it may stop, None while it should go on."""
+    """The counts and verdicts of a study; `reason` is why it may stop, None while it should continue."""
 
     judgments: int
     raters: int
@@ -26,11 +27,11 @@ class StudyProgress:
 
 
 def study_progress(study: Study, feedback: Feedback) -> StudyProgress:
-    """Return where a study stands. People decide; programs only where nobody else has answered."""
+    """Return the progress of a study. Judgments of people decide; those of programs only if there are no others."""
     content = report(
         feedback,
         study=study.name,
-        draws=_DRAWS,
+        resamples=_RESAMPLES,
         stop_each=study.stopping.answers_each,
         stop_margin=study.stopping.margin,
     )
@@ -38,15 +39,15 @@ def study_progress(study: Study, feedback: Feedback) -> StudyProgress:
     judgments = sum(one.comparison.role == "plain" for one in feedback.judged if one.comparison.pool == study.name)
     reason = None
     if judgments >= study.stopping.most_judgments:
-        reason = f"it has the {study.stopping.most_judgments} judgments it asked for"
+        reason = f"it has the {study.stopping.most_judgments} judgments that it needs"
     elif rows and all(row["verdict"] != "go_on" for row in rows):
-        reason = "; ".join(_said(row) for row in rows)
+        reason = "; ".join(_verdict(row) for row in rows)
     return StudyProgress(
         judgments=content["judgments"],
         raters=content["raters"],
         simulated=content["simulated"],
         verdicts=tuple(
-            f"{row['first']} against {row['second']}: {_said(row)} (win rate {row['low']:.2f} to {row['high']:.2f}, "
+            f"{row['first']} against {row['second']}: {_verdict(row)} (win rate {row['low']:.2f} to {row['high']:.2f}, "
             f"{row['raters']} raters)"
             for row in rows
         ),
@@ -54,7 +55,7 @@ def study_progress(study: Study, feedback: Feedback) -> StudyProgress:
     )
 
 
-def _said(row: dict[str, str]) -> str:
+def _verdict(row: dict[str, str]) -> str:
     return {
         "first": f"{row['first']} is preferred",
         "second": f"{row['second']} is preferred",

@@ -1,6 +1,6 @@
-"""The report as one HTML page that needs nothing else: no script, no font, no picture from elsewhere.
+"""The report as one self-contained HTML page, without scripts, external fonts or images.
 
-Knows nothing but the report's data. Whatever rests on simulated raters says so in its own heading.
+Everything that is based on simulated raters is labelled in its own heading.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from harmonixr_platform.feedback.reports import wording
 from harmonixr_platform.feedback.reports.plot import heat_map, standings_plot
 
 _STYLE = """
@@ -23,13 +24,7 @@ _STYLE = """
 padding:1px 8px;font-size:13px;font-weight:600}
 .hxr .refusal{background:#fef1ef;border:1px solid #b42318;color:#b42318;border-radius:6px;padding:8px 12px}
 """
-_VERDICTS = {
-    "first": "{first} is better: stop",
-    "second": "{second} is better: stop",
-    "equal": "no difference beyond the margin: stop",
-    "go_on": "go on",
-}
-_BADGE = '<span class="simulated">simulated: programs answered, not people</span>'
+_BADGE = '<span class="simulated">simulated: judged by programs, not people</span>'
 
 
 def report_html(content: Mapping[str, Any]) -> str:
@@ -37,32 +32,25 @@ def report_html(content: Mapping[str, Any]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Harmonixr: what listeners prefer</title></head><body>{report_body(content)}</body></html>\n"
+        f"<title>Harmonixr: what listeners prefer</title></head><body>{_body(content)}</body></html>\n"
     )
 
 
-def report_body(content: Mapping[str, Any]) -> str:
-    """Return the page's content with its style, to be shown inside another page."""
+def _body(content: Mapping[str, Any]) -> str:
+    """Return the page's content with its style, for use inside another page."""
     of_study = f" in study {escape(content['study'])}" if content["study"] else ""
     parts = [
         f"<style>{_STYLE}</style>",
         f'<div class="hxr"><h1>What listeners prefer{of_study}</h1>',
-        f"<p>{content['judgments']} judgments ({content['simulated']} simulated) by {content['raters']} raters "
-        f"on {content['pairs']} pairs.</p>",
-        _left_out(content["read"]),
+        f"<p>{wording.summary(content)}.</p>",
+        *_small([wording.left_out(content)]),
     ]
     if not content["panels"]:
-        parts.append("<p>No answer compares two model versions yet, so there is no ranking.</p>")
+        parts.append(f"<p>{wording.NO_RANKING}</p>")
     parts += [_panel(panel) for panel in content["panels"]]
     rules = ", ".join(f"{rule['rule']} v{rule['version']}" for rule in content["rules"])
-    parts.append(f'<p class="small">Rules on raters: {escape(rules)}.</p></div>')
+    parts.append(f'<p class="small">Quality rules: {escape(rules)}.</p></div>')
     return "".join(parts)
-
-
-def _left_out(read: Mapping[str, int]) -> str:
-    names = ("retracted", "erased", "revoted", "orphaned", "unreadable")
-    told = ", ".join(f"{read[name]} {name}" for name in names if read.get(name))
-    return f'<p class="small">Left out: {told}.</p>' if told else ""
 
 
 def _panel(panel: Mapping[str, Any]) -> str:
@@ -73,7 +61,7 @@ def _panel(panel: Mapping[str, Any]) -> str:
         _ranking(panel["all"], simulated=simulated, title="Standings"),
     ]
     if panel["unflagged"] is not None:
-        title = f"Without flagged raters and answers ({panel['left_out']} judgments left out)"
+        title = f"Without flagged raters and judgments ({panel['left_out']} judgments left out)"
         parts.append(_ranking(panel["unflagged"], simulated=simulated, title=title))
     parts += [_wins(panel["all"], simulated=simulated), _agreement(panel), _raters(panel["quality"]), _stopping(panel)]
     return "".join(parts)
@@ -84,23 +72,12 @@ def _ranking(ranking: Mapping[str, Any], *, simulated: bool, title: str) -> str:
     if ranking["refusal"]:
         return f'{head}<p class="refusal">No ranking: {escape(ranking["refusal"])}.</p>'
     notes = [
-        f"{ranking['votes']} votes. Strength in log odds, zero on average, as if both sides were heard alike. Thick: "
-        "95 % over raters; thin: what the usual bootstrap over votes claims.",
+        f"{ranking['votes']} votes. Strength in log odds, zero on average, for equal sides. Thick line: 95 % CI over "
+        "raters; thin line: 95 % CI of a bootstrap over votes, which is usually too narrow.",
+        *wording.ranking_notes(ranking),
     ]
-    if ranking["side_effect"]:
-        notes.append(f"Side a adds {_effect(ranking['side_effect'])}.")
-    if ranking["notes_effect"]:
-        order = ", ".join(f"{m['model_version'][:12]} {m['strength']:+.2f}" for m in ranking["at_equal_notes"])
-        notes.append(f"Twice the notes add {_effect(ranking['notes_effect'])}; at equal note counts: {order}.")
-    check = ranking["rao_kupper"]
-    same = "the same order" if check["same_order"] else "another order"
-    notes.append(f"Rao and Kupper's model gives {same}; win rates differ by {check['largest_gap']:.1%} at most.")
-    if ranking["unbounded"]:
-        notes.append(f"{', '.join(ranking['unbounded'])} never lost to the rest: how far above is not known.")
-    if not ranking["converged"]:
-        notes.append("The fit did not converge: do not trust these strengths.")
     plot = standings_plot(ranking["models"], simulated=simulated)
-    return f'{head}<div class="scroll">{plot}</div>' + "".join(f'<p class="small">{escape(n)}</p>' for n in notes)
+    return f'{head}<div class="scroll">{plot}</div>{"".join(_small(notes))}'
 
 
 def _wins(ranking: Mapping[str, Any], *, simulated: bool) -> str:
@@ -111,32 +88,19 @@ def _wins(ranking: Mapping[str, Any], *, simulated: bool) -> str:
             cell["first"],
             cell["second"],
             *(str(cell[name]) for name in ("first_won", "second_won", "tie", "both_bad")),
-            _share(cell["win_rate"]),
-            _share(cell["win_rate_weighted"]),
+            wording.percent(cell["win_rate"]),
+            wording.percent(cell["win_rate_weighted"]),
         ]
         for cell in ranking["outcomes"]
     ]
-    head = ["first", "second", "won", "lost", "tie", "both bad", "win rate", "weighted to an even choice of pairs"]
+    head = ["first", "second", "won", "lost", "tie", "both bad", "win rate", "weighted by 1/propensity"]
     plot = heat_map(ranking["wins"], simulated=simulated)
     return f'<h3>Wins of row over column</h3><div class="scroll">{plot}</div>' + _table(head, rows)
 
 
 def _agreement(panel: Mapping[str, Any]) -> str:
-    told = []
-    if panel["side_a_share"] is not None:
-        told.append(f"Side a was preferred in {panel['side_a_share']:.0%} of the decided answers.")
-    alpha, repeats, gold = panel["agreement"], panel["repeats"], panel["gold"]
-    if alpha:
-        interval = f"{alpha['low']:+.2f} … {alpha['high']:+.2f}"
-        told.append(f"Krippendorff's α {alpha['value']:.2f} ({interval}) on {alpha['units']} pairs heard by several.")
-    if repeats:
-        told.append(
-            f"Repeated pairs: the same answer {repeats['same']} of {repeats['repeats']} times; "
-            f"{repeats['by_chance']:.0%} by chance."
-        )
-    if gold["answers"]:
-        told.append(f"Gold pairs: {gold['right']} of {gold['answers']} right.")
-    return "<h3>Agreement</h3>" + "".join(f"<p>{escape(line)}</p>" for line in told) if told else ""
+    notes = wording.agreement_notes(panel)
+    return "<h3>Agreement</h3>" + "".join(f"<p>{escape(note)}</p>" for note in notes) if notes else ""
 
 
 def _raters(quality: Sequence[Mapping[str, Any]]) -> str:
@@ -152,7 +116,7 @@ def _raters(quality: Sequence[Mapping[str, Any]]) -> str:
         ]
         for rater in quality
     ]
-    return "<h3>Raters</h3>" + _table(["rater", "answers", "side a", "gold", "repeats", "unheard", "flags"], rows)
+    return "<h3>Raters</h3>" + _table(["rater", "judgments", "side a", "gold", "repeats", "unheard", "flags"], rows)
 
 
 def _stopping(panel: Mapping[str, Any]) -> str:
@@ -162,14 +126,14 @@ def _stopping(panel: Mapping[str, Any]) -> str:
             row["second"],
             f"{row['raters']} × {row['votes_each']}",
             f"{row['low']:.0%} … {row['high']:.0%}",
-            _VERDICTS[row["verdict"]].format(**row),
+            wording.verdict_text(row),
         ]
         for row in panel["stopping"]
     ]
     if not rows:
         return ""
-    head = ["first", "second", "raters × votes", "win rate, safe at any look", "says"]
-    return "<h3>May the study stop?</h3>" + _table(head, rows)
+    head = ["first", "second", "raters × votes", "win rate, anytime-valid", "verdict"]
+    return "<h3>Stopping rule</h3>" + _table(head, rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -178,11 +142,5 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><tr>{titles}</tr>{lines}</table></div>'
 
 
-def _effect(effect: Mapping[str, Any]) -> str:
-    if effect["low"] is None:
-        return f"{effect['value']:+.2f}"
-    return f"{effect['value']:+.2f} ({effect['low']:+.2f} … {effect['high']:+.2f})"
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
+def _small(notes: Sequence[str]) -> list[str]:
+    return [f'<p class="small">{escape(note)}</p>' for note in notes if note]

@@ -1,7 +1,7 @@
-"""Make every pair of a study before its first listener comes, so that nobody waits for a model.
+"""Make all pairs of a study before its first listener arrives, so that no listener waits for a model.
 
-Each gap's pairs are stored before the next gap is begun, so a run that was cut off goes on where it stopped. The study
-opens when all of it is there. The same definition, songs and models make the same pairs. Knows no HTTP and no Ray.
+Each gap's pairs are stored before the next gap is filled, so an interrupted run continues where it stopped. The study
+opens when all pairs exist. The same definition, songs and models give the same pairs.
 """
 
 from __future__ import annotations
@@ -14,42 +14,37 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
 
-from pydantic import TypeAdapter
-
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.music.song import Song
 from harmonixr_platform.feedback.errors import BadStudy, FeedbackError
 from harmonixr_platform.feedback.records.pairs import PairStore, make_pair
 from harmonixr_platform.feedback.studies.definition import Arm, Study
-from harmonixr_platform.feedback.studies.generate import Contestant, Piece, candidate_of, random_gap
 from harmonixr_platform.feedback.studies.gold import broken_pair, identical_pair
-from harmonixr_platform.feedback.studies.store import Begun, GoldPair, StudyPair, StudyStore
+from harmonixr_platform.feedback.studies.pool_pairs import FillModel, Piece, candidate_of, random_gap
+from harmonixr_platform.feedback.studies.store import BegunStudy, GoldPair, StudyPair, StudyStore
 from harmonixr_platform.requests import attribute_controls_of, constraints_of, resolve_region, sampling_of
 from harmonixr_platform.schemas import Candidate, RegionSpec, Strict
 from harmonixr_platform.stores.errors import ConditionFailed, NotFound
 from harmonixr_platform.stores.objects import ObjectStore
 
-_REDRAWS = 3
+_RESAMPLES = 3
 _GOLD_TRIES = 4
 
 
-class Made(Strict):
-    """What came of one gap: its pairs, or why there are none."""
+class GapResult(Strict):
+    """The pairs of one gap, or the reason why there are none."""
 
     pairs: tuple[StudyPair, ...] = ()
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class GapDone:
-    """One gap of the study is finished; `number` of `total`."""
+class GapProgress:
+    """One gap of the study is finished: `number` of `total`."""
 
     number: int
     total: int
-    made: Made
-
-
-_MADE = TypeAdapter(Made)
+    result: GapResult
 
 
 def begin_study(
@@ -57,20 +52,20 @@ def begin_study(
     study: Study,
     pieces: Sequence[Piece],
     *,
-    contestants: Mapping[str, Contestant],
+    models: Mapping[str, FillModel],
     now: datetime,
-) -> Iterator[GapDone | Begun]:
-    """Make the pairs of every gap, then the gold pairs, then open the study: the last thing yielded is what began.
+) -> Iterator[GapProgress | BegunStudy]:
+    """Make the pairs of every gap and the gold pairs, then open the study, which is yielded last.
 
     Args:
-        store: where pairs and the study are kept.
-        study: its definition.
-        pieces: the songs that its contexts name.
-        contestants: the model of each arm, by the arm's name.
-        now: when the study begins.
+        store: stores the pairs and the study.
+        study: the definition.
+        pieces: the songs of its contexts.
+        models: the model of each arm, by the arm's name.
+        now: the time at which the study begins.
 
     Raises:
-        BadStudy: the name has begun with another definition, or too few pairs could be made for one rater.
+        BadStudy: a study of this name has another definition, or there are too few pairs for one rater.
 
     """
     studies = StudyStore(store)
@@ -78,61 +73,65 @@ def begin_study(
     if (begun := studies.get(study.name)) is not None:
         yield begun
         return
-    models = {arm.name: contestants[arm.name].version for arm in study.arms}
-    folder = f"feedback/making/{_digest(study, models, pieces)}/"
+    versions = {arm.name: models[arm.name].version for arm in study.arms}
+    folder = f"feedback/making/{_digest(study, versions, pieces)}/"
     total = len(pieces) * study.contexts.gaps.per_song
     pairs: list[StudyPair] = []
     for number in range(total):
-        made = _held(store, f"{folder}{number}.json")
-        if made is None:
-            made = _make(store, study, pieces[number % len(pieces)], contestants, number)
+        result = _stored_result(store, f"{folder}{number}.json")
+        if result is None:
+            result = _fill_gap(store, study, pieces[number % len(pieces)], models, number)
             with contextlib.suppress(ConditionFailed):
-                store.put_if_absent(f"{folder}{number}.json", made.model_dump_json().encode())
-        pairs += made.pairs
-        yield GapDone(number + 1, total, made)
+                store.put_if_absent(f"{folder}{number}.json", result.model_dump_json().encode())
+        pairs += result.pairs
+        yield GapProgress(number + 1, total, result)
     _check_enough(study, len(pairs))
-    gold = _gold(store, study, pairs)
-    yield studies.begin(Begun(study=study, models=models, pairs=tuple(pairs), gold=gold, begun=now))
+    gold = _gold_pairs(store, study, pairs)
+    yield studies.begin(BegunStudy(study=study, models=versions, pairs=tuple(pairs), gold=gold, begun=now))
 
 
 def fills_of_gap(
-    song: Song, spec: RegionSpec, study: Study, contestants: Mapping[str, Contestant], *, seed: int
+    song: Song, spec: RegionSpec, study: Study, models: Mapping[str, FillModel], *, seed: int
 ) -> list[tuple[Arm, Candidate]]:
-    """Return the fills that the arms make of a gap, all different; a fill that came out like another is drawn anew."""
+    """Return the arms' fills of a gap, all different; a fill that equals another one is sampled again."""
     found: list[tuple[Arm, Candidate]] = []
-    region, limits, soft = (
-        resolve_region(spec, song),
-        constraints_of(study.controls),
-        attribute_controls_of(study.controls),
-    )
+    region = resolve_region(spec, song)
+    constraints, controls = constraints_of(study.controls), attribute_controls_of(study.controls)
     for arm in study.arms:
-        drawn = arm.sampling.for_comparing()
-        wanted, tries = study.fills.per_arm, 0
-        while wanted and tries <= _REDRAWS:
-            # Seeds of an arm run on over its attempts and never meet those of another arm's.
+        sampling = arm.sampling.for_comparing()
+        missing, tries = study.fills.per_arm, 0
+        while missing and tries <= _RESAMPLES:
+            # Consecutive seeds over the attempts of an arm; the seeds of different arms differ.
             first_seed = _seed(seed, arm.name) + tries * study.fills.per_arm
-            fills = contestants[arm.name].infiller.fill(
-                song, region, constraints=limits, controls=soft, n=wanted, seed=first_seed, sampling=sampling_of(drawn)
+            fills = models[arm.name].infiller.fill(
+                song,
+                region,
+                constraints=constraints,
+                controls=controls,
+                n=missing,
+                seed=first_seed,
+                sampling=sampling_of(sampling),
             )
             for fill in fills:
-                spec_of_fill = drawn.model_copy(update={"seed": fill.seed})
-                candidate = candidate_of(fill, contestants[arm.name], spec_of_fill)
+                candidate = candidate_of(fill, models[arm.name], sampling.model_copy(update={"seed": fill.seed}))
                 if all(candidate.midi_sha256 != other.midi_sha256 for _, other in found):
                     found.append((arm, candidate))
-                    wanted -= 1
+                    missing -= 1
             tries += 1
     return found
 
 
-def _make(store: ObjectStore, study: Study, piece: Piece, contestants: Mapping[str, Contestant], number: int) -> Made:
+def _fill_gap(
+    store: ObjectStore, study: Study, piece: Piece, models: Mapping[str, FillModel], number: int
+) -> GapResult:
     rng = random.Random(f"{study.contexts.seed}:{number}:{piece.piece_id}")
     gaps = study.contexts.gaps
     try:
         song = Song.parse(piece.midi)
         spec = random_gap(song.score, rng, min_bars=gaps.min_bars, max_bars=gaps.max_bars, one_track=gaps.one_track)
-        fills = fills_of_gap(song, spec, study, contestants, seed=rng.randrange(2**31))
+        fills = fills_of_gap(song, spec, study, models, seed=rng.randrange(2**31))
     except HarmonixrError as error:
-        return Made(reason=str(error))
+        return GapResult(reason=str(error))
     pair_store, pairs = PairStore(store), []
     for (arm, first), (other, second) in combinations(fills, 2):
         if arm is other and not study.fills.within_arm:
@@ -144,11 +143,11 @@ def _make(store: ObjectStore, study: Study, piece: Piece, contestants: Mapping[s
         )
         pairs.append(StudyPair(pair_id=pair_store.put(pair).pair_id, first=arm.name, second=other.name))
     if not pairs:
-        return Made(reason=f"all fills of bars {spec.bars} came out alike, so there is nothing to compare")
-    return Made(pairs=tuple(pairs))
+        return GapResult(reason=f"all fills of bars {spec.bars} are equal, so there is nothing to compare")
+    return GapResult(pairs=tuple(pairs))
 
 
-def _gold(store: ObjectStore, study: Study, pairs: Sequence[StudyPair]) -> tuple[GoldPair, ...]:
+def _gold_pairs(store: ObjectStore, study: Study, pairs: Sequence[StudyPair]) -> tuple[GoldPair, ...]:
     if not study.gold.share:
         return ()
     pair_store = PairStore(store)
@@ -174,20 +173,20 @@ def _check_enough(study: Study, pairs: int) -> None:
     plain = round(study.quotas.per_rater * (1 - study.gold.share - study.repeats.share))
     if pairs < plain:
         raise BadStudy(
-            f"only {pairs} pairs could be made, and a rater is to hear about {plain} of them; give more songs, raise "
+            f"only {pairs} pairs could be made, and a rater judges about {plain} of them; add songs, raise "
             "contexts.gaps.per_song, or lower quotas.per_rater"
         )
 
 
-def _held(store: ObjectStore, key: str) -> Made | None:
+def _stored_result(store: ObjectStore, key: str) -> GapResult | None:
     try:
-        return _MADE.validate_json(store.get(key).data)
+        return GapResult.model_validate_json(store.get(key).data)
     except NotFound:
         return None
 
 
-def _digest(study: Study, models: Mapping[str, str], pieces: Sequence[Piece]) -> str:
-    content = f"{study.version} {sorted(models.items())} {[piece.piece_id for piece in pieces]}"
+def _digest(study: Study, versions: Mapping[str, str], pieces: Sequence[Piece]) -> str:
+    content = f"{study.version} {sorted(versions.items())} {[piece.piece_id for piece in pieces]}"
     return hashlib.sha256(content.encode()).hexdigest()[:24]
 
 
