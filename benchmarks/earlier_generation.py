@@ -127,10 +127,9 @@ def write_fill(
     """Draw tokens until END, `room` at most; at temperature 0 take the likeliest."""
     generator = torch.Generator().manual_seed(seed)
     cache = model.new_cache(1, len(prompt) + room)
-    tokens = torch.tensor([prompt])
-    logits = model.prefill(tokens, torch.zeros(1, len(prompt), len(COORDINATE_SIZES), dtype=torch.long), cache)
     written: list[int] = []
-    nowhere = torch.zeros(1, len(COORDINATE_SIZES), dtype=torch.long)
+    nowhere = torch.zeros(1, len(prompt), len(COORDINATE_SIZES), dtype=torch.long)
+    logits = model.extend(torch.tensor([prompt]), nowhere, torch.tensor([0]), cache)[0, -1]  # the model is causal
     while len(written) < room:
         drawn = (
             (logits / temperature).softmax(-1).multinomial(1, generator=generator) if temperature else logits.argmax()
@@ -139,7 +138,7 @@ def write_fill(
         if written[-1] == bpe.token_to_id(END):
             break
         place = torch.tensor([len(prompt) + len(written) - 1])
-        logits = model.step(torch.tensor(written[-1:]), nowhere, place, cache)[0]
+        logits = model.extend(torch.tensor([written[-1:]]), nowhere[:, :1], place, cache)[0, -1]
     return str(bpe.decode(written, skip_special_tokens=False))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harmonixr_model.engine.row import PlacedToken
 from harmonixr_model.infill.model import InfillTransformer
-from harmonixr_model.nn.attention import Cache
+from harmonixr_model.nn.attention import KVCache
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.coordinates import COORDINATE_SIZES
 from harmonixr_model.prompt.layout import InfillPrompt
@@ -77,16 +77,16 @@ class TorchRunner:
         dtype = self.model.norm.weight.dtype
         return {torch.bfloat16: "bf16", torch.float32: "fp32"}.get(dtype, str(dtype).removeprefix("torch."))
 
-    def prefill(self, prompt: InfillPrompt) -> Generator[None, None, Cache]:
+    def prefill(self, prompt: InfillPrompt) -> Generator[None, None, KVCache]:
         """Read a prefix, yielding after each layer."""
         cache = self.model.new_cache(1, len(prompt.prefix), self.model.norm.weight.dtype)
         tokens_1P = torch.from_numpy(prompt.prefix)[None].long().to(self.device)
         coordinates_1PK = torch.from_numpy(prompt.coordinates)[None].long().to(self.device)
-        yield from self.model.prefill_by_layer(tokens_1P, coordinates_1PK, cache)
+        yield from self.model.prefill(tokens_1P, coordinates_1PK, cache)
         return cache
 
     @torch.inference_mode()
-    def join(self, index: int, prefix: Cache, prompt: InfillPrompt) -> None:
+    def join(self, index: int, prefix: KVCache, prompt: InfillPrompt) -> None:
         """Copy a prefix into a row of the cache."""
         self._cache.copy_in(index, prefix, length=len(prompt.prefix))
 

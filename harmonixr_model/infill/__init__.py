@@ -1,1 +1,1 @@
-"""The infill transformer: it reads a song with a gap and writes what belongs there. Knows no files, no HTTP."""
+"""The infill transformer: it reads a song with a gap and generates the notes of the gap."""

@@ -1,6 +1,6 @@
-"""A trained infill model as one safetensors file: weights, config, vocabulary hash and what is known about it.
+"""Save and load an infill model as one safetensors file: weights, config, vocabulary hash and information about it.
 
-Knows nothing of registries or training state; a file from an untrusted place can hold no code.
+The format holds no code, so files from untrusted sources are safe to load.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from harmonixr_model.nn.weights_file import write_weights
 from harmonixr_model.notes.vocabulary import VOCAB
 
 FORMAT = "harmonixr.infill.1"
-_POINTER = "pointer.gate"
-_ASKED = "embedding.asked.weight"
+_COPY_GATE = "pointer.gate"
+_CONTROLS = "embedding.asked.weight"
 
 
 def save_checkpoint(
@@ -33,10 +33,10 @@ def save_checkpoint(
     info: dict[str, Any],
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write the model whole or not at all. `info` is any JSON: tokens seen, bits per note, data, licence."""
+    """Write the model atomically. `info` is any JSON: tokens seen, bits per note, data, licence."""
     weights = {name: weight.detach().to("cpu", dtype).contiguous() for name, weight in model.state_dict().items()}
     if model.copy_gate is not None:
-        weights[_POINTER] = model.copy_gate.weight_KF.float().contiguous()
+        weights[_COPY_GATE] = model.copy_gate.weight_KF.float().contiguous()
     metadata = {
         "format": FORMAT,
         "config": json.dumps(model.config.to_dict()),
@@ -61,14 +61,14 @@ def load_checkpoint(
     model = InfillTransformer(config)
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  not a dict
-    gate_KF = weights.pop(_POINTER, None)
-    if _ASKED in weights:
-        weights[_ASKED] = F.pad(weights[_ASKED], (0, 0, 0, config.asked - len(weights[_ASKED])))
+    gate_KF = weights.pop(_COPY_GATE, None)
+    if _CONTROLS in weights:
+        weights[_CONTROLS] = F.pad(weights[_CONTROLS], (0, 0, 0, config.control_values - len(weights[_CONTROLS])))
     try:
         model.load_state_dict(weights)
         model.copy_gate = None if gate_KF is None else CopyGate(gate_KF)
     except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path}: the weights do not fit the config they came with: {error}") from error
+        raise CheckpointError(f"{path}: the weights do not fit the config of the file: {error}") from error
     return model.to(device).eval(), info
 
 
@@ -84,7 +84,7 @@ def _metadata(path: Path) -> dict[str, str]:
         raise CheckpointError(f"{path} is not an infill checkpoint of format {FORMAT}")
     if metadata["vocabulary"] != str(VOCAB.hash):
         raise CheckpointError(
-            f"{path} was trained with vocabulary {metadata['vocabulary']}, this version speaks {VOCAB.hash}: "
+            f"{path} was trained with vocabulary {metadata['vocabulary']}, this version has {VOCAB.hash}: "
             "use the matching version of harmonixr, or train again"
         )
     return metadata

@@ -1,4 +1,4 @@
-"""The architecture of an infill model, as a value that travels inside its checkpoint. Knows no job and no path."""
+"""The architecture of an infill model; its checkpoint stores it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ Attending = Literal["prefix", "causal"]
 
 @dataclass(frozen=True, slots=True)
 class InfillConfig:
-    """Everything that decides the shapes of the weights, and dropout.
+    """The shapes of the weights, and dropout.
 
-    `max_length` is how many tokens a prompt and its fill may take together: the longest the model was trained for.
-    `bars`, `steps` and `slots` are how many values each coordinate has, `asked` how many all soft controls have (see
-    MusicEmbedding); with 0, as checkpoints had it before, controls are tokens alone.
+    Attributes:
+        max_length: the most tokens of a prompt and its fill together, and the longest that the model was trained for.
+        bars, steps, slots: the number of values of each coordinate; see MusicEmbedding.
+        control_values: the number of values of all attribute controls; with 0, controls are tokens only.
+        attending: `prefix` for bidirectional attention within the prefix, `causal` for causal attention everywhere.
+        coordinates: whether tokens have coordinates.
 
-    The last two are what docs/experiments/architectures.md compares: `attending` lets the prefix see all of itself,
-    or (`causal`) only what came before; without `coordinates` a token says nothing but itself.
     """
 
     width: int
@@ -33,7 +34,7 @@ class InfillConfig:
     steps: int = PLACE_SIZES[1]
     slots: int = PLACE_SIZES[2]
     vocabulary: int = VOCAB.size
-    asked: int = 0
+    control_values: int = 0
     attending: Attending = "prefix"
     coordinates: bool = True
 
@@ -41,7 +42,9 @@ class InfillConfig:
         if self.width % (2 * self.heads) != 0:
             raise CheckpointError(f"width {self.width} does not split into {self.heads} heads of an even width")
         if self.attending not in get_args(Attending):
-            raise CheckpointError(f"nothing attends {self.attending!r}; choose {' or '.join(get_args(Attending))}")
+            raise CheckpointError(
+                f"there is no attention {self.attending!r}; choose {' or '.join(get_args(Attending))}"
+            )
 
     @property
     def head_width(self) -> int:
@@ -50,17 +53,19 @@ class InfillConfig:
 
     @property
     def coordinate_sizes(self) -> dict[str, int]:
-        """How many values each coordinate has, as MusicEmbedding takes them."""
-        return {"bars": self.bars, "steps": self.steps, "slots": self.slots, "asked": self.asked}
+        """The number of values of each coordinate, as MusicEmbedding takes them."""
+        return {"bars": self.bars, "steps": self.steps, "slots": self.slots, "control_values": self.control_values}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain JSON values; switches at their default are not said, as before there were any."""
-        return {name: value for name, value in asdict(self).items() if _SWITCHES.get(name) != value}
+        """Return the fields as plain JSON values, under their stored names; default switches are left out."""
+        values = {name: value for name, value in asdict(self).items() if _SWITCHES.get(name) != value}
+        return {_STORED_NAMES.get(name, name): value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> InfillConfig:
         """Rebuild a config; unknown or missing fields raise CheckpointError, as does a model trained with MICRO."""
-        values = dict(values)
+        field_names = {stored: name for name, stored in _STORED_NAMES.items()}
+        values = {field_names.get(name, name): value for name, value in values.items()}
         if values.pop("micro", False):
             raise CheckpointError("the model was trained with MICRO tokens, which are no longer read; train it anew")
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
@@ -70,18 +75,20 @@ class InfillConfig:
             config = cls(**values)
         except TypeError as error:
             raise CheckpointError(f"incomplete model settings: {error}") from error
-        # Older ones knew fewer values; those added since begin at nothing (`infill.checkpoint`).
-        return replace(config, asked=CONTROL_SIZE) if 0 < config.asked < CONTROL_SIZE else config
+        # Older models have fewer control values; `infill.checkpoint` sets the embeddings of the new ones to zero.
+        is_older = 0 < config.control_values < CONTROL_SIZE
+        return replace(config, control_values=CONTROL_SIZE) if is_older else config
 
 
+_STORED_NAMES = {"control_values": "asked"}
 _SWITCHES: dict[str, Any] = {field.name: field.default for field in fields(InfillConfig)[-3:]}
 # Parameters with this vocabulary, roughly: 3.9 M, 7.2 M, 15 M, 39 M, 115 M.
 SIZES = {
-    "nano": InfillConfig(width=256, layers=4, heads=4, asked=CONTROL_SIZE),
-    "mini": InfillConfig(width=320, layers=5, heads=5, asked=CONTROL_SIZE),
-    "small": InfillConfig(width=384, layers=8, heads=6, asked=CONTROL_SIZE),
-    "base": InfillConfig(width=512, layers=12, heads=8, asked=CONTROL_SIZE),
-    "large": InfillConfig(width=768, layers=16, heads=12, asked=CONTROL_SIZE),
+    "nano": InfillConfig(width=256, layers=4, heads=4, control_values=CONTROL_SIZE),
+    "mini": InfillConfig(width=320, layers=5, heads=5, control_values=CONTROL_SIZE),
+    "small": InfillConfig(width=384, layers=8, heads=6, control_values=CONTROL_SIZE),
+    "base": InfillConfig(width=512, layers=12, heads=8, control_values=CONTROL_SIZE),
+    "large": InfillConfig(width=768, layers=16, heads=12, control_values=CONTROL_SIZE),
 }
 
 

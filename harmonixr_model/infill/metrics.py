@@ -1,4 +1,4 @@
-"""What a summed loss means in music: bits per note. Knows nothing of models."""
+"""Convert a summed loss to bits per note."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LossSum:
-    """A sum of losses and what it was summed over. Adds up over batches and workers."""
+    """A sum of losses, and the tokens and notes that it was summed over. Sums over batches and workers add up."""
 
     nats: float = 0.0
     tokens: int = 0
@@ -24,8 +24,8 @@ class LossSum:
 
     @property
     def bits_per_note(self) -> float:
-        """Bits for all that was said (END included) per note said; NaN without notes.
+        """Bits of all tokens (END included) per note; NaN without notes.
 
-        Comparable between vocabularies, as a loss per token is not.
+        Unlike the loss per token, it is comparable between vocabularies.
         """
         return self.nats / math.log(2) / self.notes if self.notes else math.nan

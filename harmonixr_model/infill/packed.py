@@ -1,10 +1,9 @@
-"""All fills of one gap in one pass: the context is read once, and each fill sees it and itself alone.
+"""Log probabilities of several fills of one gap in one pass, with gradients; the context is read once.
 
-Gives the exact log probability of whole fills under the grammar's mask, with gradients: what learning from
-preferences needs. Knows nothing of preferences.
+Each fill attends to the context and to itself. The probabilities are exact, under the grammar's mask.
 """
 
-# T tokens of prefix and all fills, P prefix tokens, S fills, N drawn tokens of all fills, V vocabulary, C width
+# T tokens of prefix and all fills, P prefix tokens, S fills, N sampled tokens of all fills, V vocabulary, C width
 
 from __future__ import annotations
 
@@ -30,13 +29,13 @@ class PackedFills:
     Attributes:
         tokens_T: prefix, then the fills one after the other.
         coordinates_TK: of each token.
-        positions_T: where each token stands in its own sequence: every fill goes on from the prefix's end.
-        owner_T: which fill a token belongs to; -1 the prefix.
-        from_N: the place whose output predicts each drawn token; forced tokens are no choice and carry nothing.
-        target_N: the drawn tokens.
+        positions_T: the position of each token in its own sequence: every fill continues the prefix.
+        owner_T: the fill of each token; -1 for the prefix.
+        from_N: the index whose output predicts each sampled token; forced tokens are left out.
+        target_N: the sampled tokens.
         fill_N: their fills.
-        allowed_NV: what the grammar allowed at each, eight to a byte.
-        fills: how many fills there are.
+        allowed_NV: the grammar's mask at each of them, eight tokens a byte.
+        fills: the number of fills.
 
     """
 
@@ -52,12 +51,12 @@ class PackedFills:
 
     @property
     def sampled_S(self) -> Tensor:
-        """How many tokens of each fill were drawn."""
+        """How many tokens of each fill were sampled."""
         return torch.bincount(self.fill_N, minlength=self.fills)
 
 
 def pack(prompt: InfillPrompt, fills: Sequence[Sequence[int]]) -> PackedFills:
-    """Return the layout of `fills`, each a whole answer to the prompt; raises TokenError for one that is not."""
+    """Return the layout of `fills`; raises TokenError for one that is not a complete fill of the prompt."""
     prefix = len(prompt.prefix)
     tokens, coordinates = [prompt.prefix], [prompt.coordinates]
     positions, owner = [np.arange(prefix)], [np.full(prefix, -1)]
@@ -97,7 +96,7 @@ def pack(prompt: InfillPrompt, fills: Sequence[Sequence[int]]) -> PackedFills:
 def log_probabilities(model: InfillTransformer, packed: PackedFills) -> Tensor:
     """Return the log probability of each fill in nats, [S], under the grammar's mask at temperature 1."""
     by = rotation(packed.positions_T, model.config.head_width)
-    mask_TT = _sees(packed.owner_T, is_causal=model.config.attending == "causal")
+    mask_TT = _attention_mask(packed.owner_T, is_causal=model.config.attending == "causal")
     x_1TC = model.embedding(packed.tokens_T[None], packed.coordinates_TK[None])
     for block in model.layers():
         x_1TC = block(x_1TC, by, mask_TT)
@@ -108,10 +107,10 @@ def log_probabilities(model: InfillTransformer, packed: PackedFills) -> Tensor:
     return torch.zeros(packed.fills).index_add(0, packed.fill_N, chosen_N)
 
 
-def _sees(owner_T: Tensor, *, is_causal: bool) -> Tensor:
-    """Return who attends to whom, bool [T, T]: the prefix to itself, a fill to the prefix and to its own past.
+def _attention_mask(owner_T: Tensor, *, is_causal: bool) -> Tensor:
+    """Return the attention mask, bool [T, T]: the prefix attends to itself, a fill to the prefix and its own past.
 
-    Where all is causal, the prefix too sees only its past.
+    In a causal model the prefix too attends only to its past.
     """
     place_T = torch.arange(len(owner_T))
     is_past_TT = place_T[:, None] >= place_T

@@ -1,1 +1,1 @@
-"""Parts that every model here is made of: attention with a cache, blocks, embeddings. Knows no task."""
+"""Parts of every model: attention with a KV cache, blocks, embeddings."""

@@ -1,4 +1,4 @@
-"""A pre-norm transformer block: RMSNorm, attention, RMSNorm, SwiGLU. Knows nothing of music or training."""
+"""A pre-norm transformer block: RMSNorm, attention, RMSNorm, SwiGLU."""
 
 # B batch, R rows, T tokens, C width
 
@@ -11,7 +11,7 @@ from harmonixr_model.nn.attention import Attention, LayerCache, Rotation
 
 
 def gated_width(width: int) -> int:
-    """Give SwiGLU's inner width: 8/3 of the model's (as many weights as a plain 4x layer), in multiples of 64."""
+    """Return SwiGLU's inner width: 8/3 of the model's, as many weights as a plain 4x layer, in multiples of 64."""
     return -(-8 * width // (3 * 64)) * 64
 
 
@@ -25,14 +25,14 @@ class SwiGLU(nn.Module):
         self.out = nn.Linear(inner, width, bias=False)
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        """Map each token on its own."""
+        """Map each token by itself."""
         gate, value = self.into(x_BTC).chunk(2, dim=-1)
         mapped: Tensor = self.out(F.silu(gate) * value)
         return mapped
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each added to the stream after dropout."""
+    """Attention and feed-forward, each added to the residual stream after dropout."""
 
     def __init__(self, width: int, heads: int, *, dropout: float) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class Block(nn.Module):
     def prefill(
         self, x_1TC: Tensor, by: Rotation, cache: LayerCache, *, row: int, mask: Tensor | None = None
     ) -> Tensor:
-        """Run one prefix and remember it; see Attention.prefill."""
+        """Run one prefix and cache it; see Attention.prefill."""
         return self._finish(x_1TC, self.attention.prefill(self.attention_norm(x_1TC), by, cache, row=row, mask=mask))
 
-    def remember(self, x_1TC: Tensor, by: Rotation, cache: LayerCache, *, row: int) -> None:
-        """Remember one prefix of which nothing above this layer is wanted; see Attention.remember."""
-        self.attention.remember(self.attention_norm(x_1TC), by, cache, row=row)
+    def write_cache(self, x_1TC: Tensor, by: Rotation, cache: LayerCache, *, row: int) -> None:
+        """Cache one prefix whose output is not needed; see Attention.write_cache."""
+        self.attention.write_cache(self.attention_norm(x_1TC), by, cache, row=row)
 
     def extend(self, x_RTC: Tensor, by: Rotation, cache: LayerCache, *, positions_RT: Tensor, mask: Tensor) -> Tensor:
         """Run tokens appended to cached rows; see Attention.extend."""

@@ -1,7 +1,4 @@
-"""Write named tensors as one safetensors file, whole or not at all, the same content always as the same bytes.
-
-Knows nothing of what the tensors are.
-"""
+"""Write named tensors as one safetensors file, atomically; the same content always gives the same bytes."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from torch import Tensor
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write contiguous CPU tensors and text metadata to `path`, making its folder."""
+    """Write contiguous CPU tensors and text metadata to `path`; creates its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -27,7 +27,7 @@ from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.training.schedule import context_length
 
-# Few different shapes, for the reason given at infill.loss.CHOSEN_MULTIPLE.
+# Few different shapes, for the reason given at infill.loss.LOGITS_MULTIPLE.
 LENGTH_MULTIPLE = 64
 # The share of examples that say soft controls. The others keep fills without any as good as they were.
 CONTROLLED_SHARE = 0.5

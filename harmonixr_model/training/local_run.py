@@ -129,9 +129,11 @@ def _new_model(job: LocalJob) -> InfillTransformer:
     if job.start_from is None:
         return model
     trained, info = load_checkpoint(job.start_from)
-    asked = trained.config.asked or job.model.asked
+    control_values = trained.config.control_values or job.model.control_values
     # No weight's shape depends on these.
-    same = replace(trained.config, dropout=job.model.dropout, max_length=job.model.max_length, asked=asked)
+    same = replace(
+        trained.config, dropout=job.model.dropout, max_length=job.model.max_length, control_values=control_values
+    )
     if same != job.model:
         raise CheckpointError(f"{job.start_from} holds another architecture; start from one of the same size")
     # What controls add begins at nothing where a checkpoint is older than that.

@@ -68,7 +68,7 @@ class StepEmbedding(MusicEmbedding):
         """Embed [B, T, S] and [B, T, K] as [B, T, C]."""
         said_BTSC = self.token(tokens_BTS) * (tokens_BTS != NOTHING).unsqueeze(-1)
         said: Tensor = said_BTSC.sum(-2)
-        return self.place(coordinates_BTK) + self.before(coordinates_BTK) + said
+        return self.embed_place(coordinates_BTK) + self.embed_previous(coordinates_BTK) + said
 
 
 class CompoundTransformer(nn.Module):

@@ -13,7 +13,7 @@ from harmonixr_model.music.song import Song
 from harmonixr_model.prompt.coordinates import CONTROL_SIZE
 
 torch.set_num_threads(1)
-CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700, asked=CONTROL_SIZE)
+CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700, control_values=CONTROL_SIZE)
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,7 @@ def follow(runner, prompt, tokens, *, chunk):
         {"width": 96, "layers": 3, "heads": 3},
         {"width": 256, "layers": 2, "heads": 2},
         {"width": 256, "layers": 1, "heads": 1},
-        {"width": 64, "layers": 2, "heads": 1, "asked": CONTROL_SIZE},
+        {"width": 64, "layers": 2, "heads": 1, "control_values": CONTROL_SIZE},
     ],
 )
 @torch.inference_mode()
@@ -76,7 +76,7 @@ def test_logits_equal_the_models_within_bf16_precision(library, prompt_of, shape
 
 
 def test_logits_are_bit_identical_alone_in_a_batch_and_in_chunks(library, prompt_of):
-    model = random_model(width=96, layers=3, heads=3, asked=CONTROL_SIZE)
+    model = random_model(width=96, layers=3, heads=3, control_values=CONTROL_SIZE)
     prompts = [
         prompt_of(controls=AttributeControls(density=2, key_hint=read_key("D"))),
         prompt_of(bars=(9, 9), tracks=(2, 3)),

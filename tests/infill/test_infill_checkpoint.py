@@ -99,11 +99,11 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_weights_without_countdowns_give_the_same_logits(tmp_path):
-    older = replace(TINY, asked=CONTROL_SIZE - COUNTDOWN_SIZE)
+    older = replace(TINY, control_values=CONTROL_SIZE - COUNTDOWN_SIZE)
     model = InfillTransformer(older).eval()
     torch.nn.init.normal_(model.embedding.asked.weight[1:])
     save_checkpoint(tmp_path / "older.safetensors", model, info={})
     loaded, _ = load_checkpoint(tmp_path / "older.safetensors")
-    assert loaded.config.asked == CONTROL_SIZE
-    assert torch.equal(loaded.embedding.asked.weight[: older.asked], model.embedding.asked.weight)
-    assert not loaded.embedding.asked.weight[older.asked :].any()
+    assert loaded.config.control_values == CONTROL_SIZE
+    assert torch.equal(loaded.embedding.asked.weight[: older.control_values], model.embedding.asked.weight)
+    assert not loaded.embedding.asked.weight[older.control_values :].any()

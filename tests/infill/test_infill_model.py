@@ -103,14 +103,13 @@ def test_step_by_step_with_the_cache_equals_the_whole_sequence():
     whole = logits(model, batch)
     cache = model.new_cache(3, LENGTH)
     for row, prefix in enumerate(prefixes):
-        first = model.prefill(
-            batch.tokens_BT[row : row + 1, :prefix], batch.coordinates_BTK[row : row + 1, :prefix], cache, row
-        )
-        torch.testing.assert_close(first, whole[row, prefix - 1], rtol=1e-5, atol=1e-5)
+        tokens, coordinates = batch.tokens_BT[row, :prefix], batch.coordinates_BTK[row, :prefix]
+        list(model.prefill(tokens[None], coordinates[None], cache, row))
     positions = torch.tensor(prefixes)
     rows = torch.arange(3)
     while positions.max() < LENGTH:
-        out = model.step(batch.tokens_BT[rows, positions], batch.coordinates_BTK[rows, positions], positions, cache)
+        tokens, coordinates = batch.tokens_BT[rows, positions], batch.coordinates_BTK[rows, positions]
+        out = model.extend(tokens[:, None], coordinates[:, None], positions, cache)[:, 0]
         torch.testing.assert_close(out, whole[rows, positions], rtol=1e-5, atol=1e-5)
         positions = positions + 1
 
@@ -122,7 +121,7 @@ def test_one_prefilled_context_serves_many_candidates():
     batch.coordinates_BTK = coordinates
     whole = logits(model, batch)
     cache = model.new_cache(4, LENGTH)
-    model.prefill(tokens[:1, :PREFIX], coordinates[:1, :PREFIX], cache, 0)
+    list(model.prefill(tokens[:1, :PREFIX], coordinates[:1, :PREFIX], cache))
     cache.copy_row(0, [1, 2], length=PREFIX)
     start = torch.full((3,), PREFIX)
     chunk = model.extend(tokens[:, PREFIX:], coordinates[:, PREFIX:], start, cache)
@@ -136,9 +135,11 @@ def test_a_reused_row_does_not_depend_on_its_last_sequence():
     for layer in cache.layers:
         layer.keys.fill_(100.0)
         layer.values.fill_(100.0)
-    model.prefill(batch.tokens_BT[:1, :PREFIX], batch.coordinates_BTK[:1, :PREFIX], cache)
-    out = model.step(batch.tokens_BT[:1, PREFIX], batch.coordinates_BTK[:1, PREFIX], torch.tensor([PREFIX]), cache)
-    torch.testing.assert_close(out, logits(model, batch)[:1, PREFIX], rtol=1e-5, atol=1e-5)
+    tokens, coordinates = batch.tokens_BT[:1], batch.coordinates_BTK[:1]
+    list(model.prefill(tokens[:, :PREFIX], coordinates[:, :PREFIX], cache))
+    next_token = slice(PREFIX, PREFIX + 1)
+    out = model.extend(tokens[:, next_token], coordinates[:, next_token], torch.tensor([PREFIX]), cache)
+    torch.testing.assert_close(out, logits(model, batch)[:1, next_token], rtol=1e-5, atol=1e-5)
 
 
 def test_it_overfits_one_batch():
