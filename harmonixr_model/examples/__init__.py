@@ -1,6 +1,6 @@
-"""Music to try things on: three public-domain pieces written down by hand, and songs our own composer makes.
+"""Bundled music: three public-domain pieces in notation, and songs of the project's composer program.
 
-The files are made from notation when asked for; none is stored. Knows nothing of models or HTTP.
+`load` makes the MIDI files; none is stored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harmonixr_model.music.smf import Chunk, smf_bytes
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """Who made a piece, and why everyone may use it."""
+    """The title, composer and licence of a piece."""
 
     name: str
     title: str
@@ -28,7 +28,7 @@ class Example:
 
 _PUBLIC_DOMAIN = "public domain: the composer died more than two hundred years ago; written down for this project"
 _OWN = "made by this project's composer program, under the project's licence"
-# name: (title, composer, years, how it is made)
+# name: (title, composer, years, score)
 _PIECES: dict[str, tuple[str, str, str, Callable[[], Score]]] = {
     "prelude-in-c": ("Prelude in C major, BWV 846", "Johann Sebastian Bach", "1685-1750", pieces.prelude_in_c),
     "minuet-in-g": ("Minuet in G major, BWV Anh. 114", "Christian Petzold", "1677-1733", pieces.minuet_in_g),
@@ -43,7 +43,7 @@ def names() -> tuple[str, ...]:
 
 
 def about(name: str) -> Example:
-    """Return title, composer and licence of an example. Raises HarmonixrError for a name there is not."""
+    """Return the title, composer and licence of an example; raises HarmonixrError for an unknown name."""
     if name in _PIECES:
         title, composer, years, _ = _PIECES[name]
         return Example(name, title, composer, years, _PUBLIC_DOMAIN)
@@ -53,7 +53,7 @@ def about(name: str) -> Example:
 
 
 def load(name: str) -> bytes:
-    """Return an example as a MIDI file. Raises HarmonixrError for a name there is not."""
+    """Return an example as a MIDI file; raises HarmonixrError for an unknown name."""
     example = about(name)
     if name in _SONGS:
         return compose_song(_SONGS[name])
@@ -64,10 +64,7 @@ def _file(example: Example, score: Score) -> bytes:
     conductor = Chunk(example.title)
     conductor.text(0, "text", f"{example.composer} ({example.years})")
     conductor.text(0, "copyright", example.licence)
-    for signature in score.time_signatures:
-        conductor.time_signature(*signature)
-    for tempo in score.tempos:
-        conductor.tempo(*tempo)
+    conductor.timeline(score)
     chunks = [conductor]
     for track in score.tracks:
         chunk = Chunk(track.name)

@@ -1,8 +1,8 @@
-"""A small notation for writing music down by hand. Knows pitches and durations, no particular piece.
+"""A small text notation for music.
 
 `D5q G4e A4 | [G3 B3 D4]h -q`: a pitch with its octave (C4 is middle C, `Eb4`, `F#4`), a chord in brackets or `-` for a
-rest, then a duration (`w h q e s` for whole to sixteenth, `.` for a dot), which stays in force until the next one.
-Bar lines are checked.
+rest, then a duration (`w h q e s` for whole to sixteenth, `.` for a dot), which holds until the next one. The reader
+checks that every bar is full.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TPQ = 480
 _DURATIONS = {"w": 4 * TPQ, "h": 2 * TPQ, "q": TPQ, "e": TPQ // 2, "s": TPQ // 4}
 _STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _SIGNS = {"": 0, "#": 1, "b": -1}
-_ITEM = re.compile(r"(?P<what>\[[^\]]+\]|-|[A-G][#b]?\d)(?P<duration>[whqes]\.?)?")
+_ITEM = re.compile(r"(?P<pitches>\[[^\]]+\]|-|[A-G][#b]?\d)(?P<duration>[whqes]\.?)?")
 
 
 class NotationError(ValueError):
@@ -41,12 +41,11 @@ def read_part(text: str, *, bar_ticks: int, velocity: int = 80) -> tuple[Note, .
     duration = TPQ
     for index, bar in enumerate(text.strip().strip("|").split("|")):
         now = start = index * bar_ticks
-        for what, said in _items(bar, index + 1):
-            if said:
-                duration = _DURATIONS[said[0]] * (3 if said.endswith(".") else 2) // 2
-            touch = velocity + (8 if now == start else 0)
-            names = [] if what == "-" else what.strip("[]").split()
-            notes += [Note(now, duration, pitch_of(name), touch) for name in names]
+        for pitches, value in _items(bar, index + 1):
+            if value:
+                duration = _DURATIONS[value[0]] * (3 if value.endswith(".") else 2) // 2
+            names = [] if pitches == "-" else pitches.strip("[]").split()
+            notes += [Note(now, duration, pitch_of(name), velocity + 8 * (now == start)) for name in names]
             now += duration
         if now - start != bar_ticks:
             raise NotationError(f"bar {index + 1} lasts {now - start} ticks, not {bar_ticks}: {bar.strip()!r}")
@@ -57,4 +56,4 @@ def _items(bar: str, number: int) -> list[tuple[str, str]]:
     rest = _ITEM.sub("", bar).strip()
     if rest:
         raise NotationError(f"bar {number} holds {rest!r}, which is not a note, a chord or a rest")
-    return [(m["what"], m["duration"] or "") for m in _ITEM.finditer(bar)]
+    return [(m["pitches"], m["duration"] or "") for m in _ITEM.finditer(bar)]

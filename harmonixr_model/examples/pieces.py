@@ -1,4 +1,4 @@
-"""Three public-domain pieces, written down note by note. Knows nothing of files."""
+"""Three public-domain pieces, note by note."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
 
 _HARPSICHORD, _PIANO, _VIOLIN, _CELLO = 6, 0, 40, 42
 
-# One line a bar: two notes of the left hand, three of the right; the figure is played twice in a bar.
+# One figure a bar, played twice: two notes of the left hand, three of the right.
 _PRELUDE_FIGURES = """
 C4 E4 G4 C5 E5 | C4 D4 A4 D5 F5 | B3 D4 G4 D5 F5 | C4 E4 G4 C5 E5
 C4 E4 A4 E5 A5 | C4 D4 F#4 A4 D5 | B3 D4 G4 D5 G5 | B3 C4 E4 G4 C5
@@ -18,7 +18,7 @@ F2 F3 A3 C4 E4 | F#2 C3 A3 C4 Eb4 | Ab2 F3 B3 C4 D4 | G2 F3 G3 B3 D4
 G2 E3 G3 C4 E4 | G2 D3 G3 C4 F4 | G2 D3 G3 B3 F4 | G2 Eb3 A3 C4 F#4
 G2 E3 G3 C4 G4 | G2 D3 G3 C4 F4 | G2 D3 G3 B3 F4 | C2 C3 G3 Bb3 E4
 """
-# The last three bars: bass, the note that joins it a sixteenth later, and what the right hand runs through.
+# Bars 33 and 34: the bass, the note that joins it a sixteenth later, and the run of the right hand.
 _PRELUDE_RUNS = (
     ("C2", "C3", "F3 A3 C4 F4 C4 A3 C4 A3 F3 A3 F3 D3 F3 D3"),
     ("C2", "B2", "G4 B4 D5 F5 D5 B4 D5 B4 G4 B4 D4 F4 E4 D4"),
@@ -42,7 +42,7 @@ _MINUET_LEFT = """
 """
 
 _CANON_GROUND = "D3q A2 B2 F#2 | G2q D2 G2 A2 |"
-# The voice that the three violins play two bars apart.
+# The voice of the three violins, which enter at intervals of two bars.
 _CANON_VOICE = """
 F#5q E5 D5 C#5 | B4q A4 B4 C#5
 | D5q C#5 B4 A4 | G4q F#4 G4 E4
@@ -71,7 +71,7 @@ def prelude_in_c() -> Score:
 
 
 def minuet_in_g() -> Score:
-    """C. Petzold, Minuet in G major BWV Anh. 114: 32 bars, repeats left out."""
+    """C. Petzold, Minuet in G major BWV Anh. 114: 32 bars, without repeats."""
     right = read_part(_MINUET_RIGHT, bar_ticks=3 * TPQ, velocity=84)
     left = read_part(_MINUET_LEFT, bar_ticks=3 * TPQ, velocity=70)
     hands = _track("Right hand", right, _HARPSICHORD, 0), _track("Left hand", left, _HARPSICHORD, 1)
@@ -87,7 +87,7 @@ def canon_in_d() -> Score:
         delay = (2 + 2 * number) * bar
         end = 18 * bar
         played = [n._replace(onset=n.onset + delay) for n in voice if n.onset + delay < end]
-        # A voice that is through before the others goes round again, as the ear expects of a canon.
+        # A voice that ends before the others repeats, as in a canon.
         again = [n._replace(onset=n.onset + delay + 12 * bar) for n in voice if n.onset + delay + 12 * bar < end]
         closing = [n._replace(onset=end) for n in read_part(close, bar_ticks=bar, velocity=76)]
         tracks.append(_track(f"Violin {number + 1}", [*played, *again, *closing], _VIOLIN, number))

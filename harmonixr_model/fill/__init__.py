@@ -1,1 +1,1 @@
-"""Fill regions of songs: the infiller, the session of one region, and the ranker of finished fills."""
+"""Fill regions of songs: the infiller, the session of one region, and the ranker of fills."""

@@ -1,7 +1,6 @@
-"""Say which of several fills a listener would prefer: an infill trunk, frozen, under fitted reward heads.
+"""Rank fills of one gap by predicted preference, with a frozen infill trunk under fitted reward heads.
 
-One safetensors file holds both, so a reward model never meets a trunk it was not fitted on. Knows nothing of MIDI
-files, stores or judgments.
+One safetensors file holds both, so that the heads always run on the trunk they were fitted on.
 """
 
 # T tokens, F pooled features, W windows of a fill, S fills, H heads
@@ -34,7 +33,7 @@ FORMAT = "harmonixr.reward.2"
 
 
 class FilledWindow(NamedTuple):
-    """One window of a region: the prompt and the fill tokens that answered it."""
+    """One window of a region: its prompt and its fill tokens."""
 
     prompt: InfillPrompt
     tokens: Sequence[int]
@@ -42,9 +41,9 @@ class FilledWindow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """How much a fill is liked, in Bradley–Terry log odds: the ensemble's mean, and the mean less one deviation.
+    """A predicted preference in Bradley–Terry log odds: the ensemble's mean, and the mean less one deviation.
 
-    Rewards mean something beside those of other fills of the same gap only.
+    Only rewards of fills of the same gap are comparable.
     """
 
     mean: float
@@ -52,7 +51,7 @@ class Reward:
 
 
 class Ranker:
-    """A frozen trunk and reward heads. `info` says what they were fitted on and how well they did."""
+    """A frozen trunk and reward heads; `info` holds their training data and accuracy."""
 
     def __init__(self, trunk: InfillTransformer, heads: RewardHeads, info: dict[str, Any]) -> None:
         self.trunk = trunk.eval().requires_grad_(False)
@@ -72,7 +71,7 @@ class Ranker:
         ]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write trunk and heads as one safetensors file, whole or not at all."""
+        """Write trunk and heads as one safetensors file, atomically."""
         state = {f"trunk.{name}": value for name, value in self.trunk.state_dict().items()}
         state |= {f"heads.{name}": value for name, value in self.heads.state_dict().items()}
         metadata = {
@@ -108,7 +107,7 @@ class Ranker:
             trunk.load_state_dict(_part(state, "trunk."))
             heads.load_state_dict(_part(state, "heads."))
         except RuntimeError as error:
-            raise CheckpointError(f"{path}: the weights do not fit the config they came with: {error}") from error
+            raise CheckpointError(f"{path}: the weights do not fit their config: {error}") from error
         return cls(trunk, heads, dict(json.loads(metadata["info"])))
 
 
@@ -138,7 +137,7 @@ def _trunk_features(trunk: InfillTransformer, window: FilledWindow, layers: int)
     blocks = trunk.layers()
     read = [blocks[place * len(blocks) // layers] for place in range(layers - 1)]
     states: list[Tensor] = []
-    # A hook rather than a method of the trunk's: whatever the trunk is, its blocks say what they hand on.
+    # Hooks work with every trunk, whatever its class.
     hooks = [block.register_forward_hook(lambda _, __, output: states.append(output)) for block in read]
     try:
         states.append(trunk.hidden(tokens_1T, coordinates_1T3, prefix_length_1))

@@ -35,7 +35,7 @@ def test_the_prelude_fills_every_sixteenth_of_its_first_thirty_four_bars():
 
 
 def test_the_prelude_holds_its_famous_harmonies():
-    """The accidentals stand where the score has them: bars 6, 10, 12, 14, 20, 22, 23, 28 and 32, nowhere else."""
+    """The accidentals are those of the score: bars 6, 10, 12, 14, 20, 22, 23, 28 and 32, nowhere else."""
     score = SCORES["prelude"]
     outside = {
         bar.index + 1: {n.pitch % 12 for t in score.tracks for n in t.notes if bar.start <= n.onset < bar.end}
@@ -65,7 +65,7 @@ def test_the_canon_is_a_canon():
 
 
 @pytest.mark.parametrize("name", examples.names())
-def test_an_example_reads_back_elsewhere_and_says_its_licence(name):
+def test_an_example_is_read_by_other_programs_and_names_its_licence(name):
     file = mido.MidiFile(file=io.BytesIO(examples.load(name)))
     assert sum(m.type == "note_on" for track in file.tracks for m in track) > 200
     assert len([t for t in file.tracks if any(m.type == "note_on" for m in t)]) >= 2

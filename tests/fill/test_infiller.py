@@ -1,4 +1,4 @@
-"""The library's front on a tiny model with random weights: whatever it draws, the song around the gap stays."""
+"""The infiller on a tiny model with random weights: every fill leaves the song around the gap unchanged."""
 
 from collections import Counter
 from dataclasses import replace
@@ -56,7 +56,7 @@ def outside(score, region):
 
 @given(seed=st.integers(0, 2**40), source=st.integers(0, 30), data=st.data())
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_a_fill_lies_inside_its_region_and_keeps_its_limits_on_any_song(infiller, seed, source, data):
+def test_a_fill_stays_inside_its_region_and_obeys_its_constraints_on_any_song(infiller, seed, source, data):
     song = Song.parse(compose_song(source, bars=8))
     tracks = data.draw(st.lists(st.sampled_from(range(3)), min_size=1, unique=True))
     first = data.draw(st.integers(0, 6))
@@ -77,8 +77,8 @@ def test_a_fill_lies_inside_its_region_and_keeps_its_limits_on_any_song(infiller
     if len(filled.tracks) == len(song.score.tracks):  # a track emptied by its fill is none any more
         assert outside(filled, region) == outside(song.score, region)
         for track, notes in fill.notes.items():
-            kept = Counter(n for n in filled.tracks[track].notes if region.contains(track, n))
-            assert kept == Counter(notes)
+            inside = Counter(n for n in filled.tracks[track].notes if region.contains(track, n))
+            assert inside == Counter(notes)
 
 
 @pytest.mark.parametrize("name", examples.names())
@@ -130,7 +130,7 @@ def test_tokens_of_another_gap_are_refused(infiller, song):
         infiller.replay(song, Region.bars(song.score, 2, 3, [0]), [*fill.tokens, *fill.tokens])
 
 
-def test_a_later_window_sees_what_the_earlier_one_was_filled_with(infiller, song):
+def test_a_later_prompt_contains_the_fill_of_the_earlier_window(infiller, song):
     region = Region.bars(song.score, 2, 9)
     second = []
     for seed in (1, 2):
@@ -208,7 +208,7 @@ def test_progress_counts_every_window_of_every_candidate(infiller, song):
 
 
 def longest_chords(prompt):
-    """Answer a prompt with as many notes at once, as long, as the grammar allows."""
+    """Fill a prompt with as many simultaneous, long notes as the grammar allows."""
     grammar, tokens = FillGrammar(prompt.tables), []
     while not grammar.finished:
         options = [int(token) for token in np.flatnonzero(grammar.allowed())]
@@ -220,8 +220,8 @@ def longest_chords(prompt):
     return tokens
 
 
-def test_a_window_that_earlier_answers_made_too_large_is_cut_in_two(song):
-    """Every header says the notes that are held into its cell: long chords before it may outgrow the plan."""
+def test_a_window_that_earlier_fills_made_too_large_is_split(song):
+    """A header holds the notes that sound into its cell: long chords before it make the prompt longer than planned."""
     region = Region.bars(song.score, 2, 9)
     session = FillSession(song, region, max_length=900)
     planned = list(session.windows)
@@ -232,7 +232,7 @@ def test_a_window_that_earlier_answers_made_too_large_is_cut_in_two(song):
     assert Infiller(None, max_length=900).replay(song, region, session.tokens).midi == session.result().midi
 
 
-def test_windows_of_a_candidate_never_share_a_stream():
+def test_windows_of_a_candidate_never_share_a_random_stream():
     seeds = {window_seed(seed, window) for seed in range(50) for window in range(50)}
     assert len(seeds) == 2500
     assert window_seed(7, 0) == 7

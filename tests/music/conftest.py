@@ -1,4 +1,4 @@
-"""MIDI files as Hypothesis draws them, and the check that a splice kept its promises, written apart from the splice."""
+"""Hypothesis strategies of MIDI files, and a check of the splice invariants that shares no code with the splice."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _plain = st.one_of(
 
 @st.composite
 def _chunk_bodies(draw: st.DrawFn, *, clean: bool) -> tuple[bytes, bool]:
-    """Draw the events of a chunk as bytes, and whether it ends as it should."""
+    """Draw the events of a chunk as bytes, and whether it has an End-of-Track."""
     body, running = bytearray(), 0
     strict = clean or draw(st.booleans())
     other = _plain if clean else _other
@@ -78,7 +78,7 @@ def _chunk_bodies(draw: st.DrawFn, *, clean: bool) -> tuple[bytes, bool]:
 
 @st.composite
 def midi_files(draw: st.DrawFn, *, clean: bool = False) -> bytes:
-    """Draw a file of format 0 or 1; unless `clean`, with what other readers stumble over."""
+    """Draw a file of format 0 or 1; unless `clean`, with defects that other readers fail on."""
     file_format = draw(st.integers(0, 1))
     bodies = draw(st.lists(_chunk_bodies(clean=clean), min_size=1, max_size=1 if file_format == 0 else 4))
     out = bytearray()
@@ -103,7 +103,7 @@ def midi_files(draw: st.DrawFn, *, clean: bool = False) -> bytes:
 
 @st.composite
 def regions(draw: st.DrawFn, song: Song) -> Region:
-    """Draw a region of a song, which may be empty, banded, have locks and reach past the song's end."""
+    """Draw a region of a song: it may be empty, have a pitch band or locks, or end after the song."""
     count, last = len(song.score.tracks), song.score.end + 100
     tick = st.integers(0, last)
     tracks = st.integers(0, count - 1)
@@ -122,7 +122,7 @@ def regions(draw: st.DrawFn, song: Song) -> Region:
 
 @st.composite
 def fills(draw: st.DrawFn, region: Region) -> dict[int, list[Note]]:
-    """Draw notes that begin inside the region, of any length and velocity, sensible or not."""
+    """Draw notes that begin inside the region, of any length and velocity, valid or not."""
     fill: dict[int, list[Note]] = {}
     for cell in region.cells:
         note = st.builds(
@@ -137,7 +137,7 @@ def fills(draw: st.DrawFn, region: Region) -> dict[int, list[Note]]:
 
 
 def check_preserved(song: Song, region: Region, result: EditedSong) -> None:
-    """Assert the promises of a splice, from the two files' events alone."""
+    """Assert the invariants of a splice from the events of both files."""
     after = Song.parse(result.midi)
     new_by_chunk: dict[int, list[tuple[int, Note]]] = {}
     for index, notes in result.notes.items():
@@ -175,7 +175,7 @@ def _check_events(song: Song, region: Region, after: Song, chunk: int, new: list
             position += 1
         else:
             left.append(event)
-    assert position == len(kept), "an event outside the region changed, moved or went"
+    assert position == len(kept), "an event outside the region changed, moved or disappeared"
     ons = [(n.onset, bytes((0x90 | channel, n.pitch, n.velocity))) for channel, n in new]
     offs = [(n.end, 0x80 | channel, n.pitch) for channel, n in new]
     assert Counter(tuple(event) for event in left if event.message[0] >= 0x90) == Counter(ons)
@@ -218,7 +218,7 @@ def _check_collisions(song: Song, region: Region, result: EditedSong) -> None:
 
 @pytest.fixture(scope="session")
 def preserved() -> Callable[[Song, Region, EditedSong], None]:
-    """The check that a splice kept its promises."""
+    """The check of the splice invariants."""
     return check_preserved
 
 

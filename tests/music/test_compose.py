@@ -21,7 +21,7 @@ def test_the_same_seed_gives_the_same_music_and_another_seed_other_music():
 
 
 @pytest.mark.parametrize("bars", [1, 2, 5, 8, 16, 31, 32, 64])
-def test_a_song_has_exactly_the_bars_asked_for(bars):
+def test_a_song_has_exactly_the_requested_bars(bars):
     for seed in SEEDS:
         score = compose(seed, bars=bars)
         assert len(score.bars) == bars

@@ -122,7 +122,7 @@ levels = st.floats(-60, 0)
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(levels, st.floats(0, 40)), min_size=1, max_size=4), st.floats(-30, -10), st.floats(-9, 0))
-def test_matched_sounds_are_equally_loud_whatever_their_peaks_and_one_bound_is_met(given_levels, target, ceiling):
+def test_matched_sounds_are_equally_loud_at_the_target_or_the_ceiling(given_levels, target, ceiling):
     measured = [Loudness(lufs, lufs + crest) for lufs, crest in given_levels]
     gains = matching_gains(measured, target_lufs=target, ceiling_dbtp=ceiling)
     decibels = [20 * math.log10(gain) for gain in gains]

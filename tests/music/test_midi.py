@@ -119,7 +119,7 @@ def test_data_bytes_over_127_are_kept_and_count_as_127():
         (b"MThd\0\0\0\x02\0\x01\0\x01\0\x60", "claims 2 bytes"),
     ],
 )
-def test_what_cannot_be_read_says_what_and_where(data, message):
+def test_an_unreadable_file_gives_an_error_with_reason_and_position(data, message):
     with pytest.raises(MidiError, match=message):
         parse_midi(data)
 
@@ -186,7 +186,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_megabyte_is_answered_in_seconds(name):
+def test_a_hostile_megabyte_is_read_or_refused_in_seconds(name):
     before = time.process_time()
     with contextlib.suppress(MidiError):
         assert len(Song.parse(HEADER + HOSTILE[name]).score.bars) <= 20_000

@@ -48,7 +48,7 @@ def test_transposing_moves_pitches_and_leaves_drums(score, semitones):
 
 @given(scores, st.integers(0, 2000), st.integers(1, 900))
 @quick
-def test_a_clip_sounds_as_the_stretch_does(score, start, length):
+def test_a_clip_sounds_like_that_part_of_the_score(score, start, length):
     clipped = transforms.clip(score, start, start + length)
     assert clipped.end <= length
     full = piano_roll(score, steps_per_quarter=96, end=5000)[:, :, start : start + length]
@@ -103,7 +103,7 @@ def test_a_score_becomes_the_same_symusic_score(song):
     ]
 
 
-def test_a_stretch_is_rendered_alone_and_exactly_as_long_as_asked(song):
+def test_an_interval_is_rendered_with_exactly_its_length(song):
     audio = render(song.score, start_s=2.0, end_s=5.5)
     assert audio.dtype == np.float32
     assert audio.shape == (2, round(3.5 * 44_100))
@@ -126,7 +126,7 @@ def test_silence_is_rendered_as_silence():
 
 
 @pytest.mark.parametrize(("program", "pitch"), [(38, 104), (29, 102), (70, 101), (0, 108), (73, 127)])
-def test_a_pitch_that_the_synthesizer_cannot_sound_is_heard_octaves_lower(program, pitch):
+def test_a_pitch_that_the_synthesizer_cannot_sound_is_rendered_octaves_lower(program, pitch):
     high = Score(480, (Track((Note(0, 480, pitch, 100),), program=program),))
     low = pitch - 12 * -(-(pitch - 100) // 12)
     assert np.array_equal(render(high), render(Score(480, (Track((Note(0, 480, low, 100),), program=program),))))
@@ -134,7 +134,7 @@ def test_a_pitch_that_the_synthesizer_cannot_sound_is_heard_octaves_lower(progra
 
 
 @pytest.mark.parametrize(("start", "end"), [(2, 1), (1, 1), (-1, 1), (0, 10_000)])
-def test_an_impossible_stretch_is_refused(song, start, end):
+def test_an_impossible_interval_is_refused(song, start, end):
     with pytest.raises(RegionError, match="cannot render"):
         render(song.score, start_s=start, end_s=end)
 
@@ -151,7 +151,7 @@ def test_the_soundfont_is_there():
     assert soundfont().stat().st_size > 1_000_000
 
 
-def test_what_pretty_midi_cannot_read_says_what_would_work():
+def test_a_file_pretty_midi_cannot_read_gives_an_error_with_a_remedy():
     bent = b"MThd\0\0\0\x06\0\x01\0\x01\0\x60MTrk\0\0\0\x08\0\x90\x3c\xe8\0\xff\x2f\0"
     with pytest.raises(MidiError, match="pass its score instead"):
         Song.parse(bent).to_pretty_midi()

@@ -40,7 +40,7 @@ def test_ranges_are_read_as_musicians_write_them(text, ranges):
         ("9" * 40, "cannot read"),
     ],
 )
-def test_unreadable_ranges_say_what_would_work(text, message):
+def test_an_unreadable_range_gives_an_error_with_a_remedy(text, message):
     with pytest.raises(RegionError, match=message):
         parse_ranges(text)
 
@@ -90,7 +90,7 @@ def test_bands_and_locks(song):
         ({"bars": "1", "locks": [("Lead", 64, 60)]}, "inside the region to lock"),
     ],
 )
-def test_regions_that_cannot_be_say_what_would_work(song, choice, message):
+def test_an_invalid_region_gives_an_error_with_a_remedy(song, choice, message):
     with pytest.raises(RegionError, match=message):
         read_region(song, **choice)
 

@@ -28,12 +28,12 @@ def test_a_note_that_never_ends_lasts_to_the_end_of_its_chunk():
     assert found.sources[0][0].off is None
 
 
-def test_a_note_of_no_length_counts_as_one_tick():
+def test_a_note_of_length_zero_counts_as_one_tick():
     found = song(b"\x05\x90\x3c\x01\x00\x80\x3c\x00")
     assert found.score.tracks[0].notes == (Note(5, 1, 60, 1),)
 
 
-def test_a_stray_note_off_is_remembered():
+def test_an_unmatched_note_off_is_recorded():
     found = song(b"\x05\x80\x3c\x01\x00\x90\x3c\x07\x01\x80\x3c\x00")
     assert [(s.tick, s.pitch) for s in found.unmatched_offs] == [(5, 60)]
 

@@ -47,7 +47,7 @@ def test_a_fill_leaves_every_event_but_the_deleted_and_inserted_pairs_untouched(
 
 @given(data=st.data())
 @relaxed
-def test_a_fill_of_a_fill_keeps_the_promises_too(drawn_gaps, preserved, data):
+def test_a_fill_of_a_fill_keeps_the_invariants(drawn_gaps, preserved, data):
     song, region, fill = data.draw(drawn_gaps)
     again = Song.parse(splice(song, region, fill).midi)
     cells = tuple(Cell(t, c.start, c.end) for c in region.cells for t in range(len(again.score.tracks)))
@@ -66,7 +66,7 @@ PADDING_IN_A_TRACK = bytes.fromhex(
 
 
 @pytest.mark.parametrize("source", [STATUS_ACROSS_A_META, PADDING_IN_A_TRACK], ids=["status", "padding"])
-def test_what_leans_on_a_deleted_note_or_on_padding_stays_what_it_was(source, preserved):
+def test_running_status_after_a_deleted_note_and_riff_padding_stay_correct(source, preserved):
     song = Song.parse(source)
     region = Region((Cell(0, 0, 1),))
     result = splice(song, region, {})
@@ -158,7 +158,7 @@ def test_a_new_note_off_comes_before_and_a_new_note_on_after_what_its_tick_holds
     assert result.notes[0][0] == Note(0, 96, 60, 70)
 
 
-def test_a_note_held_into_the_region_stays_and_drops_what_meets_it():
+def test_a_note_held_into_the_region_stays_and_a_colliding_note_is_dropped():
     song = Song.parse(file(b"\x00\x90\x3c\x40\x81\x40\x80\x3c\x00"))
     result = splice(song, Region((Cell(0, 96, 192),)), {0: [Note(96, 24, 60, 80), Note(96, 24, 62, 80)]})
     assert result.dropped == 1

@@ -54,7 +54,7 @@ def _sampled(found: list, limit: int) -> list:
     return found if not limit or len(found) <= limit else random.Random(0).sample(found, limit)
 
 
-def test_real_files_keep_the_promises(folder, preserved, record_property):
+def test_real_files_keep_the_invariants(folder, preserved, record_property):
     limit = int(os.environ.get("HARMONIXR_TEST_DATA_LIMIT", "300"))
     count: Counter[str] = Counter()
     slowest = (0.0, "")

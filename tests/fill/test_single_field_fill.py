@@ -1,4 +1,4 @@
-"""Attribute-only fills of whole songs: the asked field may change, everything else stays exactly as it was."""
+"""Single-field fills of whole songs: the requested field may change, everything else stays the same."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ from harmonixr_model.notes.field_tokens import NOTE_FIELDS
 from harmonixr_model.prompt.controls import TRAINED, AttributeControls
 
 CONFIG = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=700)
-KEPT = {"pitch": (0, 1, 3), "velocity": (0, 1, 2), "duration": (0, 2, 3), "rhythm": (2, 3)}
+OTHER_FIELDS = {"pitch": (0, 1, 3), "velocity": (0, 1, 2), "duration": (0, 2, 3), "rhythm": (2, 3)}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def others(song):
 
 
 @pytest.mark.parametrize("field", NOTE_FIELDS)
-def test_a_fill_changes_the_asked_field_of_the_regions_notes_and_nothing_else(infiller, song, field):
+def test_a_fill_changes_the_requested_field_of_the_regions_notes_and_nothing_else(infiller, song, field):
     region = Region.bars(song.score, 4, 6)
     for fill in infiller.fill(song, region, field=field, n=2, seed=5):
         after = Song.parse(fill.midi)
@@ -57,8 +57,10 @@ def test_a_fill_changes_the_asked_field_of_the_regions_notes_and_nothing_else(in
             assert not outside - Counter(new.notes)
             left = Counter(new.notes) - outside
             assert left == Counter(fill.notes.get(t, ()))
-            for_kept = [Counter(tuple(n[i] for i in KEPT[field]) for n in notes) for notes in (inside, left.elements())]
-            assert for_kept[0] == for_kept[1]
+            others_of = [
+                Counter(tuple(n[i] for i in OTHER_FIELDS[field]) for n in notes) for notes in (inside, left.elements())
+            ]
+            assert others_of[0] == others_of[1]
             assert all(region.contains(t, note) for note in left)
             changed += len(Counter(inside) - left)
         assert changed > 3
@@ -74,7 +76,7 @@ def test_the_same_seed_gives_the_same_fill_and_its_tokens_replay_it(infiller, so
     assert infiller.replay(song, region, one.tokens, field=field).midi == one.midi
 
 
-def test_a_region_larger_than_one_prompt_is_asked_in_windows(infiller, song):
+def test_a_region_larger_than_one_prompt_is_filled_in_windows(infiller, song):
     region = Region.bars(song.score, 0, 15)
     (fill,) = infiller.fill(song, region, field="velocity", seed=2)
     assert len(fill.tokens) > 2
@@ -97,7 +99,7 @@ def test_locked_notes_stay_and_notes_outside_the_band_too(infiller, song):
     assert all(note.pitch >= middle for note in fill.notes[0])
 
 
-def test_pitches_keep_to_limits_and_to_chord_tones(infiller, song):
+def test_pitches_obey_constraints_and_chord_tones(infiller, song):
     region = Region.bars(song.score, 4, 5, [0])
     controls = AttributeControls(chords=((read_chord("C"),),), chord_tones_only=True)
     constraints = Constraints(pitch_min=40, pitch_max=90)
@@ -106,7 +108,7 @@ def test_pitches_keep_to_limits_and_to_chord_tones(infiller, song):
     assert all(40 <= note.pitch <= 90 for note in fill.notes[0])
 
 
-def test_velocities_keep_to_limits_even_where_they_stay(infiller, song):
+def test_velocities_obey_constraints_even_where_they_do_not_change(infiller, song):
     region = Region.bars(song.score, 4, 5, [0])
     (fill,) = infiller.fill(song, region, field="velocity", constraints=Constraints(velocity_min=33, velocity_max=35))
     assert {note.velocity for note in fill.notes[0]} <= {33, 34, 35}
@@ -133,7 +135,7 @@ def test_a_region_without_notes_and_a_new_track_are_refused(song):
         FillSession(song, Region.bars(song.score, 2, 3), max_length=700, field="pitch", new_track=Track())
 
 
-def test_a_model_that_never_learnt_it_is_not_asked(infiller, song):
+def test_a_model_not_trained_on_single_fields_refuses_them(infiller, song):
     untrained = Infiller(infiller.engine, max_length=CONFIG.max_length)
     with pytest.raises(ControlError, match="not trained to change the rhythm"):
         untrained.fill(song, Region.bars(song.score, 2, 3), field="rhythm")
