@@ -16,7 +16,7 @@ from harmonixr_model.evaluation.likelihood import by_field
 from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.music.score import Bar, Note
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, NoteField
-from harmonixr_model.notes.field_tokens import NOTE_FIELDS, encode_field, single_field_cell
+from harmonixr_model.notes.field_tokens import NOTE_FIELDS, single_field_cell
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.similar_passages import passage_notes, similar_passages
 
@@ -196,6 +196,6 @@ def bar_runs(score: EncodedScore, track: int, bars: Iterable[Bar], *, only: Note
         notes = score.notes(track, bar.start, bar.end)
         if notes:
             cell = single_field_cell(GridCell(track, bar.start, bar.end), only, notes)
-            said = zip(*encode_field(cell, notes, bar.start), strict=True)
+            said = zip(*cell.encode(notes, bar.start), strict=True)
             runs.append([token for token, forced in said if not forced])
     return runs

@@ -18,7 +18,7 @@ from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import EditedSong
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, NoteField
-from harmonixr_model.notes.field_tokens import field_length, hidden_field_tokens, single_field_cell
+from harmonixr_model.notes.field_tokens import single_field_cell
 from harmonixr_model.notes.grid import GRID, to_step, to_tick
 from harmonixr_model.notes.vocabulary import DURATIONS, duration_bin, velocity_bin, velocity_of
 
@@ -46,13 +46,12 @@ class SingleFieldFill:
     def expected_lengths(self, context: EncodedScore, cells: Iterable[GridCell]) -> dict[GridCell, int]:
         """Return the tokens of each cell in prompt and fill together."""
         return {
-            cell: _CELL_TOKENS + len(hidden_field_tokens(cell, cell.start)) + field_length(cell, notes=len(cell.known))
-            for cell in cells
+            cell: _CELL_TOKENS + len(cell.prefix_tokens(cell.start)) + cell.max_length(cell.known) for cell in cells
         }
 
     def expected_fill_length(self, context: EncodedScore, cells: Sequence[GridCell]) -> int:
         """Return the most tokens that the fill of these cells takes."""
-        return sum(_CELL_TOKENS + _HELD_TOKENS + field_length(cell, notes=len(cell.known)) for cell in cells)
+        return sum(_CELL_TOKENS + _HELD_TOKENS + cell.max_length(cell.known) for cell in cells)
 
     def in_ticks(self, cell: GridCell, notes: Sequence[Note]) -> list[Note]:
         """Return the song's notes of a cell with the field of these grid notes, in the song's ticks."""

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from harmonixr_model.errors import ControlError
 from harmonixr_model.grammar.occupancy import occupy
 from harmonixr_model.notes.encoded_score import GridCell, NoteField
-from harmonixr_model.notes.field_tokens import field_template
+from harmonixr_model.notes.field_tokens import SingleFieldCell
 
 CHOICE = -1
 
@@ -60,7 +60,7 @@ class AttributeTables:
 
 
 def build_attribute_tables(
-    cells: Sequence[GridCell],
+    cells: Sequence[SingleFieldCell],
     *,
     field: NoteField,
     origin: int,
@@ -77,7 +77,7 @@ def build_attribute_tables(
         [FieldTemplate(0 if field == "rhythm" else n.onset - origin, n.duration, n.pitch) for n in cell.known]
         for cell in cells
     ]
-    templates = tuple(tuple(field_template(cell, start, CHOICE)) for cell, start in zip(cells, bar_starts, strict=True))
+    templates = tuple(tuple(cell.template(start, CHOICE)) for cell, start in zip(cells, bar_starts, strict=True))
     if field == "pitch":
         _check_pitches(cells, notes, groups=groups, max_duration=max_duration, pitch_allowed=pitch_allowed)
     elif field == "duration":

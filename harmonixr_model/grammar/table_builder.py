@@ -17,6 +17,7 @@ from harmonixr_model.grammar.fill_tables import FillTables, room
 from harmonixr_model.grammar.occupancy import longest_durations, sounding_notes
 from harmonixr_model.music.score import Bar, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
+from harmonixr_model.notes.field_tokens import SingleFieldCell
 from harmonixr_model.notes.vocabulary import MAX_DURATION
 
 FEW_PITCHES = 24
@@ -74,13 +75,16 @@ def build_fill_tables(
         min_polyphony=constraints.min_polyphony,
     )
     _check_minimum(tables, cells, cell_bars)
-    return _single_field(tables, cells, origin, constraints) if any(cell.field for cell in cells) else tables
+    single = [cell for cell in cells if isinstance(cell, SingleFieldCell)]
+    return _single_field(tables, single, origin, constraints) if single else tables
 
 
-def _single_field(tables: FillTables, cells: Sequence[GridCell], origin: int, constraints: Constraints) -> FillTables:
+def _single_field(
+    tables: FillTables, cells: Sequence[SingleFieldCell], origin: int, constraints: Constraints
+) -> FillTables:
     """Return the tables of a single-field prompt."""
     field = cells[0].field
-    if field is None or any(cell.field != field for cell in cells):
+    if len(cells) < tables.cells or any(cell.field != field for cell in cells):
         raise PromptError("the cells fill different fields, or one fills whole notes; fill them one by one")
     constraints.check_field(field)
     attributes = build_attribute_tables(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -25,7 +26,7 @@ from harmonixr_model.notes.vocabulary import (
     velocity_of,
 )
 
-_BAR, _UNTIL, _HOLD = VOCAB.id("BAR"), VOCAB.id("UNTIL"), VOCAB.id("HOLD")
+_BAR, _UNTIL, _HOLD, _END = (VOCAB.id(name) for name in ("BAR", "UNTIL", "HOLD", "END"))
 _SIXTEENTH = GRID // 4
 _POSITION, _PITCH = VOCAB.position.start, VOCAB.pitch.start
 # The token of each duration in steps, and of each MIDI velocity.
@@ -42,8 +43,8 @@ Places: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 class GridCell:
     """What one FILL replaces: onsets in [start, end) of one track, pitches in [low, high].
 
-    Steps are absolute and within one bar. `controls` are token ids in the cell's header. With `field`, the fill sets
-    this one field of the notes `known`, in their order (`field_tokens.single_field_cell` makes such a cell).
+    Steps are absolute and within one bar. `controls` are token ids in the cell's header. A `SingleFieldCell` fills only
+    the `field` of its `known` notes; here both are empty. The methods give the cell's tokens in prompt and fill.
     """
 
     track: int
@@ -52,12 +53,39 @@ class GridCell:
     low: int = 0
     high: int = 127
     controls: tuple[int, ...] = ()
-    field: NoteField | None = None
-    known: tuple[Note, ...] = ()
+    field: NoteField | None = dataclass_field(default=None, init=False)
+    known: tuple[Note, ...] = dataclass_field(default=(), init=False)
 
     def contains(self, note: Note) -> bool:
         """Return whether a note of this cell's track is in the cell."""
         return self.start <= note.onset < self.end and self.low <= note.pitch <= self.high
+
+    @property
+    def fills_velocity(self) -> bool:
+        """Whether the fill sets the velocity of its notes."""
+        return True
+
+    @property
+    def header_tokens(self) -> tuple[int, ...]:
+        """The tokens of the cell's header after FILL BARIDX TRACK."""
+        return self.controls
+
+    def prefix_tokens(self, bar_start: int) -> list[int]:
+        """Return the tokens of the cell's known notes in the prompt."""
+        return []
+
+    def encode(self, notes: Iterable[Note], bar_start: int) -> tuple[list[int], list[bool]]:
+        """Return the fill with these notes, END included, and which of its tokens are forced."""
+        tokens = [*encode_notes(sorted(notes, key=lambda note: (note.onset, note.pitch)), bar_start), _END]
+        return tokens, [False] * len(tokens)
+
+    def decode(self, tokens: Sequence[int], bar_start: int) -> list[Note]:
+        """Return the notes of a fill without its END; raises TokenError at a wrong token."""
+        return decode_notes(tokens, bar_start)
+
+    def max_length(self, notes: Sequence[Note]) -> int:
+        """Return the most tokens that a fill with these notes takes, END included."""
+        return len(encode_notes(notes, 0)) + 1
 
 
 def split_at_bars(cell: GridCell, bars: Iterable[Bar]) -> list[GridCell]:

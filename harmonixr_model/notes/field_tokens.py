@@ -17,8 +17,8 @@ that the filled field follows the same tokens as in whole fills; models learn th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from harmonixr_model.errors import TokenError
 from harmonixr_model.music.score import Note
@@ -44,88 +44,107 @@ _BLANK: dict[NoteField, dict[str, int]] = {
 }
 
 
-def single_field_cell(cell: GridCell, field: NoteField, notes: Sequence[Note]) -> GridCell:
-    """Return the cell that fills one field of these notes, in order; the known notes have it blanked."""
-    return replace(cell, field=field, known=tuple(note._replace(**_BLANK[field]) for note in notes))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleFieldCell(GridCell):
+    """A cell whose fill sets one field of the notes `known`, in their order; they have it blanked."""
+
+    field: NoteField
+    known: tuple[Note, ...]
+
+    @property
+    def fills_velocity(self) -> bool:
+        """Whether the fill sets the velocity of its notes."""
+        return self.field == "velocity"
+
+    @property
+    def header_tokens(self) -> tuple[int, ...]:
+        """The tokens of the cell's header after FILL BARIDX TRACK."""
+        return (HIDDEN[self.field], *self.controls)
+
+    def prefix_tokens(self, bar_start: int) -> list[int]:
+        """Return the tokens of the cell's known notes in the prefix, with HIDDEN tokens for the field."""
+        tokens: list[int] = []
+        position = -1
+        for note in self.known:
+            if self.field == "rhythm":
+                tokens.append(_HIDDEN_ONSET)
+            elif note.onset != position:
+                position = note.onset
+                tokens.append(VOCAB.position.start + note.onset - bar_start)
+            tokens.append(_HIDDEN_PITCH if self.field == "pitch" else VOCAB.pitch.start + note.pitch)
+            tokens.append(_HIDDEN_DUR if self.field in ("duration", "rhythm") else _duration_token(note.duration))
+            tokens.append(_HIDDEN_VEL if self.field == "velocity" else VELOCITY_TOKENS[note.velocity])
+        return tokens
+
+    def encode(self, notes: Iterable[Note], bar_start: int) -> tuple[list[int], list[bool]]:
+        """Return the fill that takes the field from `notes`, END included, and which of its tokens are forced."""
+        new_notes = list(notes)
+        if len(new_notes) != len(self.known):
+            raise TokenError(
+                f"{len(new_notes)} notes for a cell of {len(self.known)}; give one for each, in their order"
+            )
+        tokens: list[int] = []
+        is_forced: list[bool] = []
+        position = -1
+        for known, note in zip(self.known, new_notes, strict=True):
+            onset = note.onset if self.field == "rhythm" else known.onset
+            if self.field == "rhythm" or onset != position:
+                position = onset
+                tokens.append(VOCAB.position.start + onset - bar_start)
+                is_forced.append(self.field != "rhythm")
+            fills_duration = self.field in ("rhythm", "duration")
+            tokens.append(VOCAB.pitch.start + (note.pitch if self.field == "pitch" else known.pitch))
+            tokens.append(_duration_token(note.duration if fills_duration else known.duration))
+            is_forced += (self.field != "pitch", not fills_duration)
+            if self.field == "velocity":
+                tokens.append(VELOCITY_TOKENS[note.velocity])
+                is_forced.append(False)
+        return [*tokens, END], [*is_forced, True]
+
+    def template(self, bar_start: int, choice: int) -> list[int]:
+        """Return the tokens of the cell's fill with `choice` in place of those that are not forced."""
+        notes = [note._replace(onset=bar_start) if self.field == "rhythm" else note for note in self.known]
+        tokens, is_forced = self.encode(notes, bar_start)
+        return [token if forced else choice for token, forced in zip(tokens, is_forced, strict=True)]
+
+    def decode(self, tokens: Sequence[int], bar_start: int) -> list[Note]:
+        """Return the cell's notes with the field from its fill (END left out). Raises TokenError at a wrong token."""
+        given = iter(tokens)
+        notes: list[Note] = []
+        position = -1
+        for known in self.known:
+            onset, duration, pitch, velocity = known
+            if self.field == "rhythm":
+                onset = bar_start + _value(given, "position")
+            elif onset != position:
+                position = onset
+                _expect(given, VOCAB.position.start + onset - bar_start)
+            if self.field == "pitch":
+                pitch = _value(given, "pitch")
+            else:
+                _expect(given, VOCAB.pitch.start + pitch)
+            if self.field in ("rhythm", "duration"):
+                duration = DURATIONS[_value(given, "duration")]
+            else:
+                _expect(given, _duration_token(duration))
+            if self.field == "velocity":
+                velocity = velocity_of(_value(given, "velocity"))
+            notes.append(Note(onset, duration, pitch, velocity))
+        if next(given, None) is not None:
+            raise TokenError(f"the fill has tokens after the {len(self.known)} notes of its cell")
+        return notes
+
+    def max_length(self, notes: Sequence[Note]) -> int:
+        """Return the most tokens that a fill of so many notes takes, END included."""
+        return (4 if self.field == "velocity" else 3) * len(notes) + 1
 
 
-def hidden_field_tokens(cell: GridCell, bar_start: int) -> list[int]:
-    """Return the tokens of the cell's known notes in the prefix, with HIDDEN tokens for the field."""
-    tokens: list[int] = []
-    position = -1
-    for note in cell.known:
-        if cell.field == "rhythm":
-            tokens.append(_HIDDEN_ONSET)
-        elif note.onset != position:
-            position = note.onset
-            tokens.append(VOCAB.position.start + note.onset - bar_start)
-        tokens.append(_HIDDEN_PITCH if cell.field == "pitch" else VOCAB.pitch.start + note.pitch)
-        tokens.append(_HIDDEN_DUR if cell.field in ("duration", "rhythm") else _duration_token(note.duration))
-        tokens.append(_HIDDEN_VEL if cell.field == "velocity" else VELOCITY_TOKENS[note.velocity])
-    return tokens
-
-
-def encode_field(cell: GridCell, notes: Sequence[Note], bar_start: int) -> tuple[list[int], list[bool]]:
-    """Return the fill that takes the cell's field from `notes`, END included, and which of its tokens are forced."""
-    if len(notes) != len(cell.known):
-        raise TokenError(f"{len(notes)} notes for a cell of {len(cell.known)}; give one for each, in their order")
-    tokens: list[int] = []
-    is_forced: list[bool] = []
-    position = -1
-    for known, note in zip(cell.known, notes, strict=True):
-        onset = note.onset if cell.field == "rhythm" else known.onset
-        if cell.field == "rhythm" or onset != position:
-            position = onset
-            tokens.append(VOCAB.position.start + onset - bar_start)
-            is_forced.append(cell.field != "rhythm")
-        fills_duration = cell.field in ("rhythm", "duration")
-        tokens.append(VOCAB.pitch.start + (note.pitch if cell.field == "pitch" else known.pitch))
-        tokens.append(_duration_token(note.duration if fills_duration else known.duration))
-        is_forced += (cell.field != "pitch", not fills_duration)
-        if cell.field == "velocity":
-            tokens.append(VELOCITY_TOKENS[note.velocity])
-            is_forced.append(False)
-    return [*tokens, END], [*is_forced, True]
-
-
-def field_template(cell: GridCell, bar_start: int, choice: int) -> list[int]:
-    """Return the tokens of the cell's fill with `choice` in place of those that are not forced."""
-    notes = [note._replace(onset=bar_start) if cell.field == "rhythm" else note for note in cell.known]
-    tokens, is_forced = encode_field(cell, notes, bar_start)
-    return [token if forced else choice for token, forced in zip(tokens, is_forced, strict=True)]
-
-
-def decode_field(cell: GridCell, tokens: Sequence[int], bar_start: int) -> list[Note]:
-    """Return the cell's notes with the field from its fill (END left out). Raises TokenError at a wrong token."""
-    given = iter(tokens)
-    notes: list[Note] = []
-    position = -1
-    for known in cell.known:
-        onset, duration, pitch, velocity = known
-        if cell.field == "rhythm":
-            onset = bar_start + _value(given, "position")
-        elif onset != position:
-            position = onset
-            _expect(given, VOCAB.position.start + onset - bar_start)
-        if cell.field == "pitch":
-            pitch = _value(given, "pitch")
-        else:
-            _expect(given, VOCAB.pitch.start + pitch)
-        if cell.field in ("rhythm", "duration"):
-            duration = DURATIONS[_value(given, "duration")]
-        else:
-            _expect(given, _duration_token(duration))
-        if cell.field == "velocity":
-            velocity = velocity_of(_value(given, "velocity"))
-        notes.append(Note(onset, duration, pitch, velocity))
-    if next(given, None) is not None:
-        raise TokenError(f"the fill has tokens after the {len(cell.known)} notes of its cell")
-    return notes
-
-
-def field_length(cell: GridCell, *, notes: int) -> int:
-    """Return the most tokens that the fill of a single-field cell with so many notes takes, END included."""
-    return (4 if cell.field == "velocity" else 3) * notes + 1
+def single_field_cell(cell: GridCell, field: NoteField, notes: Sequence[Note]) -> SingleFieldCell:
+    """Return the cell that fills one field of these notes, in order."""
+    known = tuple(note._replace(**_BLANK[field]) for note in notes)
+    return SingleFieldCell(
+        cell.track, cell.start, cell.end, cell.low, cell.high, cell.controls, field=field, known=known
+    )
 
 
 def _duration_token(steps: int) -> int:

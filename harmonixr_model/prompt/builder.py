@@ -11,7 +11,6 @@ from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.table_builder import build_fill_tables
 from harmonixr_model.music.score import Bar, Score, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, hold_tokens
-from harmonixr_model.notes.field_tokens import HIDDEN
 from harmonixr_model.notes.vocabulary import MAX_TRACKS, VOCAB
 from harmonixr_model.prompt.coordinates import PASSAGES, coordinates_of_tokens
 from harmonixr_model.prompt.copy_pointer import MAX_COPY_SOURCES, copy_sources
@@ -50,7 +49,7 @@ def build_prompt(
         constraints=constraints or Constraints(),
         max_fill_tokens=max_fill_tokens,
     )
-    is_conditional = any(cell.field or cell.controls for cell in ordered)
+    is_conditional = any(cell.header_tokens for cell in ordered)
     return InfillPrompt(
         **{field.name: getattr(layout, field.name) for field in fields(layout)},
         tables=tables,
@@ -93,8 +92,7 @@ def _layout(
             FILL,
             VOCAB.bar_index.start + bar.index - gap[0].index,
             VOCAB.track.start + slots.index(cell.track),
-            *((HIDDEN[cell.field],) if cell.field else ()),
-            *cell.controls,
+            *cell.header_tokens,
             *hold_tokens(context.held(cell.track, cell.start), cell.start),
         )
         for cell, bar in zip(cells, cell_bars, strict=True)

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from harmonixr_model.errors import TokenError
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Note
-from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, decode_notes, encode_notes
-from harmonixr_model.notes.field_tokens import decode_field, encode_field, field_length
+from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.layout import InfillLayout, InfillPrompt
 
@@ -29,11 +28,9 @@ def fill_length(full: EncodedScore, cells: Iterable[GridCell], locks: Collection
     """Return the most tokens that the target of these cells takes, EOS included."""
     tokens = 1
     for cell in cells:
-        hidden = full.hidden(cell, locks)
-        length = field_length(cell, notes=len(hidden)) if cell.field else len(encode_notes(hidden, 0)) + 1
-        # FILL BARIDX TRACK, and HIDDEN_… of a single field
-        header = 3 + bool(cell.field) + len(cell.controls) + 3 * len(full.held(cell.track, cell.start))
-        tokens += header + length
+        # FILL BARIDX TRACK, the cell's tokens, and HOLD PITCH DUR of each held note
+        header = 3 + len(cell.header_tokens) + 3 * len(full.held(cell.track, cell.start))
+        tokens += header + cell.max_length(full.hidden(cell, locks))
     return tokens
 
 
@@ -49,16 +46,11 @@ def encode_fill(
     for cell, header, bar_start, given in zip(
         layout.cells, layout.headers, layout.bar_starts, notes_by_cell, strict=True
     ):
-        # The order of the notes is what identifies them in a single-field cell.
-        notes = list(given) if cell.field else sorted(given, key=lambda note: (note.onset, note.pitch))
+        notes = list(given)
         for note in notes:
             if not cell.contains(note):
                 raise TokenError(f"{note} is outside its cell, {cell}")
-        if cell.field:
-            body, is_known = encode_field(cell, notes, bar_start)
-        else:
-            body = [*encode_notes(notes, bar_start), END]
-            is_known = [False] * len(body)
+        body, is_known = cell.encode(notes, bar_start)
         tokens += (*header, *body)
         is_forced += (*(True,) * len(header), *is_known)
     return np.array([*tokens, EOS], dtype=np.int32), np.array([*is_forced, True], dtype=bool)
@@ -90,8 +82,8 @@ def decode_fill(prompt: InfillPrompt, tokens: Sequence[int] | npt.NDArray[np.int
 def decode_cell(prompt: InfillPrompt, number: int, tokens: Sequence[int]) -> tuple[Note, ...]:
     """Return the notes of one cell of a fill from its tokens without header and END; see `decode_fill`."""
     cell, bar_start, tables = prompt.cells[number], prompt.bar_starts[number], prompt.tables
-    notes = decode_field(cell, tokens, bar_start) if cell.field else decode_notes(tokens, bar_start)
-    if cell.field not in (None, "velocity"):
+    notes = cell.decode(tokens, bar_start)
+    if not cell.fills_velocity:
         return tuple(notes)
     low, high = tables.velocity_min, tables.velocity_max
     return tuple(note._replace(velocity=min(max(note.velocity, low), high)) for note in notes)

@@ -61,4 +61,4 @@ class InfillPrompt(InfillLayout):
     @property
     def is_conditional(self) -> bool:
         """Whether any cell has attribute controls or fills a single field of known notes."""
-        return any(cell.field or cell.controls for cell in self.cells)
+        return any(cell.header_tokens for cell in self.cells)

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from harmonixr_model.errors import PromptError
 from harmonixr_model.music.score import DEFAULT_TEMPO, Bar, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, metre_tokens
-from harmonixr_model.notes.field_tokens import hidden_field_tokens
 from harmonixr_model.notes.tokenizer import sound_token, tempo_token
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.similar_passages import Passage, passage_tokens
@@ -121,4 +120,4 @@ def _mask_tokens(cell: GridCell, bar: Bar) -> list[int]:
         tokens += (FROM, position + cell.start - bar.start, UNTIL, position + cell.end - bar.start)
     if (cell.low, cell.high) != (0, 127):
         tokens += (LOW, pitch + cell.low, HIGH, pitch + cell.high)
-    return tokens + hidden_field_tokens(cell, bar.start)
+    return tokens + cell.prefix_tokens(bar.start)

@@ -85,7 +85,7 @@ def test_only_the_filled_field_carries_loss(field):
 
 
 @pytest.mark.parametrize("field", NOTE_FIELDS)
-def test_a_fill_is_no_longer_than_field_length(field):
+def test_a_fill_is_no_longer_than_its_max_length(field):
     full, cells = single_field(field)
     layout = build_layout(full.without(cells), cells, max_prefix_tokens=8192)
     fill, is_forced = encode_fill(layout, [full.hidden(cell) for cell in layout.cells])
