@@ -1,7 +1,7 @@
-"""What the environment may say: where state lives, which stores, secrets and ports. Knows nothing of what uses it.
+"""Settings from environment variables: folders, stores, secrets and ports.
 
-Every variable starts with HARMONIXR_; one that is not known fails with the nearest name that is. Nothing is read from a
-`.env` file: `ray job submit` uploads such files. Secrets are `SecretStr`, so no log or traceback shows them.
+Every variable starts with HARMONIXR_. An unknown variable raises an error with the most similar name. No `.env` file is
+read, since `ray job submit` uploads such files. Secrets are `SecretStr`, so no log or traceback shows them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from harmonixr_model.errors import HarmonixrError
 
 PREFIX = "HARMONIXR_"
-# Read by the test suites alone, so that a developer's shell may hold them.
+# Variables of the test suites, which may be set in a developer's shell.
 TEST_PREFIX = "HARMONIXR_TEST_"
 SECRET_BYTES = 32
 
@@ -28,13 +28,13 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class SettingsError(HarmonixrError):
-    """A HARMONIXR_ variable is unknown or holds what it cannot."""
+    """A HARMONIXR_ variable is unknown or has an invalid value."""
 
 
 def default_state_dir() -> Path:
-    """Return `var` of the checkout this runs from, or the user's state folder when installed from a wheel.
+    """Return `var` of the checkout, or the user's state folder if installed from a wheel.
 
-    The working folder plays no part: a Ray replica works where `ray start` ran.
+    It does not depend on the working folder, which differs for Ray replicas.
     """
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").is_file():
@@ -43,14 +43,14 @@ def default_state_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """The environment, parsed once at the edge. `Settings()` raises SettingsError and nothing else."""
+    """The settings of the environment. `Settings()` raises SettingsError only."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
 
-    state_dir: Path = Field(default_factory=default_state_dir, description="everything kept on this machine")
+    state_dir: Path = Field(default_factory=default_state_dir, description="all local state")
     redis_url: str = Field("", description="redis://host:port/db; empty: an embedded server under state_dir")
     redis_port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        0, description="port of the embedded Redis; 0: any free one. Never 6379 by default: Ray takes that"
+        0, description="port of the embedded Redis; 0: any free port (Ray uses 6379)"
     )
     redis_timeout_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     object_store_url: str = Field("", description="file:///folder or s3://bucket/prefix; empty: state_dir/objects")
@@ -59,17 +59,17 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr = SecretStr("")
     s3_secret_key: SecretStr = SecretStr("")
     rater_secret: SecretStr = Field(
-        SecretStr(""), description="keys raters' pseudonyms and signs tokens; empty: made once and kept in state_dir"
+        SecretStr(""), description="keys raters' pseudonyms and signs tokens; empty: created once in state_dir"
     )
-    comparison_ttl_s: Annotated[int, Field(ge=60)] = Field(86_400, description="how long a comparison may be answered")
+    comparison_ttl_s: Annotated[int, Field(ge=60)] = Field(86_400, description="how long a comparison may be judged")
     rater_per_minute: Annotated[int, Field(ge=0)] = Field(
-        120, description="comparisons, and as many judgments, that one rater key may send a minute; 0: any number"
+        120, description="comparisons, and also judgments, that one rater key may send a minute; 0: no limit"
     )
     api_keys: SecretStr = Field(
-        SecretStr(""), description="keys the API asks for, with commas; empty: it asks for none"
+        SecretStr(""), description="accepted API keys, separated by commas; empty: no key is required"
     )
-    api_key: SecretStr = Field(SecretStr(""), description="the key that our own pages show to the API")
-    host: str = Field("127.0.0.1", description="what our own listeners bind to")
+    api_key: SecretStr = Field(SecretStr(""), description="the key that our own pages send to the API")
+    host: str = Field("127.0.0.1", description="address that our servers bind to")
     api_port: Port = 8000
     ui_port: Port = 7860
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -79,10 +79,10 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            # Only the first fault, and never the value: it may be a secret.
+            # Only the first error, and never the value, which may be a secret.
             first = error.errors(include_input=False, include_url=False)[0]
             name = f"{PREFIX}{'_'.join(str(part) for part in first['loc'])}".upper()
-            raise SettingsError(f"{name} is wrong: {first['msg']}") from None
+            raise SettingsError(f"{name} is invalid: {first['msg']}") from None
 
     @field_validator("state_dir")
     @classmethod
@@ -105,20 +105,20 @@ class Settings(BaseSettings):
 
     @property
     def objects_url(self) -> str:
-        """The object store in force: what was given, or a folder of state_dir."""
+        """The object store's address; by default a folder of state_dir."""
         return self.object_store_url or (self.state_dir / "objects").as_uri()
 
     def api_key_list(self) -> tuple[str, ...]:
-        """Return the keys of which a request must show one; empty when none is asked for."""
+        """Return the accepted API keys; empty if no key is required."""
         return tuple(key.strip() for key in self.api_keys.get_secret_value().split(",") if key.strip())
 
     def rater_key(self) -> bytes:
-        """Return the secret that keys pseudonyms; made at the first call and kept (mode 0600) when none is given.
+        """Return the secret that keys pseudonyms; if none is set, it is created once and stored (mode 0600).
 
         Several machines must share one: set HARMONIXR_RATER_SECRET there.
         """
         given = self.rater_secret.get_secret_value()
-        return given.encode() if given else _kept_secret(self.state_dir / "rater_secret")
+        return given.encode() if given else _stored_secret(self.state_dir / "rater_secret")
 
 
 def _refuse_unknown(environment: Mapping[str, str]) -> None:
@@ -130,10 +130,10 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
             raise SettingsError(f"{name} is not a setting; did you mean {nearest}? Unset it or correct its name")
 
 
-def _kept_secret(path: Path) -> bytes:
+def _stored_secret(path: Path) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        # Linked into place whole, so that of several processes starting at once all read the same secret.
+        # Linked into place when complete, so that all processes which start simultaneously read the same secret.
         draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:

@@ -1,6 +1,6 @@
-"""What crosses the wire: requests, answers and the immutable feedback records. Knows nothing of who sends them.
+"""The wire format: requests, responses and the immutable feedback records.
 
-Bars, beats and tracks are counted from 1 here, as musicians count, and ranges include both ends.
+Bars, beats and tracks are counted from 1, and ranges include both ends.
 """
 
 from harmonixr_model.engine.engine import DEFAULT_TEMPERATURE, temperature_text
@@ -53,55 +53,3 @@ from harmonixr_platform.schemas.streaming import (
     InfillDone,
     InfillEvent,
 )
-
-__all__ = [
-    "DEFAULT_TEMPERATURE",
-    "INFILL_EVENTS",
-    "BarView",
-    "Candidate",
-    "CandidateView",
-    "Choice",
-    "Comparison",
-    "ComparisonRequest",
-    "ComparisonView",
-    "Consent",
-    "ControlSpec",
-    "ErasureReceipt",
-    "ErasureRequest",
-    "Flag",
-    "InfillAccepted",
-    "InfillBar",
-    "InfillDone",
-    "InfillEvent",
-    "InfillOptions",
-    "InfillRequest",
-    "InfillResponse",
-    "InspectRequest",
-    "InspectResponse",
-    "Interval",
-    "Judgment",
-    "JudgmentReceipt",
-    "JudgmentRequest",
-    "Listening",
-    "Lock",
-    "ModelView",
-    "ModelsResponse",
-    "Pair",
-    "Pitch",
-    "PlacedNote",
-    "PreviewRequest",
-    "Problem",
-    "RaterProgress",
-    "RegionSpec",
-    "Retraction",
-    "RetractionReceipt",
-    "RetractionRequest",
-    "SamplingSpec",
-    "SideView",
-    "Strict",
-    "Tag",
-    "Tombstone",
-    "TrackName",
-    "TrackView",
-    "temperature_text",
-]

@@ -1,4 +1,4 @@
-"""What every schema is made from. Knows nothing of music."""
+"""The base class of all schemas, canonical JSON for content hashes, and the error format."""
 
 import json
 from typing import Any, ClassVar
@@ -8,19 +8,19 @@ from pydantic_core import to_jsonable_python
 
 
 class Strict(BaseModel):
-    """Unknown keys fail; records never change after they are made."""
+    """An immutable model that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), serialize_by_alias=True)
-    # Fields added after records of this kind were stored: while they say nothing, they are no part of its content.
+    # Fields that were added after records of this kind were stored; at their default they are not part of the content.
     later_fields: ClassVar[frozenset[str]] = frozenset()
 
 
 def content_json(model: Strict, *, without: frozenset[str] = frozenset()) -> str:
-    """Return what a record says as one canonical text, to be hashed: a later field that says nothing changes nothing.
+    """Return the canonical JSON of a record for its hash; a later field at its default is not included.
 
-    `without` names fields of the record itself to leave out.
+    `without` names fields of the record to leave out.
     """
-    content = {name: said for name, said in _content(model).items() if name not in without}
+    content = {name: value for name, value in _content(model).items() if name not in without}
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
@@ -40,7 +40,7 @@ def _content(value: Any) -> Any:
 
 
 class Problem(Strict):
-    """An error as RFC 9457 `application/problem+json` says it."""
+    """An error in the format `application/problem+json` (RFC 9457)."""
 
     type: str = "about:blank"
     title: str

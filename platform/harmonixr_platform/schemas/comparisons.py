@@ -1,4 +1,4 @@
-"""Blind pairs and answers as they cross the wire."""
+"""Requests and responses about comparisons, judgments, retractions and erasure."""
 
 from datetime import datetime
 from typing import Annotated
@@ -9,13 +9,14 @@ from harmonixr_platform.schemas.base import Strict
 from harmonixr_platform.schemas.infill import InfillRequest, PlacedNote, RegionSpec
 from harmonixr_platform.schemas.records import Choice, Consent, Listening, Tag
 
+RaterKey = Annotated[str, Field(min_length=8, max_length=128)]
+JudgmentId = Annotated[str, Field(min_length=8, max_length=64)]
+
 
 class ComparisonRequest(Strict):
-    """Ask for a blind pair: from a pool (`pool`), or two fills of the caller's own gap (`infill`)."""
+    """Request a blind pair: from a pool (`pool`), or two fills of the caller's own gap (`infill`)."""
 
-    rater_key: Annotated[str, Field(min_length=8, max_length=128)] = Field(
-        description="a secret of the client's own; stored only as a keyed pseudonym"
-    )
+    rater_key: RaterKey = Field(description="a secret of the client; only a keyed pseudonym of it is stored")
     pool: str | None = None
     infill: InfillRequest | None = None
 
@@ -27,7 +28,7 @@ class ComparisonRequest(Strict):
 
 
 class SideView(Strict):
-    """One blind side: nothing here tells which model made it."""
+    """One blind side; nothing in it reveals the model."""
 
     midi_base64: str
     notes: tuple[PlacedNote, ...]
@@ -35,40 +36,41 @@ class SideView(Strict):
 
 
 class RaterProgress(Strict):
-    """How many comparisons a rater has been shown before this one, and of how many."""
+    """How many comparisons the rater was shown before this one, and their total number."""
 
     done: Annotated[int, Field(ge=0)]
     total: Annotated[int, Field(ge=1)]
 
 
 class ComparisonView(Strict):
-    """A blind pair to listen to. `token` must come back with the judgment."""
+    """A blind pair to listen to. The judgment must contain `token`."""
 
     comparison_id: str
     token: str
     expires: datetime
     context_base64: str
     context_audio_url: str
-    start_s: float = Field(description="where the gap begins, in seconds of the song")
-    end_s: float = Field(description="where the gap ends, in seconds of the song")
-    audio_start_s: float = Field(default=0.0, description="the second of the song at which all three sounds begin")
-    audio_end_s: float = Field(default=0.0, description="the second of the song at which all three sounds end")
+    start_s: float = Field(description="start of the gap in seconds of the song")
+    end_s: float = Field(description="end of the gap in seconds of the song")
+    audio_start_s: float = Field(default=0.0, description="start of all three audio excerpts in seconds of the song")
+    audio_end_s: float = Field(default=0.0, description="end of all three audio excerpts in seconds of the song")
     min_heard: float = Field(
-        default=0.0, description="the part of the fill, 0 to 1, to be heard on each side before a verdict is taken"
+        default=0.0,
+        description="share of the fill, 0 to 1, that must be heard on each side to judge it",
     )
-    progress: RaterProgress | None = Field(default=None, description="how far the listener is, where there is an end")
+    progress: RaterProgress | None = Field(default=None, description="the listener's progress in a study")
     region: RegionSpec
     a: SideView
     b: SideView
 
 
 class JudgmentRequest(Strict):
-    """A rater's answer. Sending it twice with the same `judgment_id` stores it once."""
+    """A rater's judgment. Repeated requests with the same `judgment_id` store it once."""
 
-    judgment_id: Annotated[str, Field(min_length=8, max_length=64)]
+    judgment_id: JudgmentId
     comparison_id: str
     token: str
-    rater_key: Annotated[str, Field(min_length=8, max_length=128)]
+    rater_key: RaterKey
     choice: Choice
     strength: Annotated[int, Field(ge=1, le=3)] | None = Field(
         default=None, description="how much better: 1 slightly, 2 clearly, 3 far; only with a or b"
@@ -77,22 +79,22 @@ class JudgmentRequest(Strict):
     comment: Annotated[str, Field(max_length=500)] = ""
     listening: Listening = Field(
         default=Listening(),
-        description="which seconds of the song were heard on each side; checked, but for skips and simulated answers",
+        description="which seconds of the song were heard on each side; not checked for skips and simulated judgments",
     )
-    consent: Consent | None = Field(default=None, description="the wording of consent that the rater agreed to")
+    consent: Consent | None = Field(default=None, description="the consent wording that the rater agreed to")
     simulated: bool = Field(default=False, description="made by a program, not a person")
 
     @model_validator(mode="after")
     def _fits_the_choice(self) -> "JudgmentRequest":
         if self.strength is not None and self.choice not in (Choice.A, Choice.B):
-            raise ValueError(f"strength says how much better a or b is; leave it out with {self.choice.value}")
+            raise ValueError(f"strength is for a and b only; leave it out with {self.choice.value}")
         if len(set(self.tags)) < len(self.tags):
             raise ValueError("name each tag once")
         return self
 
 
 class JudgmentReceipt(Strict):
-    """Sent only after the judgment is on disk. Now that the vote is cast, it names what was heard, but in a study."""
+    """Sent after the judgment is on disk. It names the models, except in a study."""
 
     judgment_id: str
     stored: bool
@@ -102,26 +104,26 @@ class JudgmentReceipt(Strict):
 
 
 class RetractionRequest(Strict):
-    """Take a judgment back. Its comparison may be answered again."""
+    """Retract a judgment. Its comparison may be judged again."""
 
-    judgment_id: Annotated[str, Field(min_length=8, max_length=64)]
-    rater_key: Annotated[str, Field(min_length=8, max_length=128)]
+    judgment_id: JudgmentId
+    rater_key: RaterKey
 
 
 class ErasureRequest(Strict):
-    """Ask that a rater be erased. Nothing more is taken under their key from then on."""
+    """Erase a rater. Nothing more is accepted under their key."""
 
-    rater_key: Annotated[str, Field(min_length=8, max_length=128)]
+    rater_key: RaterKey
 
 
 class ErasureReceipt(Strict):
-    """Sent only after the request is on disk. No result counts the rater any more; copies go with the next sweep."""
+    """Sent after the request is on disk. No result counts the rater any more; their records are deleted later."""
 
     accepted: bool
 
 
 class RetractionReceipt(Strict):
-    """Sent only after the retraction is on disk."""
+    """Sent after the retraction is on disk."""
 
     judgment_id: str
     retracted: bool

@@ -1,4 +1,4 @@
-"""What a page needs to draw a song and to hear a stretch of it."""
+"""Requests and responses for the contents of a MIDI file and its audio."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from harmonixr_platform.schemas.infill import PlacedNote
 
 
 class InspectRequest(Strict):
-    """Ask what a MIDI file holds."""
+    """Request the contents of a MIDI file."""
 
     midi_base64: str = Field(description="a standard MIDI file, base64")
 
@@ -36,7 +36,7 @@ class TrackView(Strict):
 
 
 class InspectResponse(Strict):
-    """What a page needs to draw a song."""
+    """The bars, tracks and notes of a song."""
 
     ticks_per_quarter: int
     end_tick: int
@@ -47,7 +47,7 @@ class InspectResponse(Strict):
 
 
 class PreviewRequest(Strict):
-    """Ask for a MIDI file as sound: the answer is audio/wav, from `start_s` to `end_s` (None: to the end)."""
+    """Request audio/wav of a MIDI file from `start_s` to `end_s` (None: to the end)."""
 
     midi_base64: str = Field(description="a standard MIDI file, base64")
     start_s: Annotated[float, Field(ge=0)] = 0.0

@@ -1,4 +1,4 @@
-"""What models there are to ask for."""
+"""The list of available models."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ from harmonixr_platform.schemas.base import Strict
 
 
 class ModelView(Strict):
-    """One version of a model, and the names that point to it."""
+    """One version of a model with its aliases."""
 
     version: str
     aliases: tuple[str, ...]
@@ -18,7 +18,7 @@ class ModelView(Strict):
 
 
 class ModelsResponse(Strict):
-    """What may stand in `model` of a request, and the reward models that `best_of` may use."""
+    """The models for `model` of a request, and the reward models for `best_of`."""
 
     infill: tuple[ModelView, ...]
     reward: tuple[ModelView, ...]

@@ -1,4 +1,4 @@
-"""The immutable records of feedback, as they are stored for good. Knows nothing of stores or HTTP."""
+"""The immutable records of feedback, as they are stored."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -11,7 +11,7 @@ from harmonixr_platform.schemas.infill import ControlSpec, RegionSpec, SamplingS
 
 
 class Choice(StrEnum):
-    """What a rater may answer about sides a and b."""
+    """A rater's choice between sides a and b."""
 
     A = "a"
     B = "b"
@@ -21,7 +21,7 @@ class Choice(StrEnum):
 
 
 class Candidate(Strict):
-    """One side of a pair: enough to make it again exactly."""
+    """One side of a pair, with everything that is needed to reproduce it."""
 
     model_version: str
     checkpoint_sha256: str
@@ -33,12 +33,12 @@ class Candidate(Strict):
 
 
 class Pair(Strict):
-    """Two fills of one gap. `pair_id` is the hash of the rest: made once, never changed."""
+    """Two fills of one gap. `pair_id` is the hash of all other fields."""
 
     pair_id: str
     context_base64: str
     context_sha256: str
-    piece_id: str = Field(description="groups pairs of one source piece; splits never cut through it")
+    piece_id: str = Field(description="the source piece; all its pairs are in the same split")
     region: RegionSpec
     controls: ControlSpec
     vocabulary_hash: str
@@ -54,24 +54,24 @@ class Comparison(Strict):
     pair_id: str
     rater: str = Field(description="keyed pseudonym")
     swapped: bool = Field(description="whether side a is the pair's second candidate")
-    propensity: float = Field(description="chance with which the scheduler chose this pair")
+    propensity: float = Field(description="probability with which the scheduler chose this pair")
     source: Literal["study", "own_prompt"]
     pool: str | None = None
-    study: str | None = Field(default=None, description="the version of the study's definition in force, `name@digest`")
+    study: str | None = Field(default=None, description="the version of the study's definition, `name@digest`")
     arms: tuple[str, str] | None = Field(
         default=None, description="the study's arms that made the first and second fill"
     )
     role: Literal["plain", "repeat", "gold"] = "plain"
     expected: Literal["first", "second", "tie"] | None = Field(
-        default=None, description="the right answer of a gold pair, in the pair's terms"
+        default=None, description="the known outcome of a gold pair, by its candidates"
     )
-    repeats: str | None = Field(default=None, description="the comparison that this shows again with its sides swapped")
+    repeats: str | None = Field(default=None, description="the comparison that this one repeats with the sides swapped")
     created: datetime
     expires: datetime
 
 
 class Tag(StrEnum):
-    """What a rater says decided it."""
+    """A reason for the choice."""
 
     TIMING = "timing"
     HARMONY = "harmony"
@@ -86,34 +86,32 @@ Intervals = Annotated[tuple[Interval, ...], Field(max_length=512)]
 
 
 class Listening(Strict):
-    """What of the fill was really heard on each side.
+    """Which part of the fill was heard on each side.
 
-    A client sends the intervals; `heard_a` and `heard_b`, the unique part of the fill from 0 to 1, are then worked out
-    by the service, whatever the client said.
+    The client sends the intervals. The service computes `heard_a` and `heard_b`, the share of the fill from 0 to 1
+    without repetitions, and ignores the client's values.
     """
 
     heard_a: Annotated[float, Field(ge=0, le=1)] = 0.0
     heard_b: Annotated[float, Field(ge=0, le=1)] = 0.0
     intervals_a: Intervals = ()
     intervals_b: Intervals = ()
-    seconds: Annotated[float, Field(ge=0)] = Field(
-        default=0.0, description="how long anything played, repeats included"
-    )
+    seconds: Annotated[float, Field(ge=0)] = Field(default=0.0, description="total playing time, including repetitions")
     switches: Annotated[int, Field(ge=0)] = Field(default=0, description="how often the listener changed sides")
     headphones: Literal["passed", "failed", "not_checked"] = Field(
-        default="not_checked", description="how the listener's headphone check ended"
+        default="not_checked", description="result of the listener's headphone check"
     )
 
 
 class Consent(Strict):
-    """Which wording a rater agreed to, and when their page says so."""
+    """The consent wording that a rater agreed to, and the time by their page."""
 
     version: Annotated[str, Field(min_length=1, max_length=32)]
     given: datetime
 
 
 class Judgment(Strict):
-    """One answer to one comparison."""
+    """One judgment of one comparison."""
 
     record: Literal["judgment"] = "judgment"
     judgment_id: str
@@ -126,12 +124,12 @@ class Judgment(Strict):
     comment: str = ""
     listening: Listening = Listening()
     consent: Consent | None = None
-    simulated: bool = Field(default=False, description="made by a program, not a person; always labelled so")
+    simulated: bool = Field(default=False, description="made by a program, not a person; always labelled")
     received: datetime
 
 
 class Retraction(Strict):
-    """Takes a judgment back: a record of its own, since nothing is ever edited."""
+    """Retracts a judgment. It is a separate record, since records are never edited."""
 
     record: Literal["retraction"] = "retraction"
     retraction_id: str
@@ -141,7 +139,7 @@ class Retraction(Strict):
 
 
 class Flag(Strict):
-    """A quality rule's verdict on a judgment, by the rule's version."""
+    """A judgment is doubtful by a version of a quality rule."""
 
     record: Literal["flag"] = "flag"
     flag_id: str
@@ -152,10 +150,7 @@ class Flag(Strict):
 
 
 class Tombstone(Strict):
-    """Erases a rater: readers drop everything of theirs.
-
-    `rater` is the hash of the pseudonym, so that what remains of an erased rater does not name them.
-    """
+    """Erases a rater: readers skip all their records. `rater` is a hash of the pseudonym."""
 
     record: Literal["tombstone"] = "tombstone"
     tombstone_id: str

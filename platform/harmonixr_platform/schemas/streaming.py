@@ -1,6 +1,6 @@
-"""A fill as it is being made: the events of `POST /v1/infill` with `Accept: text/event-stream`.
+"""The events of `POST /v1/infill` with `Accept: text/event-stream`.
 
-In order: `accepted`, then `bar` and `candidate` as they come, and last exactly one `done` or `error` (a Problem).
+The order is `accepted`, then any number of `bar` and `candidate`, then exactly one `done` or `error` (a Problem).
 """
 
 from harmonixr_platform.schemas.base import Strict
@@ -8,7 +8,7 @@ from harmonixr_platform.schemas.infill import CandidateView, PlacedNote
 
 
 class InfillAccepted(Strict):
-    """The request is understood and will be answered."""
+    """The request is accepted."""
 
     request_id: str
     model_version: str
@@ -17,9 +17,9 @@ class InfillAccepted(Strict):
 
 
 class InfillBar(Strict):
-    """One track's notes of one bar, decided by one candidate; `bar` and `track` count from 1.
+    """A candidate's notes in one bar of one track; `bar` and `track` count from 1.
 
-    The `candidate` event that follows has the last word: where a note collides with one that stays, it is shortened.
+    The later `candidate` event is final: it shortens a note that collides with a note of the context.
     """
 
     seed: int
@@ -30,7 +30,7 @@ class InfillBar(Strict):
 
 
 class InfillDone(Strict):
-    """Every candidate was sent: what made them."""
+    """All candidates were sent; this has their model and seed."""
 
     request_id: str
     model_version: str
@@ -41,7 +41,7 @@ class InfillDone(Strict):
     timings_ms: dict[str, float]
 
 
-# The name of an event, and what it carries.
+# The schema of each event, by its name.
 INFILL_EVENTS: dict[str, type[Strict]] = {
     "accepted": InfillAccepted,
     "bar": InfillBar,
