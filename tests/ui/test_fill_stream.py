@@ -1,4 +1,4 @@
-"""A fill on the page while it is still being made."""
+"""The states of the page while a fill is made."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from harmonixr_platform.schemas import (
     PlacedNote,
     RegionSpec,
 )
-from harmonixr_ui.fill_stream import coming
+from harmonixr_ui.fill_stream import fill_states
 
 REQUEST = InfillRequest(midi_base64="TVRoZA==", region=RegionSpec(bars="5-6", tracks=[1]))
 
@@ -38,12 +38,12 @@ def shown(*events, **options):
             for event in events:
                 yield event
 
-        return [made async for made in coming(REQUEST, given(), **options)]
+        return [made async for made in fill_states(REQUEST, given(), **options)]
 
     return asyncio.run(run())
 
 
-def test_the_first_fill_grows_bar_by_bar_and_the_answer_comes_last():
+def test_the_first_fill_grows_bar_by_bar_and_the_response_comes_last():
     first, second, answer = shown(
         ACCEPTED, bar(5), bar(5, candidate=1), bar(6), candidate(1), candidate(0), DONE, pause_s=0
     )

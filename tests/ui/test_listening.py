@@ -1,4 +1,4 @@
-"""The listening page in a real browser: heard, judged, taken back and never lost."""
+"""The listening page in a real browser: pairs are heard, judged and retracted, and no judgment is lost."""
 
 import json
 import re
@@ -24,13 +24,13 @@ def asked(service, path):
 
 def begin(page):
     page.get_by_role("tab", name="Listen and judge").click()
-    page.locator(f"{LISTEN} .hx-duelhead .hx-begin").focus()
+    page.locator(f"{LISTEN} .hx-comparisonhead .hx-primary").focus()
     page.keyboard.press("Enter")
     wait_for_pair(page)
 
 
 def wait_for_pair(page, where=LISTEN):
-    page.wait_for_selector(f"{where} .hx-stage:not([hidden]):not([inert])")
+    page.wait_for_selector(f"{where} .hx-pair:not([hidden]):not([inert])")
 
 
 def listen_to_both(page, where=LISTEN):
@@ -76,7 +76,7 @@ def test_pairs_are_judged_by_keyboard_alone_once_enough_was_heard(open_page, ser
     assert not re.search("infill-v|secret-", page.content())
 
 
-def test_strength_tags_and_a_comment_go_with_the_verdict(open_page, service):
+def test_strength_tags_and_a_comment_are_part_of_the_judgment(open_page, service):
     page = open_page()
     begin(page)
     listen_to_both(page)
@@ -87,7 +87,7 @@ def test_strength_tags_and_a_comment_go_with_the_verdict(open_page, service):
         box.get_by_role("button", name=tag).click()
     box.get_by_label("Comment").fill("a late entry")
     page.keyboard.press("s")
-    assert box.get_by_label("Comment").input_value() == "a late entrys", "letters are for whoever writes"
+    assert box.get_by_label("Comment").input_value() == "a late entrys", "a focused field gets the letters"
     box.get_by_role("button", name="Save").click()
     page.wait_for_selector("text=Saved: B is slightly better.")
     (judgment,) = service.judgments.values()
@@ -109,7 +109,7 @@ def test_repeating_one_second_does_not_count_twice_and_a_muted_page_counts_nothi
     assert shares[0] == pytest.approx([0.1, 0.1, 0.15, 0.25, 0.4, 0.4, 0.4])
     assert shares[1:] == [[[1, 5]], 0]
     begin(page)
-    page.locator(f"{LISTEN} .hx-stage .hx-volume input").fill("0")
+    page.locator(f"{LISTEN} .hx-pair .hx-volume input").fill("0")
     page.keyboard.press("1")
     page.wait_for_timeout(1500)
     assert "not heard yet" in page.inner_text(f"{LISTEN} .hx-side[data-side=a]")
@@ -123,7 +123,7 @@ def test_a_vote_that_finds_no_service_waits_in_the_browser_over_a_reload(open_pa
     service.lose_judgments = 10**6
     page.keyboard.press("t")
     page.keyboard.press("Enter")
-    page.wait_for_selector("text=1 answer waits in this browser, not saved yet")
+    page.wait_for_selector("text=1 judgment waits in this browser, not saved yet")
     assert page.locator("text=Saved:").count() == 0
     assert service.judgments == {}
     (kept,) = page.evaluate("Object.keys(localStorage).filter(k => k.startsWith('harmonixr.outbox.'))")
@@ -139,19 +139,19 @@ def test_a_vote_that_finds_no_service_waits_in_the_browser_over_a_reload(open_pa
     assert judgment.choice == "tie"
 
 
-def test_what_waited_is_said_to_be_saved_when_it_is(open_page, service):
+def test_a_waiting_judgment_is_reported_once_it_is_saved(open_page, service):
     page = open_page()
     begin(page)
     listen_to_both(page)
     service.lose_judgments = 2
     page.keyboard.press("b")
     page.keyboard.press("Enter")
-    page.wait_for_selector("text=1 answer waits in this browser, not saved yet")
-    page.wait_for_selector("text=Saved: everything that was waiting.")
+    page.wait_for_selector("text=1 judgment waits in this browser, not saved yet")
+    page.wait_for_selector("text=Saved: all waiting judgments.")
     assert [j.choice for j in service.judgments.values()] == ["b"]
 
 
-def test_a_verdict_can_be_taken_back_for_ten_seconds_and_given_anew(open_page, service):
+def test_a_judgment_can_be_retracted_for_ten_seconds_and_repeated(open_page, service):
     page = open_page()
     begin(page)
     listen_to_both(page)
@@ -176,7 +176,7 @@ def test_a_verdict_can_be_taken_back_for_ten_seconds_and_given_anew(open_page, s
     page.wait_for_selector(".hx-undo", state="hidden", timeout=15_000)
 
 
-def test_a_refused_verdict_says_why_and_lets_the_listener_go_on(open_page, service):
+def test_a_refused_judgment_shows_the_cause_and_the_listener_can_continue(open_page, service):
     page = open_page()
     begin(page)
     listen_to_both(page)
@@ -217,7 +217,7 @@ def test_a_first_visit_asks_for_consent_volume_headphones_and_practice_and_count
     assert page.evaluate("localStorage.getItem('harmonixr.headphones')") in ('"passed"', '"failed"')
 
 
-def test_the_headphone_check_is_passed_by_whoever_hears_the_quiet_tone_each_time(open_page):
+def test_the_headphone_check_needs_the_quiet_tone_each_time(open_page):
     page = open_page()
     outcomes = page.evaluate("""async () => {
         const { headphoneCheck } = await import(new URL('hx/assets/headphones.js', document.baseURI));
@@ -231,7 +231,7 @@ def test_the_headphone_check_is_passed_by_whoever_hears_the_quiet_tone_each_time
     assert outcomes == ["passed", "failed"]
 
 
-def test_how_far_a_listener_is_can_be_seen(open_page, service):
+def test_progress_in_a_study_is_shown(open_page, service):
     service.progress = RaterProgress(done=4, total=20)
     page = open_page()
     begin(page)
@@ -277,11 +277,11 @@ def test_the_fill_of_ones_own_gap_that_is_kept_is_a_judgment_and_can_be_download
     assert download.value.path().read_bytes()[:4] == b"MThd"
 
 
-def test_an_empty_pool_is_said_and_can_be_tried_again(open_page, service):
+def test_an_empty_pool_is_reported_and_can_be_tried_again(open_page, service):
     page = open_page()
     service.problem = ("/v1/comparisons", 404, "pool 'default' has no pairs; make some")
     page.get_by_role("tab", name="Listen and judge").click()
-    page.locator(f"{LISTEN} .hx-duelhead .hx-begin").click()
+    page.locator(f"{LISTEN} .hx-comparisonhead .hx-primary").click()
     page.wait_for_selector("text=Pool 'default' has no pairs; make some")
     service.problem = None
     page.get_by_role("button", name="Try again").click()
@@ -292,15 +292,15 @@ def test_the_end_of_a_study_is_no_error(open_page, service):
     page = open_page()
     service.problem = ("/v1/comparisons", 409, "you have judged the 20 pairs that this study asks of one listener")
     page.get_by_role("tab", name="Listen and judge").click()
-    page.locator(f"{LISTEN} .hx-duelhead .hx-begin").click()
-    page.wait_for_selector(f"{LISTEN} .hx-verdict[data-mood=good]:has-text('You have judged the 20 pairs')")
+    page.locator(f"{LISTEN} .hx-comparisonhead .hx-primary").click()
+    page.wait_for_selector(f"{LISTEN} .hx-message[data-mood=good]:has-text('You have judged the 20 pairs')")
     assert page.get_by_role("button", name="Try again").count() == 0
 
 
 def test_a_pair_fits_a_phone_and_is_judged_by_touch_alone(open_page, service):
     page = open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
     page.get_by_role("tab", name="Listen and judge").tap()
-    page.locator(f"{LISTEN} .hx-duelhead .hx-begin").tap()
+    page.locator(f"{LISTEN} .hx-comparisonhead .hx-primary").tap()
     wait_for_pair(page)
     for side in "ab":
         page.locator(f"{LISTEN} .hx-side[data-side={side}]").tap()

@@ -132,7 +132,7 @@ def test_the_same_request_again_is_a_new_pair(open_page, service):
     page = open_page()
     for count in (1, 2):
         page.get_by_role("button", name="Two blind fills").click()
-        page.wait_for_selector("#hx-own .hx-stage:not([hidden])")
+        page.wait_for_selector("#hx-own .hx-pair:not([hidden])")
         page.wait_for_timeout(200)
         assert len(asked(service, "/v1/comparisons")) == count
 

@@ -27,7 +27,7 @@ def test_the_report_is_read_when_asked_for_and_refusals_are_said(open_page, serv
     service.app.get("/v1/leaderboard/page")(answer)
     page = open_page()
     page.get_by_role("tab", name="Results").click()
-    page.get_by_role("button", name="Read the judgments").click()
+    page.get_by_role("button", name="Load the judgments").click()
     shown = page.frame_locator("#hx-report iframe")
     shown.get_by_text("No judgment compares two model versions yet").wait_for()
     page.get_by_label("Study or pool").fill("closed")

@@ -8,9 +8,9 @@ import pytest
 from fastapi import FastAPI
 
 from harmonixr_model import examples
-from harmonixr_platform.client import ServiceError
+from harmonixr_platform.client import Client, ServiceError
 from harmonixr_ui.api import Api
-from harmonixr_ui.fill import alert, answer_value
+from harmonixr_ui.fill import alert, result_value
 from harmonixr_ui.form import Form, infill_request
 from harmonixr_ui.routes import MAX_BODY_BYTES, audio_path, make_router
 
@@ -78,7 +78,7 @@ def test_what_comes_back_of_a_vote_names_no_model(page, service):
     assert service.retracted == ["judgment-1"]
 
 
-def test_an_unheard_verdict_is_refused_by_the_service_whatever_a_page_sends(page, service):
+def test_the_service_refuses_a_judgment_without_listening(page, service):
     service.pool_song = MIDI
     pair = page("POST", "/hx/comparisons", json={"rater_key": KEY, "pool": "default"}).json()
     vote = {
@@ -213,19 +213,20 @@ def test_a_request_the_page_should_never_make_is_refused_here(page, service):
     assert service.requests == []
 
 
-def test_a_service_that_is_not_there_is_said_with_its_address():
+def test_an_unreachable_service_is_named_by_its_address():
     with pytest.raises(ServiceError, match=r"http://127\.0\.0\.1:9 does not answer"):
         asyncio.run(Api("http://127.0.0.1:9").inspect(MIDI))
 
 
-def test_fills_come_back_with_what_the_page_needs_to_draw_and_make_them_again(service, serve):
+def test_a_result_has_what_the_page_draws_and_the_seed(service, serve):
     request = infill_request(Form(5, 8, [1], n=2, seed="5"), MIDI)
-    answer = asyncio.run(Api(serve(service.app)).infill(request))
-    value = answer_value(request, answer)
+    with Client(serve(service.app)) as client:
+        response = client.infill(base64.b64decode(MIDI), request.region, sampling=request.sampling)
+    value = result_value(request, response)
     assert (value["seed"], value["bars"], value["tracks"]) == (5, "5-8", [1])
     assert len(value["fills"]) == 2
     assert value["fills"][0]["notes"][0].keys() >= {"track", "onset_tick", "duration_ticks", "pitch"}
 
 
-def test_what_a_file_says_of_itself_cannot_put_markup_into_the_page():
+def test_names_in_a_file_cannot_put_markup_into_the_page():
     assert "<img" not in alert("<img src=x onerror=alert(1)> holds no notes")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the pages until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m harmonixr_ui", description=__doc__)
-    parser.add_argument("--api", default="http://127.0.0.1:8000", help="where the service answers (%(default)s)")
+    parser.add_argument("--api", default="http://127.0.0.1:8000", help="address of the service (%(default)s)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="port to listen on (%(default)s)")
     parser.add_argument("--pool", default="default", help="the pool of pairs to judge (%(default)s)")
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from harmonixr_ui.app import make_app
 
-    # Open pages hold a stream each: closing must not wait for them.
+    # Every open page holds a stream; closing must not wait for those.
     uvicorn.run(
         make_app(args.api, pool=args.pool),
         host=args.host,

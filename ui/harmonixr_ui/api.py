@@ -1,4 +1,4 @@
-"""The one seam to the service: its client's calls, awaited, and base64 as the pages carry it."""
+"""The service's client for the pages: asynchronous, with files as base64."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from harmonixr_platform.schemas import (
     ComparisonView,
     InfillEvent,
     InfillRequest,
-    InfillResponse,
     InspectResponse,
     JudgmentReceipt,
     JudgmentRequest,
@@ -25,12 +24,12 @@ from harmonixr_platform.schemas import (
 
 Result = TypeVar("Result")
 
-# Whoever waits in front of a page would rather be told than wait through long retries.
+# A person waits in front of the page: report a failure soon instead of retrying for long.
 _ATTEMPTS = 2
 
 
 class Api:
-    """The service at an address. Every method raises ServiceError when there is no good answer."""
+    """The service at an address. Every method raises ServiceError where a request fails."""
 
     def __init__(self, base_url: str, *, api_key: str | None = None) -> None:
         self._connect: Callable[[], Client] = lambda: Client(base_url, api_key=api_key, attempts=_ATTEMPTS)
@@ -39,21 +38,12 @@ class Api:
         """Return bars, tracks and notes of a MIDI file."""
         return await self._call(lambda client: client.inspect(base64.b64decode(midi_base64)))
 
-    async def infill(self, request: InfillRequest) -> InfillResponse:
-        """Return fills of a gap."""
-        midi = base64.b64decode(request.midi_base64)
-        return await self._call(
-            lambda client: client.infill(
-                midi, request.region, controls=request.controls, sampling=request.sampling, model=request.model
-            )
-        )
-
     async def infill_events(self, request: InfillRequest) -> AsyncIterator[InfillEvent]:
-        """Give a fill as it is made, bar by bar; whoever stops listening gives it up."""
+        """Yield the events of a fill while it is made. Closing the iterator cancels the fill."""
         loop, events = asyncio.get_running_loop(), asyncio.Queue[InfillEvent | ServiceError | None]()
-        is_left = threading.Event()
+        is_closed = threading.Event()
 
-        def listen() -> None:
+        def read() -> None:
             with self._connect() as client:
                 stream = client.infill_stream(
                     base64.b64decode(request.midi_base64),
@@ -65,22 +55,22 @@ class Api:
                 last: ServiceError | None = None
                 try:
                     for event in stream:
-                        if is_left.is_set():
+                        if is_closed.is_set():
                             return
                         loop.call_soon_threadsafe(events.put_nowait, event)
                 except ServiceError as error:
                     last = error
                 loop.call_soon_threadsafe(events.put_nowait, last)
 
-        listening = asyncio.ensure_future(asyncio.to_thread(listen))
+        reading = asyncio.ensure_future(asyncio.to_thread(read))
         try:
             while (event := await events.get()) is not None:
                 if isinstance(event, ServiceError):
                     raise event
                 yield event
-            await listening
+            await reading
         finally:
-            is_left.set()
+            is_closed.set()
 
     async def compare(self, request: ComparisonRequest) -> ComparisonView:
         """Return a blind pair."""
@@ -89,11 +79,11 @@ class Api:
         )
 
     async def judge(self, request: JudgmentRequest) -> JudgmentReceipt:
-        """Record a vote; it is on the service's disk when this returns."""
+        """Record a judgment; it is on the service's disk when this returns."""
         return await self._call(lambda client: client.send_judgment(request))
 
     async def retract(self, request: RetractionRequest) -> RetractionReceipt:
-        """Take a vote back; that is on the service's disk when this returns."""
+        """Retract a judgment; the retraction is on the service's disk when this returns."""
         return await self._call(lambda client: client.retract(request.judgment_id, rater_key=request.rater_key))
 
     async def preview(self, request: PreviewRequest) -> bytes:
@@ -102,11 +92,11 @@ class Api:
         return await self._call(lambda client: client.preview(midi, start_s=request.start_s, end_s=request.end_s))
 
     async def leaderboard_page(self, study: str | None) -> str:
-        """Return what was judged so far as an HTML page."""
+        """Return the leaderboard as an HTML page."""
         return await self._call(lambda client: client.leaderboard_page(study=study))
 
     async def sound(self, token: str) -> bytes:
-        """Return the WAV that a token names."""
+        """Return the WAV file of a token."""
         return await self._call(lambda client: client.sound(f"/v1/audio/{token}"))
 
     async def _call(self, use: Callable[[Client], Result]) -> Result:
@@ -118,6 +108,6 @@ class Api:
 
 
 def sentence(error: ServiceError) -> str:
-    """Return what went wrong as a sentence to show."""
-    said = str(error)
-    return said[:1].upper() + said[1:]
+    """Return the message of an error as a sentence to show."""
+    message = str(error)
+    return message[:1].upper() + message[1:]

@@ -1,4 +1,4 @@
-"""Put the pages together: tabs, theme and the routes they fetch sound from."""
+"""The application: tabs, theme and the routes of the pages."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from harmonixr_ui.theme import make_theme
 
 _HEADER = """
 <header class="hx-header"><h1>Harmonixr</h1>
-<p>Mark a gap in a piece of MIDI, hear what could fill it, and say which is better.</p></header>
+<p>Mark a gap in a piece of MIDI, listen to fills for it, and choose the better one.</p></header>
 """
 
 
 def build(api_url: str, *, pool: str = "default") -> gr.Blocks:
-    """Return the pages over the service at `api_url`; `make_app` adds the routes they fetch sound from."""
+    """Return the pages for the service at `api_url`, without the routes that `make_app` adds."""
     service = _service(api_url)
     blocks: gr.Blocks
     with gr.Blocks(title="Harmonixr", analytics_enabled=False) as blocks:
@@ -54,7 +54,7 @@ def make_app(api_url: str, *, pool: str = "default") -> FastAPI:
 
 
 def _service(api_url: str) -> Api:
-    # A key of the pages' own; beside the service, where they share its environment, any of the keys it takes will do.
-    # From the environment alone: a command line is there for everyone to read, and no browser is ever sent it.
+    # The pages use their own key, or in the environment of the service the first key that it accepts. Only the
+    # environment holds it: other users can read a command line. No browser ever gets it.
     keys = os.environ.get("HARMONIXR_API_KEY") or os.environ.get("HARMONIXR_API_KEYS", "").split(",")[0]
     return Api(api_url, api_key=keys.strip() or None)

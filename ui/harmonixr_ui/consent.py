@@ -1,4 +1,4 @@
-"""What listeners agree to before their first verdict. A changed wording needs a new version, which asks them again."""
+"""The consent text of listeners. A changed text needs a new version, and a new version needs their consent again."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ PARAGRAPHS = (
 
 
 def wording() -> dict[str, Any]:
-    """Return the wording as the page shows it."""
+    """Return the wording as the value that the page shows."""
     return {"version": VERSION, "paragraphs": list(PARAGRAPHS)}

@@ -1,4 +1,4 @@
-"""The page for filling a gap: choose a song, mark bars and tracks, ask for fills, or for two blind ones to judge."""
+"""The page that fills a gap: choose a song, mark bars and tracks, request fills, or two blind ones to judge."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from harmonixr_model.grammar.control import Control
 from harmonixr_platform.client import ServiceError
 from harmonixr_platform.schemas import DEFAULT_TEMPERATURE, InfillRequest, InfillResponse, temperature_text
 from harmonixr_ui.api import Api, sentence
-from harmonixr_ui.components import duel, song_view
+from harmonixr_ui.components import comparison, song_view
 from harmonixr_ui.consent import wording
-from harmonixr_ui.fill_stream import coming
+from harmonixr_ui.fill_stream import fill_states
 from harmonixr_ui.form import (
     COPY_STRENGTH,
     PAGE_CONTROLS,
@@ -31,15 +31,15 @@ from harmonixr_ui.form import (
     song_value,
     track_label,
 )
-from harmonixr_ui.routes import drawn
+from harmonixr_ui.routes import roll_note
 
 _FIRST_EXAMPLE = "minuet-in-g"
 _CHANGES = [
     ("the notes", ""),
-    ("their pitches alone", "pitch"),
-    ("their rhythm alone", "rhythm"),
-    ("their loudness alone", "velocity"),
-    ("their lengths alone", "duration"),
+    ("only their pitches", "pitch"),
+    ("only their rhythm", "rhythm"),
+    ("only their loudness", "velocity"),
+    ("only their lengths", "duration"),
 ]
 
 
@@ -62,12 +62,12 @@ class _Fields:
 
 
 def fill_page(api: Api, blocks: gr.Blocks) -> None:
-    """Lay the page out inside the tab being built and connect it."""
+    """Lay out the page inside the current tab and connect its events."""
     notice = gr.HTML("", apply_default_css=False, elem_id="hx-notice")
     with gr.Row():
         with gr.Column(scale=3, min_width=320):
             view = song_view(elem_id="hx-song")
-            own = duel(elem_id="hx-own")
+            own = comparison(elem_id="hx-own")
         with gr.Column(scale=1, min_width=300):
             example = gr.Dropdown(
                 [(examples.about(name).title, name) for name in examples.names()],
@@ -174,70 +174,70 @@ def _connect(api: Api, blocks: gr.Blocks, page: _Page) -> None:
     def pick(event: gr.EventData) -> tuple[int, int]:
         return int(event.first), int(event.last)
 
-    async def ask(value: dict[str, Any] | None, *fields: Any) -> AsyncIterator[tuple[Any, Any, Any]]:
+    async def fill(value: dict[str, Any] | None, *fields: Any) -> AsyncIterator[tuple[Any, Any, Any]]:
         marked = _selection(*fields[:3])
         try:
             request = _request(value, fields)
-            async for made in coming(request, api.infill_events(request)):
-                if isinstance(made, InfillResponse):
-                    shown = {**(value or {}), "answer": answer_value(request, made)}
+            async for state in fill_states(request, api.infill_events(request)):
+                if isinstance(state, InfillResponse):
+                    shown = {**(value or {}), "result": result_value(request, state)}
                     yield gr.HTML(value=shown, selection=marked), None, ""
                 else:
-                    yield gr.HTML(value={**(value or {}), "coming": made}, selection=marked), gr.skip(), ""
+                    yield gr.HTML(value={**(value or {}), "partial": state}, selection=marked), gr.skip(), ""
         except FormError as error:
             yield gr.skip(), gr.skip(), alert(str(error))
         except ServiceError as error:
-            # What was drawn of it goes; the page is as it was.
+            # Remove the notes drawn so far.
             yield (gr.HTML(value=value, selection=marked) if value else gr.skip()), gr.skip(), alert(sentence(error))
 
-    def ask_two(value: dict[str, Any] | None, *fields: Any) -> tuple[Any, Any]:
+    def compare(value: dict[str, Any] | None, *fields: Any) -> tuple[Any, Any]:
         try:
             request = _request(value, fields)
         except FormError as error:
             return gr.skip(), alert(str(error))
-        # A new serial makes the same request twice two presentations.
-        asked = {"infill": request.model_dump(mode="json"), "consent": wording(), "serial": secrets.token_hex(8)}
-        return asked, ""
+        # With a new serial, the same request twice gives two comparisons.
+        source = {"infill": request.model_dump(mode="json"), "consent": wording(), "serial": secrets.token_hex(8)}
+        return source, ""
 
     def refuse(event: gr.EventData) -> str:
         return alert(event.detail)
 
-    # Gradio would let one visitor at a time through; the service has limits of its own.
+    # Gradio would serve one visitor at a time; the service has its own limits.
     hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
     gr.on([page.example.input, blocks.load], show_example, page.example, shown, **hidden)
     page.view.open(show_file, None, shown, **hidden)
     page.view.refuse(refuse, None, page.notice, **hidden)
     page.view.pick(pick, None, gap[:2], **hidden)
     changes: list[Any] = [control.change for control in gap]
-    # Of changes that come while one is on its way the last must not be lost.
+    # While one change is being handled, keep the last of the changes that follow.
     latest = hidden | {"trigger_mode": "always_last"}
     gr.on(changes, lambda *g: gr.HTML(selection=_selection(*g)), gap, page.view, **latest)
     fields = [page.view, *page.fields.all()]
-    page.fill.click(ask, fields, [page.view, page.own, page.notice], **(hidden | {"show_progress": "minimal"}))
-    page.blind.click(ask_two, fields, [page.own, page.notice], **hidden)
+    page.fill.click(fill, fields, [page.view, page.own, page.notice], **(hidden | {"show_progress": "minimal"}))
+    page.blind.click(compare, fields, [page.own, page.notice], **hidden)
 
 
-def answer_value(request: InfillRequest, answer: InfillResponse) -> dict[str, Any]:
-    """Return what the song view shows of an answer."""
+def result_value(request: InfillRequest, response: InfillResponse) -> dict[str, Any]:
+    """Return the `result` value of the song view."""
     return {
-        "request_id": answer.request_id,
-        "seed": answer.seed,
-        "model_version": answer.model_version,
+        "request_id": response.request_id,
+        "seed": response.seed,
+        "model_version": response.model_version,
         "bars": request.region.bars,
         "tracks": request.region.tracks,
         "fills": [
             {
                 "midi_base64": candidate.midi_base64,
                 "reward": candidate.reward,
-                "notes": [drawn(note) for note in candidate.notes],
+                "notes": [roll_note(note) for note in candidate.notes],
             }
-            for candidate in answer.candidates
+            for candidate in response.candidates
         ],
     }
 
 
 def alert(sentence: str) -> str:
-    """Return a sentence as something screen readers announce."""
+    """Return a sentence as an alert, which screen readers announce."""
     return f'<div class="hx-alert" role="alert">{html.escape(sentence)}</div>'
 
 

@@ -1,4 +1,4 @@
-"""A fill as it comes, for the song view: the notes decided so far, and last the answer. Knows nothing of Gradio."""
+"""The states of the song view while a fill is made: first its notes so far, then the response."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from harmonixr_platform.schemas import (
     InfillResponse,
     PlacedNote,
 )
-from harmonixr_ui.routes import drawn
+from harmonixr_ui.routes import roll_note
 
-# The view is sent whole each time: more often would cost more than an eye can follow.
+# Every update sends the whole view. The eye does not follow more updates than this.
 PAUSE_S = 0.2
 
 
-async def coming(
+async def fill_states(
     request: InfillRequest, events: AsyncIterator[InfillEvent], *, pause_s: float = PAUSE_S
 ) -> AsyncIterator[dict[str, Any] | InfillResponse]:
-    """Give the first fill's notes so far, at most once in `pause_s`, and last the whole answer."""
+    """Yield the first fill's notes so far, at most once in `pause_s`, and finally the whole response."""
     notes: list[PlacedNote] = []
     candidates: list[CandidateView] = []
     shown = float("-inf")
@@ -38,13 +38,13 @@ async def coming(
             notes += event.notes
             if time.monotonic() - shown >= pause_s:
                 shown = time.monotonic()
-                yield coming_value(request, notes)
+                yield partial_value(request, notes)
 
 
-def coming_value(request: InfillRequest, notes: list[PlacedNote]) -> dict[str, Any]:
-    """Return what the song view shows of a fill that is still being made."""
+def partial_value(request: InfillRequest, notes: list[PlacedNote]) -> dict[str, Any]:
+    """Return the `partial` value of the song view: the notes so far."""
     return {
         "bars": request.region.bars,
         "tracks": request.region.tracks,
-        "notes": [drawn(note) for note in notes],
+        "notes": [roll_note(note) for note in notes],
     }

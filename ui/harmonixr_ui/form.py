@@ -37,7 +37,7 @@ class Form:
 
 
 def infill_request(form: Form, midi_base64: str) -> InfillRequest:
-    """Return the request. Raises FormError with a sentence that says what would work."""
+    """Return the request. Raises FormError with a sentence that names the remedy."""
     if form.first is None or form.last is None:
         raise FormError("Give the bars to fill: a first and a last bar.")
     first, last = int(form.first), int(form.last)
@@ -79,7 +79,7 @@ def track_label(track: TrackView) -> str:
 
 def song_value(name: str, midi_base64: str, song: InspectResponse) -> dict[str, Any]:
     """Return the value of the song view before anything is filled."""
-    return {"name": name, "midi_base64": midi_base64, "song": song.model_dump(mode="json"), "answer": None}
+    return {"name": name, "midi_base64": midi_base64, "song": song.model_dump(mode="json"), "result": None}
 
 
 def _controls(texts: Mapping[str, str | None]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""A pair to practise on: a gap of a bundled example as it was written, and the same rhythm with pitches drawn by lot.
+"""A pair to practise on: the original of a bundled example, and the same rhythm with random pitches.
 
-Nothing of it is counted, so the page may know which is which.
+The judgment is not counted, so the page may know the better side.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _MIN_HEARD = 0.75
 
 @lru_cache(maxsize=1)
 def practice_pair() -> dict[str, Any]:
-    """Return the pair as the listening page takes it, its sounds to be had as previews; `better` names the original."""
+    """Return the pair for the listening page, which fetches its sounds as previews. `better` names the original."""
     song = Song.parse(examples.load(EXAMPLE))
     region = read_region(song, bars=f"{FIRST_BAR}-{LAST_BAR}", tracks=[TRACK])
     score, track = song.score, TRACK - 1
     written = [note for note in score.tracks[track].notes if region.contains(track, note)]
-    by_lot = splice(song, region, {track: _repitched(written)})
+    random_pitches = splice(song, region, {track: _repitched(written)})
     bars = score.bars
     return {
         "start_s": score.seconds(region.start),
@@ -39,7 +39,7 @@ def practice_pair() -> dict[str, Any]:
         "audio_end_s": score.seconds(bars[LAST_BAR - 1 + _BARS_AFTER].end),
         "min_heard": _MIN_HEARD,
         "region": {"bars": f"{FIRST_BAR}-{LAST_BAR}", "tracks": [TRACK]},
-        "a": _side(by_lot.midi, region),
+        "a": _side(random_pitches.midi, region),
         "b": _side(song.midi.source, region),
         "better": "b",
     }
@@ -53,7 +53,7 @@ def _repitched(notes: list[Note]) -> list[Note]:
 def _side(midi: bytes, region: Region) -> dict[str, Any]:
     score = Song.parse(midi).score
     notes = [
-        _drawn(score, index, note)
+        _roll_note(score, index, note)
         for index, track in enumerate(score.tracks)
         for note in track.notes
         if region.contains(index, note)
@@ -61,7 +61,7 @@ def _side(midi: bytes, region: Region) -> dict[str, Any]:
     return {"midi_base64": base64.b64encode(midi).decode(), "notes": notes}
 
 
-def _drawn(score: Score, index: int, note: Note) -> dict[str, float]:
+def _roll_note(score: Score, index: int, note: Note) -> dict[str, float]:
     start_s = score.seconds(note.onset)
     return {
         "track": index + 1,

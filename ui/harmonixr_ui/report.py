@@ -1,4 +1,4 @@
-"""The report page: standings, wins, agreement and flags of what was judged, as the service draws them."""
+"""The report page: the leaderboard, agreement of listeners and flags, rendered by the service."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import gradio as gr
 from harmonixr_platform.client import ServiceError
 from harmonixr_ui.api import Api, sentence
 
-_EMPTY = '<p class="hx-lead">Nothing read yet.</p>'
+_EMPTY = '<p class="hx-lead">No judgments loaded yet.</p>'
 
 
 def report_page(service: Api) -> None:
-    """Lay the page out inside the tab being built."""
+    """Lay out the page inside the current tab."""
     gr.HTML(
-        '<p class="hx-lead">Which model listeners prefer, how sure that is, and whether they agree. '
-        "Answers of programs are shown apart and labelled.</p>",
+        '<p class="hx-lead">Which model listeners prefer, how certain that is, and whether listeners agree. '
+        "Judgments by programs are listed separately and labelled.</p>",
         apply_default_css=False,
     )
     with gr.Row():
         study = gr.Textbox(label="Study or pool", placeholder="all", max_lines=1, elem_id="hx-report-study")
-        read = gr.Button("Read the judgments", variant="primary", elem_id="hx-report-read")
+        read = gr.Button("Load the judgments", variant="primary", elem_id="hx-report-read")
     shown = gr.HTML(_EMPTY, elem_id="hx-report", apply_default_css=False)
 
     async def show(name: str) -> str:
@@ -34,7 +34,7 @@ def report_page(service: Api) -> None:
 
 
 def framed(page: str) -> str:
-    """Return a page inside a frame of its own, where it can neither run scripts nor restyle ours."""
+    """Return a page in a sandboxed frame, where it cannot run scripts or change our style."""
     return (
         f'<iframe title="What listeners prefer" sandbox srcdoc="{html.escape(page, quote=True)}" '
         'style="width:100%;height:80vh;border:1px solid var(--hx-line);border-radius:12px;background:#fff"></iframe>'

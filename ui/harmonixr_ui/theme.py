@@ -1,4 +1,4 @@
-"""How the pages look: system fonts, one accent, nothing fetched from elsewhere."""
+"""The theme of the pages: system fonts and one accent colour; nothing is fetched from other servers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gradio as gr
 
 
 def make_theme() -> gr.themes.Base:
-    """Return the theme: neutral greys, indigo for what can be pressed, the system's own fonts."""
+    """Return the theme: neutral greys, indigo buttons and system fonts."""
     return gr.themes.Base(
         primary_hue=gr.themes.colors.indigo,
         neutral_hue=gr.themes.colors.slate,

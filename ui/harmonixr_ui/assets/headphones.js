@@ -1,4 +1,4 @@
-// Is somebody wearing headphones? Three tones, one of them quieter and one in antiphase: over loudspeakers the antiphase
+// Check whether a listener wears headphones: three tones, one of them quieter and one in antiphase: over loudspeakers the antiphase
 // tone cancels out in the room and seems the quietest. Woods, Siegel, Traer and McDermott, "Headphone screening to
 // facilitate web-based auditory experiments", Attention, Perception & Psychophysics 79 (2017).
 
@@ -6,10 +6,10 @@ import { audioContext, output } from './audio.js';
 import { button, element } from './page.js';
 
 const HERTZ = 200, TONE_S = 1.0, PAUSE_S = 0.5, RAMP_S = 0.1, LEVEL = 0.35, QUIETER_DB = -6;
-// Three right of three happens by guessing once in 27.
+// Guessing gets three of three right once in 27.
 const ROUNDS = 3;
 
-// Play three tones in an order drawn anew; returns which was the quiet one, 0 to 2, and how long they last.
+// Play three tones in random order; returns the index of the quiet one, 0 to 2, and the length in seconds.
 export function playTones(random = Math.random) {
   const quiet = Math.floor(random() * 3);
   const antiphase = (quiet + 1 + Math.floor(random() * 2)) % 3;
@@ -38,25 +38,25 @@ function tone(at, level, right) {
   wave.onended = () => both.disconnect();
 }
 
-// The check as something to put on a page. `onEnd('passed' | 'failed')`.
+// Return the check as an element. `onEnd('passed' | 'failed')`.
 export function headphoneCheck({ onEnd, play = playTones }) {
   let round = 0, right = 0, quiet = null;
-  const said = element('p', { class: 'hx-verdict', role: 'status' });
+  const status = element('p', { class: 'hx-message', role: 'status' });
   const start = button('Play three tones', () => {
     ({ quiet } = play());
     start.textContent = 'Play them again';
-    answers.forEach(one => { one.disabled = false; });
-    said.textContent = `Round ${round + 1} of ${ROUNDS}: which of the three tones is the quietest?`;
-  }, { class: 'hx-begin' });
-  const answer = which => {
+    choices.forEach(one => { one.disabled = false; });
+    status.textContent = `Round ${round + 1} of ${ROUNDS}: which of the three tones is the quietest?`;
+  }, { class: 'hx-primary' });
+  const choose = which => {
     right += which === quiet ? 1 : 0;
     round += 1;
-    answers.forEach(one => { one.disabled = true; });
+    choices.forEach(one => { one.disabled = true; });
     if (round === ROUNDS) return onEnd(right === ROUNDS ? 'passed' : 'failed');
     start.textContent = 'Play three tones';
-    said.textContent = `${round} of ${ROUNDS} done. Play the next three.`;
+    status.textContent = `${round} of ${ROUNDS} done. Play the next three.`;
     start.focus();
   };
-  const answers = ['First', 'Second', 'Third'].map((label, i) => button(label, () => answer(i), { class: 'hx-chip', disabled: true }));
-  return element('div', { class: 'hx-check3' }, element('div', { class: 'hx-row' }, start, ...answers), said);
+  const choices = ['First', 'Second', 'Third'].map((label, i) => button(label, () => choose(i), { class: 'hx-chip', disabled: true }));
+  return element('div', { class: 'hx-check3' }, element('div', { class: 'hx-row' }, start, ...choices), status);
 }

@@ -1,5 +1,4 @@
-// What comes before the first pair: consent, the volume, a headphone check, and a trial that is not counted.
-// What was agreed to and how the check ended is remembered in this browser.
+// The steps before the first pair: consent, volume and a headphone check. This browser stores their results.
 
 import { audioContext } from './audio.js';
 import { headphoneCheck } from './headphones.js';
@@ -8,18 +7,18 @@ import { volumeSlider } from './volume.js';
 
 const CONSENT = 'harmonixr.consent', HEADPHONES = 'harmonixr.headphones', INTRODUCED = 'harmonixr.introduced';
 
-const kept = name => { try { return JSON.parse(localStorage.getItem(name)); } catch { return null; } };
-const keep = (name, value) => localStorage.setItem(name, JSON.stringify(value));
+const load = name => { try { return JSON.parse(localStorage.getItem(name)); } catch { return null; } };
+const store = (name, value) => localStorage.setItem(name, JSON.stringify(value));
 
-// The consent that was given to this wording, or null: a new wording asks again.
+// The consent to this version of the wording, or null. A new version needs a new consent.
 export function consentTo(wording) {
-  const given = kept(CONSENT);
+  const given = load(CONSENT);
   return given && given.version === wording.version ? given : null;
 }
 
-export const headphones = () => kept(HEADPHONES) || 'not_checked';
-export const isIntroduced = () => kept(INTRODUCED) === true;
-export const setIntroduced = () => keep(INTRODUCED, true);
+export const headphones = () => load(HEADPHONES) || 'not_checked';
+export const isIntroduced = () => load(INTRODUCED) === true;
+export const setIntroduced = () => store(INTRODUCED, true);
 
 export class Intro {
   constructor(wording) {
@@ -29,15 +28,15 @@ export class Intro {
 
   close() { this.element.hidden = true; this.element.replaceChildren(); }
 
-  // Each step resolves when the listener goes on.
+  // Each step resolves when the listener continues.
   consent() {
     return this.#step('Before you take part', go => [
       ...this.wording.paragraphs.map(text => element('p', {}, text)),
-      element('p', { class: 'hx-small' }, `Wording ${this.wording.version}. It is kept with each of your answers.`),
+      element('p', { class: 'hx-small' }, `Wording ${this.wording.version}. Its number is stored with each of your judgments.`),
       button('I agree and want to take part', () => {
-        keep(CONSENT, { version: this.wording.version, given: new Date().toISOString() });
+        store(CONSENT, { version: this.wording.version, given: new Date().toISOString() });
         go();
-      }, { class: 'hx-begin' })]);
+      }, { class: 'hx-primary' })]);
   }
 
   // `sample(on)` plays music or stops it.
@@ -51,21 +50,21 @@ export class Intro {
         sample(isOn);
       }, { class: 'hx-loop' });
       return [
-        element('p', {}, 'Play the music and make it comfortable, with quiet notes still easy to hear. '
-          + 'Then leave it there: both fills of a pair are equally loud.'),
+        element('p', {}, 'Play the music and choose a comfortable volume at which quiet notes are easy to hear. '
+          + 'Then leave it: both fills of a pair are equally loud.'),
         element('div', { class: 'hx-row' }, play, volumeSlider()),
-        button('The volume is right', () => { sample(false); go(); }, { class: 'hx-begin' })];
+        button('The volume is right', () => { sample(false); go(); }, { class: 'hx-primary' })];
     });
   }
 
   headphones() {
     return this.#step('Headphones, if you have them', go => {
-      const end = outcome => { keep(HEADPHONES, outcome); go(); };
+      const end = outcome => { store(HEADPHONES, outcome); go(); };
       return [
-        element('p', {}, 'Small details are easier to hear over headphones. Three short tones tell us whether you wear some; '
-          + 'this is only noted beside your answers.'),
+        element('p', {}, 'Small details are easier to hear with headphones. Three short tones check whether you wear some; '
+          + 'the result is only stored with your judgments.'),
         headphoneCheck({ onEnd: end }),
-        button('Go on without headphones', () => end('not_checked'), { class: 'hx-quiet' })];
+        button('Continue without headphones', () => end('not_checked'), { class: 'hx-quiet' })];
     });
   }
 
@@ -79,7 +78,7 @@ export class Intro {
   }
 }
 
-// What is kept, again, and the key that names a listener to whoever keeps it.
+// The consent text again, and the key by which a listener can have judgments erased.
 export function aboutYourData(wording) {
   const key = element('code', { class: 'hx-raterkey' });
   const details = element('details', { class: 'hx-about' }, element('summary', {}, 'About your data'),

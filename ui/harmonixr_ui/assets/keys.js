@@ -1,4 +1,4 @@
-// The keys of the listening page: which there are, how they are listed, and when a key press is meant for a pair.
+// The keyboard shortcuts of the listening page.
 
 import { element } from './page.js';
 
@@ -8,7 +8,7 @@ const KEYS = {
 };
 const LISTED = [
   [['Space'], 'play or pause'], [['1', '2'], ['←', '→'], 'listen to A, B'], [['L'], 'loop the fill'],
-  [['A', 'B'], 'is better; again: by more'], [['T'], 'about the same'], [['N'], 'both bad'], [['S'], 'skip'],
+  [['A', 'B'], 'is better; again: stronger'], [['T'], 'about the same'], [['N'], 'both bad'], [['S'], 'skip'],
   [['Enter'], 'save'], [['U'], 'undo'],
 ];
 
@@ -19,12 +19,12 @@ export function keyList() {
   }));
 }
 
-// Call `act(name, argument)` for keys that `isOpen()` says are wanted, unless somebody writes or presses something else.
+// Call `act(name, argument)` for a shortcut while `isOpen()`, unless the key press belongs to a focused field or button.
 export function listenForKeys(isOpen, act) {
-  const meant = event => isOpen() && !event.ctrlKey && !event.metaKey && !event.altKey && !isTaken(event);
+  const isShortcut = event => isOpen() && !event.ctrlKey && !event.metaKey && !event.altKey && !isTaken(event);
   document.addEventListener('keydown', event => {
     const [name, argument] = (KEYS[event.key.toLowerCase()] || '').split(':');
-    if (!name || !meant(event) || (event.repeat && name !== 'hear')) return;
+    if (!name || !isShortcut(event) || (event.repeat && name !== 'hear')) return;
     event.preventDefault();
     act(name, argument);
   });
@@ -32,14 +32,14 @@ export function listenForKeys(isOpen, act) {
 
 function isTaken(event) {
   const target = event.target;
-  // A focused button is pressed by these two keys, as everywhere; the mouse leaves no focus behind (see `unfocused`).
+  // These two keys press a focused button. A mouse click leaves no focus (see `unfocused`).
   if (event.key === ' ' || event.key === 'Enter') {
     if (target.closest?.('button, a, summary, [role="button"]')) return true;
   }
   return Boolean(target.closest?.('input, textarea, select, [contenteditable], [role="tab"], [role="listbox"]'));
 }
 
-// A button clicked with the mouse must not be what the next press of Space presses.
+// After a mouse click, Space must not press the same button again.
 export function unfocused(box) {
   box.addEventListener('click', event => { if (event.detail > 0) event.target.closest('button')?.blur(); });
 }

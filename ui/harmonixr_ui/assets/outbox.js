@@ -1,11 +1,11 @@
-// What must reach the service and may have to wait: kept in this browser until the service has said that it is stored.
-// It survives a reload and is sent again with the same ids, which the service stores once. Knows nothing of verdicts.
+// Requests that must reach the service: stored in this browser until the service confirms them.
+// They survive a reload and are sent again with the same ids, which the service stores once.
 
 import { post } from './page.js';
 
 const PREFIX = 'harmonixr.outbox.';
 const FIRST_PAUSE_MS = 2_000, LONGEST_PAUSE_MS = 60_000;
-// These answers stay the same however often one asks.
+// The service gives these statuses again however often a request is repeated.
 const FINAL = new Set([400, 403, 404, 409, 410, 413, 415, 422]);
 
 // Events: `stored`, `refused` and `waiting`, each with the item as detail.
@@ -14,25 +14,25 @@ class Outbox extends EventTarget {
     super();
     this.pause = FIRST_PAUSE_MS;
     this.sending = new Map();
-    this.unkept = new Map();
+    this.unstored = new Map();
     window.addEventListener('online', () => this.flush());
     setTimeout(() => this.flush(), 0);
   }
 
   get items() {
-    const kept = Object.keys(localStorage).filter(key => key.startsWith(PREFIX)).sort();
-    return [...kept.map(key => JSON.parse(localStorage.getItem(key))), ...this.unkept.values()];
+    const stored = Object.keys(localStorage).filter(key => key.startsWith(PREFIX)).sort();
+    return [...stored.map(key => JSON.parse(localStorage.getItem(key))), ...this.unstored.values()];
   }
 
-  // Keep and send. Resolves to 'stored', 'refused' (`item.reason` says why) or 'waiting' (it is tried again later).
+  // Store and send. Resolves to 'stored', 'refused' (`item.reason` is the cause) or 'waiting' (sent again later).
   deliver(path, body, id) {
     const item = { key: `${PREFIX}${String(Date.now()).padStart(15, '0')}.${id}`, path, body };
-    // A full or forbidden storage must not cost the vote: it then lives as long as the page.
-    try { localStorage.setItem(item.key, JSON.stringify(item)); } catch { this.unkept.set(item.key, item); }
+    // Where the storage is full or forbidden, the request lives as long as the page.
+    try { localStorage.setItem(item.key, JSON.stringify(item)); } catch { this.unstored.set(item.key, item); }
     return this.#send(item);
   }
 
-  // One after another: what takes a vote back must come after the vote.
+  // Send one after another: a retraction must follow its judgment.
   async flush() {
     clearTimeout(this.timer);
     for (const item of this.items) {
@@ -55,7 +55,7 @@ class Outbox extends EventTarget {
       item.reason = error.message;
       if (FINAL.has(error.status)) return this.#end(item, 'refused');
       this.#later();
-      return this.#tell(item, 'waiting');
+      return this.#report(item, 'waiting');
     }
     this.pause = FIRST_PAUSE_MS;
     return this.#end(item, 'stored');
@@ -69,11 +69,11 @@ class Outbox extends EventTarget {
 
   #end(item, outcome) {
     localStorage.removeItem(item.key);
-    this.unkept.delete(item.key);
-    return this.#tell(item, outcome);
+    this.unstored.delete(item.key);
+    return this.#report(item, outcome);
   }
 
-  #tell(item, outcome) {
+  #report(item, outcome) {
     this.dispatchEvent(new CustomEvent(outcome, { detail: item }));
     return outcome;
   }

@@ -1,4 +1,4 @@
-// Small things every part of the page needs: elements, requests, files, the rater's key.
+// Elements, requests, files and the rater's key: shared by every part of the page.
 
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -13,31 +13,31 @@ export function element(tag, attributes = {}, ...children) {
 
 const address = path => new URL(path, document.baseURI);
 
-// Every failure is an Error whose message can be shown as it stands.
-async function answered(request) {
+// Return the response. Every failure is an Error whose message can be shown.
+async function checked(request) {
   let response;
-  try { response = await request; } catch { throw new Error('The page’s server does not answer; is it still running?'); }
+  try { response = await request; } catch { throw new Error('The page’s server does not respond; check that it is running.'); }
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));
-  const detail = typeof problem.detail === 'string' ? problem.detail : `The server answered with status ${response.status}.`;
+  const detail = typeof problem.detail === 'string' ? problem.detail : `The server responded with status ${response.status}.`;
   throw Object.assign(new Error(detail), { status: response.status });
 }
 
-// A button that presses nothing but itself. `more`: its attributes.
+// `more`: attributes of the button.
 export const button = (label, act, more = {}) => element('button', { type: 'button', ...more, onclick: act }, label);
 
-// A button that is on or off; `act` says which.
+// A button that is on or off; `act` decides which.
 export const toggle = (label, act, more = {}) => button(label, act, { 'aria-pressed': 'false', ...more });
 
 export function setPressed(pressed, ...buttons) {
   for (const one of buttons) one.setAttribute('aria-pressed', String(pressed(one)));
 }
 
-export const getSound = async path => (await answered(fetch(address(path)))).arrayBuffer();
+export const getSound = async path => (await checked(fetch(address(path)))).arrayBuffer();
 
-export const fetchJson = async path => (await answered(fetch(address(path)))).json();
+export const fetchJson = async path => (await checked(fetch(address(path)))).json();
 
-export const post = (path, body) => answered(fetch(address(path), {
+export const post = (path, body) => checked(fetch(address(path), {
   method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body),
 }));
 
@@ -55,7 +55,7 @@ export function randomKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, '0')).join('');
 }
 
-// A secret of this browser's own: the service stores only a keyed pseudonym made from it.
+// A secret of this browser. The service stores only a keyed pseudonym of it.
 export function raterKey() {
   let key = localStorage.getItem('harmonixr.rater');
   if (!key) localStorage.setItem('harmonixr.rater', key = randomKey());

@@ -1,19 +1,19 @@
-// Play several versions of one stretch of a song in step: decoded once, started together, switched by fading.
-// Times are seconds of the song. Knows nothing of what is played.
+// Play several versions of one stretch of a song in sync: decoded once, started together, switched by crossfade.
+// Times are seconds of the song.
 
 import { audioContext, output, volume } from './audio.js';
 
-// Both gains move alike and add up to one: where the versions agree, a switch is not heard.
+// Both gains move together and sum to one: where the versions agree, a switch is inaudible.
 const FADE_S = 0.012;
 // Sound that starts or ends at full level clicks.
 const EDGE_S = 0.006;
-// Longer between two frames, and nobody can say what was heard: the page was hidden or stood still.
+// With a longer pause between two frames the page was hidden or blocked, and it is unknown what was heard.
 const LONGEST_FRAME_S = 0.5;
 
 const players = new Set();
 
 export class Player {
-  // `onHeard(name, from, to)`: this stretch of that version has just sounded.
+  // `onHeard(name, from, to)`: this stretch of that version has just played.
   constructor({ onFrame = () => {}, onState = () => {}, onHeard = () => {} } = {}) {
     this.voices = new Map();
     Object.assign(this, { onFrame, onState, onHeard });
@@ -47,17 +47,17 @@ export class Player {
 
   get position() {
     if (!this.isPlaying) return this.at;
-    const gone = Math.max(0, audioContext().currentTime - this.startedAt);
+    const elapsed = Math.max(0, audioContext().currentTime - this.startedAt);
     const length = this.to - this.from;
-    const reached = this.at + gone;
+    const reached = this.at + elapsed;
     if (reached < this.to || !this.loop) return Math.min(reached, this.to);
     return this.from + (reached - this.from) % length;
   }
 
-  // Hear `name` from where the music is; starts it if it stands still.
+  // Switch to `name` at the current position; starts the music if it is paused.
   play(name = this.current) {
     if (this.isPlaying) {
-      this.#listen();
+      this.#reportHeard();
       this.current = name;
       for (const voice of this.voices.keys()) this.#fade(voice);
       this.onState();
@@ -75,7 +75,7 @@ export class Player {
 
   pause() {
     if (!this.isPlaying) return;
-    this.#listen();
+    this.#reportHeard();
     this.at = this.position;
     this.startedAt = null;
     for (const voice of this.voices.values()) this.#stop(voice);
@@ -124,8 +124,8 @@ export class Player {
     voice?.gain?.gain.setTargetAtTime(name === this.current ? 1 : 0, audioContext().currentTime, FADE_S);
   }
 
-  // Report what sounded since the last time; a switch in between is reported at the switch.
-  #listen() {
+  // Report what played since the last report; `play` reports before it switches.
+  #reportHeard() {
     const now = audioContext().currentTime, here = this.position, before = this.heardUntil;
     this.heardUntil = { now, here };
     const audible = audioContext().state === 'running' && volume() > 0 && this.voices.get(this.current)?.source;
@@ -137,7 +137,7 @@ export class Player {
 
   #tick() {
     if (!this.isPlaying) return;
-    this.#listen();
+    this.#reportHeard();
     const position = this.position;
     this.onFrame(position);
     if (!this.loop && position >= this.to) {
@@ -149,7 +149,7 @@ export class Player {
   }
 }
 
-// Where a loop jumps back the wave would jump too.
+// Fade both ends: without it a loop clicks where it jumps back.
 function softenEdges(buffer) {
   const count = Math.min(Math.round(EDGE_S * buffer.sampleRate), Math.floor(buffer.length / 2));
   for (let channel = 0; channel < buffer.numberOfChannels; channel++) {

@@ -1,4 +1,4 @@
-// Draw a song as a piano roll: a colour a track, bar lines, the gap. Knows nothing of sound, fills or the server.
+// Draw a song as a piano roll: one colour per track, bar lines and the gap.
 
 export const TRACK_COLOURS = ['#4f6bed', '#0f9d8a', '#b4559b', '#7a8b2f', '#c2773b', '#3d8fc4', '#8a6bd1', '#5b7083'];
 export const FILL_COLOUR = '#e8502f';
@@ -8,7 +8,7 @@ const RULER = 22, DRUM_LANE = 54, MARGIN = 6;
 export const trackColour = number => TRACK_COLOURS[(number - 1) % TRACK_COLOURS.length];
 
 export class Roll {
-  // `onPick(first, last)`: bars were marked by dragging; left out, the roll only shows. A bar is `barPx` wide or more.
+  // `onPick(first, last)`: bars were marked by dragging; without it, dragging does nothing. A bar is at least `barPx` wide.
   constructor(parent, { onPick = null, height = 300, barPx = 26 } = {}) {
     this.height = height;
     this.barPx = barPx;
@@ -28,8 +28,8 @@ export class Roll {
     if (onPick) this.#listenToDrags();
   }
 
-  // `stretch`: seconds [from, to) that fill the width; left out, the whole song scrolls. `others`: notes that may be
-  // shown in the fill's place, so that changing between them moves nothing else. `heard`: seconds to underline.
+  // `stretch`: seconds [from, to) that fill the width; without it, the whole song scrolls. `others`: notes of the other
+  // fill, so that the pitch range stays the same after a switch. `heard`: seconds to mark along the top.
   show({ song = this.song, gap = this.gap, fill = this.fill, stretch = this.stretch, others = this.others, heard = this.heard }) {
     const isNew = song !== this.song;
     Object.assign(this, { song, gap, fill, stretch, others, heard });
@@ -88,7 +88,7 @@ export class Roll {
     return bars[i].start_tick + share * (bars[i].end_tick - bars[i].start_tick);
   }
 
-  // A gap that is no whole bars says its `ticks` itself.
+  // A gap that does not consist of whole bars has its own `ticks`.
   gapTicks() {
     if (this.gap?.ticks) return this.gap.ticks;
     const bars = this.song?.bars;
@@ -206,7 +206,7 @@ export class Roll {
       return bar.number;
     };
     let from = null;
-    // Marking is for mice and pens: a finger on the roll scrolls it.
+    // Mice and pens mark bars; a finger scrolls the roll.
     this.canvas.addEventListener('pointerdown', event => {
       if (!this.song || event.pointerType === 'touch' || event.button !== 0) return;
       from = barAt(event);

@@ -1,11 +1,11 @@
-// The song of the first page: piano roll, transport, and the fills to hear in place, choose and download.
+// The song view of the first page: piano roll, transport, and fills to play in place, choose and download.
 
 import { clock, download, element, fileStem, preview } from './page.js';
 import { Player } from './player.js';
 import { FILL_COLOUR, Roll, trackColour } from './roll.js';
 
 const MAX_FILE_BYTES = 8 * 2 ** 20;
-// Hear this many bars before and after the gap.
+// Bars to play before and after the gap.
 const LEAD_BARS = 2;
 
 export function mount({ element: root, props, trigger, watch }) {
@@ -48,24 +48,24 @@ class SongView {
     if (!this.box.isConnected) this.root.append(this.box);
     if (!value) return;
     const songChanged = value.midi_base64 !== this.value?.midi_base64;
-    const answerChanged = songChanged || value.answer?.request_id !== this.value?.answer?.request_id;
+    const resultChanged = songChanged || value.result?.request_id !== this.value?.result?.request_id;
     this.value = value;
     this.gap = selection || null;
     if (songChanged) this.#describeSong();
-    if (answerChanged) {
-      this.chosen = value.answer ? 0 : null;
+    if (resultChanged) {
+      this.chosen = value.result ? 0 : null;
       this.#listFills();
     }
     this.draw();
-    this.prepare(songChanged || answerChanged);
-    if (answerChanged && value.answer) this.box.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+    this.prepare(songChanged || resultChanged);
+    if (resultChanged && value.result) this.box.scrollIntoView({ block: 'nearest', behavior: 'smooth' });
   }
 
-  // A fill is drawn as long as the marked gap is the one it fills; one that is being made, as far as it has come.
+  // Draw the fill, or the notes so far of one that is being made, while the marked gap is the one it fills.
   draw() {
-    const { answer, coming } = this.value;
-    const chosen = answer && this.chosen !== null && this.sameGap(answer) ? answer.fills[this.chosen].notes : null;
-    const fill = coming && this.sameGap(coming) ? coming.notes : chosen;
+    const { result, partial } = this.value;
+    const chosen = result && this.chosen !== null && this.sameGap(result) ? result.fills[this.chosen].notes : null;
+    const fill = partial && this.sameGap(partial) ? partial.notes : chosen;
     this.roll.show({ song: this.value.song, gap: this.gap, fill });
   }
 
@@ -74,7 +74,7 @@ class SongView {
       && JSON.stringify(tracks) === JSON.stringify([...(this.gap?.tracks || [])].sort((a, b) => a - b));
   }
 
-  // What to hear: the stretch around the gap, or the whole song.
+  // The stretch to play: around the gap, or the whole song.
   stretch() {
     const bars = this.value.song.bars;
     const end = bar => (bar < bars.length ? bars[bar].start_s : this.value.song.duration_s);
@@ -102,10 +102,10 @@ class SongView {
     await this.hear(this.chosen);
   }
 
-  // Hear the original (null) or a fill, in place and in step.
+  // Play the original (null) or a fill, in its place in the song.
   async hear(index) {
     const name = index === null ? 'original' : String(index);
-    const midi = index === null ? this.value.midi_base64 : this.value.answer.fills[index].midi_base64;
+    const midi = index === null ? this.value.midi_base64 : this.value.result.fills[index].midi_base64;
     const { from, to } = this.stretch();
     this.status.textContent = 'Preparing the sound…';
     try {
@@ -153,19 +153,19 @@ class SongView {
   }
 
   #listFills() {
-    const answer = this.value.answer;
-    this.fills.hidden = !answer;
-    if (!answer) return this.fills.replaceChildren();
-    const cards = answer.fills.map((fill, index) => this.#card(`Fill ${index + 1}`, index, fill));
+    const result = this.value.result;
+    this.fills.hidden = !result;
+    if (!result) return this.fills.replaceChildren();
+    const cards = result.fills.map((fill, index) => this.#card(`Fill ${index + 1}`, index, fill));
     this.fills.replaceChildren(
       element('p', { class: 'hx-fillhead' },
-        element('strong', {}, `${answer.fills.length} ${answer.fills.length === 1 ? 'fill' : 'fills'} of bars ${answer.bars}`),
-        ` · seed ${answer.seed} · model ${answer.model_version}`),
+        element('strong', {}, `${result.fills.length} ${result.fills.length === 1 ? 'fill' : 'fills'} of bars ${result.bars}`),
+        ` · seed ${result.seed} · model ${result.model_version}`),
       this.#card('Original', null, null), ...cards);
   }
 
   #card(label, index, fill) {
-    const facts = fill === null ? 'as it was' : `${fill.notes.length} notes${fill.reward === null ? '' : ` · score ${fill.reward.toFixed(2)}`}`;
+    const facts = fill === null ? 'unchanged' : `${fill.notes.length} notes${fill.reward === null ? '' : ` · score ${fill.reward.toFixed(2)}`}`;
     const pick = element('button', { type: 'button', class: 'hx-pick', onclick: () => this.choose(index) },
       element('span', { class: 'hx-dot', style: `background:${fill ? FILL_COLOUR : '#94a3b8'}` }),
       element('span', { class: 'hx-label' }, label), element('span', { class: 'hx-small' }, facts));

@@ -1,4 +1,4 @@
-// Ten seconds in which what was just saved can be taken back. Knows nothing of how.
+// Offer an undo button for ten seconds.
 
 import { button, element } from './page.js';
 

@@ -1,4 +1,4 @@
-// A slider for the page's one volume; all of them move together.
+// A slider for the page's volume; all sliders move together.
 
 import { setVolume, volume } from './audio.js';
 import { element } from './page.js';

@@ -1,35 +1,35 @@
-// The form of a verdict: which side, how much better, why. Knows nothing of sound or of where it goes.
+// The form of a judgment: which side, how much better, and why.
 
 import { button, element, setPressed, toggle } from './page.js';
 
-export const CHOICES = { a: 'A is better', b: 'B is better', tie: 'About the same', both_bad: 'Both bad' };
+const CHOICES = { a: 'A is better', b: 'B is better', tie: 'About the same', both_bad: 'Both bad' };
 const STRENGTHS = ['slightly', 'clearly', 'by far'];
 const TAGS = { timing: 'Timing', harmony: 'Harmony', seam: 'Seam', boring: 'Boring', out_of_style: 'Out of style' };
 const MAX_COMMENT = 500;
 
 let forms = 0;
 
-export class Verdict {
+export class JudgmentForm {
   constructor({ onSave, onSkip, onRefuse }) {
     Object.assign(this, { onSave, onSkip, onRefuse });
-    const hint = `hx-why-${forms += 1}`;
+    const hint = `hx-hint-${forms += 1}`;
     this.choices = Object.entries(CHOICES).map(([name, label]) =>
       toggle(label, () => this.choose(name, { again: false }), { class: 'hx-vote', 'data-choice': name, 'aria-describedby': hint }));
     this.skip = button('Skip', () => this.onSkip(), { class: 'hx-vote hx-quiet' });
     this.hint = element('p', { class: 'hx-small hx-hint', id: hint });
     this.strengths = STRENGTHS.map((label, i) => toggle(label, () => this.#setStrength(i + 1), { class: 'hx-chip', 'data-strength': i + 1 }));
-    this.tags = Object.entries(TAGS).map(([name, label]) => toggle(label, () => this.#flip(name), { class: 'hx-chip', 'data-tag': name }));
+    this.tags = Object.entries(TAGS).map(([name, label]) => toggle(label, () => this.#toggleTag(name), { class: 'hx-chip', 'data-tag': name }));
     this.comment = element('textarea', { class: 'hx-comment', rows: 2, maxlength: MAX_COMMENT, 'aria-label': 'Comment',
       placeholder: 'Anything else? (optional)' });
-    this.save = button('Save', () => this.submit(), { class: 'hx-begin hx-save' });
+    this.save = button('Save', () => this.submit(), { class: 'hx-primary hx-save' });
     this.strengthRow = element('div', { class: 'hx-row', role: 'group', 'aria-label': 'How much better' },
       element('span', { class: 'hx-rowlabel' }, 'Better by how much?'), ...this.strengths);
     this.details = element('div', { class: 'hx-details', hidden: true }, this.strengthRow,
       element('div', { class: 'hx-row', role: 'group', 'aria-label': 'What decided it' },
         element('span', { class: 'hx-rowlabel' }, 'What decided it?'), ...this.tags),
       this.comment, this.save);
-    this.element = element('div', { class: 'hx-verdictform' },
-      element('div', { class: 'hx-votes', role: 'group', 'aria-label': 'Your verdict' }, ...this.choices, this.skip), this.hint, this.details);
+    this.element = element('div', { class: 'hx-judgment' },
+      element('div', { class: 'hx-votes', role: 'group', 'aria-label': 'Your judgment' }, ...this.choices, this.skip), this.hint, this.details);
     this.reset();
   }
 
@@ -39,10 +39,10 @@ export class Verdict {
     this.#show();
   }
 
-  // Verdicts are taken once enough was heard; `why` says what is missing.
-  setOpen(isOpen, why) {
-    if (isOpen === this.isOpen && why === this.why) return;
-    Object.assign(this, { isOpen, why });
+  // The form opens once enough was heard; `missing` tells the listener what is still to do.
+  setOpen(isOpen, missing) {
+    if (isOpen === this.isOpen && missing === this.missing) return;
+    Object.assign(this, { isOpen, missing });
     this.#show();
   }
 
@@ -50,9 +50,9 @@ export class Verdict {
     for (const one of [this.save, this.skip]) one.disabled = isBusy;
   }
 
-  // The same choice again by key makes it stronger: slightly, clearly, far, and round.
+  // Pressing the key of the same choice again makes it stronger: slightly, clearly, by far, then slightly again.
   choose(name, { again = true } = {}) {
-    if (!this.isOpen) return this.onRefuse(this.why);
+    if (!this.isOpen) return this.onRefuse(this.missing);
     const repeated = name === this.choice;
     this.choice = name;
     if (name !== 'a' && name !== 'b') this.strength = null;
@@ -62,7 +62,7 @@ export class Verdict {
   }
 
   submit() {
-    if (!this.choice) return this.onRefuse(this.isOpen ? 'Choose first: A, B, about the same, or both bad.' : this.why);
+    if (!this.choice) return this.onRefuse(this.isOpen ? 'Choose first: A is better, B is better, about the same, or both bad.' : this.missing);
     const { choice, strength } = this;
     this.onSave({ choice, strength, tags: [...this.chosenTags], comment: this.comment.value.trim() });
   }
@@ -72,7 +72,7 @@ export class Verdict {
     this.#show();
   }
 
-  #flip(tag) {
+  #toggleTag(tag) {
     if (!this.chosenTags.delete(tag)) this.chosenTags.add(tag);
     this.#show();
   }
@@ -84,12 +84,12 @@ export class Verdict {
     setPressed(one => this.chosenTags.has(one.dataset.tag), ...this.tags);
     this.details.hidden = !this.choice;
     this.strengthRow.hidden = this.choice !== 'a' && this.choice !== 'b';
-    this.hint.textContent = this.isOpen ? '' : this.why || '';
+    this.hint.textContent = this.isOpen ? '' : this.missing || '';
   }
 }
 
-const SPOKEN = { a: 'A is better', b: 'B is better', tie: 'about the same', both_bad: 'both bad', skip: 'skipped' };
+const CHOICE_TEXTS = { a: 'A is better', b: 'B is better', tie: 'about the same', both_bad: 'both bad', skip: 'skipped' };
 
-export function spoken({ choice, strength }) {
-  return strength ? `${choice.toUpperCase()} is ${STRENGTHS[strength - 1].replace('by ', '')} better` : SPOKEN[choice];
+export function voteText({ choice, strength }) {
+  return strength ? `${choice.toUpperCase()} is ${STRENGTHS[strength - 1].replace('by ', '')} better` : CHOICE_TEXTS[choice];
 }

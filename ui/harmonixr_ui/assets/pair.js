@@ -1,5 +1,4 @@
-// Two versions of one stretch of a song, heard in step and seen in turn, and what was heard of each.
-// Knows nothing of verdicts or of where pairs come from.
+// The two fills of a pair: played in sync, drawn one at a time, with the record of what the listener heard of each.
 
 import { Coverage } from './coverage.js';
 import { button, clock, element, getSound, setPressed, toggle } from './page.js';
@@ -7,14 +6,14 @@ import { Player } from './player.js';
 import { FILL_COLOUR, Roll, trackColour } from './roll.js';
 import { volumeSlider } from './volume.js';
 
-// Around the fill alone one still wants to hear how it joins on.
+// The loop of the fill includes this much of the music around it, so that its edges are heard.
 const SEAM_S = 1;
 const SIDES = ['a', 'b'];
-// On a phone both sides and the verdict stay in sight below the roll.
+// A lower roll on a phone leaves room for both sides and the form below it.
 const SMALL_PX = 640;
 
-export class Stage {
-  // `onHeard()`: more was heard, or a pair was opened or closed.
+export class PairView {
+  // `onHeard()`: the record of what was heard changed.
   constructor({ onHeard = () => {} } = {}) {
     this.onHeard = onHeard;
     this.playButton = button('Play', () => this.toggle(), { class: 'hx-play' });
@@ -22,9 +21,9 @@ export class Stage {
     this.loopButton = toggle('Loop the fill', () => this.loopFill(), { class: 'hx-loop' });
     this.sides = SIDES.map(side => toggle(element('strong', {}, side.toUpperCase()), () => this.hear(side), { class: 'hx-side', 'data-side': side }));
     for (const one of this.sides) one.append(element('span', { class: 'hx-heard' }));
-    this.legend = element('ul', { class: 'hx-legend', 'aria-label': 'What the roll shows' });
+    this.legend = element('ul', { class: 'hx-legend', 'aria-label': 'Colours of the piano roll' });
     const rollBox = element('div');
-    this.element = element('div', { class: 'hx-stage', hidden: true }, this.legend, rollBox,
+    this.element = element('div', { class: 'hx-pair', hidden: true }, this.legend, rollBox,
       element('div', { class: 'hx-transport' }, this.playButton, this.time, this.loopButton, volumeSlider()),
       element('div', { class: 'hx-sides', role: 'group', 'aria-label': 'Listen to' }, ...this.sides));
     this.roll = new Roll(rollBox, { height: window.innerWidth < SMALL_PX ? 150 : 220 });
@@ -34,7 +33,7 @@ export class Stage {
 
   get side() { return this.player.current; }
 
-  // Load both sounds and show the pair. `trace`: what was heard of it before, from `trace` of an earlier visit.
+  // Load both sounds and show the pair. `trace`: the record of what was heard of it on an earlier visit.
   async open(pair, trace = null) {
     const { audio_start_s: origin, audio_end_s: end } = pair;
     this.player.reset({ origin, from: origin, to: end, loop: true });
@@ -53,7 +52,7 @@ export class Stage {
     this.onHeard();
   }
 
-  // Nothing to hear for a moment; what was shown stays in its place, so that the page does not jump.
+  // Stop, but leave the pair visible until the next one replaces it, so that the page does not jump.
   rest() {
     this.player.reset({ origin: 0, from: 0, to: 0, loop: true });
     this.pair = null;
@@ -92,7 +91,7 @@ export class Stage {
 
   get isHeard() { return Boolean(this.pair) && SIDES.every(side => this.share(side) >= this.pair.min_heard); }
 
-  // What the service is told, which works the shares out again.
+  // The listening evidence of a judgment. The service computes the shares again.
   evidence() {
     const { a, b, seconds, switches } = this.trace;
     return { heard_a: this.share('a'), heard_b: this.share('b'), intervals_a: a.rounded(), intervals_b: b.rounded(),
@@ -112,7 +111,7 @@ export class Stage {
     this.time.textContent = clock(at);
   }
 
-  // Both sides in one colour: nothing tells them apart but the notes.
+  // Both sides have one colour: only the notes differ.
   #draw() {
     const { song, a, b, audio_start_s, audio_end_s } = this.pair;
     const gap = { ...this.gap, ticks: null };
@@ -144,8 +143,8 @@ export class Stage {
       one.style.setProperty('--heard', `${share * 100}%`);
       one.classList.toggle('is-enough', share >= min_heard);
       one.style.setProperty('--needed', `${min_heard * 100}%`);
-      const sofar = share ? `heard ${Math.floor(share * 100)} %` : 'not heard yet';
-      one.querySelector('.hx-heard').textContent = share >= min_heard ? `${sofar} ✓` : sofar;
+      const text = share ? `heard ${Math.floor(share * 100)} %` : 'not heard yet';
+      one.querySelector('.hx-heard').textContent = share >= min_heard ? `${text} ✓` : text;
     }
     const inGap = ([from, to]) => [Math.max(from, start_s), Math.min(to, end_s)];
     this.roll.heard = this.trace[this.side].intervals.map(inGap).filter(([from, to]) => to > from);
