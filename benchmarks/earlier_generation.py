@@ -93,7 +93,7 @@ class TextSource:
     def text(self, index: int, rng: np.random.Generator) -> TextGap:
         """Draw a gap in a varied piece."""
         while True:
-            score = augment(self.pieces.encoded(self.pieces.draw_piece(rng)).score, rng)
+            score = augment(self.pieces.encoded(self.pieces.sample_piece(rng)).score, rng)
             full = EncodedScore(score)
             shape = ASKED[int(rng.integers(len(ASKED)))]
             question = ask(full, SHAPES[shape](full, rng), shape=shape, piece_id="", number=index, passages=0)

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harmonixr_model.data.build import ShardResult, Summary, find_files
+from harmonixr_model.data.build import Summary
 from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.data.shards import ShardResult, find_files
 
 STOPS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 

@@ -1,4 +1,4 @@
-"""The same music, a little different: another key, loudness, pace, order or choice of tracks. Knows no tokens."""
+"""Data augmentation of scores: key, loudness, tempo, and order and choice of tracks."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ PERMUTE_CHANCE = 0.5
 
 
 def augment(score: Score, rng: np.random.Generator, *, transposes: bool = True) -> Score:
-    """Return a variant of a score: transposed (not drums), louder or softer, quicker or slower, some tracks gone.
+    """Return a variant of a score: transposed (not drums), louder or softer, faster or slower, without some tracks.
 
-    At least one track stays. Draws are made in the same number and order always, so one seed gives one variant;
-    without `transposes` all else of it is the same.
+    At least one track stays. The random numbers are the same with and without `transposes`, so that only the key
+    differs.
     """
-    drawn = _transposition(score, rng)
-    semitones = drawn if transposes else 0
+    sampled = _transposition(score, rng)
+    semitones = sampled if transposes else 0
     louder = int(rng.integers(-MAX_LOUDER, MAX_LOUDER + 1))
     pace = float(np.exp(rng.uniform(-TEMPO_SPREAD, TEMPO_SPREAD)))
     tracks = [_varied(track, 0 if track.is_drum else semitones, louder) for track in score.tracks]
     return replace(
         score,
-        tracks=tuple(_chosen(tracks, rng)),
+        tracks=tuple(_choose(tracks, rng)),
         tempos=tuple(Tempo(t.tick, max(1, min(0xFFFFFF, round(t.us_per_quarter * pace)))) for t in score.tempos),
     )
 
 
 def _transposition(score: Score, rng: np.random.Generator) -> int:
-    """Draw among the transpositions that keep every pitch within MIDI's range."""
+    """Sample a transposition that keeps every pitch within the range of MIDI."""
     pitches = [note.pitch for track in score.tracks if not track.is_drum for note in track.notes]
     low = max(-MAX_TRANSPOSE, -min(pitches, default=0))
     high = min(MAX_TRANSPOSE, 127 - max(pitches, default=127))
@@ -51,10 +51,10 @@ def _varied(track: Track, semitones: int, louder: int) -> Track:
     )
 
 
-def _chosen(tracks: list[Track], rng: np.random.Generator) -> list[Track]:
+def _choose(tracks: list[Track], rng: np.random.Generator) -> list[Track]:
     drops = rng.random() < DROP_CHANCE
     stays = rng.random(len(tracks)) >= DROP_SHARE
     is_permuted = rng.random() < PERMUTE_CHANCE
     order = rng.permutation(len(tracks))
-    kept = [i for i in range(len(tracks)) if not drops or stays[i]] or [int(order[0])]
-    return [tracks[i] for i in (sorted(kept, key=order.tolist().index) if is_permuted else kept)]
+    chosen = [i for i in range(len(tracks)) if not drops or stays[i]] or [int(order[0])]
+    return [tracks[i] for i in (sorted(chosen, key=order.tolist().index) if is_permuted else chosen)]

@@ -1,4 +1,4 @@
-"""Examples of different lengths into one padded batch of tensors. Knows nothing of where they come from."""
+"""Collate examples of different lengths into one padded batch of tensors."""
 
 # B examples, T tokens of the longest
 

@@ -1,6 +1,6 @@
-"""Say in an example what its answer is like: soft controls computed from the truth, each said or left out by chance.
+"""Controls of training examples: computed from the target, and included or left out by chance.
 
-A model so trained follows controls where they are given and needs none. Knows nothing of torch or files.
+A model trained this way follows the controls it gets and needs none.
 """
 
 from __future__ import annotations
@@ -16,63 +16,65 @@ from harmonixr_model.music.score import Bar, Note, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.prompt.controls import TRAINED, AttributeControls, cell_tokens, request_tokens
 
-KEY_BARS = 8  # the key is that of so many bars around the gap
+KEY_BARS = 8  # bars on either side of the gap from which the key is estimated
 
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """What a piece is called; None where nothing is known."""
+    """The style and composer of a piece, None where unknown."""
 
     style: str | None = None
     composer: str | None = None
 
 
-def draw_said(rng: np.random.Generator, *, share: float) -> frozenset[str]:
-    """Draw the controls an example says: none at all but in `share` of the examples."""
-    says_any = rng.random() < share
+def sample_controls(rng: np.random.Generator, *, share: float) -> frozenset[str]:
+    """Sample the controls of an example: none except in `share` of the examples."""
+    has_controls = rng.random() < share
     draws = rng.random(len(TRAINED))
     return frozenset(
         name
         for draw, (name, control) in zip(draws, TRAINED.items(), strict=True)
-        if says_any and draw < control.training_chance
+        if has_controls and draw < control.training_chance
     )
 
 
-def with_controls(full: EncodedScore, mask: Mask, said: Collection[str], *, tags: Tags | None = None) -> Mask:
+def with_controls(full: EncodedScore, mask: Mask, names: Collection[str], *, tags: Tags | None = None) -> Mask:
     """Return the mask with controls in its cells.
 
-    `full` holds the answer: cells say what their hidden notes amount to, chords and key what all tracks play there.
+    `full` includes the target: each cell's controls measure its hidden notes; chords and key come from all tracks.
     """
-    if not said or not mask.cells:
+    if not names or not mask.cells:
         return mask
     bars = full.score.bars_until(max(cell.end for cell in mask.cells))
-    chords = _chords(full, mask.cells, bars) if "chords" in said else []
+    chords = _chords(full, mask.cells, bars) if "chords" in names else []
     tags = tags or Tags()
     controls = AttributeControls(
-        key_hint=estimate_key(_pitched(full, *_around(mask.cells, bars))) if "key" in said else None,
-        style=tags.style if "style" in said else None,
-        composer=tags.composer if "composer" in said else None,
+        key_hint=estimate_key(_pitched(full, *_around(mask.cells, bars))) if "key" in names else None,
+        style=tags.style if "style" in names else None,
+        composer=tags.composer if "composer" in names else None,
     )
-    of_all = request_tokens(controls)
-    cells = (replace(c, controls=of_all + _said(full, c, mask, said, chords=chords, bars=bars)) for c in mask.cells)
+    shared = request_tokens(controls)
+    cells = (
+        replace(c, controls=shared + _cell_controls(full, c, mask, names, chords=chords, bars=bars)) for c in mask.cells
+    )
     return replace(mask, cells=tuple(cells))
 
 
-def _said(
+def _cell_controls(
     full: EncodedScore,
     cell: GridCell,
     mask: Mask,
-    said: Collection[str],
+    names: Collection[str],
     *,
     chords: Sequence[ChordSpan],
     bars: Sequence[Bar],
 ) -> tuple[int, ...]:
-    """Return what one cell says of itself."""
+    """Return the control tokens of one cell."""
     hidden = full.hidden(cell, mask.locks)
     is_drum = full.tracks[cell.track].is_drum
     return cell_tokens(
         cell,
-        {name: c.measure(hidden, cell) for name, c in TRAINED.items() if c.measure and name in said},
+        {name: c.measure(hidden, cell) for name, c in TRAINED.items() if c.measure and name in names},
         chords=() if is_drum else chords,
         bar_start=bar_at(bars, cell.start).start,
     )

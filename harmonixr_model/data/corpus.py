@@ -1,9 +1,9 @@
-"""A corpus on disk: shards of notes opened by memory map, and a manifest that says what each piece is.
+"""A corpus on disk: shards of notes opened by memory map, and a manifest of the pieces.
 
     corpus.json              format, counts, how it was made
     shards/00000.npy         notes of many pieces, one after another (NOTE below)
     shards/00000.jsonl       those pieces: tracks, tempos, metres, fingerprint
-    manifest.jsonl           the pieces that count, with piece_id and split; written last: what has it is whole
+    manifest.jsonl           the pieces of the corpus, with piece_id and split; written last, so it marks completion
 
 Scores are on the token grid, already quantized. Reading needs numpy alone. Files `shards/*.micro.npy` of corpora from
 version 0.1.0 are ignored.
@@ -37,15 +37,15 @@ _OPEN_SHARDS = 16
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What is known of a piece besides its notes.
+    """The record of a piece, without its notes.
 
     Attributes:
-        path: where it was found, relative to the folder that was ingested.
-        piece_id: shared by near-duplicates, which a split never separates.
-        has_pseudo_bars: its file had no usable metre, so its 4/4 bars mean nothing.
+        path: path of its file, relative to the ingested folder.
+        piece_id: shared by near-duplicates, which are always in the same split.
+        has_pseudo_bars: whether its file had no usable metre, so that its 4/4 bars mean nothing.
         fingerprint: a min-hash signature, the same in every key.
         notes_hash: the same for files with the same notes.
-        styles: tags of the collection it comes from, for instance `classical`.
+        styles: tags of its collection, for instance `classical`.
     """
 
     path: str
@@ -63,18 +63,18 @@ class Piece:
 
 
 def write_atomically(path: Path, data: bytes, *, syncs: bool = True) -> None:
-    """Write a file whole or not at all; unless it `syncs`, a power cut may still lose it."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("wb") as file:
+    """Write a file completely or not at all; without `syncs`, a power failure may still lose it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
         file.write(data)
         file.flush()
         if syncs:
             os.fsync(file.fileno())
-    os.replace(draft, path)
+    os.replace(temporary, path)
 
 
 def write_shard(folder: Path, name: str, pieces: Iterable[tuple[Piece, Score]]) -> int:
-    """Write one shard and return its number of notes; the .jsonl comes last, so a shard that has one is whole."""
+    """Write one shard and return its number of notes; the .jsonl is written last and marks completion."""
     shards = folder / "shards"
     shards.mkdir(parents=True, exist_ok=True)
     found: list[Note] = []
@@ -92,9 +92,9 @@ def write_shard(folder: Path, name: str, pieces: Iterable[tuple[Piece, Score]]) 
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    draft = path.with_name(f".{path.stem}.{os.getpid()}.npy")
-    np.save(draft, array)
-    os.replace(draft, path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")
+    np.save(temporary, array)
+    os.replace(temporary, path)
 
 
 def _piece_record(piece: Piece, score: Score, first: int) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _piece_record(piece: Piece, score: Score, first: int) -> dict[str, Any]:
 
 
 def shard_records(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (shard name, record) of every piece in every whole shard, in order."""
+    """Yield (shard name, record) of every piece in every complete shard, in order."""
     for path in sorted((folder / "shards").glob("[0-9]*[0-9].jsonl")):
         for line in path.read_text().splitlines():
             yield path.stem, json.loads(line)
@@ -129,7 +129,7 @@ def write_manifest(folder: Path, records: Iterable[Mapping[str, Any]], *, made: 
 
 
 class Corpus:
-    """Pieces by number. Opening reads the manifest; notes stay on disk until asked for."""
+    """Pieces by number. Opening reads the manifest; notes are read when needed."""
 
     def __init__(self, folder: Path, made: dict[str, Any], records: list[dict[str, Any]]) -> None:
         self.folder = folder
@@ -139,7 +139,7 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Corpus:
-        """Open a corpus that `harmonixr ingest` finished; raises CorpusError."""
+        """Open a corpus that `harmonixr ingest` has finished; raises CorpusError."""
         folder = Path(folder)
         try:
             made = json.loads((folder / "corpus.json").read_text())
@@ -171,7 +171,7 @@ class Corpus:
         return [i for i, record in enumerate(self._records) if record["split"] == name]
 
     def piece(self, index: int) -> Piece:
-        """Return what is known of a piece."""
+        """Return the record of a piece."""
         record = self._records[index]
         known = {name: record[name] for name in Piece.__dataclass_fields__ if name in record}
         listed = {"fingerprint": tuple(record["fingerprint"]), "styles": tuple(record.get("styles", ()))}
@@ -204,9 +204,9 @@ class Corpus:
 
 
 def hold_out(folder: Path, *, share: float) -> dict[str, int]:
-    """Split a finished corpus anew into train and valid, for one too small for a split by hash alone; count each.
+    """Split a finished corpus again into train and valid, where it is too small for a split by hash; return the counts.
 
-    About `share` of the pieces, at least one, are held out; which ones depends on their piece_ids alone, and
+    About `share` of the pieces, at least one, are held out. The choice depends on their piece_ids alone, and
     near-duplicates stay together. Raises CorpusError where there are not two different pieces.
     """
     corpus = Corpus.open(folder)

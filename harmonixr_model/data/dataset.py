@@ -1,6 +1,6 @@
-"""Training examples from a corpus: a window of a piece, something hidden in it, and the answer.
+"""Training examples from a corpus: a window of a piece with a gap, and the target.
 
-An example is a function of (seed, step, index) alone: whichever worker builds it, and whenever. Knows nothing of torch.
+An example is a function of (seed, step, index) alone.
 """
 
 # T tokens, K coordinates
@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.data.augment import augment
-from harmonixr_model.data.controls import Tags, draw_said, with_controls
+from harmonixr_model.data.controls import Tags, sample_controls, with_controls
 from harmonixr_model.data.corpus import Corpus
-from harmonixr_model.data.masking import Mask, Scene, draw_mask
+from harmonixr_model.data.masking import Mask, Scene, sample_mask
 from harmonixr_model.data.styles import composer_of, style_of
-from harmonixr_model.data.target_augmentation import augmented_target
+from harmonixr_model.data.target_augmentation import augment_target
 from harmonixr_model.data.window import choose_window
 from harmonixr_model.errors import CorpusError, PromptError
 from harmonixr_model.music.score import Note, Score
@@ -30,21 +30,28 @@ from harmonixr_model.prompt.layout import InfillLayout
 
 _CACHED_PIECES = 256
 _ATTEMPTS = 12
-# Of an example's tokens, the bars among which gaps are drawn; passages and the bars around take the rest.
+# The share of an example's tokens for the bars in which gaps are sampled; passages and surrounding bars take the rest.
 WINDOW_SHARE = 0.75
-# Where the song around a gap tells what belongs there, controls tell little more, and are learnt slowly. So most
-# examples that say some show little else.
+# Where the context predicts the target, controls add little and are learnt slowly. So most examples with controls have
+# little context.
 NARROW_SHARE, NARROW_PREFIX = 0.6, 256
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetConfig:
-    """Which split and sources, the most tokens of an example, and whether to vary the music.
+    """How examples are sampled.
 
-    Varying means another key as well, unless `transposes` is off. Pieces are drawn in proportion to their notes to
-    the power of `length_power`: 1 would let long pieces dominate, 0 would show a drum loop as often as a song. A prompt
-    remembers up to `passages` passages of the song, or in `forgets` of the examples none. A share `controlled` of them
-    says soft controls, drawn by `data.controls`.
+    Attributes:
+        split: the split of the corpus.
+        max_tokens: the most tokens of an example.
+        augments: whether to augment the music.
+        length_power: pieces are sampled in proportion to their number of notes to this power. With 1, long pieces
+            dominate; with 0, a drum loop is as frequent as a song.
+        passages: the most similar passages of a prompt.
+        passage_dropout: the share of examples without passages.
+        transposes: whether augmentation transposes.
+        control_share: the share of examples with attribute controls (`data.controls`).
+        sources: the collections of the corpus to use; all if empty.
     """
 
     split: str = "train"
@@ -52,9 +59,9 @@ class DatasetConfig:
     augments: bool = True
     length_power: float = 0.6
     passages: int = PASSAGES
-    forgets: float = 0.1
+    passage_dropout: float = 0.1
     transposes: bool = True
-    controlled: float = 0.0
+    control_share: float = 0.0
     sources: tuple[str, ...] = field(default=())
 
 
@@ -76,7 +83,7 @@ class Example:
 
 
 class InfillDataset:
-    """Examples drawn from one split of a corpus."""
+    """Examples sampled from one split of a corpus."""
 
     def __init__(self, corpus: Corpus, config: DatasetConfig) -> None:
         self.corpus = corpus
@@ -100,9 +107,9 @@ class InfillDataset:
         """Return example `index` of training step `step`; the same arguments give the same one."""
         rng = np.random.default_rng((seed, step, index))
         for attempt in range(_ATTEMPTS):
-            piece = self.draw_piece(rng)
-            # A window whose answer came out too long is tried again, a little smaller each time.
-            example = self._draw(piece, rng, budget=round(self.config.max_tokens * 0.9**attempt))
+            piece = self.sample_piece(rng)
+            # A window whose target is too long is tried again, a little smaller each time.
+            example = self._sample(piece, rng, budget=round(self.config.max_tokens * 0.9**attempt))
             if example is not None:
                 return example
         raise CorpusError(
@@ -110,8 +117,8 @@ class InfillDataset:
             "give a longer context, or leave out music with thousands of notes a bar"
         )
 
-    def draw_piece(self, rng: np.random.Generator) -> int:
-        """Draw the number of a piece."""
+    def sample_piece(self, rng: np.random.Generator) -> int:
+        """Sample the number of a piece."""
         return self.pieces[min(int(np.searchsorted(self._cumulative, rng.random())), len(self.pieces) - 1)]
 
     def encoded(self, piece: int) -> EncodedScore:
@@ -121,30 +128,30 @@ class InfillDataset:
     def _encode(self, piece: int) -> EncodedScore:
         return EncodedScore(self.corpus.score(piece))
 
-    def _draw(self, piece: int, rng: np.random.Generator, *, budget: int) -> Example | None:
+    def _sample(self, piece: int, rng: np.random.Generator, *, budget: int) -> Example | None:
         encoded = self._encoded(piece)
         bars = choose_window(encoded, rng, budget=round(budget * WINDOW_SHARE))
         full = encoded
         if self.config.augments:
             full = EncodedScore(augment(encoded.score, rng, transposes=self.config.transposes))
-        passages = 0 if rng.random() < self.config.forgets else self.config.passages
-        mask = draw_mask(Scene(full, bars), rng)
-        if self.config.controlled:
-            said = draw_said(rng, share=self.config.controlled)
-            full = augmented_target(full, mask, said, rng)
-            mask = with_controls(full, mask, said, tags=self._tags(piece))
-            if said and rng.random() < NARROW_SHARE:
-                narrow = example_of(full, mask, max_tokens=self.config.max_tokens, passages=0, prefix=NARROW_PREFIX)
+        passages = 0 if rng.random() < self.config.passage_dropout else self.config.passages
+        mask = sample_mask(Scene(full, bars), rng)
+        if self.config.control_share:
+            controls = sample_controls(rng, share=self.config.control_share)
+            full = augment_target(full, mask, controls, rng)
+            mask = with_controls(full, mask, controls, tags=self._tags(piece))
+            if controls and rng.random() < NARROW_SHARE:
+                narrow = build_example(full, mask, max_tokens=self.config.max_tokens, passages=0, prefix=NARROW_PREFIX)
                 if narrow is not None:
                     return narrow
-        return example_of(full, mask, max_tokens=self.config.max_tokens, passages=passages)
+        return build_example(full, mask, max_tokens=self.config.max_tokens, passages=passages)
 
     def _tags(self, piece: int) -> Tags:
         known = self.corpus.piece(piece)
         return Tags(style_of(known), composer_of(known))
 
 
-def example_of(
+def build_example(
     full: EncodedScore,
     mask: Mask,
     *,
@@ -154,8 +161,7 @@ def example_of(
 ) -> Example | None:
     """Return the example that hides `mask` in a score, or None when nothing is hidden or it takes too many tokens.
 
-    What the answer does not take of `max_tokens` is the prompt's, `prefix` tokens at most: as much around the gap as
-    fits.
+    The prefix takes the tokens that the target leaves of `max_tokens`, at most `prefix`.
     """
     if not mask.cells:
         return None

@@ -1,8 +1,8 @@
-"""Find the same music twice: in another key, another arrangement of tracks, with a note more or less.
+"""Find near-duplicates: the same music in another key, with other tracks, or with a few other notes.
 
 A piece is a set of shingles, runs of the intervals between the top notes of its sixteenths; the similarity of two
 pieces is the Jaccard index of their sets, estimated by min-hash (Broder 1997) and found by banding (Leskovec et al.,
-"Mining of Massive Datasets", 3.4). Knows nothing of files.
+"Mining of Massive Datasets", 3.4).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ SIGNATURE = 64
 BANDS = 16
 SHINGLE = 8
 SIMILAR = 0.5
-# Sixteenths: finer timing differs between copies of one file. Rhythm itself is left out too: where another program
-# pressed triplets onto its grid, shingles with rhythm found 26 of 40 songs again, those of intervals all.
+# Sixteenths: finer timing differs between copies of one file. Shingles have no rhythm either: among copies whose
+# triplets another program had quantised to its grid, shingles with rhythm found 26 of 40 songs, those without all.
 _SLOT = 6
 _MULTIPLIERS = np.random.default_rng(0).integers(1, 2**63, size=SIGNATURE, dtype=np.uint64) | np.uint64(1)
 _SHIFTS = np.random.default_rng(1).integers(0, 2**63, size=SIGNATURE, dtype=np.uint64)
@@ -31,13 +31,13 @@ def fingerprint(score: Score) -> tuple[int, ...]:
     shingles = _shingles(score)
     if not len(shingles):
         return ()
-    # Multiply-add hashing modulo 2^64, the upper half kept: enough mixing for estimates of this size.
+    # Multiply-add hashing modulo 2^64, upper half: enough mixing for estimates of this size.
     hashed = (shingles[:, None] * _MULTIPLIERS + _SHIFTS) >> np.uint64(32)
     return tuple(int(value) for value in hashed.min(axis=0))
 
 
 def _shingles(score: Score) -> npt.NDArray[np.uint64]:
-    """Return a hash of each run of SHINGLE intervals along the highest notes; drums alone are told by rhythm too."""
+    """Return a hash of each run of SHINGLE intervals along the highest notes; rhythm counts for drums only."""
     pitched = [t for t in score.tracks if not t.is_drum]
     has_pitch = bool(pitched)
     pitched = pitched or list(score.tracks)
@@ -76,7 +76,7 @@ def near_duplicates(signatures: Sequence[Sequence[int]]) -> list[int]:
     for i, signature in enumerate(signatures):
         for band in range(BANDS if signature else 0):
             key = (band, *signature[band * rows : (band + 1) * rows])
-            # Comparing with the first few of a bucket is enough: what is like them joins their cluster.
+            # Comparing with the first few of a bucket is enough: similar pieces join their cluster.
             for other in buckets[key][:4]:
                 if clusters.root(i) != clusters.root(other) and similarity(signature, signatures[other]) >= SIMILAR:
                     clusters.join(i, other)
@@ -84,8 +84,8 @@ def near_duplicates(signatures: Sequence[Sequence[int]]) -> list[int]:
     return clusters.roots()
 
 
-def joined(first_of: Sequence[int], keys: Sequence[Iterable[str]]) -> list[int]:
-    """Return clusters as `near_duplicates` does, with those that share any key made one."""
+def merge_clusters(first_of: Sequence[int], keys: Sequence[Iterable[str]]) -> list[int]:
+    """Return clusters as `near_duplicates` does, with those that share any key merged."""
     clusters = _Clusters(first_of)
     holder: dict[str, int] = {}
     for i, names in enumerate(keys):
@@ -95,7 +95,7 @@ def joined(first_of: Sequence[int], keys: Sequence[Iterable[str]]) -> list[int]:
 
 
 class _Clusters:
-    """Disjoint sets of numbers, each known by its smallest member."""
+    """Disjoint sets of numbers, each named by its smallest member."""
 
     def __init__(self, first_of: Iterable[int]) -> None:
         self._parent = list(first_of)

@@ -1,4 +1,4 @@
-"""One MIDI file into a grid score, or the reason why not. Knows nothing of folders, shards or workers."""
+"""Read one MIDI file as a grid score, or return the reason why not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMON_TIME = TimeSignature(0, 4, 4)
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Why a file is left out: a reason to count by, and what was found."""
+    """Why a file is left out: a reason for the counts, and details."""
 
     reason: str
     detail: str = ""
@@ -37,7 +37,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A file's music on the token grid."""
+    """The music of a file on the token grid."""
 
     score: Score
     has_pseudo_bars: bool
@@ -47,10 +47,10 @@ class Parsed:
 
 
 def read_file(data: bytes, *, is_performance: bool = False) -> Parsed | Rejected:
-    """Read one file. Never raises for what a file may hold.
+    """Read one file. Never raises, whatever the contents of the file.
 
-    A file whose metre is a placeholder (1/4 throughout) or whose onsets know no beat gets 4/4 bars that mean nothing,
-    and says so; so does every file that is known to be a performance recorded without a beat.
+    A file gets 4/4 pseudo-bars where its metre is a placeholder (1/4 throughout), its onsets have no beat, or it is a
+    performance recorded without a beat.
     """
     if len(data) > MAX_BYTES:
         return Rejected("too_large", f"{len(data)} bytes, the limit is {MAX_BYTES}")
@@ -73,7 +73,7 @@ def read_file(data: bytes, *, is_performance: bool = False) -> Parsed | Rejected
 
 
 def has_usable_metre(score: Score) -> bool:
-    """Say whether bars and beats of this score mean something."""
+    """Return whether the bars and beats of this score mean something."""
     metres = score.time_signatures
     if metres and all((m.numerator, m.denominator) == (1, 4) for m in metres):
         return False
@@ -82,9 +82,9 @@ def has_usable_metre(score: Score) -> bool:
 
 
 def metre_strength(score: Score) -> float:
-    """Return how far onsets gather on sixteenths or triplet eighths, 0 (evenly spread) to 1 (always on them).
+    """Return how closely onsets cluster on sixteenths or triplet eighths, 0 (evenly spread) to 1 (always on them).
 
-    The length of the mean of onsets as points on a circle, the mean resultant length of circular statistics.
+    This is the mean resultant length of circular statistics.
     """
     onsets = _onsets(score)
     if not len(onsets):
@@ -98,7 +98,7 @@ def _onsets(score: Score) -> npt.NDArray[np.float64]:
 
 
 def notes_hash(score: Score) -> str:
-    """Return a hash of the notes alone: the same music under other names, tempos or track orders gives the same."""
+    """Return a hash of the notes alone, independent of names, tempos and the order of tracks."""
     rows = sorted(
         (note.onset, note.pitch, note.duration, track.program, track.is_drum)
         for track in score.tracks
@@ -108,7 +108,7 @@ def notes_hash(score: Score) -> str:
 
 
 def _parse_carefully(data: bytes) -> Score | Rejected:
-    """Read by the lossless reader: slower, and safe whatever the file holds."""
+    """Read by the lossless reader, which is slower and safe for any file."""
     try:
         score = Song.parse(data).score
     except MidiError as error:
@@ -121,7 +121,7 @@ def _parse_carefully(data: bytes) -> Score | Rejected:
 def _parse(data: bytes) -> Score | Rejected:
     import symusic
 
-    # The bulk reader reads past the end of what is cut off, and may take the process with it.
+    # The bulk reader reads past the end of a truncated file and may crash the process.
     if not is_whole(data):
         return _parse_carefully(data)
     try:

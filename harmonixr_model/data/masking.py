@@ -1,4 +1,4 @@
-"""Choose what to hide: the mixture of gaps that an infill model learns from. Knows nothing of models or files."""
+"""Sample what to hide: the mixture of gaps that an infill model is trained on."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from harmonixr_model.music.score import Bar
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.field_tokens import NOTE_FIELDS, single_field_cell
 
-# How often a window holds one gap alone, as when the model is used; otherwise gaps are added up to a drawn share.
+# The chance that a window has a single gap, as in use; otherwise gaps are added up to a sampled share of the notes.
 SINGLE_CHANCE = 0.2
 MIN_SHARE, MAX_SHARE = 0.3, 0.7
 MAX_DRAWS = 24
 CONTINUATION_CHANCE = 0.1
 LOCK_CHANCE = 0.08
-# How often one field of the notes is asked for alone, and which.
-ONLY_CHANCE = 0.133  # of what is no continuation: 12 % of all
-ONLY_CHANCES = (0.35, 0.25, 0.2, 0.2)  # of NOTE_FIELDS: pitch, rhythm, velocity, duration
-# Such a note is said twice, in the prefix and in the answer: with more of them the example would not fit.
-ONLY_MIN_SHARE, ONLY_MAX_SHARE = 0.25, 0.45
+# The chance that a single field is filled, and which.
+FIELD_CHANCE = 0.133  # of masks that are not continuations: 12 % of all
+FIELD_CHANCES = (0.35, 0.25, 0.2, 0.2)  # of NOTE_FIELDS: pitch, rhythm, velocity, duration
+# Such a note has tokens both in the prefix and in the fill: with more of them the example would not fit.
+FIELD_MIN_SHARE, FIELD_MAX_SHARE = 0.25, 0.45
 
 Shape = Callable[["Scene", np.random.Generator], list[GridCell]]
 
@@ -53,42 +53,42 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """What is hidden: cells, notes within them that stay, and from which bar on nothing is shown (None: all is)."""
+    """The hidden cells, the locked notes within them, and the step where the context ends (None: at the song's end)."""
 
     cells: tuple[GridCell, ...]
     locks: frozenset[NoteKey]
     future_from: int | None
 
 
-def draw_mask(scene: Scene, rng: np.random.Generator) -> Mask:
-    """Draw one mask of the mixture over a window.
+def sample_mask(scene: Scene, rng: np.random.Generator) -> Mask:
+    """Sample one mask of the mixture over a window.
 
-    A fifth of the windows hold one gap; the others hold gaps of one or several shapes until a share of the notes
+    A fifth of the windows have one gap. The others have gaps of one or several shapes until a share of the notes
     between MIN_SHARE and MAX_SHARE is hidden, so that enough tokens carry loss. Some windows end with their gap
-    (continuation), some keep a third of the hidden notes (locks), in some one field alone is hidden of each note.
+    (continuation), some lock a third of the hidden notes, and some hide a single field of each note.
     """
     if rng.random() < CONTINUATION_CHANCE:
         return _continuation(scene, rng)
     is_single = rng.random() < SINGLE_CHANCE
-    only = NOTE_FIELDS[int(rng.choice(len(NOTE_FIELDS), p=ONLY_CHANCES))] if rng.random() < ONLY_CHANCE else None
-    share = float(rng.uniform(ONLY_MIN_SHARE, ONLY_MAX_SHARE) if only else rng.uniform(MIN_SHARE, MAX_SHARE))
+    field = NOTE_FIELDS[int(rng.choice(len(NOTE_FIELDS), p=FIELD_CHANCES))] if rng.random() < FIELD_CHANCE else None
+    share = float(rng.uniform(FIELD_MIN_SHARE, FIELD_MAX_SHARE) if field else rng.uniform(MIN_SHARE, MAX_SHARE))
     notes = scene.notes
     cells: list[GridCell] = []
     hidden = 0
     for _ in range(MAX_DRAWS):
-        drawn = _draw_shape(rng)(scene, rng)
-        if only and sum(len(scene.encoded.hidden(cell)) for cell in drawn) > ONLY_MAX_SHARE * notes:
+        sampled = _sample_shape(rng)(scene, rng)
+        if field and sum(len(scene.encoded.hidden(cell)) for cell in sampled) > FIELD_MAX_SHARE * notes:
             continue
-        for cell in drawn:
+        for cell in sampled:
             if not _overlaps(cell, cells):
                 cells.append(cell)
                 hidden += len(scene.encoded.hidden(cell))
         if hidden and (is_single or hidden >= share * notes):
             break
-    locks = _draw_locks(scene, cells, rng)
-    if only:
-        asked = [single_field_cell(cell, only, scene.encoded.hidden(cell, locks)) for cell in cells]
-        cells = [cell for cell in asked if cell.known]
+    locks = _sample_locks(scene, cells, rng)
+    if field:
+        cells = [single_field_cell(cell, field, scene.encoded.hidden(cell, locks)) for cell in cells]
+        cells = [cell for cell in cells if cell.known]
     return Mask(tuple(cells), locks, None)
 
 
@@ -99,7 +99,7 @@ def _continuation(scene: Scene, rng: np.random.Generator) -> Mask:
     return Mask(tuple(scene.cells(list(tracks), first, count)), frozenset(), scene.bars[first + count - 1].end)
 
 
-def _draw_shape(rng: np.random.Generator) -> Shape:
+def _sample_shape(rng: np.random.Generator) -> Shape:
     return SHAPES[int(rng.choice(len(SHAPES), p=SHAPE_CHANCES))]
 
 
@@ -124,7 +124,7 @@ def _scattered(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
 
 
 def _beats(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
-    """Part of a bar, on beats or on sixteenths, of one track or of all."""
+    """Return part of a bar, on beats or on sixteenths, of one track or of all."""
     number = int(rng.integers(len(scene.bars)))
     bar = scene.bars[number]
     step = 24 if rng.random() < 0.7 else 6
@@ -137,7 +137,7 @@ def _beats(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
 
 
 def _pitch_band(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
-    """The notes of one track above, below or between pitches that it has."""
+    """Return the notes of one track above, below or between pitches that it has."""
     count = int(rng.integers(1, 5))
     track, first = _busy_track(scene, rng), _first(scene, rng, count)
     bars = scene.bars[first : first + count]
@@ -150,7 +150,7 @@ def _pitch_band(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
 
 
 def _phrase(scene: Scene, rng: np.random.Generator) -> list[GridCell]:
-    """A stretch of bars that comes again, or that others do not resemble, of all tracks or of one."""
+    """Return a stretch of bars that is repeated, or that differs from its neighbours, of all tracks or of one."""
     found = phrases(scene.encoded, scene.bars)
     if not found:
         return []
@@ -164,7 +164,7 @@ SHAPE_CHANCES = (0.42, 0.18, 0.08, 0.12, 0.08, 0.07, 0.05)
 
 
 def _busy_track(scene: Scene, rng: np.random.Generator) -> int:
-    """Draw a track, those with notes in more bars more often: gaps where nothing was teach little."""
+    """Sample a track, more often one with notes in more bars: a silent target teaches little."""
     weights = np.array([1 + sum(bool(scene.encoded.run(t, bar)) for bar in scene.bars) for t in range(scene.tracks)])
     return int(rng.choice(scene.tracks, p=weights / weights.sum()))
 
@@ -177,7 +177,7 @@ def _overlaps(cell: GridCell, others: Sequence[GridCell]) -> bool:
     return any(o.track == cell.track and o.start < cell.end and cell.start < o.end for o in others)
 
 
-def _draw_locks(scene: Scene, cells: Sequence[GridCell], rng: np.random.Generator) -> frozenset[NoteKey]:
+def _sample_locks(scene: Scene, cells: Sequence[GridCell], rng: np.random.Generator) -> frozenset[NoteKey]:
     if rng.random() >= LOCK_CHANCE:
         return frozenset()
     keys = [NoteKey(cell.track, n.onset, n.pitch) for cell in cells for n in scene.encoded.hidden(cell)]

@@ -1,7 +1,4 @@
-"""Find the phrases of a piece by its self-similarity: stretches of bars that come again, and what lies between.
-
-Knows nothing of masks or tokens' layout.
-"""
+"""Find the phrases of a piece by its self-similarity: repeated stretches of bars, and the stretches between them."""
 
 # B bars
 
@@ -17,18 +14,17 @@ from harmonixr_model.music.score import Bar
 from harmonixr_model.notes.encoded_score import EncodedScore
 
 SHORTEST, LONGEST = 2, 8
-ALIKE = 0.5  # bars whose notes' F1 (track, sixteenth of the bar, pitch) reaches this are the same music
+SIMILAR = 0.5  # bars whose notes' F1 (track, sixteenth of the bar, pitch) reaches this are the same music
 
 
 def phrases(encoded: EncodedScore, bars: Sequence[Bar]) -> list[tuple[int, int]]:
     """Return the phrases among consecutive `bars` as (first, count), counted from the first of them, in order.
 
-    A phrase runs from one boundary to another and has SHORTEST to LONGEST bars. Boundaries are where a run of bars
-    that comes again elsewhere among `bars` begins or ends; where nothing does, the bars that differ most from the one
-    before them.
+    A phrase runs from one boundary to another and has SHORTEST to LONGEST bars. Boundaries are the beginnings and ends
+    of runs of bars that are repeated among `bars`; without repeats, the bars that differ most from the previous one.
     """
-    alike_BB = similarity(encoded, bars)
-    edges = sorted(_edges_of_repeats(alike_BB) or _breaks(alike_BB))
+    similarity_BB = similarity(encoded, bars)
+    edges = sorted(_edges_of_repeats(similarity_BB) or _breaks(similarity_BB))
     inside = [edge for edge in edges if 0 < edge < len(bars)]
     borders = [0, *inside, len(bars)]
     return [
@@ -40,7 +36,7 @@ def phrases(encoded: EncodedScore, bars: Sequence[Bar]) -> list[tuple[int, int]]
 
 
 def similarity(encoded: EncodedScore, bars: Sequence[Bar]) -> npt.NDArray[np.float64]:
-    """Return how alike each two bars are, [B, B]: the F1 of their notes (track, sixteenth, pitch); 0 where silent."""
+    """Return how similar each two bars are, [B, B]: the F1 of their notes (track, sixteenth, pitch); 0 for silence."""
     count, first = len(bars), bars[0].index
     bar_of: list[npt.NDArray[np.int64]] = []
     keys: list[npt.NDArray[np.int64]] = []
@@ -57,22 +53,22 @@ def similarity(encoded: EncodedScore, bars: Sequence[Bar]) -> npt.NDArray[np.flo
     return f1
 
 
-def _edges_of_repeats(alike_BB: npt.NDArray[np.float64]) -> set[int]:
-    """Return where runs of at least SHORTEST bars that come again begin and end."""
+def _edges_of_repeats(similarity_BB: npt.NDArray[np.float64]) -> set[int]:
+    """Return where repeated runs of at least SHORTEST bars begin and end."""
     edges: set[int] = set()
-    for offset in range(1, len(alike_BB)):
-        same = np.diagonal(alike_BB, offset) >= ALIKE
+    for offset in range(1, len(similarity_BB)):
+        same = np.diagonal(similarity_BB, offset) >= SIMILAR
         changes = np.flatnonzero(np.diff(np.concatenate(([False], same, [False])).astype(np.int8)))
         for begin, end in changes.reshape(-1, 2).tolist():
-            # A vamp is alike at every offset: only a repeat at least as far away as it is long is one of a phrase.
+            # A vamp is similar at every offset: only a repeat at least as far away as its length is a phrase.
             if SHORTEST <= end - begin <= offset:
                 edges |= {begin, end, begin + offset, end + offset}
     return edges
 
 
-def _breaks(alike_BB: npt.NDArray[np.float64]) -> set[int]:
-    """Return the bars that are less like the one before than their neighbours are."""
-    to_last = np.concatenate(([1.0], np.diagonal(alike_BB, 1), [1.0]))
+def _breaks(similarity_BB: npt.NDArray[np.float64]) -> set[int]:
+    """Return the bars that are less similar to the previous bar than their neighbours are to theirs."""
+    to_last = np.concatenate(([1.0], np.diagonal(similarity_BB, 1), [1.0]))
     return {
         i for (i, here), (_, after) in pairwise(enumerate(to_last)) if i and here <= to_last[i - 1] and here < after
     }

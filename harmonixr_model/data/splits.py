@@ -1,4 +1,4 @@
-"""Which split a piece belongs to, decided by a hash of its piece_id: never by chance, never by order."""
+"""The split of a piece, by a hash of its piece_id."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def split_of(piece_id: str) -> str:
 
 
 def split_of_given(given: str, piece_id: str) -> str:
-    """Return the split for a manifest that knows train and valid only: its valid is halved into valid and test."""
+    """Return the split for a manifest that has only train and valid: half of its valid becomes test."""
     if given != "valid":
         return given
     return "test" if hashed_share(piece_id) < 0.5 else "valid"

@@ -1,4 +1,4 @@
-"""What a piece is called: style and composer tags, from what a corpus knows of it. Knows nothing of tokens or notes."""
+"""Style and composer tags of a piece, from its record in a corpus."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GROOVE = re.compile(r"(?:.*[/_])?\d+_([a-z]+)(?:-[a-z]+)*_\d+_(?:beat|fill)_\d+
 
 
 def style_of(piece: Piece) -> str | None:
-    """Return the style a piece's tags, source or file name tell, None where none does."""
+    """Return the style of a piece from its tags, source or file name, None without any."""
     if (tagged := next((tag for tag in piece.styles if tag in STYLES), None)) is not None:
         return tagged
     if piece.source == "groove":
@@ -31,7 +31,7 @@ def style_of(piece: Piece) -> str | None:
 
 
 def composer_of(piece: Piece) -> str | None:
-    """Return the piece's composer where there is a tag for one: by surname, accents dropped.
+    """Return the composer tag of a piece, by surname without accents, None without one.
 
     Of `Johann Sebastian Bach / Ferruccio Busoni`, an arrangement, it is the first.
     """

@@ -1,7 +1,7 @@
-"""Another answer than the song's own, so that what is asked is not what the surroundings tell anyway.
+"""Targets that differ from the song in what their controls measure, so that controls and context may disagree.
 
-Surroundings tell nearly as much of an answer as controls do. A model that only met answers which agree with both
-believes the surroundings, and what is asked against them goes unheard. Knows nothing of torch or files.
+The context predicts the target nearly as well as the controls do. A model whose training targets always agree with
+both follows the context and ignores controls that contradict it.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from harmonixr_model.data.masking import Mask
 from harmonixr_model.music.score import Note
 from harmonixr_model.notes.encoded_score import EncodedScore
 
-# Of the examples that say a control which can be varied so many vary it.
-OTHER_SHARE = 0.5
-_MOST_LOUDER = 45
+# Of the examples with a control that can be varied, this share varies it.
+AUGMENTED_SHARE = 0.5
+_MAX_LOUDER = 45
 _SHORTEST_SPLIT = 6  # steps
 _MOST_VOICES = 4
-_LOWEST_VOICE, _WIDEST_CHORD = 24, 24  # the lowest pitch that is added, and how far below the highest of its moment
-_LONGEST_HEARD = 192  # steps: a note that began longer ago is no longer looked for
+_LOWEST_VOICE, _WIDEST_CHORD = 24, 24  # the lowest added pitch, and the most semitones below a chord's highest
+_LONGEST_SOUNDING = 192  # steps: a note that began longer ago is ignored
 
 # The pitch classes that sound at a step in all pitched tracks.
 Tones = Callable[[int], frozenset[int]]
 Change = Callable[[Sequence[Note], np.random.Generator, Tones | None], list[Note]]
 
 
-def augmented_target(full: EncodedScore, mask: Mask, said: Collection[str], rng: np.random.Generator) -> EncodedScore:
-    """Return the song with the hidden notes varied in what is said of them, or as it is.
+def augment_target(full: EncodedScore, mask: Mask, controls: Collection[str], rng: np.random.Generator) -> EncodedScore:
+    """Return the song with the hidden notes varied in some of the named controls, or the song unchanged.
 
-    Louder or softer, fewer or more notes, fewer or more voices; one way throughout a mask. Notes that stay are never
-    touched, and no two notes of a pitch overlap that did not before.
+    Hidden notes become louder or softer, fewer or more, or have fewer or more voices; in the same way throughout a
+    mask. Other notes never change, and no two notes of a pitch overlap that did not before.
     """
-    changes = [change for name, change in _CHANGES.items() if name in said and rng.random() < OTHER_SHARE]
+    changes = [change for name, change in _CHANGES.items() if name in controls and rng.random() < AUGMENTED_SHARE]
     if not changes or any(cell.field for cell in mask.cells):
         return full
     seed = int(rng.integers(1 << 32))
@@ -49,40 +49,40 @@ def augmented_target(full: EncodedScore, mask: Mask, said: Collection[str], rng:
             made = change(made, np.random.default_rng(seed), tones)
         cells = [cell for cell in mask.cells if cell.track == track]
         inside = [note for note in made if any(cell.contains(note) for cell in cells)]
-        replaced[track] = _beside([note for note in full.tracks[track].notes if note not in notes], inside)
+        replaced[track] = _merge([note for note in full.tracks[track].notes if note not in notes], inside)
     return EncodedScore(full.score.replace_notes(replaced))
 
 
 def _louder(notes: Sequence[Note], rng: np.random.Generator, _: Tones | None) -> list[Note]:
-    by = int(rng.integers(-_MOST_LOUDER, _MOST_LOUDER + 1))
+    by = int(rng.integers(-_MAX_LOUDER, _MAX_LOUDER + 1))
     return [note._replace(velocity=min(max(note.velocity + by, 1), 127)) for note in notes]
 
 
 def _voices(notes: Sequence[Note], rng: np.random.Generator, tones: Tones | None) -> list[Note]:
-    """Let each moment have so many notes: its highest ones, and below them what sounds there; drums gain none."""
+    """Give each chord so many notes: its highest ones, then added tones below; drums gain none."""
     count, parts = int(rng.integers(1, _MOST_VOICES + 1)), rng.random() < 0.5
-    moments = [sorted(group, key=lambda n: -n.pitch)[:count] for _, group in groupby(notes, key=lambda n: n.onset)]
+    chords = [sorted(group, key=lambda n: -n.pitch)[:count] for _, group in groupby(notes, key=lambda n: n.onset)]
     if tones is not None:
-        moments = [[*moment, *_beneath(moment, tones, count - len(moment))] for moment in moments]
+        chords = [[*chord, *_voices_below(chord, tones, count - len(chord))] for chord in chords]
     if count == 1 or parts:
-        nexts = [moment[0].onset for moment in moments[1:]]
-        for moment, following in zip(moments, nexts, strict=False):
-            moment[:] = [n._replace(duration=min(n.duration, following - n.onset)) for n in moment]
-    return sorted(note for moment in moments for note in moment)
+        nexts = [chord[0].onset for chord in chords[1:]]
+        for chord, following in zip(chords, nexts, strict=False):
+            chord[:] = [n._replace(duration=min(n.duration, following - n.onset)) for n in chord]
+    return sorted(note for chord in chords for note in chord)
 
 
-def _beneath(moment: Sequence[Note], tones: Tones, count: int) -> list[Note]:
-    """Return the `count` nearest notes below a moment's lowest that belong to what sounds, or fewer."""
-    lowest = moment[-1]
-    heard = tones(lowest.onset) | {lowest.pitch % 12}
-    end = max(_LOWEST_VOICE, moment[0].pitch - _WIDEST_CHORD)
+def _voices_below(chord: Sequence[Note], tones: Tones, count: int) -> list[Note]:
+    """Return the `count` nearest notes below a chord's lowest whose pitch class sounds there, or fewer."""
+    lowest = chord[-1]
+    sounding = tones(lowest.onset) | {lowest.pitch % 12}
+    end = max(_LOWEST_VOICE, chord[0].pitch - _WIDEST_CHORD)
     # A second below would be a cluster.
-    below = [pitch for pitch in range(lowest.pitch - 3, end - 1, -1) if pitch % 12 in heard]
+    below = [pitch for pitch in range(lowest.pitch - 3, end - 1, -1) if pitch % 12 in sounding]
     return [lowest._replace(pitch=pitch) for pitch in below[: max(0, count)]]
 
 
 def _count(notes: Sequence[Note], rng: np.random.Generator, _: Tones | None) -> list[Note]:
-    """Leave moments out, or say each longer note two or four times."""
+    """Remove chords, or repeat each longer note two or four times."""
     if rng.random() < 0.4:
         twice = [half for note in notes for half in _halves(note)]
         return sorted(twice if rng.random() < 0.5 else (half for note in twice for half in _halves(note)))
@@ -105,18 +105,18 @@ def _tones(full: EncodedScore) -> Tones:
     pitched = [number for number, track in enumerate(full.tracks) if not track.is_drum]
 
     def at(step: int) -> frozenset[int]:
-        began = (note for track in pitched for note in full.notes(track, max(0, step - _LONGEST_HEARD), step + 1))
+        began = (note for track in pitched for note in full.notes(track, max(0, step - _LONGEST_SOUNDING), step + 1))
         return frozenset(note.pitch % 12 for note in began if note.end > step)
 
     return at
 
 
-def _beside(kept: Sequence[Note], made: Iterable[Note]) -> list[Note]:
-    """Return both, less the made notes that would overlap another of their pitch."""
+def _merge(unchanged: Sequence[Note], made: Iterable[Note]) -> list[Note]:
+    """Return both, without those of `made` that would overlap another note of their pitch."""
     taken: dict[int, list[Note]] = {}
-    for note in kept:
+    for note in unchanged:
         taken.setdefault(note.pitch, []).append(note)
-    found = list(kept)
+    found = list(unchanged)
     for note in made:
         others = taken.setdefault(note.pitch, [])
         if all(note.end <= other.onset or note.onset >= other.end for other in others):

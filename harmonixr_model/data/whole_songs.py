@@ -1,7 +1,4 @@
-"""Stretches of whole songs as examples with nothing hidden: for a model that learns to go on before it learns to fill.
-
-Knows nothing of gaps, and of torch neither.
-"""
+"""Stretches of whole songs as examples without a gap, for a model that learns to continue before it learns to fill."""
 
 from __future__ import annotations
 
@@ -15,11 +12,10 @@ from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
 from harmonixr_model.data.window import choose_window
 from harmonixr_model.music.score import Bar
-from harmonixr_model.notes.encoded_score import EncodedScore, metre_tokens
-from harmonixr_model.notes.vocabulary import MAX_TRACKS, VOCAB, tempo_bin
+from harmonixr_model.notes.encoded_score import EncodedScore
+from harmonixr_model.notes.vocabulary import MAX_TRACKS
 from harmonixr_model.prompt.coordinates import coordinates_of_tokens
-
-BOS = VOCAB.id("BOS")
+from harmonixr_model.prompt.prefix import bar_tokens, header_tokens
 
 
 class _Source(Protocol):
@@ -27,7 +23,7 @@ class _Source(Protocol):
 
 
 class SongDataset:
-    """The same pieces as InfillDataset draws, as likely: a header and as many bars as fit, each token to be predicted.
+    """Examples of a header and as many bars as fit, all tokens with loss; pieces are sampled as by InfillDataset.
 
     The prefix is BOS alone, so that a prefix-LM reads such an example causally. The first bar is bar 0 of the gap.
     """
@@ -39,7 +35,7 @@ class SongDataset:
     def example(self, index: int, *, step: int, seed: int) -> Example:
         """Return example `index` of training step `step`; the same arguments give the same one."""
         rng = np.random.default_rng((seed, step, index))
-        encoded = self.pieces.encoded(self.pieces.draw_piece(rng))
+        encoded = self.pieces.encoded(self.pieces.sample_piece(rng))
         bars = choose_window(encoded, rng, budget=self.config.max_tokens)
         if self.config.augments:
             encoded = EncodedScore(augment(encoded.score, rng, transposes=self.config.transposes))
@@ -48,29 +44,22 @@ class SongDataset:
 
 
 def song_tokens(encoded: EncodedScore, bars: tuple[Bar, ...]) -> list[int]:
-    """Return BOS TEMPO [TRACK sound]* and the bars as a prompt says those around a gap."""
-    said = encoded.tracks[:MAX_TRACKS]
-    tempos = [tempo for tempo in encoded.score.tempos if tempo.tick <= bars[0].start]
-    pace = tempos[-1].us_per_quarter if tempos else 500_000
-    tokens = [BOS, VOCAB.tempo.start + tempo_bin(pace)]
-    for slot, track in enumerate(said):
-        tokens += (VOCAB.track.start + slot, VOCAB.drums if track.is_drum else VOCAB.program.start + track.program)
+    """Return BOS TEMPO [TRACK sound]* and the bars as in the prefix of a prompt."""
+    slots = range(min(len(encoded.tracks), MAX_TRACKS))
+    tokens = header_tokens(encoded, slots, bars[0].start)
     for bar in bars:
-        tokens += metre_tokens(bar)
-        for slot in range(len(said)):
-            if run := encoded.run(slot, bar):
-                tokens += (VOCAB.track.start + slot, *run)
+        tokens += bar_tokens(encoded, bar, slots)
     return tokens
 
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """One source up to a step, another from there on."""
+    """Examples of one source before a step, of another from this step on."""
 
     first: _Source
     then: _Source
     until: int
 
     def example(self, index: int, *, step: int, seed: int) -> Example:
-        """Return an example of the source whose turn it is."""
+        """Return an example of the source for this step."""
         return (self.first if step < self.until else self.then).example(index, step=step, seed=seed)

@@ -1,4 +1,4 @@
-"""Cut some bars out of a piece, with its context as a song of its own. Knows nothing of masks or tokens' layout."""
+"""Choose a window: consecutive bars of a piece that fit a number of tokens."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 from harmonixr_model.music.score import Bar
 from harmonixr_model.notes.encoded_score import EncodedScore
 
-# What a bar costs besides its notes (BAR, TS), and a track in it (TRACK); the header's share is small.
+# Tokens of a bar besides its notes (BAR, TS), of a track in it (TRACK), and roughly of the header.
 _BAR_TOKENS, _TRACK_TOKENS, _HEADER_TOKENS = 2, 1, 8
 
 
 def bar_costs(encoded: EncodedScore, bars: tuple[Bar, ...], first: int, *, budget: int) -> list[int]:
-    """Return the tokens of bars `first`, `first + 1`, … as long as all together stay within `budget`; one at least."""
+    """Return the tokens of bars `first`, `first + 1`, … as long as their sum is within `budget`; at least one."""
     costs: list[int] = []
     left = budget - _HEADER_TOKENS - 2 * len(encoded.tracks)
     for bar in bars[first:]:
@@ -26,7 +26,7 @@ def bar_costs(encoded: EncodedScore, bars: tuple[Bar, ...], first: int, *, budge
 
 
 def choose_window(encoded: EncodedScore, rng: np.random.Generator, *, budget: int) -> tuple[Bar, ...]:
-    """Return consecutive bars that take about `budget` tokens, drawn so that every bar of the piece is as likely."""
+    """Return consecutive bars of about `budget` tokens, sampled so that all bars of the piece are equally likely."""
     bars = encoded.score.bars
     anchor = int(rng.integers(len(bars)))
     # Going back by half the length that fits from the anchor keeps the last bars of a piece as likely as the middle.

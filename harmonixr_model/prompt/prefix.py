@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -48,11 +49,11 @@ def encode_prefix(
         PromptError: the header and the gap's own bars do not fit.
 
     """
-    header = _header(context, slots, gap[0].start)
+    header = header_tokens(context, slots, gap[0].start)
     cells_at: dict[tuple[int, int], list[GridCell]] = {}
     for cell in cells:
         cells_at.setdefault((bar_at(bars, cell.start).index, cell.track), []).append(cell)
-    gap_tokens = [_bar_tokens(context, bar, slots, cells_at) for bar in gap]
+    gap_tokens = [bar_tokens(context, bar, slots, cells_at) for bar in gap]
     room = max_tokens - len(header) - 1 - sum(map(len, gap_tokens))
     if room < 0:
         raise PromptError(
@@ -67,7 +68,8 @@ def encode_prefix(
     return np.array([*header, *similar, *chain(*before, *gap_tokens, *after), SEP], dtype=np.int32), len(before)
 
 
-def _header(context: EncodedScore, slots: Sequence[int], start: int) -> list[int]:
+def header_tokens(context: EncodedScore, slots: Sequence[int], start: int) -> list[int]:
+    """Return BOS TEMPO [TRACK PROG or DRUMS]*, with the tempo at step `start`."""
     tempos = context.score.tempos or (DEFAULT_TEMPO,)
     tempo = tempos[max(0, bisect_right(tempos, start, key=lambda t: t.tick) - 1)]
     tokens = [BOS, tempo_token(tempo)]
@@ -89,7 +91,7 @@ def _surroundings(
         bar = next(farther, None)
         if bar is None:
             continue
-        tokens = _bar_tokens(context, bar, slots, {})
+        tokens = bar_tokens(context, bar, slots)
         if len(tokens) > room:
             continue
         side.append(tokens)
@@ -98,9 +100,13 @@ def _surroundings(
     return before[::-1], after
 
 
-def _bar_tokens(
-    context: EncodedScore, bar: Bar, slots: Sequence[int], cells_at: dict[tuple[int, int], list[GridCell]]
+def bar_tokens(
+    context: EncodedScore,
+    bar: Bar,
+    slots: Sequence[int],
+    cells_at: Mapping[tuple[int, int], Sequence[GridCell]] = MappingProxyType({}),
 ) -> list[int]:
+    """Return the tokens of one bar, with a MASK for each of its cells by (bar index, track)."""
     tokens = metre_tokens(bar)
     for slot, track in enumerate(slots):
         run = context.run(track, bar)

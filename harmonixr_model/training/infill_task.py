@@ -31,7 +31,7 @@ from harmonixr_model.training.schedule import context_length
 LENGTH_MULTIPLE = 64
 # The share of examples that say soft controls. The others keep fills without any as good as they were.
 CONTROLLED_SHARE = 0.5
-DEFAULT_DATASET = DatasetConfig(controlled=CONTROLLED_SHARE)
+DEFAULT_DATASET = DatasetConfig(control_share=CONTROLLED_SHARE)
 
 
 class ExampleSource(Protocol):
@@ -155,7 +155,9 @@ def corpus_task(
 
     return InfillTask(
         {tokens: source(tokens) for tokens in context},
-        InfillDataset(opened, replace(dataset, split="valid", max_tokens=max(context), augments=False, controlled=0.0)),
+        InfillDataset(
+            opened, replace(dataset, split="valid", max_tokens=max(context), augments=False, control_share=0.0)
+        ),
         config,
         steps=steps,
         rank=rank,

@@ -1,13 +1,13 @@
-"""What training says of its answers: the truth, by chance, and nothing where nothing is to be said."""
+"""Controls of training examples: they measure the target, and are included by chance."""
 
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from harmonixr_model.data.controls import Tags, draw_said, with_controls
+from harmonixr_model.data.controls import Tags, sample_controls, with_controls
 from harmonixr_model.data.corpus import Corpus, Piece
-from harmonixr_model.data.dataset import NARROW_PREFIX, DatasetConfig, InfillDataset, example_of
+from harmonixr_model.data.dataset import NARROW_PREFIX, DatasetConfig, InfillDataset, build_example
 from harmonixr_model.data.masking import Mask
 from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.music.compose import compose
@@ -38,31 +38,31 @@ def gap(full, bar, tracks=(0, 1, 3)):
     return Mask(tuple(GridCell(track, start, end) for track in tracks), frozenset(), None)
 
 
-def test_about_half_of_the_examples_say_nothing_and_each_control_is_said_in_its_share():
+def test_half_of_the_examples_have_no_controls_and_each_control_has_its_share():
     rng = np.random.default_rng(0)
-    drawn = [draw_said(rng, share=0.5) for _ in range(4000)]
-    silent = sum(not said for said in drawn) / len(drawn)
+    drawn = [sample_controls(rng, share=0.5) for _ in range(4000)]
+    silent = sum(not names for names in drawn) / len(drawn)
     assert 0.48 < silent < 0.56
-    said = Counter(name for names in drawn for name in names)
+    names = Counter(name for names in drawn for name in names)
     for name, control in TRAINED.items():
-        assert abs(said[name] / len(drawn) - control.training_chance / 2) < 0.03
-    assert set(said) == set(TRAINED)
+        assert abs(names[name] / len(drawn) - control.training_chance / 2) < 0.03
+    assert set(names) == set(TRAINED)
 
 
-def test_an_uncontrolled_dataset_says_none_and_a_controlled_one_the_same_twice(corpus):
+def test_a_dataset_without_controls_has_none_and_one_with_them_is_reproducible(corpus):
     bare = InfillDataset(corpus, DatasetConfig(max_tokens=512))
     assert not any(blocks_of(bare.example(i, step=0, seed=0)) for i in range(20))
-    said = InfillDataset(corpus, DatasetConfig(max_tokens=512, controlled=0.5))
-    again = InfillDataset(corpus, DatasetConfig(max_tokens=512, controlled=0.5))
+    names = InfillDataset(corpus, DatasetConfig(max_tokens=512, control_share=0.5))
+    again = InfillDataset(corpus, DatasetConfig(max_tokens=512, control_share=0.5))
     again.example(7, step=7, seed=7)  # what was drawn before changes nothing
-    examples = [said.example(i, step=0, seed=0) for i in range(40)]
+    examples = [names.example(i, step=0, seed=0) for i in range(40)]
     assert 8 < sum(bool(blocks_of(example)) for example in examples) < 32
     for i, example in enumerate(examples):
         np.testing.assert_array_equal(example.tokens, again.example(i, step=0, seed=0).tokens)
         assert len(example.tokens) <= 512
 
 
-def test_each_cell_says_what_its_answer_amounts_to_and_carries_no_loss_for_it():
+def test_each_cells_controls_measure_its_target_and_carry_no_loss():
     full = EncodedScore(quantize(compose(2, bars=16)))
     mask = with_controls(full, gap(full, 5), TRAINED, tags=Tags("pop", "Bach"))
     for cell in mask.cells:
@@ -76,7 +76,7 @@ def test_each_cell_says_what_its_answer_amounts_to_and_carries_no_loss_for_it():
         assert cell.controls[3:6] == expected
         has_chord = any(token in VOCAB.chord for token in cell.controls)
         assert has_chord == (not full.tracks[cell.track].is_drum)
-    example = example_of(full, mask, max_tokens=4096)
+    example = build_example(full, mask, max_tokens=4096)
     prompt = build_prompt(full.without(mask.cells), mask.cells, max_prefix_tokens=4096)
     np.testing.assert_array_equal(example.tokens[: example.prefix_length], prompt.prefix)
     fills = decode_fill(prompt, example.tokens[example.prefix_length :])
@@ -84,7 +84,7 @@ def test_each_cell_says_what_its_answer_amounts_to_and_carries_no_loss_for_it():
     assert not any(VOCAB.block_of(int(t)) in CONTROL_BLOCKS for t in example.tokens[example.loss_mask])
 
 
-def test_a_silent_cell_asks_for_no_notes():
+def test_a_silent_cell_has_a_density_of_zero():
     full = EncodedScore(quantize(compose(2, bars=16)))
     bar = full.score.bars[5]
     silent = EncodedScore(
@@ -104,8 +104,8 @@ def test_tags_come_from_the_source_the_file_name_and_the_manifest():
     assert composer_of(Piece("x.mid", composer="Nobody")) is None
 
 
-def test_many_examples_that_say_controls_show_little_else(corpus):
-    dataset = InfillDataset(corpus, DatasetConfig(max_tokens=768, controlled=1.0))
+def test_many_examples_with_controls_have_little_context(corpus):
+    dataset = InfillDataset(corpus, DatasetConfig(max_tokens=768, control_share=1.0))
     examples = [dataset.example(i, step=0, seed=0) for i in range(40)]
     narrow = [example for example in examples if example.prefix_length <= NARROW_PREFIX]
     assert 6 < len(narrow) < 34

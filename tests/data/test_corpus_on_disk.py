@@ -1,4 +1,4 @@
-"""A corpus on disk says when it is damaged; datasets travel between processes; locks stay, shapes are what they say."""
+"""A corpus on disk reports damage; datasets can be pickled; locks stay; every shape hides something."""
 
 import json
 import multiprocessing
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harmonixr_model.data.corpus import Corpus
-from harmonixr_model.data.dataset import DatasetConfig, InfillDataset, example_of
+from harmonixr_model.data.dataset import DatasetConfig, InfillDataset, build_example
 from harmonixr_model.data.masking import SHAPES, Mask, Scene
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.compose import compose
@@ -32,7 +32,7 @@ def test_a_corpus_of_an_older_version_with_offsets_from_the_grid_is_read(folder)
     assert Corpus.open(folder).score(0) == before
 
 
-def test_what_is_missing_or_damaged_is_named_with_what_would_help(folder):
+def test_errors_name_what_is_missing_or_damaged_and_the_remedy(folder):
     shard = folder / "shards" / "00000.npy"
     whole = shard.read_bytes()
     shard.write_bytes(b"not an array")
@@ -59,7 +59,7 @@ def test_another_format_and_an_unknown_split_are_refused(folder):
         Corpus.open(folder)
 
 
-def test_a_dataset_that_travelled_draws_the_same_examples(folder):
+def test_a_pickled_dataset_samples_the_same_examples(folder):
     dataset = InfillDataset(Corpus.open(folder), DatasetConfig(max_tokens=512))
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = pool.apply_async(dataset.example, (3,), {"step": 5, "seed": 7}).get(timeout=120)
@@ -74,12 +74,12 @@ def scene(seed=0):
     return Scene(encoded, encoded.score.bars)
 
 
-def test_locked_notes_stay_in_the_context_and_out_of_the_answer():
+def test_locked_notes_stay_in_the_context_and_out_of_the_target():
     full, bar = scene(1).encoded, scene(1).bars[2]
     cell = GridCell(0, bar.start, bar.end)
     hidden = full.hidden(cell)
     locks = frozenset(NoteKey(0, note.onset, note.pitch) for note in hidden[::2])
-    example = example_of(full, Mask((cell,), locks, None), max_tokens=4096)
+    example = build_example(full, Mask((cell,), locks, None), max_tokens=4096)
     context = full.without((cell,), locks)
     prompt = build_prompt(context, (cell,), max_prefix_tokens=4096)
     assert context.hidden(cell) == hidden[::2]

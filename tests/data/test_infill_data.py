@@ -1,4 +1,4 @@
-"""The training data's promises: reproducible draws, enough loss, answers that are the music, nothing given away."""
+"""Training data: reproducible samples, enough loss, targets that are the music, and no leak into the prefix."""
 
 import dataclasses
 import time
@@ -10,8 +10,8 @@ import torch
 from harmonixr_model.data.augment import augment
 from harmonixr_model.data.collate import PAD, collate
 from harmonixr_model.data.corpus import Corpus
-from harmonixr_model.data.dataset import DatasetConfig, InfillDataset, example_of
-from harmonixr_model.data.masking import SHAPES, Mask, Scene, draw_mask
+from harmonixr_model.data.dataset import DatasetConfig, InfillDataset, build_example
+from harmonixr_model.data.masking import SHAPES, Mask, Scene, sample_mask
 from harmonixr_model.data.window import choose_window
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.compose import compose
@@ -53,7 +53,7 @@ def test_an_example_is_a_function_of_seed_step_and_index(corpus, dataset):
     assert len(set(different)) == 3
 
 
-def test_examples_stay_within_the_budget_and_say_prefix_then_fill(dataset):
+def test_examples_stay_within_the_budget_and_are_prefix_then_fill(dataset):
     for index in range(60):
         example = dataset.example(index, step=0, seed=0)
         assert len(example.tokens) <= 512
@@ -67,7 +67,7 @@ def test_examples_stay_within_the_budget_and_say_prefix_then_fill(dataset):
 
 
 def test_at_least_three_tenths_of_the_tokens_carry_loss(dataset):
-    """Where whole notes are hidden; of an attribute-only answer most is known beforehand."""
+    """Masks of whole notes; most of a single-field fill is forced."""
     drawn = [dataset.example(index, step=0, seed=0) for index in range(170)]
     examples = [e for e in drawn if not set(HIDDEN.values()) & set(e.tokens.tolist())]
     assert len(examples) > 130
@@ -75,9 +75,9 @@ def test_at_least_three_tenths_of_the_tokens_carry_loss(dataset):
     assert share >= 0.3
 
 
-def test_every_shape_and_lock_and_continuation_is_drawn_and_never_overlaps():
+def test_every_shape_lock_and_continuation_is_sampled_without_overlap():
     rng = np.random.default_rng(0)
-    masks = [draw_mask(scene(), rng) for _ in range(120)]
+    masks = [sample_mask(scene(), rng) for _ in range(120)]
     assert any(mask.locks for mask in masks)
     assert any(mask.future_from is not None for mask in masks)
     assert any(cell.low > 0 or cell.high < 127 for mask in masks for cell in mask.cells)
@@ -90,14 +90,14 @@ def test_every_shape_and_lock_and_continuation_is_drawn_and_never_overlaps():
     assert all(shape(scene(), np.random.default_rng(1)) is not None for shape in SHAPES)
 
 
-def test_the_answer_is_the_hidden_music_and_decodes_to_it():
+def test_the_target_is_the_hidden_music_and_decodes_to_it():
     full, bars = scene(2).encoded, scene(2).bars
     cells = (
         GridCell(0, bars[0].start, bars[0].end),
         GridCell(1, bars[1].start, bars[1].start + 48),
         GridCell(0, bars[2].start, bars[2].end, low=60),
     )
-    example = example_of(full, Mask(cells, frozenset(), None), max_tokens=4096)
+    example = build_example(full, Mask(cells, frozenset(), None), max_tokens=4096)
     prompt = build_prompt(full.without(cells), cells, max_prefix_tokens=4096)
     np.testing.assert_array_equal(example.tokens[: example.prefix_length], prompt.prefix)
     fills = decode_fill(prompt, example.tokens[example.prefix_length :])
@@ -107,7 +107,7 @@ def test_the_answer_is_the_hidden_music_and_decodes_to_it():
     )
 
 
-def test_what_is_hidden_leaves_no_trace_before_the_answer():
+def test_hidden_notes_do_not_change_the_prefix():
     """Two songs that differ only in what is hidden have the same prefix."""
     full, gap = scene(3).encoded, scene(3).bars[2]
     cells = (GridCell(0, gap.start, gap.end), GridCell(1, gap.start, gap.end))
@@ -123,32 +123,32 @@ def test_what_is_hidden_leaves_no_trace_before_the_answer():
         }
     )
     mask = Mask(cells, frozenset(), None)
-    one = example_of(full, mask, max_tokens=8192)
-    two = example_of(EncodedScore(quantize(changed)), mask, max_tokens=8192)
+    one = build_example(full, mask, max_tokens=8192)
+    two = build_example(EncodedScore(quantize(changed)), mask, max_tokens=8192)
     assert one.tokens[: one.prefix_length].tolist() == two.tokens[: two.prefix_length].tolist()
     assert one.tokens[one.prefix_length :].tolist() != two.tokens[two.prefix_length :].tolist()
 
 
-def test_the_share_that_is_hidden_is_one_of_the_window_not_of_the_piece():
+def test_the_hidden_share_is_a_share_of_the_window():
     encoded = scene(2).encoded
     window = Scene(encoded, encoded.score.bars[4:8])
     assert 0 < window.notes < sum(len(track.notes) for track in encoded.tracks)
     for seed in range(40):
-        for cell in draw_mask(window, np.random.default_rng(seed)).cells:
+        for cell in sample_mask(window, np.random.default_rng(seed)).cells:
             assert window.bars[0].start <= cell.start < cell.end <= window.bars[-1].end
 
 
-def test_a_continuation_shows_no_future():
+def test_a_continuation_has_no_future_context():
     full, gap = scene(4).encoded, scene(4).bars[2]
     cells = tuple(GridCell(track, gap.start, gap.end) for track in range(len(full.tracks)))
-    shown = example_of(full, Mask(cells, frozenset(), None), max_tokens=8192)
-    blind = example_of(full, Mask(cells, frozenset(), gap.end), max_tokens=8192)
+    shown = build_example(full, Mask(cells, frozenset(), None), max_tokens=8192)
+    blind = build_example(full, Mask(cells, frozenset(), gap.end), max_tokens=8192)
     bar = VOCAB.id("BAR")
     assert (blind.tokens == bar).sum() == 3
     assert (shown.tokens == bar).sum() > 3
 
 
-def test_augmenting_moves_pitched_tracks_together_and_drums_not():
+def test_augmentation_transposes_pitched_tracks_alike_and_not_drums():
     score = quantize(compose(5))
     drums = [t.notes for t in score.tracks if t.is_drum]
     seen = set()
@@ -195,7 +195,7 @@ def test_a_batch_pads_without_loss(dataset):
     assert torch.equal(batch.length_B, torch.tensor([len(e.tokens) for e in examples]))
 
 
-def test_a_split_without_music_and_a_budget_too_small_are_told(corpus, dataset):
+def test_an_empty_split_and_a_budget_too_small_are_refused(corpus, dataset):
     with pytest.raises(CorpusError, match="no test pieces"):
         InfillDataset(corpus, DatasetConfig(split="test"))
     with pytest.raises(CorpusError, match="give a longer context"):
@@ -208,5 +208,5 @@ def test_the_loader_keeps_ahead_of_a_small_model(dataset):
         dataset.example(index, step=0, seed=0)
     begun = time.process_time()
     tokens = sum(len(dataset.example(index, step=1, seed=0).tokens) for index in range(60))
-    # Measured 40,000 a second and more on a quiet core; a fifth of it says that nothing became quadratic.
+    # Measured 40,000 a second and more on a quiet core; a fifth of it shows that nothing became quadratic.
     assert tokens / (time.process_time() - begun) > 8_000

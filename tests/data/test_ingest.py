@@ -1,4 +1,4 @@
-"""Ingest's promises: whatever a file holds gives music on the grid or a reason, and the same music twice is found."""
+"""Ingest: any file gives music on the grid or a reason, and duplicates are found."""
 
 import csv
 import dataclasses
@@ -11,17 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmonixr_model.data import ingest as reader
-from harmonixr_model.data.build import (
-    Journal,
-    fill_shard,
-    find_files,
-    finish,
-    plan_shards,
-    read_given_manifest,
-)
+from harmonixr_model.data.build import finish, read_given_manifest
 from harmonixr_model.data.corpus import Corpus, Piece, shard_records, write_manifest, write_shard
 from harmonixr_model.data.dedup import fingerprint, near_duplicates, similarity
 from harmonixr_model.data.ingest import Parsed, Rejected, read_file
+from harmonixr_model.data.shards import Journal, fill_shard, find_files, plan_shards
 from harmonixr_model.data.splits import split_of, split_of_given
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.compose import compose, compose_song
@@ -33,7 +27,7 @@ from harmonixr_model.notes.grid import quantize
 SONG = compose_song(1)
 
 
-def test_a_file_gives_the_notes_that_the_grid_can_say():
+def test_a_file_gives_its_notes_on_the_grid():
     parsed = read_file(write_midi(compose(3)))
     assert isinstance(parsed, Parsed)
     assert parsed.score == quantize(parsed.score)
@@ -54,7 +48,7 @@ def test_a_file_gives_the_notes_that_the_grid_can_say():
         (b"MThd" + bytes(9 << 20), "too_large"),
     ],
 )
-def test_what_cannot_be_used_is_rejected_with_its_reason(data, reason):
+def test_unusable_files_are_rejected_with_a_reason(data, reason):
     rejected = read_file(data)
     assert isinstance(rejected, Rejected)
     assert rejected.reason == reason
@@ -78,7 +72,7 @@ def test_a_damaged_file_never_raises(changes, length):
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
-def test_a_file_that_was_cut_off_gives_what_is_left_of_it(share):
+def test_a_truncated_file_gives_the_notes_it_still_has(share):
     """Read by the lossless reader: the bulk reader would read past the end."""
     parsed = read_file(SONG[: int(share * len(SONG))])
     whole = read_file(SONG)
@@ -172,7 +166,7 @@ def test_a_folder_becomes_a_corpus_with_every_file_accounted_for(folder, tmp_pat
     assert len({piece.piece_id for piece in pieces.values()}) == 6
 
 
-def test_a_corpus_gives_back_the_scores_that_went_in(folder, tmp_path):
+def test_scores_round_trip_through_a_corpus(folder, tmp_path):
     ingest(folder, tmp_path / "corpus")
     corpus = Corpus.open(tmp_path / "corpus")
     for i in range(len(corpus)):
@@ -182,8 +176,8 @@ def test_a_corpus_gives_back_the_scores_that_went_in(folder, tmp_path):
         assert piece.notes == sum(len(track.notes) for track in parsed.score.tracks)
 
 
-def test_an_interrupted_ingest_keeps_its_whole_shards(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("harmonixr_model.data.build.FILES_PER_SHARD", 3)
+def test_an_interrupted_ingest_keeps_its_complete_shards(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("harmonixr_model.data.shards.FILES_PER_SHARD", 3)
     out = tmp_path / "corpus"
     plans = plan_shards(find_files([folder]), out)
     fill_shard(plans[0], out)
@@ -236,7 +230,7 @@ def test_a_given_manifest_decides_pieces_and_splits_and_held_out_music_never_tra
     assert (pieces["deep/song1.mid"].styles, pieces["deep/song3.mid"].styles) == (("pop", "piano"), ())
 
 
-def test_mistakes_are_told_in_one_sentence(tmp_path):
+def test_mistakes_have_an_error_of_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="no MIDI file"):
         find_files([tmp_path / "empty"])
@@ -257,7 +251,7 @@ def test_mistakes_are_told_in_one_sentence(tmp_path):
         Corpus.open(tmp_path / "half")
 
 
-def test_reading_a_whole_corpus_keeps_no_more_memory_than_reading_one_piece(tmp_path):
+def test_reading_a_whole_corpus_takes_no_more_memory_than_one_piece(tmp_path):
     notes = tuple(Note(6 * i, 6, 60, 80) for i in range(1500))
     pieces, shards = 1, 20
     records = []

@@ -1,4 +1,4 @@
-"""Ingest's promises on the folder of real files named by HARMONIXR_TEST_DATA: .mid files and .tar.xz archives."""
+"""Ingest on the folder of real files named by HARMONIXR_TEST_DATA: .mid files and .tar.xz archives."""
 
 import os
 import random
@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harmonixr_model.data.build import fill_shard, find_files, finish, plan_shards
+from harmonixr_model.data.build import finish
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.dataset import DatasetConfig, InfillDataset
 from harmonixr_model.data.ingest import Parsed, Rejected, read_file
+from harmonixr_model.data.shards import fill_shard, find_files, plan_shards
 from harmonixr_model.notes.grid import quantize
 
 pytestmark = [pytest.mark.corpus, pytest.mark.timeout(1800)]
@@ -31,7 +32,7 @@ def ingest(folder, out):
     return finish(out)
 
 
-def test_no_ill_formed_file_stops_a_run(folder, tmp_path):
+def test_no_malformed_file_stops_a_run(folder, tmp_path):
     if not (folder / "broken").is_dir():
         pytest.skip("there is no folder `broken`")
     summary = ingest(folder / "broken", tmp_path)

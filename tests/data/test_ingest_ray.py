@@ -2,8 +2,9 @@
 
 import pytest
 
-from harmonixr_model.data.build import find_files, finish, plan_shards
+from harmonixr_model.data.build import finish
 from harmonixr_model.data.corpus import Corpus
+from harmonixr_model.data.shards import find_files, plan_shards
 from harmonixr_model.music.compose import compose, compose_song
 from harmonixr_model.music.write import write_midi
 from harmonixr_platform.cli import main
@@ -16,7 +17,7 @@ def corpus_files(folder):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("harmonixr_model.data.build.FILES_PER_SHARD", 4)
+    monkeypatch.setattr("harmonixr_model.data.shards.FILES_PER_SHARD", 4)
     for seed in range(9):
         (tmp_path / "music" / f"{seed % 3}").mkdir(parents=True, exist_ok=True)
         (tmp_path / "music" / f"{seed % 3}" / f"{seed}.mid").write_bytes(write_midi(compose(seed)))
@@ -27,14 +28,14 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_command_prints_counts_by_reason(folder, tmp_path, capsys):
     assert main(["ingest", str(folder), "--out", str(tmp_path / "corpus"), "--no-ray"]) == 0
-    said = capsys.readouterr().out
-    assert "pieces kept" in said
-    assert "unreadable" in said
-    assert "not midi" in said
+    printed = capsys.readouterr().out
+    assert "pieces kept" in printed
+    assert "unreadable" in printed
+    assert "not midi" in printed
     assert len(Corpus.open(tmp_path / "corpus")) == 9
 
 
-def test_nothing_usable_is_a_failure_and_no_files_bad_input(tmp_path, capsys):
+def test_only_unusable_files_fail_and_no_files_are_bad_input(tmp_path, capsys):
     (tmp_path / "music").mkdir()
     assert main(["ingest", str(tmp_path / "music"), "--out", str(tmp_path / "c"), "--no-ray"]) == 2
     assert "no MIDI file" in capsys.readouterr().err
@@ -48,7 +49,7 @@ def test_nothing_usable_is_a_failure_and_no_files_bad_input(tmp_path, capsys):
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray", "ignore::ResourceWarning")
-def test_ray_makes_the_same_corpus_and_goes_on_where_it_was(folder, tmp_path):
+def test_ray_makes_the_same_corpus_and_resumes(folder, tmp_path):
     assert main(["ingest", str(folder), "--out", str(tmp_path / "one"), "--no-ray"]) == 0
     assert main(["ingest", str(folder), "--out", str(tmp_path / "two"), "--workers", "2"]) == 0
     assert corpus_files(tmp_path / "one") == corpus_files(tmp_path / "two")
@@ -60,27 +61,27 @@ def test_ray_makes_the_same_corpus_and_goes_on_where_it_was(folder, tmp_path):
 
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray", "ignore::FutureWarning:ray", "ignore::ResourceWarning")
-def test_a_file_that_kills_the_process_reading_it_is_left_out_and_the_rest_is_kept(folder, tmp_path):
+def test_a_file_that_kills_its_reader_is_left_out_and_the_others_stay(folder, tmp_path):
     (folder / "killer.mid").write_bytes(b"MThd kills")
 
     def fill(plan, out):  # nested, so that it travels by value: workers cannot import a test
         import os
         from pathlib import Path
 
-        from harmonixr_model.data import build
+        from harmonixr_model.data import shards
 
-        read = build.read_path
+        read = shards.read_path
 
         def read_or_die(path, **options):
             if Path(path).name == "killer.mid":
                 os._exit(1)
             return read(path, **options)
 
-        build.read_path = read_or_die
+        shards.read_path = read_or_die
         try:
-            return build.fill_shard(plan, out)
+            return shards.fill_shard(plan, out)
         finally:
-            build.read_path = read
+            shards.read_path = read
 
     out = tmp_path / "corpus"
     plans = plan_shards(find_files([folder]), out)
@@ -91,7 +92,7 @@ def test_a_file_that_kills_the_process_reading_it_is_left_out_and_the_rest_is_ke
     assert summary.pieces == 9
 
 
-def test_an_interrupt_says_how_to_go_on(folder, tmp_path, capsys, monkeypatch):
+def test_an_interrupt_prints_how_to_resume(folder, tmp_path, capsys, monkeypatch):
     def interrupted(plan, out):
         raise KeyboardInterrupt
 

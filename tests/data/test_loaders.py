@@ -1,4 +1,4 @@
-"""The loaders' promises, on small folders in each collection's true layout, their music our own."""
+"""Loaders, on small folders in the layout of each collection with music of our own."""
 
 import json
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from openpyxl import Workbook
 
-from harmonixr_model.data.build import fill_shard, find_files, finish, plan_shards
+from harmonixr_model.data.build import finish
 from harmonixr_model.data.corpus import Corpus, Piece
 from harmonixr_model.data.ingest import Parsed, read_file
 from harmonixr_model.data.loaders import LOADERS, load_listing
+from harmonixr_model.data.shards import fill_shard, find_files, plan_shards
 from harmonixr_model.data.splits import split_of
 from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.errors import CorpusError
@@ -66,7 +67,7 @@ def maestro(tmp_path):
     return root
 
 
-def test_maestro_gives_a_piece_a_composer_and_title_whoever_plays_it(maestro, tmp_path):
+def test_maestro_has_one_piece_for_each_composer_and_title(maestro, tmp_path):
     summary, pieces = ingest("maestro", maestro, tmp_path / "corpus")
     assert summary.pieces == 4
     liszt = [piece for piece in pieces.values() if piece.composer == "Franz Liszt"]
@@ -84,7 +85,7 @@ def test_maestros_performances_have_pseudo_bars_even_where_they_fall_on_the_beat
 
 
 @pytest.mark.parametrize("gone", ["nothing", "csv"])
-def test_maestros_own_split_is_kept_when_asked_from_either_table(maestro, tmp_path, gone):
+def test_maestros_own_split_applies_on_request_from_either_table(maestro, tmp_path, gone):
     if gone == "csv":
         (maestro / "maestro-v3.0.0.csv").unlink()
     _, pieces = ingest("maestro", maestro.parent, tmp_path / "corpus", uses_official_split=True)
@@ -136,7 +137,7 @@ def test_lakh_matched_links_two_tracks_through_the_copy_that_is_left_out(lakh, t
     assert {piece.piece_id for piece in pieces.values()} == {f"lakh {TRACKS[0]}"}
 
 
-def test_lakhs_clean_subset_is_known_by_artist_and_title(tmp_path):
+def test_lakhs_clean_subset_is_identified_by_artist_and_title(tmp_path):
     for i, name in enumerate(["Song.mid", "Song.1.mid", "Other.mid"]):
         put(tmp_path / "clean_midi" / "An Artist" / name, compose(i))
     _, pieces = ingest("lakh", tmp_path / "clean_midi", tmp_path / "corpus")
@@ -177,7 +178,7 @@ def test_giantmidi_reads_names_with_commas_and_makes_one_piece_of_a_title_or_a_v
     assert len(set(ids)) == 3
 
 
-def test_giantmidis_table_has_a_split_that_can_be_kept(giantmidi, tmp_path):
+def test_giantmidis_table_has_a_split_that_can_be_used(giantmidi, tmp_path):
     name = "full_music_pieces_youtube_similarity_pianosoloprob_split.csv"
     rows = [("V8WvKK-1b2c", "test"), ("-iet2Krl6Ww", "train"), ("SLNJF0uiqRw", "train"), ("SLNJF0uiqR_", "validation")]
     lines = ["surname\tfirstname\tmusic\tyoutube_id\tsplit", *(f"A\tB\tC, D\t{row[0]}\t{row[1]}" for row in rows)]
@@ -213,7 +214,7 @@ def pop909(tmp_path):
 
 
 @pytest.mark.parametrize("above", [0, 1, 2])
-def test_pop909_keeps_a_songs_versions_together_and_knows_its_name(pop909, tmp_path, above):
+def test_pop909_keeps_a_songs_versions_together_and_has_its_name(pop909, tmp_path, above):
     folder = [pop909, *pop909.parents][above]
     _, pieces = ingest("pop909", folder, tmp_path / "corpus")
     songs = {path.rpartition("/")[2]: piece for path, piece in pieces.items()}
@@ -232,7 +233,7 @@ def test_the_collections_composers_and_styles_have_tags_of_the_vocabulary():
 
 
 @pytest.mark.parametrize("name", sorted(LOADERS))
-def test_a_folder_that_is_another_says_what_was_looked_for(name, tmp_path):
+def test_an_error_for_a_wrong_folder_names_the_expected_files(name, tmp_path):
     put(tmp_path / "music" / "song.mid", compose(0))
     with pytest.raises(CorpusError, match=r"is not .*: looked for .*; give the folder it was unpacked into"):
         load_listing(name, tmp_path / "music")
@@ -243,7 +244,7 @@ def test_a_folder_that_is_another_says_what_was_looked_for(name, tmp_path):
         load_listing(name, tmp_path / "nowhere")
 
 
-def test_tables_that_are_damaged_or_lack_a_column_say_so(maestro, lakh, pop909):
+def test_damaged_tables_and_missing_columns_are_refused(maestro, lakh, pop909):
     (maestro / "maestro-v3.0.0.csv").write_text("canonical_composer,split\nA,train\n")
     with pytest.raises(CorpusError, match="lacks the columns canonical_title, midi_filename"):
         load_listing("maestro", maestro)
@@ -262,7 +263,7 @@ def test_tables_that_are_damaged_or_lack_a_column_say_so(maestro, lakh, pop909):
         load_listing("pop909", pop909)
 
 
-def test_only_a_dataset_with_a_split_can_be_asked_for_it(pop909):
+def test_only_a_dataset_with_a_split_accepts_the_option(pop909):
     with pytest.raises(CorpusError, match="publishes no split"):
         load_listing("pop909", pop909, uses_official_split=True)
 
@@ -270,9 +271,9 @@ def test_only_a_dataset_with_a_split_can_be_asked_for_it(pop909):
 def test_the_command_takes_a_dataset(maestro, tmp_path, capsys):
     command = ["ingest", "--no-ray", "--dataset", "maestro", str(maestro)]
     assert main([*command, "--official-split", "--out", str(tmp_path / "corpus")]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert "pieces kept 4 train 2 valid 1 test 1" in said
-    assert "pieces with pseudo-bars (no usable metre) 4" in said
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "pieces kept 4 train 2 valid 1 test 1" in printed
+    assert "pieces with pseudo-bars (no usable metre) 4" in printed
     assert main(["ingest", "--no-ray", "--dataset", "lakh", str(maestro), "--out", str(tmp_path / "other")]) == 2
     assert "is not the Lakh MIDI dataset" in capsys.readouterr().err
     assert main(["ingest", "--no-ray", "--official-split", str(maestro), "--out", str(tmp_path / "other")]) == 2
@@ -325,7 +326,7 @@ def test_near_duplicates_never_cross_a_split(tmp_path):
     assert len({next(iter(names)) for names in ids.values()}) == songs
 
 
-def test_a_short_performance_does_not_pass_for_metred_by_chance():
+def test_a_short_performance_is_not_metred_by_chance():
     rng = np.random.default_rng(0)
     passed = 0
     for _ in range(40):

@@ -1,8 +1,8 @@
-"""Phrases are found where the music repeats itself, and where it breaks off when nothing does."""
+"""Phrases are found at repeats, and at breaks in music without repeats."""
 
 import numpy as np
 
-from harmonixr_model.data.masking import ONLY_CHANCE, Scene, draw_mask
+from harmonixr_model.data.masking import FIELD_CHANCE, Scene, sample_mask
 from harmonixr_model.data.phrases import LONGEST, SHORTEST, phrases, similarity
 from harmonixr_model.music.compose import compose
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
@@ -27,14 +27,14 @@ VERSE = [(60, 62, 64, 65), (67, 65, 64, 62), (60, 64, 67, 72)]
 BRIDGE = [(40, 41, 42, 43), (44, 45, 46, 47)]
 
 
-def test_a_verse_that_comes_again_is_a_phrase_and_so_is_what_lies_between():
+def test_a_repeated_verse_is_a_phrase_and_so_is_the_part_between():
     encoded, bars = song(VERSE + BRIDGE + VERSE)
     found = phrases(encoded, bars)
     assert {(0, 3), (3, 2), (5, 3)} <= set(found)
     assert not any(first in (1, 2, 4) for first, _ in found)
 
 
-def test_bars_alike_are_of_similarity_one_and_different_ones_of_none():
+def test_equal_bars_have_similarity_one_and_different_ones_zero():
     encoded, bars = song(VERSE + BRIDGE + VERSE)
     alike = similarity(encoded, bars)
     assert np.allclose(np.diag(alike), 1)
@@ -42,7 +42,7 @@ def test_bars_alike_are_of_similarity_one_and_different_ones_of_none():
     assert alike[0, 3] == 0
 
 
-def test_a_phrase_has_a_phrases_length_wherever_the_window_lies():
+def test_a_phrase_has_a_valid_length_in_any_window():
     encoded = EncodedScore(quantize(compose(3, bars=24)))
     for first in range(0, 16, 5):
         bars = encoded.score.bars[first : first + 9]
@@ -52,22 +52,22 @@ def test_a_phrase_has_a_phrases_length_wherever_the_window_lies():
     assert phrases(encoded, encoded.score.bars[:1]) == []
 
 
-def test_about_an_eighth_of_the_masks_ask_for_one_field_and_each_field_is_asked():
+def test_an_eighth_of_the_masks_fill_one_field_and_each_field_occurs():
     scene = Scene(encoded := EncodedScore(quantize(compose(1, bars=12))), encoded.score.bars)
     rng = np.random.default_rng(0)
-    asked = [{cell.field for cell in draw_mask(scene, rng).cells} for _ in range(600)]
-    assert all(len(fields) <= 1 for fields in asked)
-    only = [field for fields in asked for field in fields if field]
-    assert set(only) == set(NOTE_FIELDS)
-    assert 0.6 * ONLY_CHANCE < len(only) / len(asked) < 1.4 * ONLY_CHANCE
+    masks = [{cell.field for cell in sample_mask(scene, rng).cells} for _ in range(600)]
+    assert all(len(fields) <= 1 for fields in masks)
+    single = [field for fields in masks for field in fields if field]
+    assert set(single) == set(NOTE_FIELDS)
+    assert 0.6 * FIELD_CHANCE < len(single) / len(masks) < 1.4 * FIELD_CHANCE
 
 
-def test_notes_that_are_locked_are_not_asked_about():
+def test_locked_notes_are_not_filled():
     scene = Scene(encoded := EncodedScore(quantize(compose(1, bars=12))), encoded.score.bars)
     rng = np.random.default_rng(1)
     seen = 0
     while seen < 3:
-        mask = draw_mask(scene, rng)
+        mask = sample_mask(scene, rng)
         if mask.locks and mask.cells and mask.cells[0].field:
             seen += 1
             for cell in mask.cells:

@@ -1,10 +1,10 @@
-"""Answers that are not the song's: varied in what is said alone, nothing else touched, still a possible answer."""
+"""Augmented targets: varied in the named controls only, with nothing else changed, and still valid fills."""
 
 import numpy as np
 import pytest
 
 from harmonixr_model.data.masking import Mask
-from harmonixr_model.data.target_augmentation import augmented_target
+from harmonixr_model.data.target_augmentation import augment_target
 from harmonixr_model.music.compose import compose
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.field_tokens import single_field_cell
@@ -24,8 +24,8 @@ def mask_of(full, *tracks, locks=frozenset()):
     return Mask(tuple(GridCell(track, bar.start, bar.end) for bar in bars for track in tracks), locks, None)
 
 
-def drawn(full, mask, said, count=40):
-    return [augmented_target(full, mask, said, np.random.default_rng(seed)) for seed in range(count)]
+def drawn(full, mask, names, count=40):
+    return [augment_target(full, mask, names, np.random.default_rng(seed)) for seed in range(count)]
 
 
 def kept(score, mask):
@@ -40,12 +40,12 @@ def places(notes):
 
 
 @pytest.mark.parametrize(
-    ("said", "measure", "spread"),
+    ("names", "measure", "spread"),
     [("velocity", measure_velocity, 20), ("density", measure_density, 0.5), ("polyphony", measure_polyphony, 0.5)],
 )
-def test_what_is_said_varies_and_half_stay_as_they_were(full, said, measure, spread):
+def test_the_named_control_varies_and_half_of_the_targets_stay(full, names, measure, spread):
     mask = mask_of(full, 1)
-    others = drawn(full, mask, {said})
+    others = drawn(full, mask, {names})
     assert 10 < sum(other is full for other in others) < 30
     values = [measure(other.hidden(mask.cells[0]), mask.cells[0]) for other in others]
     known = [v for v in values if v is not None]
@@ -60,7 +60,7 @@ def test_only_hidden_notes_change_and_locked_ones_stay(full):
         assert first in other.tracks[0].notes
 
 
-def test_no_two_notes_of_a_pitch_overlap_and_the_answer_can_be_said(full):
+def test_no_two_notes_of_a_pitch_overlap_and_the_target_can_be_encoded(full):
     mask = mask_of(full, 0, 1, 2)
     for other in drawn(full, mask, {"velocity", "density", "polyphony"}):
         for track in other.tracks:
@@ -75,14 +75,14 @@ def test_no_two_notes_of_a_pitch_overlap_and_the_answer_can_be_said(full):
         assert [places(fill) for fill in fills] == [places(hidden) for hidden in notes]
 
 
-def test_what_is_not_said_and_fields_alone_leave_the_song_as_it_is(full):
+def test_without_controls_or_in_single_fields_the_song_stays(full):
     mask = mask_of(full, 0)
     assert all(other is full for other in drawn(full, mask, {"key", "style", "chords"}))
-    asked = tuple(single_field_cell(cell, "velocity", full.hidden(cell)) for cell in mask.cells)
-    assert all(other is full for other in drawn(full, Mask(asked, frozenset(), None), {"velocity"}))
+    cells = tuple(single_field_cell(cell, "velocity", full.hidden(cell)) for cell in mask.cells)
+    assert all(other is full for other in drawn(full, Mask(cells, frozenset(), None), {"velocity"}))
 
 
-def test_voices_that_are_added_stand_below_and_belong_to_what_sounds(full):
+def test_added_voices_are_below_and_belong_to_the_harmony(full):
     mask = mask_of(full, 0)
     added = 0
     for other in drawn(full, mask, {"polyphony"}):

@@ -1,4 +1,4 @@
-"""What comparisons of training data rest on: whole songs to go on with, a warm-up, one key, and keys left alone."""
+"""Training data for comparisons: whole songs, a warm-up, one key, and no transposition."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def pitched(score):
     return [note for track in score.tracks if not track.is_drum for note in track.notes]
 
 
-def test_a_song_example_asks_for_every_token_but_the_first_and_hides_nothing(corpus):
+def test_a_song_example_has_loss_on_every_token_but_the_first(corpus):
     songs = SongDataset(corpus, DatasetConfig(max_tokens=256))
     for index in range(20):
         example = songs.example(index, step=0, seed=0)
@@ -73,13 +73,13 @@ def test_in_one_key_a_piece_is_the_same_piece_in_c_or_a(seed):
     assert drums == [track.notes for track in moved.tracks if track.is_drum]
 
 
-def test_a_corpus_in_one_key_knows_the_same_pieces(corpus):
+def test_a_corpus_in_one_key_has_the_same_pieces(corpus):
     heard = SingleKeyCorpus.open(corpus.folder)
     assert heard.split("train") == corpus.split("train")
     assert heard.score(0) == in_one_key(corpus.score(0))
 
 
-def test_without_transposing_all_else_of_a_variant_is_the_same(corpus):
+def test_without_transposing_only_the_key_differs(corpus):
     score = corpus.score(0)
     for seed in range(6):
         kept = augment(score, np.random.default_rng(seed), transposes=False)
@@ -91,7 +91,7 @@ def test_without_transposing_all_else_of_a_variant_is_the_same(corpus):
 
 
 def test_a_dataset_may_keep_its_keys(corpus):
-    config = DatasetConfig(max_tokens=256, forgets=0)
+    config = DatasetConfig(max_tokens=256, passage_dropout=0)
     transposed, kept = (InfillDataset(corpus, dataclasses.replace(config, transposes=t)) for t in (True, False))
     one, two = (d.example(5, step=1, seed=0).tokens for d in (transposed, kept))
     pitch = np.isin(one, list(VOCAB.pitch))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harmonixr_model.data.dataset import example_of
+from harmonixr_model.data.dataset import build_example
 from harmonixr_model.data.masking import Mask
 from harmonixr_model.errors import TokenError
 from harmonixr_model.music.compose import compose
@@ -77,7 +77,7 @@ def test_the_hidden_field_does_not_change_the_prefix(field):
 @pytest.mark.parametrize("field", NOTE_FIELDS)
 def test_only_the_filled_field_carries_loss(field):
     full, cells = single_field(field)
-    example = example_of(full, Mask(tuple(cells), frozenset(), None), max_tokens=8192)
+    example = build_example(full, Mask(tuple(cells), frozenset(), None), max_tokens=8192)
     predicted = [VOCAB.block_of(int(token)) for token in example.tokens[example.loss_mask]]
     notes = sum(len(cell.known) for cell in cells)
     blocks = {"pitch": ["pitch"], "rhythm": ["position", "duration"]}.get(field, [field])

@@ -289,9 +289,9 @@ def test_a_corpus_gives_the_same_pieces_and_examples(unpack, expected):
         }
     for index, notes in enumerate(wanted["notes"]):
         assert [list(note[:4]) for track in corpus.score(index).tracks for note in track.notes] == notes
-    plain = InfillDataset(corpus, DatasetConfig(max_tokens=256, augments=False, controlled=0.0))
+    plain = InfillDataset(corpus, DatasetConfig(max_tokens=256, augments=False, control_share=0.0))
     assert hashes(plain.example(2, step=3, seed=4)) == wanted["example"]
-    controlled = InfillDataset(corpus, DatasetConfig(max_tokens=256, controlled=1.0))
+    controlled = InfillDataset(corpus, DatasetConfig(max_tokens=256, control_share=1.0))
     assert hashes(controlled.example(1, step=2, seed=9)) == wanted["controlled"]
 
 

@@ -1,8 +1,4 @@
-"""Well-known collections a user has downloaded: which files are music, and what each one is.
-
-Each module knows one collection's folders and its own names for pieces. Knows nothing of shards or workers, and
-downloads nothing.
-"""
+"""Loaders of well-known collections that a user has downloaded; each module lists the files of one collection."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ LOADERS = {"giantmidi": giantmidi.load, "lakh": lakh.load, "maestro": maestro.lo
 def load_listing(name: str, folder: Path, *, uses_official_split: bool = False) -> Listing:
     """Read a collection's folder as it was unpacked; raises CorpusError when it is not that collection.
 
-    With `uses_official_split` the collection's own split holds; MAESTRO has one, and GiantMIDI in its table.
+    With `uses_official_split` the collection's own split applies; MAESTRO has one, and GiantMIDI in its table.
     """
     if name not in LOADERS:
         raise CorpusError(f"there is no dataset {name!r}; choose one of {', '.join(sorted(LOADERS))}")

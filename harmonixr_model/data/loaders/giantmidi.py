@@ -13,7 +13,7 @@ import os
 import re
 from pathlib import Path
 
-from harmonixr_model.data.loaders.listing import Entry, Listing, not_that, plain, read_table
+from harmonixr_model.data.loaders.listing import ListedFile, Listing, plain, read_table, wrong_collection
 
 # Titles have commas of their own; a video's id is eleven characters, which may begin with a dash.
 _NAME = re.compile(
@@ -26,7 +26,7 @@ _NAME_SHAPE = "files named `Surname, First name, Title, video id.mid`"
 
 def load(folder: Path) -> Listing:
     """Read every file of that name under the folder; one in both of its folders is taken once; raises CorpusError."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ListedFile] = {}
     splits = _splits(folder)
     for where, folders, names in os.walk(folder, followlinks=True):
         folders.sort()  # midis before surname_checked_midis
@@ -36,12 +36,12 @@ def load(folder: Path) -> Listing:
                 path = str((Path(where) / name).relative_to(folder))
                 entries[name] = _entry(match, path, splits.get(match["video"], ""))
     if not entries:
-        raise not_that(folder, "GiantMIDI-Piano", _NAME_SHAPE)
+        raise wrong_collection(folder, "GiantMIDI-Piano", _NAME_SHAPE)
     return Listing("giantmidi", folder, "CC BY 4.0", True, tuple(entries.values()))
 
 
 def _splits(folder: Path) -> dict[str, str]:
-    """Return the split of each video, where the table lies in the folder, beside it or in one of its own."""
+    """Return the split of each video, where the table is in the folder, beside it or in a subfolder."""
     for pattern in (_TABLE, f"metadata/{_TABLE}", f"../metadata/{_TABLE}", f"resources/{_TABLE}", f"*/*/{_TABLE}"):
         for path in sorted(folder.glob(pattern)):
             rows = read_table(path, {"youtube_id", "split"}, delimiter="\t")
@@ -49,9 +49,9 @@ def _splits(folder: Path) -> dict[str, str]:
     return {}
 
 
-def _entry(match: re.Match[str], path: str, split: str) -> Entry:
+def _entry(match: re.Match[str], path: str, split: str) -> ListedFile:
     composer = f"{match['first']} {match['surname']}".strip()
-    return Entry(
+    return ListedFile(
         path=path,
         keys=(f"giantmidi {plain(composer)} {plain(match['title'])}", f"giantmidi video {match['video']}"),
         split=split,

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harmonixr_model.data.loaders.listing import Entry, Listing, not_that, plain
+from harmonixr_model.data.loaders.listing import ListedFile, Listing, plain, wrong_collection
 from harmonixr_model.errors import CorpusError
 
-# The first that is there is taken: lmd_full holds the files of the next two.
+# The first that exists is used: lmd_full has the files of the next two.
 FORMS = ("lmd_full", "lmd_matched", "lmd_aligned", "clean_midi")
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _TRACK = re.compile(r"TR[A-Z0-9]{16}")
@@ -35,10 +35,12 @@ def load(folder: Path) -> Listing:
             entries = tuple(_clean(root, folder) if form == "clean_midi" else _by_md5(root, folder))
             if entries:
                 return Listing("lakh", folder, "CC BY 4.0", False, entries)
-    raise not_that(folder, "the Lakh MIDI dataset", f"a folder {', '.join(FORMS[:-1])} or {FORMS[-1]} with its files")
+    raise wrong_collection(
+        folder, "the Lakh MIDI dataset", f"a folder {', '.join(FORMS[:-1])} or {FORMS[-1]} with its files"
+    )
 
 
-def _by_md5(root: Path, folder: Path) -> Iterator[Entry]:
+def _by_md5(root: Path, folder: Path) -> Iterator[ListedFile]:
     matches = _matches(root)
     titles = _read_json(root, "md5_to_paths.json")
     for path in sorted(root.rglob("*.mid")):
@@ -46,17 +48,17 @@ def _by_md5(root: Path, folder: Path) -> Iterator[Entry]:
             continue
         tracks = {path.parent.name} if _TRACK.fullmatch(path.parent.name) else matches.get(path.stem, set())
         named = titles.get(path.stem) or [""]
-        yield Entry(
+        yield ListedFile(
             path=str(path.relative_to(folder)),
             keys=(*(f"lakh {track}" for track in sorted(tracks)), f"lakh {path.stem}"),
             title=Path(str(named[0])).stem,
         )
 
 
-def _clean(root: Path, folder: Path) -> Iterator[Entry]:
+def _clean(root: Path, folder: Path) -> Iterator[ListedFile]:
     for path in sorted(root.glob("*/*.mid")):
         artist, title = path.parent.name, re.sub(r"\.\d+$", "", path.stem)
-        yield Entry(
+        yield ListedFile(
             path=str(path.relative_to(folder)),
             keys=(f"lakh {plain(artist)} {plain(title)}",),
             composer=artist,
@@ -78,12 +80,12 @@ def _matches(root: Path) -> dict[str, set[str]]:
 
 
 def _read_json(root: Path, name: str) -> dict[str, Any]:
-    """Read one of the collection's tables where it lies in or above its folder; empty without it."""
+    """Read one of the collection's tables in or above its folder; empty without it."""
     for path in (root / name, root.parent / name):
         if path.is_file():
             try:
-                said = json.loads(path.read_text(encoding="utf-8"))
+                table = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:
                 raise CorpusError(f"{path} is not JSON ({error}); download it again") from None
-            return said if isinstance(said, dict) else {}
+            return table if isinstance(table, dict) else {}
     return {}

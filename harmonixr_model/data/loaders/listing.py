@@ -1,4 +1,4 @@
-"""What a collection says of its files: the value every loader returns."""
+"""A listing: the files of a collection with their metadata, which every loader returns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harmonixr_model.errors import CorpusError
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ListedFile:
     """One file of a collection.
 
     Attributes:
@@ -30,16 +30,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A collection: its files and what holds for all of them.
+    """The files of a collection and what they share.
 
-    With `is_performance` the files are recordings of hands without a beat, so their bars mean nothing.
+    With `is_performance` the files are performances recorded without a beat, so their bars mean nothing.
     """
 
     name: str
     folder: Path
     licence: str
     is_performance: bool
-    entries: tuple[Entry, ...]
+    entries: tuple[ListedFile, ...]
 
     def without_split(self) -> Listing:
         """Return the same files, to be split by piece."""
@@ -50,8 +50,8 @@ class Listing:
         return sorted((entry.path, str((self.folder / entry.path).resolve())) for entry in self.entries)
 
 
-def not_that(folder: Path, collection: str, looked_for: str) -> CorpusError:
-    """Return the error for a folder that is not the collection; it says so when the archive is there still packed."""
+def wrong_collection(folder: Path, collection: str, looked_for: str) -> CorpusError:
+    """Return the error for a folder that is not the collection, with a hint where the archive is not unpacked yet."""
     packed = sorted(path.name for path in folder.iterdir() if path.name.endswith((".zip", ".tar.gz")))
     hint = f"; unpack {packed[0]} first" if packed else "; give the folder it was unpacked into"
     return CorpusError(f"{folder} is not {collection}: looked for {looked_for}{hint}")
@@ -72,5 +72,5 @@ def read_table(path: Path, needed: set[str], *, delimiter: str = ",") -> list[di
 
 
 def plain(text: str) -> str:
-    """Return text as a key: lower case, runs of anything but letters and digits as one space."""
+    """Return text as a key: lower case, with one space for any run of other characters than letters and digits."""
     return " ".join("".join(c if c.isalnum() else " " for c in text.casefold()).split())

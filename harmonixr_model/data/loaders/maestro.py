@@ -3,7 +3,7 @@
     maestro-v3.0.0.csv, maestro-v3.0.0.json     composer, title, split, year and midi_filename of every file
     2004/ 2006/ … 2018/                         *.midi (and *.wav, left alone)
 
-Competitors play the same pieces: a piece is a composer and a title, whoever plays it.
+Several competitors play the same piece: a piece is a composer and a title.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harmonixr_model.data.loaders.listing import Entry, Listing, not_that, plain, read_table
+from harmonixr_model.data.loaders.listing import ListedFile, Listing, plain, read_table, wrong_collection
 from harmonixr_model.errors import CorpusError
 
 _COLUMNS = {"canonical_composer", "canonical_title", "split", "midi_filename"}
@@ -20,12 +20,14 @@ _SPLITS = {"train": "train", "validation": "valid", "test": "test"}
 
 
 def load(folder: Path) -> Listing:
-    """Read the folder that holds the table, or the one above it; raises CorpusError."""
+    """Read the folder with the table, or the one above it; raises CorpusError."""
     root, rows = _rows(folder)
     entries = [_entry(row, root, folder) for row in rows]
     there = tuple(entry for entry in entries if (folder / entry.path).is_file())
     if not there:
-        raise not_that(folder, "MAESTRO", f"the files its table names, as {entries[0].path}" if entries else "a table")
+        raise wrong_collection(
+            folder, "MAESTRO", f"the files its table names, as {entries[0].path}" if entries else "a table"
+        )
     return Listing("maestro", folder, "CC BY-NC-SA 4.0", True, there)
 
 
@@ -35,14 +37,14 @@ def _rows(folder: Path) -> tuple[Path, list[dict[str, str]]]:
             return root, read_table(table, _COLUMNS)
         for table in sorted(root.glob("maestro-v*.json"), reverse=True):
             return root, _json_rows(table)
-    raise not_that(folder, "MAESTRO", "maestro-v*.csv or maestro-v*.json beside the folders of years")
+    raise wrong_collection(folder, "MAESTRO", "maestro-v*.csv or maestro-v*.json beside the folders of years")
 
 
 def _json_rows(path: Path) -> list[dict[str, str]]:
     """Read the JSON twin of the table: version 3 keeps columns {name: {row: value}}, earlier ones a list of rows."""
     try:
-        said: Any = json.loads(path.read_text(encoding="utf-8"))
-        rows = said if isinstance(said, list) else _from_columns(said)
+        table: Any = json.loads(path.read_text(encoding="utf-8"))
+        rows = table if isinstance(table, list) else _from_columns(table)
         return [{name: str(row[name]) for name in _COLUMNS} for row in rows]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorpusError(f"{path} is not MAESTRO's table ({error!r}); unpack it again") from None
@@ -52,9 +54,9 @@ def _from_columns(columns: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: columns[name][row] for name in _COLUMNS} for row in columns["midi_filename"]]
 
 
-def _entry(row: dict[str, str], root: Path, folder: Path) -> Entry:
+def _entry(row: dict[str, str], root: Path, folder: Path) -> ListedFile:
     composer, title = row["canonical_composer"], row["canonical_title"]
-    return Entry(
+    return ListedFile(
         path=str((root / row["midi_filename"]).relative_to(folder)),
         keys=(f"maestro {plain(composer)} {plain(title)}",),
         split=_SPLITS.get(row["split"], ""),

@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-from harmonixr_model.data.loaders.listing import Entry, Listing, not_that
+from harmonixr_model.data.loaders.listing import ListedFile, Listing, wrong_collection
 from harmonixr_model.errors import CorpusError
 
 
@@ -27,13 +27,13 @@ def load(folder: Path) -> Listing:
             names = _names(root / "index.xlsx")
             entries = tuple(entry for song in songs for entry in _entries(song, folder, names.get(song.name, ("", ""))))
             return Listing("pop909", folder, "MIT", False, entries)
-    raise not_that(folder, "POP909", "folders 001 … 909 that hold 001.mid … 909.mid")
+    raise wrong_collection(folder, "POP909", "folders 001 … 909 that hold 001.mid … 909.mid")
 
 
-def _entries(song: Path, folder: Path, name: tuple[str, str]) -> list[Entry]:
+def _entries(song: Path, folder: Path, name: tuple[str, str]) -> list[ListedFile]:
     title, artist = name
     return [
-        Entry(
+        ListedFile(
             path=str(path.relative_to(folder)),
             keys=(f"pop909 {song.name}",),
             composer=artist,

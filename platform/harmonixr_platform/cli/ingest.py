@@ -13,7 +13,8 @@ from harmonixr_platform.cli import EXIT_INTERRUPTED
 from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from harmonixr_model.data.build import ShardResult, Summary
+    from harmonixr_model.data.build import Summary
+    from harmonixr_model.data.shards import ShardResult
 
 EPILOG = """
 Folders are searched to the bottom for .mid, .midi, .kar and .rmi. A damaged file is counted and listed in

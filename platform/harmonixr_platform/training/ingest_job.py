@@ -1,6 +1,6 @@
 """Ingest folders of MIDI into a corpus on Ray Data: shards are filled in parallel, then finished in one place.
 
-What a shard or a corpus is, harmonixr_model.data.build knows; here it gets workers. `out` must be a folder that every
+What a shard or a corpus is, harmonixr_model.data.shards knows; here it gets workers. `out` must be a folder that every
 node sees.
 """
 
@@ -15,17 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harmonixr_model.data.build import (
-    ShardPlan,
-    ShardResult,
-    Summary,
-    fill_shard,
-    find_files,
-    finish,
-    plan_shards,
-    read_given_manifest,
-)
+from harmonixr_model.data.build import Summary, finish, read_given_manifest
 from harmonixr_model.data.loaders import load_listing
+from harmonixr_model.data.shards import ShardPlan, ShardResult, fill_shard, find_files, plan_shards
 from harmonixr_model.errors import CorpusError
 from harmonixr_platform.training.ray_session import ray_session
 
@@ -105,7 +97,7 @@ def _on_ray(
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         # Rows hold JSON: as Arrow structs, counts by reason would gain the reasons of other shards.
         rows = [{"plan": json.dumps(asdict(plan))} for plan in plans]
-        # Ray Data begins a task whose process died again, without end: build.Journal makes that come to one.
+        # Ray Data begins a task whose process died again, without end: shards.Journal makes that come to one.
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             partial(_fill, fill, out=str(out)), compute=ray.data.TaskPoolStrategy(size=workers)
         )
