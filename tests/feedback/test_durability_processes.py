@@ -33,9 +33,9 @@ from harmonixr_platform.serving.http.api import make_api
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.stages.feedback import Feedback
 from harmonixr_platform.serving.infill.service import Service
-from harmonixr_platform.serving.transport.stages import Stages, local_call
+from harmonixr_platform.serving.transport.stages import Stages, LocalCall
 args = ServingArgs(mover_interval_s=0.5)
-service = Service(Stages(local_call({"Feedback": Feedback(args)})), args)
+service = Service(Stages(LocalCall({"Feedback": Feedback(args)})), args)
 uvicorn.run(make_api(service, args), host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
 """
 _MOVER = """

@@ -79,9 +79,9 @@ class Api:
     def __init__(self, stages, args, *, recall=None, **options):
         from harmonixr_platform.serving.http.api import make_api
         from harmonixr_platform.serving.infill.service import Service
-        from harmonixr_platform.serving.transport.stages import Stages, local_call
+        from harmonixr_platform.serving.transport.stages import LocalCall, Stages
 
-        self.service = Service(Stages(local_call(stages)), args, recall=recall)
+        self.service = Service(Stages(LocalCall(stages)), args, recall=recall)
         self.app = make_api(self.service, args, **options)
 
     def __call__(self, method, path, **options):

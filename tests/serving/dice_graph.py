@@ -75,4 +75,4 @@ if __name__ == "__main__":
     ray.init(address=address, namespace="serve", log_to_driver=False)
     serve.start(http_options=HTTPOptions(host="127.0.0.1", port=int(port)))
     # Every stage in a process of its own: what an ingress may do itself is done by the others.
-    serve.run(build_graph(ServingArgs(deadline_s=300, near_midi_bytes=0), engine=load_dice), name="harmonixr")
+    serve.run(build_graph(ServingArgs(deadline_s=300, in_process_midi_bytes=0), engine=load_dice), name="harmonixr")

@@ -12,7 +12,7 @@ from harmonixr_platform.serving.http.api import make_api
 from harmonixr_platform.serving.http.backlog_metrics import BacklogGauges
 from harmonixr_platform.serving.infill.service import Service
 from harmonixr_platform.serving.stages.feedback import Feedback
-from harmonixr_platform.serving.transport.stages import Stages, local_call
+from harmonixr_platform.serving.transport.stages import LocalCall, Stages
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.errors import StoreUnavailable
 from harmonixr_platform.stores.streams import Backlog
@@ -35,7 +35,7 @@ class _Paused:
 
 def _scrape(feedback):
     args = ServingArgs()
-    app = make_api(Service(Stages(local_call({"Feedback": feedback})), args), args)
+    app = make_api(Service(Stages(LocalCall({"Feedback": feedback})), args), args)
 
     async def ask():
         transport = httpx.ASGITransport(app=app)

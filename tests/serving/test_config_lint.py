@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.deploy.config_lint import lint_serve_config
 
 CONFIG = Path(__file__).resolve().parents[2] / "serve_config.yaml"
@@ -20,6 +22,13 @@ def lint_with(tmp_path, change):
 
 def test_the_shipped_config_has_no_fault():
     assert lint_serve_config(CONFIG) == []
+
+
+def test_a_config_of_version_0_1_0_is_still_read():
+    args = ServingArgs.model_validate({"near_midi_bytes": 1024, "recalled_s": 60, "model_line": True})
+    assert (args.in_process_midi_bytes, args.redis_cache_s) == (1024, 60)
+    with pytest.raises(ValidationError, match="model_lines"):
+        ServingArgs.model_validate({"model_lines": True})
 
 
 def test_the_shipped_config_binds_to_loopback_and_names_every_deployment():

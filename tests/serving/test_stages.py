@@ -15,7 +15,7 @@ from harmonixr_platform.registry import Lineage, RegistryError, open_registry
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.deploy.local_ray import OwnProcess, StartFailed, free_port, session_members
 from harmonixr_platform.serving.errors import NoRewardModel, Overloaded, Unavailable
-from harmonixr_platform.serving.stages.ingress import remote_call
+from harmonixr_platform.serving.stages.ingress import RemoteCall
 from harmonixr_platform.serving.stages.loading import LoadedEngine
 from harmonixr_platform.serving.stages.model import Model
 from harmonixr_platform.settings import Settings
@@ -224,7 +224,7 @@ class Response:
 
 def call(*answers):
     handle = Handle(*answers)
-    return asyncio.run(remote_call({"Model": handle})("Model", "describe", "champion"))
+    return asyncio.run(RemoteCall({"Model": handle})("Model", "describe", "champion"))
 
 
 def test_a_stage_whose_replica_died_is_asked_once_more():
@@ -237,7 +237,7 @@ def test_a_stream_whose_replica_died_is_given_again_from_the_beginning():
     async def collect(*answers):
         handle = Handle(*answers)
         try:
-            return [item async for item in remote_call({"Model": handle}).stream("Model", "stream")], handle.cancelled
+            return [item async for item in RemoteCall({"Model": handle}).stream("Model", "stream")], handle.cancelled
         except HarmonixrError as error:
             return error, handle.cancelled
 
@@ -252,7 +252,7 @@ def test_closing_a_stream_cancels_it_where_it_is_made():
     handle = Handle("abc")
 
     async def run():
-        stream = remote_call({"Model": handle}).stream("Model", "stream")
+        stream = RemoteCall({"Model": handle}).stream("Model", "stream")
         assert await anext(stream) == "a"
         await stream.aclose()
 
@@ -275,7 +275,7 @@ def test_a_full_queue_is_told_apart():
 
 def test_a_graph_without_a_reward_stage_says_so():
     with pytest.raises(NoRewardModel, match="Reward"):
-        asyncio.run(remote_call({})("Reward", "score"))
+        asyncio.run(RemoteCall({})("Reward", "score"))
 
 
 def test_a_process_ends_with_all_that_it_started_even_what_will_not_listen(tmp_path):

@@ -58,7 +58,7 @@ def one_process_service(settings: Settings) -> Iterator[str]:
     from harmonixr_platform.serving.http.api import make_api
     from harmonixr_platform.serving.infill.service import Service
     from harmonixr_platform.serving.stages.feedback import Feedback
-    from harmonixr_platform.serving.transport.stages import Stages, local_call
+    from harmonixr_platform.serving.transport.stages import LocalCall, Stages
 
     args, port = ServingArgs(), free_port()
     with contextlib.ExitStack() as stack:
@@ -67,7 +67,7 @@ def one_process_service(settings: Settings) -> Iterator[str]:
         redis.url()
         feedback = Feedback(args, settings=settings)
         stack.callback(feedback.stop)
-        app = make_api(Service(Stages(local_call({"Feedback": feedback})), args), args)
+        app = make_api(Service(Stages(LocalCall({"Feedback": feedback})), args), args)
         server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, name="loop-http", daemon=True)
         thread.start()

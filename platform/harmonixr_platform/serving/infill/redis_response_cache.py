@@ -77,7 +77,7 @@ class RedisResponseCache:
     def open(cls, settings: Settings, args: ServingArgs) -> RedisResponseCache:
         """Return the memory on the Redis that the settings name."""
         stream = RecordStream(redis_server(settings), timeout_s=_TIMEOUT_S)
-        return cls(stream, capacity=args.recalled_answers, keep_s=args.recalled_s)
+        return cls(stream, capacity=args.redis_cached_responses, keep_s=args.redis_cache_s)
 
     async def get(self, key: str) -> CachedResponse | None:
         """Return what was said under a key, None when nothing is known."""

@@ -94,9 +94,9 @@ class Service:
         self._recall = recall
         self._routing = Routing(stages, args)
         self._answers: ResponseCache[Told, InfillResponse] = ResponseCache(
-            args.remembered_answers, max_weight=args.remembered_bytes, weigh=_weigh
+            args.cached_responses, max_weight=args.cached_response_bytes, weigh=_weigh
         )
-        self._sounds: AudioCache[Excerpt] = AudioCache(args.remembered_sounds)
+        self._sounds: AudioCache[Excerpt] = AudioCache(args.cached_sounds)
         self._filler = FillHandler(stages, args, self._sounds)
         self._waiting: Counter[str] = Counter()
         self._background: set[asyncio.Task[None]] = set()

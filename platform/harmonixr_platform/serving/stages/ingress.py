@@ -20,7 +20,7 @@ from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.errors import NoRewardModel, Overloaded, Unavailable
 from harmonixr_platform.serving.http.drain_latch import DrainLatch
 from harmonixr_platform.serving.stages.garbage import look_less_often
-from harmonixr_platform.serving.transport.stages import MODEL_LINE, Call, Stages
+from harmonixr_platform.serving.transport.stages import Stages
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -51,16 +51,12 @@ class Ingress:
         from harmonixr_platform.serving.stages.decoding import Decoding
         from harmonixr_platform.serving.stages.tokenization import Tokenization
         from harmonixr_platform.serving.transport.in_process import InProcessCall
-        from harmonixr_platform.serving.transport.line import LineCall
         from harmonixr_platform.settings import Settings
 
         settings = Settings()
         recall = RedisResponseCache.open(settings, self._args)
         near = {"Tokenization": Tokenization(self._args), "Decoding": Decoding(self._args)}
-        far: Call = remote_call(self._stages)
-        if self._args.model_line:
-            far = LineCall(far, "Model", MODEL_LINE)
-        call = InProcessCall(far, near, max_midi_bytes=self._args.near_midi_bytes)
+        call = InProcessCall(RemoteCall(self._stages), near, max_midi_bytes=self._args.in_process_midi_bytes)
         service = Service(Stages(call), self._args, recall=recall)
         api = make_api(service, self._args, api_keys=settings.api_key_list(), door=self._door)
         look_less_often()
@@ -101,11 +97,6 @@ class RemoteCall:
         if handle is None:
             raise NoRewardModel(f"this service was started without its {stage} stage; add it to serve_config.yaml")
         return handle
-
-
-def remote_call(handles: Mapping[str, DeploymentHandle[Any]]) -> Call:
-    """Return a Call through deployment handles."""
-    return RemoteCall(handles)
 
 
 async def _once(handle: DeploymentHandle[Any], method: str, args: tuple[Any, ...]) -> Any:

@@ -20,9 +20,7 @@ from harmonixr_platform.schemas import ModelsResponse, ModelView, SamplingSpec
 from harmonixr_platform.serving.arguments import ModelConfig, ServingArgs
 from harmonixr_platform.serving.stages.loading import EngineLoader, LoadedEngine
 from harmonixr_platform.serving.stages.versions import Versions
-from harmonixr_platform.serving.transport.line import LineServer
 from harmonixr_platform.serving.transport.messages import Ask, Drawn, ModelInfo, Route, Said, Taken
-from harmonixr_platform.serving.transport.stages import MODEL_LINE
 
 _log = logging.getLogger("ray.serve")
 _PROBE_S = 60.0
@@ -35,7 +33,6 @@ class Model:
         self._config = ModelConfig()
         self._registry = registry or _open_registry()
         self._versions = Versions(args, load, self._registry)
-        self._line = LineServer(self, MODEL_LINE)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take a new `user_config`: the engines that it names are ready before requests get them."""
@@ -47,10 +44,6 @@ class Model:
                 # An empty registry is no reason to die: models may be registered while the service is up.
                 _log.warning("no model to serve yet: %s", error)
         self._config = config
-
-    async def line(self) -> str | None:
-        """Return where `MODEL_LINE` may be called past Serve; None where Serve chooses among several replicas."""
-        return await self._line.address() if _replicas() == 1 else None
 
     async def route(self) -> Route:
         """Return who answers requests for the champion; raises RegistryError (404)."""
@@ -123,24 +116,12 @@ class Model:
         return ModelsResponse(infill=_views(self._registry, "infill"), reward=_views(self._registry, "reward"))
 
     def stop(self) -> None:
-        """End the line and the engines."""
-        self._line.close()
+        """End the engines."""
         self._versions.close()
 
     def __del__(self) -> None:
         # Serve calls this when it lets a replica go, after all its requests are answered.
         self.stop()
-
-
-def _replicas() -> int:
-    """Return of how many replicas this is one."""
-    from ray import serve
-    from ray.serve.exceptions import RayServeException
-
-    try:
-        return serve.get_replica_context().world_size
-    except RayServeException:  # in a plain process
-        return 1
 
 
 def _open_registry() -> Registry:

@@ -39,9 +39,6 @@ from harmonixr_platform.serving.transport.messages import (
 )
 from harmonixr_platform.stores.streams import Backlog
 
-# The Model's methods that may be called past Serve: those of every fill.
-MODEL_LINE = frozenset({"generate", "stream"})
-
 
 class Call(Protocol):
     """Carries a call to a stage; raises what the stage raises."""
@@ -157,8 +154,3 @@ class LocalCall:
     def stream(self, stage: str, method: str, *args: Any) -> AsyncIterator[Any]:
         """Give what the stage's method gives."""
         return cast("AsyncIterator[Any]", getattr(self._stages[stage], method)(*args))
-
-
-def local_call(stages: Mapping[str, object]) -> Call:
-    """Return a Call to plain objects in this process."""
-    return LocalCall(stages)
