@@ -36,7 +36,7 @@ from harmonixr_platform.schemas import CandidateView, InfillBar, InfillDone, Inf
 
 STAGES = ("ingress", "tokenization", "queue", "prefill", "decode", "splice", "render", "graph")
 MODEL = ("queue", "prefill", "decode")
-WARM_UP, OVERHEAD_P50_MS, AIMED_RATIO, AIMED_PEER_RATIO = 5, 10.0, 2.5, 5.0
+WARM_UP, OVERHEAD_P50_MS, AIMED_RATIO, AIMED_PEER_RATIO = 5, 15.0, 2.5, 5.0
 # More prompts than an engine keeps: none is found again.
 SONGS = 96
 

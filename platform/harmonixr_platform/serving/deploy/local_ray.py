@@ -30,12 +30,14 @@ _GRACE_S = 3.0
 _OBJECT_STORE_BYTES = 128 * 2**20
 _RAY = "from ray.scripts.scripts import main; main()"
 _SERVE = "from harmonixr_platform.serving.deploy.serve_run import run; run()"
-# One event loop a replica instead of three threads handing each request around: a third less work a call. Our code on
-# it never blocks. RAY_SERVE_THROUGHPUT_OPTIMIZED would also open ports that nothing guards.
-_LEAN = {
+# One event loop for each replica instead of three threads that pass every request on, and unary gRPC between
+# deployments instead of Ray's streamed actor calls (decision 0010). Ray opens the gRPC ports with or without it and
+# checks the cluster's token there; RAY_SERVE_THROUGHPUT_OPTIMIZED would also open HTTP ports without a check.
+_SERVE_SETTINGS = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_FREEZE_GC_ON_STARTUP": "1",
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
 }
 RAY_IS_UP = "Ray runtime started"
 
@@ -117,7 +119,7 @@ class LocalRay:
         self._folder = Path(tempfile.mkdtemp(prefix="hx-ray-"))
         self.port = free_port()
         self.environment = {
-            **_LEAN,
+            **_SERVE_SETTINGS,
             **haproxy_environment(self._folder, free_port=free_port),
             **environment,
             "RAY_AUTH_MODE": "token",
