@@ -94,7 +94,7 @@ class LiveService:
             next(d for d in application["deployments"] if d["name"] == "Model")["user_config"] = user_config
         self._config.write_text(yaml.safe_dump(config))
         self._deploys += 1
-        deploying = self.ray.serve(self._config, log=self.folder / f"deploy-{self._deploys}.log", stays=False)
+        deploying = self.ray.serve(self._config, log=self.folder / f"deploy-{self._deploys}.log", wait=False)
         deploying.wait(timeout_s=READY_TIMEOUT_S)
 
     def take_redis_away(self, seconds: float) -> None:

@@ -57,7 +57,7 @@ def stages(settings):
     from harmonixr_platform.serving.stages.reward import Reward
     from harmonixr_platform.serving.stages.tokenization import Tokenization
 
-    # Eager, so that the library on its own answers the same.
+    # Without the compiled step, so that the library on its own gives the same fills.
     args = ServingArgs(alias_refresh_s=0, compiled=False)
     registry = open_registry(settings)
     feedback = Feedback(args, settings=settings)
@@ -74,28 +74,28 @@ def stages(settings):
 
 
 class Api:
-    """The HTTP application, asked without a socket."""
+    """The HTTP application, called without a socket."""
 
-    def __init__(self, stages, args, *, recall=None, **options):
+    def __init__(self, stages, args, *, redis_cache=None, **options):
         from harmonixr_platform.serving.http.api import make_api
         from harmonixr_platform.serving.infill.service import Service
         from harmonixr_platform.serving.transport.stages import LocalCall, Stages
 
-        self.service = Service(Stages(LocalCall(stages)), args, recall=recall)
+        self.service = Service(Stages(LocalCall(stages)), args, redis_cache=redis_cache)
         self.app = make_api(self.service, args, **options)
 
     def __call__(self, method, path, **options):
         return self.together((method, path, options))[0]
 
     def together(self, *requests):
-        async def ask():
+        async def send():
             transport = httpx.ASGITransport(app=self.app, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
-                answers = await asyncio.gather(*(http.request(m, p, **o) for m, p, o in requests))
+                responses = await asyncio.gather(*(http.request(m, p, **o) for m, p, o in requests))
                 await asyncio.gather(*self.service._background)
-                return answers
+                return responses
 
-        return asyncio.run(ask())
+        return asyncio.run(send())
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def api(stages):
 
 @pytest.fixture
 def make_api(stages):
-    def make(replaced=(), keys=(), recall=None, **args):
-        return Api({**stages, **dict(replaced)}, ServingArgs(**args), api_keys=keys, recall=recall)
+    def make(replaced=(), keys=(), redis_cache=None, **args):
+        return Api({**stages, **dict(replaced)}, ServingArgs(**args), api_keys=keys, redis_cache=redis_cache)
 
     return make

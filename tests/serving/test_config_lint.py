@@ -1,4 +1,4 @@
-"""Ray accepts misspelt keys of a serve config silently; we do not."""
+"""Misspelt keys of a serve config, which Ray accepts silently, are errors."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_the_shipped_config_binds_to_loopback_and_names_every_deployment():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda c, a, d: c.update(aplications=[]), "did you mean applications?"),
         (lambda c, a, d: c["http_options"].update(prot=1), "did you mean port?"),
@@ -54,16 +54,16 @@ def test_the_shipped_config_binds_to_loopback_and_names_every_deployment():
         (lambda c, a, d: d.update(name="Modell"), "did you mean Model?"),
         (lambda c, a, d: d.pop("max_queued_requests"), "max_queued_requests is left to Ray's default"),
         (lambda c, a, d: c["http_options"].pop("host"), "127.0.0.1"),
-        (lambda c, a, d: d.update(ray_actor_options=3), "a mapping belongs"),
+        (lambda c, a, d: d.update(ray_actor_options=3), "not a mapping"),
         (lambda c, a, d: d.update(num_replicas="many"), "num_replicas"),
     ],
 )
-def test_a_fault_anywhere_is_found_and_corrected(tmp_path, change, said):
+def test_a_fault_anywhere_is_reported_with_its_remedy(tmp_path, change, message):
     faults = lint_with(tmp_path, change)
-    assert any(said in fault for fault in faults), faults
+    assert any(message in fault for fault in faults), faults
 
 
-def test_what_is_no_config_at_all_is_said_so(tmp_path):
+def test_a_file_that_is_no_config_is_reported(tmp_path):
     path = tmp_path / "x.yaml"
     assert "no such file" in lint_serve_config(path)[0]
     path.write_text("a: [")

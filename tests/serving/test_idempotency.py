@@ -1,4 +1,4 @@
-"""The same Idempotency-Key gives the same answer, from whichever replica it is asked, with Redis or without."""
+"""The same Idempotency-Key gives the same response from every replica, with Redis or without."""
 
 import asyncio
 import base64
@@ -25,9 +25,9 @@ class Counting:
     def __getattr__(self, name):
         return getattr(self._model, name)
 
-    async def generate(self, version, ask):
+    async def generate(self, version, request):
         self.generated += 1
-        return await self._model.generate(version, ask)
+        return await self._model.generate(version, request)
 
 
 @pytest.fixture(scope="module")
@@ -37,52 +37,52 @@ def redis(tmp_path_factory):
 
 
 @pytest.fixture
-def recall(redis):
-    recall = RedisResponseCache(RecordStream(redis, timeout_s=2), capacity=8, keep_s=60)
-    yield recall
-    recall.close()
+def redis_cache(redis):
+    redis_cache = RedisResponseCache(RecordStream(redis, timeout_s=2), capacity=8, ttl_s=60)
+    yield redis_cache
+    redis_cache.close()
 
 
-def ask(api, key, **changes):
+def infill(api, key, **changes):
     return api("POST", "/v1/infill", json=BODY | changes, headers={"Idempotency-Key": key})
 
 
-def without_what_differs(answer):
-    body = answer.json()
+def comparable(response):
+    body = response.json()
     return body | {"timings_ms": 0, "candidates": [c | {"audio_url": ""} for c in body["candidates"]]}
 
 
-def test_another_replica_gives_the_same_answer_without_the_model(make_api, stages, recall):
+def test_another_replica_gives_the_same_response_without_the_model(make_api, stages, redis_cache):
     model = Counting(stages["Model"])
-    replicas = [make_api({"Model": model}, recall=recall) for _ in range(2)]
-    first = ask(replicas[0], "key-of-two-replicas")
-    again = ask(replicas[1], "key-of-two-replicas")
+    replicas = [make_api({"Model": model}, redis_cache=redis_cache) for _ in range(2)]
+    first = infill(replicas[0], "key-of-two-replicas")
+    again = infill(replicas[1], "key-of-two-replicas")
     assert first.status_code == again.status_code == 200, again.text
     assert model.generated == 1
-    assert without_what_differs(first) == without_what_differs(again)
+    assert comparable(first) == comparable(again)
     url = again.json()["candidates"][0]["audio_url"]
     assert replicas[1]("GET", url).content[:4] == b"RIFF"
 
 
-def test_a_key_of_another_request_is_refused_by_every_replica(make_api, recall):
-    ask(make_api(recall=recall), "key-of-one-request")
-    refused = ask(make_api(recall=recall), "key-of-one-request", region={"bars": "7", "tracks": [1]})
+def test_a_key_of_another_request_is_refused_by_every_replica(make_api, redis_cache):
+    infill(make_api(redis_cache=redis_cache), "key-of-one-request")
+    refused = infill(make_api(redis_cache=redis_cache), "key-of-one-request", region={"bars": "7", "tracks": [1]})
     assert refused.status_code == 422
     assert "Idempotency-Key" in refused.json()["detail"]
 
 
-def test_keys_of_one_caller_are_not_those_of_another(make_api, recall):
-    one, two = (make_api(recall=recall, keys=["first-key", "second-key"]) for _ in range(2))
-    answers = [
+def test_callers_do_not_share_keys(make_api, redis_cache):
+    one, two = (make_api(redis_cache=redis_cache, keys=["first-key", "second-key"]) for _ in range(2))
+    responses = [
         api("POST", "/v1/infill", json=body, headers={"Idempotency-Key": "shared", "X-API-Key": key})
         for api, key, body in ((one, "first-key", BODY), (two, "second-key", BODY | {"sampling": {"n": 1}}))
     ]
-    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [response.status_code for response in responses] == [200, 200]
 
 
-def test_only_so_many_answers_are_kept_and_only_for_a_while(redis):
-    recall = RedisResponseCache(RecordStream(redis, timeout_s=2), capacity=2, keep_s=2)
-    answer = CachedResponse(
+def test_redis_caches_a_limited_number_for_a_limited_time(redis):
+    redis_cache = RedisResponseCache(RecordStream(redis, timeout_s=2), capacity=2, ttl_s=2)
+    response = CachedResponse(
         digest="d",
         request_id="r",
         model_version="v",
@@ -95,31 +95,31 @@ def test_only_so_many_answers_are_kept_and_only_for_a_while(redis):
 
     async def run():
         for i in range(4):
-            await recall.put(str(i), answer)
-        kept = [await recall.get(str(i)) for i in range(4)]
+            await redis_cache.put(str(i), response)
+        cached = [await redis_cache.get(str(i)) for i in range(4)]
         await asyncio.sleep(2.1)
-        return kept, await recall.get("3")
+        return cached, await redis_cache.get("3")
 
     try:
-        assert asyncio.run(run()) == ([None, None, answer, answer], None)
+        assert asyncio.run(run()) == ([None, None, response, response], None)
     finally:
-        recall.close()
+        redis_cache.close()
 
 
-def test_without_redis_the_answer_is_computed_again_and_is_the_same(make_api, stages):
+def test_without_redis_the_response_is_computed_again_and_is_the_same(make_api, stages):
     class Away:
-        asked = 0
+        calls = 0
 
         def read_hash(self, key):
-            self.asked += 1
-            raise StoreUnavailable("Redis does not answer")
+            self.calls += 1
+            raise StoreUnavailable("Redis does not response")
 
         run_script = read_hash
 
     model, away = Counting(stages["Model"]), Away()
-    recall = RedisResponseCache(away, capacity=8, keep_s=60)
-    first, again = (ask(make_api({"Model": model}, recall=recall), "key-without-redis") for _ in range(2))
+    redis_cache = RedisResponseCache(away, capacity=8, ttl_s=60)
+    first, again = (infill(make_api({"Model": model}, redis_cache=redis_cache), "key-without-redis") for _ in range(2))
     assert model.generated == 2
     assert first.json()["candidates"][0]["midi_base64"] == again.json()["candidates"][0]["midi_base64"]
-    # A Redis that is away is not asked again for a while: nobody waits for it twice.
-    assert away.asked == 1
+    # After a failure Redis is not called again for a while.
+    assert away.calls == 1

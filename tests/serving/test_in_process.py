@@ -1,4 +1,4 @@
-"""What an ingress answers itself, and what a remembered session may not change."""
+"""Short calls in the ingress's own process, and cached sessions."""
 
 import asyncio
 
@@ -6,56 +6,56 @@ import pytest
 
 from harmonixr_model import examples
 from harmonixr_platform.schemas import ControlSpec, InfillOptions, RegionSpec, SamplingSpec
-from harmonixr_platform.serving.infill.sessions import open_session
+from harmonixr_platform.serving.infill.session_cache import open_session
 from harmonixr_platform.serving.transport.in_process import InProcessCall
 
 MINUET = examples.load("minuet-in-g")
 GAP = InfillOptions(region=RegionSpec(bars="5-6", tracks=[1]))
 
 
-class Far:
+class Remote:
     def __init__(self):
-        self.asked = []
+        self.calls = []
 
     async def __call__(self, stage, method, *args):
-        self.asked.append((stage, method))
-        return "far"
+        self.calls.append((stage, method))
+        return "remote"
 
     async def stream(self, stage, method, *args):
         yield stage, method
 
 
-class Near:
+class Local:
     def window(self, midi, *rest):
-        return "near"
+        return "local"
 
     def sound(self, midi, *rest):
-        raise AssertionError("rendering is no short call")
+        raise AssertionError("rendering is not a short call")
 
 
-def ask(call, *args):
+def run(call, *args):
     return asyncio.run(call(*args))
 
 
 @pytest.mark.parametrize(
-    ("stage", "method", "size", "who"),
+    ("stage", "method", "size", "place"),
     [
-        ("Tokenization", "window", 10, "near"),
-        ("Tokenization", "window", 11, "far"),
-        ("Tokenization", "sound", 1, "far"),
-        ("Decoding", "finish", 1, "far"),
+        ("Tokenization", "window", 10, "local"),
+        ("Tokenization", "window", 11, "remote"),
+        ("Tokenization", "sound", 1, "remote"),
+        ("Decoding", "finish", 1, "remote"),
     ],
 )
-def test_only_short_calls_of_small_files_to_a_near_stage_stay_in_the_process(stage, method, size, who):
-    far = Far()
-    call = InProcessCall(far, {"Tokenization": Near()}, max_midi_bytes=10)
-    assert ask(call, stage, method, b"x" * size) == who
-    assert len(far.asked) == (who == "far")
+def test_only_short_calls_of_small_files_stay_in_the_process(stage, method, size, place):
+    remote = Remote()
+    call = InProcessCall(remote, {"Tokenization": Local()}, max_midi_bytes=10)
+    assert run(call, stage, method, b"x" * size) == place
+    assert len(remote.calls) == (place == "remote")
 
 
-def test_streams_are_always_carried_on():
+def test_streams_always_go_to_the_other_process():
     async def first():
-        call = InProcessCall(Far(), {"Model": Near()}, max_midi_bytes=10)
+        call = InProcessCall(Remote(), {"Model": Local()}, max_midi_bytes=10)
         return [item async for item in call.stream("Model", "stream", b"")]
 
     assert asyncio.run(first()) == [("Model", "stream")]
@@ -65,15 +65,15 @@ def session(options=GAP, done=()):
     return open_session(MINUET, options, max_midi_bytes=1 << 20, max_length=512, done=done)
 
 
-def test_sessions_of_one_gap_share_a_prompt_and_go_on_apart():
+def test_sessions_of_one_gap_share_a_prompt_and_nothing_else():
     first, second = session(), session(GAP.model_copy(update={"sampling": SamplingSpec(seed=7)}))
     prompt = first.next_prompt()
     assert prompt is second.next_prompt()
-    answer = _shortest(prompt)
-    first.accept(answer)
+    fill = _shortest(prompt)
+    first.accept(fill)
     assert (len(first.tokens), len(second.tokens)) == (1, 0)
     assert session().next_prompt() is prompt
-    assert first.result().midi == session(done=[answer]).result().midi
+    assert first.result().midi == session(done=[fill]).result().midi
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_sessions_of_one_gap_share_a_prompt_and_go_on_apart():
     [{"controls": ControlSpec(pitch_max=60)}, {"region": RegionSpec(bars="7-8", tracks=[1])}],
     ids=["controls", "region"],
 )
-def test_another_gap_or_other_limits_are_another_session(change):
+def test_another_gap_or_other_constraints_have_another_session(change):
     assert session(GAP.model_copy(update=change)).next_prompt() is not session().next_prompt()
 
 
@@ -89,10 +89,10 @@ def _shortest(prompt):
     from harmonixr_model.grammar.fill_grammar import FillGrammar
     from harmonixr_model.notes.vocabulary import VOCAB
 
-    grammar, said = FillGrammar(prompt.tables), []
+    grammar, tokens = FillGrammar(prompt.tables), []
     while not grammar.finished:
         allowed = grammar.allowed()
         token = VOCAB.id("END") if allowed[VOCAB.id("END")] else int(allowed.nonzero()[0][0])
         grammar.advance(token)
-        said.append(token)
-    return tuple(said)
+        tokens.append(token)
+    return tuple(tokens)

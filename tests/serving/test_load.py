@@ -1,4 +1,4 @@
-"""Many at once: bounds, deadlines, and one greedy caller who cannot starve the rest."""
+"""Concurrent requests: limits, deadlines, and a greedy caller that cannot starve the others."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ SMALL = {"midi_base64": MINUET, "region": {"bars": "5", "tracks": [1]}, "samplin
 GREEDY = SMALL | {"region": {"bars": "1-16"}, "sampling": {"seed": 1, "n": 16, "temperature": 1.5}}
 
 
-def ask(api, *bodies, headers=()):
+def infill(api, *bodies, headers=()):
     async def run():
         transport = httpx.ASGITransport(app=api.app, client=("10.0.0.1", 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
@@ -25,7 +25,7 @@ def ask(api, *bodies, headers=()):
     return asyncio.run(run())
 
 
-def test_one_callers_requests_are_bounded_and_others_still_get_in(make_api):
+def test_one_callers_requests_are_limited_and_others_are_accepted(make_api):
     api = make_api(keys=["greedy-key", "modest-key"], caller_waiting=1)
 
     async def run():
@@ -36,8 +36,8 @@ def test_one_callers_requests_are_bounded_and_others_still_get_in(make_api):
             )
 
     *own, other = asyncio.run(run())
-    assert sorted(answer.status_code for answer in own) == [200, 429, 429]
-    refused = next(answer for answer in own if answer.status_code == 429)
+    assert sorted(response.status_code for response in own) == [200, 429, 429]
+    refused = next(response for response in own if response.status_code == 429)
     assert refused.headers["retry-after"] == "3"
     assert "of your requests" in refused.json()["detail"]
     assert other.status_code == 200
@@ -52,17 +52,15 @@ def test_one_callers_requests_are_bounded_and_others_still_get_in(make_api):
     ],
 )
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
-def test_what_the_engine_refuses_is_said_with_its_status_and_when_to_come_back(
-    make_api, error, status, retry_after, accept
-):
+def test_errors_of_the_engine_have_a_status_and_a_retry_after(make_api, error, status, retry_after, accept):
     class Busy:
         async def route(self):
             return Route(ModelInfo("v", "s", 2048))
 
-        async def generate(self, version, ask):
+        async def generate(self, version, request):
             raise error
 
-        async def stream(self, version, ask):
+        async def stream(self, version, request):
             raise error
             yield
 
@@ -72,7 +70,7 @@ def test_what_the_engine_refuses_is_said_with_its_status_and_when_to_come_back(
     assert response.json()["detail"] == str(error)
 
 
-def test_a_greedy_request_does_not_hold_up_a_modest_one(make_api, stages):
+def test_a_greedy_request_does_not_delay_a_modest_one(make_api, stages):
     api = make_api()
     # A busy machine may need longer for its first token than a probe waits.
     assert any(api("GET", "/readyz").status_code == 200 for _ in range(5))
@@ -85,43 +83,43 @@ def test_a_greedy_request_does_not_hold_up_a_modest_one(make_api, stages):
             (engine,) = [loaded.engine for loaded in stages["Model"]._versions._engines.values()]
             while engine.stats().running < 2:
                 await asyncio.sleep(0.005)
-            answer = await modest_http.post("/v1/infill", json=SMALL)
+            response = await modest_http.post("/v1/infill", json=SMALL)
             overtook = not greedy.done()
             greedy.cancel()
             await asyncio.gather(greedy, return_exceptions=True)
-            return answer, overtook
+            return response, overtook
 
-    answer, overtook = asyncio.run(run())
-    assert answer.status_code == 200
+    response, overtook = asyncio.run(run())
+    assert response.status_code == 200
     assert overtook
 
 
-def test_a_bad_request_among_many_is_refused_as_alone_and_harms_nobody(make_api):
+def test_a_bad_request_among_many_is_refused_and_affects_no_other(make_api):
     api = make_api()
     bad = [SMALL | {"region": {"bars": "99"}}, SMALL | {"midi_base64": base64.b64encode(b"no song").decode()}]
-    alone = [ask(api, body)[0].json() for body in (SMALL, *bad)]
-    together = ask(api, SMALL, bad[0], SMALL, bad[1], SMALL)
-    assert [answer.status_code for answer in together] == [200, 422, 200, 422, 200]
+    alone = [infill(api, body)[0].json() for body in (SMALL, *bad)]
+    together = infill(api, SMALL, bad[0], SMALL, bad[1], SMALL)
+    assert [response.status_code for response in together] == [200, 422, 200, 422, 200]
     assert together[1].json() == alone[1]
     assert together[3].json() == alone[2]
-    for answer in (together[0], together[2], together[4]):
-        assert answer.json()["candidates"][0]["tokens"] == alone[0]["candidates"][0]["tokens"]
+    for response in (together[0], together[2], together[4]):
+        assert response.json()["candidates"][0]["tokens"] == alone[0]["candidates"][0]["tokens"]
 
 
-def test_a_caller_may_ask_for_an_earlier_deadline_and_the_engine_keeps_it(make_api, stages):
+def test_a_caller_can_set_a_shorter_deadline_for_the_engine(make_api, stages):
     api = make_api()
-    (late,) = ask(api, GREEDY, headers={"X-Harmonixr-Timeout-S": "0.3"})
+    (late,) = infill(api, GREEDY, headers={"X-Harmonixr-Timeout-S": "0.3"})
     assert late.status_code == 504, late.text
     (engine,) = [loaded.engine for loaded in stages["Model"]._versions._engines.values()]
     assert not engine.stats().waiting
-    (refused,) = ask(api, SMALL, headers={"X-Harmonixr-Timeout-S": "-1"})
+    (refused,) = infill(api, SMALL, headers={"X-Harmonixr-Timeout-S": "-1"})
     assert refused.status_code == 422
 
 
-def test_every_answer_says_where_its_time_went(make_api):
+def test_every_response_has_the_time_of_each_stage(make_api):
     api = make_api()
-    answer = api("POST", "/v1/infill", json=SMALL).json()
-    timings = answer["timings_ms"]
+    response = api("POST", "/v1/infill", json=SMALL).json()
+    timings = response["timings_ms"]
     stages = ["ingress", "tokenization", "queue", "prefill", "decode", "splice", "render", "graph"]
     assert list(timings) == [*stages, "total"]
     assert sum(timings[stage] for stage in stages) <= timings["total"] + 0.1

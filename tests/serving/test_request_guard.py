@@ -1,4 +1,4 @@
-"""What is refused at the door, and what can be watched from outside."""
+"""Requests that are refused before a route reads them, health checks, documentation and metrics."""
 
 import asyncio
 import base64
@@ -39,10 +39,12 @@ def test_a_file_over_the_limit_is_refused_before_it_is_read(api):
 
 def test_a_file_just_over_the_limit_inside_a_small_enough_body_is_refused_too(make_api):
     api = make_api(max_midi_bytes=1024)
-    assert "the most that is read" in problem(api("POST", "/v1/infill", json=BODY | {"midi_base64": "A" * 4000}), 413)
+    assert "the limit of this service" in problem(
+        api("POST", "/v1/infill", json=BODY | {"midi_base64": "A" * 4000}), 413
+    )
 
 
-def test_a_key_is_asked_for_where_one_is_set(make_api):
+def test_a_service_with_keys_needs_one(make_api):
     api = make_api(keys=["first-key", "second-key"])
     refused = api("GET", "/v1/models")
     assert "API key" in problem(refused, 401)
@@ -53,7 +55,7 @@ def test_a_key_is_asked_for_where_one_is_set(make_api):
     assert api("GET", "/healthz").status_code == 200
 
 
-def test_too_many_waiting_requests_are_told_when_to_come_back(make_api):
+def test_too_many_waiting_requests_get_a_retry_after(make_api):
     class Slow:
         async def route(self):
             await asyncio.sleep(0.3)
@@ -67,7 +69,7 @@ def test_too_many_waiting_requests_are_told_when_to_come_back(make_api):
     assert api.service.waiting == 0
 
 
-def test_the_deadline_is_kept_and_named(make_api):
+def test_a_request_ends_at_the_deadline_and_the_error_names_it(make_api):
     class Endless:
         async def route(self):
             await asyncio.sleep(60)
@@ -78,13 +80,13 @@ def test_the_deadline_is_kept_and_named(make_api):
     assert time.monotonic() - started < 5
 
 
-def test_a_fault_of_ours_shows_a_number_and_no_trace(make_api):
+def test_an_unexpected_error_has_a_number_and_no_traceback(make_api):
     class Broken:
         async def route(self):
             raise RuntimeError("secret internals")
 
     response = make_api({"Model": Broken()})("POST", "/v1/infill", json=BODY)
-    assert "our fault" in problem(response, 500)
+    assert "a fault of the service" in problem(response, 500)
     assert "secret internals" not in response.text
 
 
@@ -98,7 +100,7 @@ def test_readiness_decodes_a_token_and_health_does_not(make_api):
         async def probe(self):
             from harmonixr_platform.serving.errors import Unavailable
 
-            raise Unavailable("the Model stage is being restarted; try again in a few seconds")
+            raise Unavailable("the Model stage is restarting; try again in a few seconds")
 
     assert make_api()("GET", "/readyz").json()["status"] == "ready"
     api = make_api({"Model": Dead()})

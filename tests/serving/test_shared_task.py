@@ -1,4 +1,4 @@
-"""One answer, made once for everybody who waits for it, and for nobody else."""
+"""Several callers share one task; caches of tasks; the drain latch."""
 
 import asyncio
 
@@ -11,139 +11,137 @@ from harmonixr_platform.serving.infill.shared_task import SharedTask
 
 
 class Work:
-    """Tells three events, then answers when it is let; counts how often it was begun and cancelled."""
+    """Emits three events and returns once `release` is set; counts its starts and cancellations."""
 
     def __init__(self):
-        self.begun = self.cancelled = 0
-        self.let = asyncio.Event()
+        self.started = self.cancelled = 0
+        self.release = asyncio.Event()
 
-    async def __call__(self, tell):
-        self.begun += 1
+    async def __call__(self, emit):
+        self.started += 1
         try:
             for event in "abc":
-                tell(event)
+                emit(event)
                 await asyncio.sleep(0)
-            await self.let.wait()
+            await self.release.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        return "answer"
+        return "result"
 
 
-async def collect(making):
-    return [event async for event in making.follow()]
+async def collect(task):
+    return [event async for event in task.follow()]
 
 
-def test_all_who_follow_hear_everything_even_those_who_come_late():
+def test_every_follower_gets_all_events_also_a_late_one():
     async def run():
         work = Work()
-        making = SharedTask(work)
-        early = asyncio.create_task(collect(making))
+        task = SharedTask(work)
+        early = asyncio.create_task(collect(task))
         await asyncio.sleep(0.01)
-        late, waiting = asyncio.create_task(collect(making)), asyncio.create_task(making.answer())
+        late, waiting = asyncio.create_task(collect(task)), asyncio.create_task(task.result())
         await asyncio.sleep(0.01)
-        work.let.set()
-        assert await early == await late == ["a", "b", "c", "answer"]
-        assert await waiting == "answer"
-        assert await collect(making) == ["a", "b", "c", "answer"]
-        assert (work.begun, work.cancelled) == (1, 0)
+        work.release.set()
+        assert await early == await late == ["a", "b", "c", "result"]
+        assert await waiting == "result"
+        assert await collect(task) == ["a", "b", "c", "result"]
+        assert (work.started, work.cancelled) == (1, 0)
 
     asyncio.run(run())
 
 
-def test_it_ends_when_the_last_who_waits_leaves_and_not_before():
+def test_it_is_cancelled_when_the_last_caller_leaves_and_not_before():
     async def run():
         work = Work()
-        making = SharedTask(work)
-        tasks = [asyncio.create_task(making.answer()), asyncio.create_task(collect(making))]
+        task = SharedTask(work)
+        callers = [asyncio.create_task(task.result()), asyncio.create_task(collect(task))]
         await asyncio.sleep(0.01)
-        tasks[0].cancel()
+        callers[0].cancel()
         await asyncio.sleep(0.01)
         assert work.cancelled == 0
-        tasks[1].cancel()
+        callers[1].cancel()
         await asyncio.sleep(0.01)
         assert work.cancelled == 1
 
     asyncio.run(run())
 
 
-def test_a_key_whose_making_was_given_up_begins_anew():
+def test_an_abandoned_key_starts_again():
     async def run():
-        memory, work = ResponseCache(4), Work()
-        first = asyncio.create_task(memory.get_or_begin("key", "d", lambda: SharedTask(work)).answer())
+        cache, work = ResponseCache(4), Work()
+        first = asyncio.create_task(cache.get_or_start("key", "d", lambda: SharedTask(work)).result())
         await asyncio.sleep(0.01)
         first.cancel()
         await asyncio.sleep(0.01)
-        again = memory.get_or_begin("key", "d", lambda: SharedTask(work))
-        work.let.set()
-        assert await again.answer() == "answer"
-        assert memory.get_or_begin("key", "d", lambda: SharedTask(work)) is again
+        again = cache.get_or_start("key", "d", lambda: SharedTask(work))
+        work.release.set()
+        assert await again.result() == "result"
+        assert cache.get_or_start("key", "d", lambda: SharedTask(work)) is again
         with pytest.raises(KeyReused):
-            memory.get_or_begin("key", "other", lambda: SharedTask(work))
-        assert (work.begun, work.cancelled) == (2, 1)
+            cache.get_or_start("key", "other", lambda: SharedTask(work))
+        assert (work.started, work.cancelled) == (2, 1)
 
     asyncio.run(run())
 
 
-def test_only_so_much_is_remembered():
+def test_the_cache_is_limited_in_number_and_size():
     async def run():
-        memory = ResponseCache(3, max_weight=10, weigh=len)
-        made = {}
+        cache = ResponseCache(3, max_bytes=10, size_of=len)
         for key in ("four", "fours", "a", "b"):
 
-            async def make(tell, key=key):
+            async def work(emit, key=key):
                 return key
 
-            made[key] = memory.get_or_begin(key, "d", lambda make=make: SharedTask(make))
-            await made[key].answer()
+            await cache.get_or_start(key, "d", lambda work=work: SharedTask(work)).result()
             await asyncio.sleep(0.01)
-        assert list(memory._held) == ["fours", "a", "b"]
+        assert list(cache._cached) == ["fours", "a", "b"]
 
-        async def make(tell):
-            return "much too heavy"
+        async def large(emit):
+            return "much too large"
 
-        await memory.get_or_begin("heavy", "d", lambda: SharedTask(make)).answer()
+        await cache.get_or_start("large", "d", lambda: SharedTask(large)).result()
         await asyncio.sleep(0.01)
-        assert not memory._held
+        assert not cache._cached
 
     asyncio.run(run())
 
 
-def test_failures_are_told_to_all_and_not_remembered():
-    async def fail(tell):
+def test_all_callers_get_an_error_and_it_is_not_cached():
+    async def fail(emit):
         raise OutOfTune
 
     class OutOfTune(Exception):
         pass
 
     async def run():
-        memory = ResponseCache(4)
-        making = memory.get_or_begin("key", "d", lambda: SharedTask(fail))
-        answers = await asyncio.gather(making.answer(), collect(making), return_exceptions=True)
-        assert [type(answer) for answer in answers] == [OutOfTune] * 2
-        assert memory.get_or_begin("key", "d", lambda: SharedTask(fail)) is not making
+        cache = ResponseCache(4)
+        task = cache.get_or_start("key", "d", lambda: SharedTask(fail))
+        results = await asyncio.gather(task.result(), collect(task), return_exceptions=True)
+        assert [type(result) for result in results] == [OutOfTune] * 2
+        assert cache.get_or_start("key", "d", lambda: SharedTask(fail)) is not task
         await asyncio.sleep(0.01)
 
     asyncio.run(run())
 
 
-def test_a_door_that_closes_lets_nobody_in_and_waits_for_those_inside():
+def test_a_draining_latch_refuses_requests_and_waits_for_those_in_progress():
     async def run():
-        door, left = DrainLatch(), asyncio.Event()
+        latch, finish = DrainLatch(), asyncio.Event()
 
-        async def stay():
-            with door.enter():
-                await left.wait()
+        async def request():
+            with latch.enter():
+                await finish.wait()
 
-        inside = asyncio.create_task(stay())
+        in_progress = asyncio.create_task(request())
         await asyncio.sleep(0)
-        draining = asyncio.create_task(door.drain())
+        draining = asyncio.create_task(latch.drain())
         await asyncio.sleep(0.01)
-        with pytest.raises(Unavailable), door.enter():
+        with pytest.raises(Unavailable), latch.enter():
             pass
         assert not draining.done()
-        left.set()
-        await inside
+        finish.set()
+        await in_progress
         await draining
 
     asyncio.run(run())

@@ -11,7 +11,7 @@ from harmonixr_model.prompt.controls import TRAINED
 from harmonixr_platform.registry import Lineage, open_registry
 from harmonixr_platform.schemas import ControlSpec, InfillOptions, RegionSpec
 from harmonixr_platform.schemas.base import content_json
-from harmonixr_platform.serving.infill.sessions import open_session
+from harmonixr_platform.serving.infill.session_cache import open_session
 
 MINUET = examples.load("minuet-in-g")
 

@@ -1,4 +1,4 @@
-"""The Model stage's versions, the calls between stages, and processes that leave nothing behind."""
+"""Versions in the Model stage, calls between stages, and processes with their children."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ def registry(tmp_path, tiny_checkpoints):
 
 
 class IdleEngine:
-    """Takes nothing; knows how it was closed."""
+    """Takes no request; records how it was closed."""
 
     drained = None
 
@@ -56,7 +56,7 @@ async def until(check):
     return found
 
 
-def test_a_promotion_reaches_a_running_model_without_a_restart_and_nobody_waits_for_it(registry):
+def test_a_promotion_takes_effect_without_a_restart_and_delays_no_request(registry):
     first, second = (v.version for v in registry.versions("infill"))
     champion = registry.resolve("infill").version
     other = second if champion == first else first
@@ -99,7 +99,7 @@ def test_a_new_version_that_cannot_be_loaded_leaves_the_old_one_in_service(regis
     asyncio.run(run())
 
 
-def test_a_model_goes_on_with_what_it_knows_while_the_registry_is_away(registry, monkeypatch):
+def test_a_loaded_version_is_served_while_the_registry_is_down(registry, monkeypatch):
     champion = registry.resolve("infill").version
     model, _ = fake_model(registry, alias_refresh_s=0)
 
@@ -114,7 +114,7 @@ def test_a_model_goes_on_with_what_it_knows_while_the_registry_is_away(registry,
     assert asyncio.run(run()).version == champion
 
 
-def test_user_config_pins_what_the_champion_is(registry):
+def test_user_config_pins_the_champion(registry):
     pinned = next(v.version for v in registry.versions("infill") if v != registry.resolve("infill"))
     model, loads = fake_model(registry)
 
@@ -128,7 +128,7 @@ def test_user_config_pins_what_the_champion_is(registry):
     assert info.version == pinned
 
 
-def test_a_canary_gets_its_share_of_callers_and_always_the_same_ones(registry):
+def test_a_canary_gets_its_share_of_callers_always_the_same_ones(registry):
     champion = registry.resolve("infill").version
     other = next(v.version for v in registry.versions("infill") if v.version != champion)
     registry.promote("infill", other, alias="challenger")
@@ -150,7 +150,7 @@ def test_a_canary_gets_its_share_of_callers_and_always_the_same_ones(registry):
     assert len(loads) == 2
 
 
-def test_a_canary_that_is_not_there_takes_nothing_from_the_champion(registry):
+def test_a_missing_canary_leaves_all_callers_to_the_champion(registry):
     model, _ = fake_model(registry)
 
     async def run():
@@ -160,7 +160,7 @@ def test_a_canary_that_is_not_there_takes_nothing_from_the_champion(registry):
     assert asyncio.run(run()).version == registry.resolve("infill").version
 
 
-def test_only_so_many_models_are_kept_and_those_that_go_finish_what_they_have(registry):
+def test_the_least_recently_used_model_is_dropped_after_its_requests(registry):
     model, loads = fake_model(registry, loaded_models=1)
     first, second = (v.version for v in registry.versions("infill"))
 
@@ -172,7 +172,7 @@ def test_only_so_many_models_are_kept_and_those_that_go_finish_what_they_have(re
     assert [loaded.engine.drained for loaded in loads] == [True, True, None]
 
 
-def test_a_model_without_weights_starts_and_says_what_is_missing(tmp_path):
+def test_a_model_stage_without_weights_starts_and_names_the_remedy(tmp_path):
     model, _ = fake_model(open_registry(Settings(state_dir=tmp_path)))
 
     async def run():
@@ -184,7 +184,7 @@ def test_a_model_without_weights_starts_and_says_what_is_missing(tmp_path):
 
 
 class Handle:
-    """A deployment handle whose replicas answer from a list."""
+    """A deployment handle whose replicas respond from a list."""
 
     def __init__(self, *answers):
         self.answers = list(answers)
@@ -227,13 +227,13 @@ def call(*answers):
     return asyncio.run(RemoteCall({"Model": handle})("Model", "describe", "champion"))
 
 
-def test_a_stage_whose_replica_died_is_asked_once_more():
+def test_a_call_whose_replica_died_is_made_once_more():
     assert call(ActorDiedError(), "answer") == "answer"
-    with pytest.raises(Unavailable, match="being restarted"):
+    with pytest.raises(Unavailable, match="is restarting"):
         call(ActorDiedError(), ActorDiedError())
 
 
-def test_a_stream_whose_replica_died_is_given_again_from_the_beginning():
+def test_a_stream_whose_replica_died_starts_again():
     async def collect(*answers):
         handle = Handle(*answers)
         try:
@@ -248,7 +248,7 @@ def test_a_stream_whose_replica_died_is_given_again_from_the_beginning():
     assert type(asyncio.run(collect(["a", error]))[0]) is RegionError
 
 
-def test_closing_a_stream_cancels_it_where_it_is_made():
+def test_closing_a_stream_cancels_it_in_the_other_stage():
     handle = Handle("abc")
 
     async def run():
@@ -260,7 +260,7 @@ def test_closing_a_stream_cancels_it_where_it_is_made():
     assert handle.cancelled == 1
 
 
-def test_an_error_of_another_stage_arrives_as_itself_without_its_trace():
+def test_an_error_of_another_stage_keeps_its_type_without_its_traceback():
     error = RayTaskError("f", "Traceback: long", RegionError("bars 9 lie outside")).as_instanceof_cause()
     with pytest.raises(RegionError) as caught:
         call(error)
@@ -268,17 +268,17 @@ def test_an_error_of_another_stage_arrives_as_itself_without_its_trace():
     assert type(caught.value) is RegionError
 
 
-def test_a_full_queue_is_told_apart():
+def test_a_full_queue_is_an_overload():
     with pytest.raises(Overloaded):
         call(BackPressureError(num_queued_requests=9, max_queued_requests=8))
 
 
-def test_a_graph_without_a_reward_stage_says_so():
+def test_a_graph_without_a_reward_stage_names_it():
     with pytest.raises(NoRewardModel, match="Reward"):
         asyncio.run(RemoteCall({})("Reward", "score"))
 
 
-def test_a_process_ends_with_all_that_it_started_even_what_will_not_listen(tmp_path):
+def test_a_process_ends_with_its_children_also_those_that_ignore_sigterm(tmp_path):
     script = (
         "import signal, subprocess, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], process_group=0);"
@@ -286,7 +286,7 @@ def test_a_process_ends_with_all_that_it_started_even_what_will_not_listen(tmp_p
     )
     process = OwnProcess("test", [sys.executable, "-c", script], log=tmp_path / "log", environment=os.environ)
     deadline = time.monotonic() + 20
-    while not process.has_said("up") and time.monotonic() < deadline:
+    while not process.has_logged("up") and time.monotonic() < deadline:
         time.sleep(0.05)
     leader = process._process.pid
     assert len(session_members(leader)) == 2
@@ -294,8 +294,8 @@ def test_a_process_ends_with_all_that_it_started_even_what_will_not_listen(tmp_p
     assert session_members(leader) == []
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child that its parent died")
-def test_a_process_ends_when_we_are_killed(tmp_path):
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux signals a child when its parent dies")
+def test_a_process_ends_when_its_parent_is_killed(tmp_path):
     log = tmp_path / "log"
     script = (
         "import os, pathlib, sys, time; from harmonixr_platform.serving.deploy.local_ray import OwnProcess;"
@@ -313,7 +313,7 @@ def test_a_process_ends_when_we_are_killed(tmp_path):
     assert session_members(leader) == []
 
 
-def test_a_process_that_ended_by_itself_is_quoted(tmp_path):
+def test_the_error_of_a_process_quotes_its_log(tmp_path):
     command = [sys.executable, "-c", "import sys; sys.exit('no room')"]
     process = OwnProcess("the graph", command, log=tmp_path / "log", environment=os.environ)
     process._process.wait(timeout=20)
@@ -321,7 +321,7 @@ def test_a_process_that_ended_by_itself_is_quoted(tmp_path):
         process.check()
 
 
-def test_a_taken_port_is_passed_over():
+def test_a_port_in_use_is_skipped():
     import socket
 
     with socket.socket() as taken:
@@ -332,7 +332,7 @@ def test_a_taken_port_is_passed_over():
     assert free_port(port) == port
 
 
-def test_doctor_names_what_is_wrong_and_what_would_help(tmp_path):
+def test_doctor_names_each_fault_and_its_remedy(tmp_path):
     environment = {**os.environ, "HARMONIXR_REDIS_URL": "redis://127.0.0.1:1/0"}
     command = [sys.executable, "-m", "harmonixr_platform.cli", "doctor", "--state-dir", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)

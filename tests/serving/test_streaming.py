@@ -1,4 +1,4 @@
-"""A fill as server-sent events, and what becomes of one that nobody waits for any more."""
+"""A fill as server-sent events, and its cancellation when the client hangs up."""
 
 import asyncio
 import base64
@@ -56,35 +56,35 @@ def test_the_bars_hold_the_candidates_notes(api, region):
     events = stream(api, region=region, sampling={"seed": 3})
     (candidate,) = [data for name, data in events if name == "candidate"]
     bars = [data for name, data in events if name == "bar"]
-    told = [(n["track"], n["onset_tick"], n["pitch"]) for bar in bars for n in bar["notes"]]
+    streamed = [(n["track"], n["onset_tick"], n["pitch"]) for bar in bars for n in bar["notes"]]
     final = [(n["track"], n["onset_tick"], n["pitch"]) for n in candidate["notes"]]
-    # Splicing may drop a note that collides with one that stays; it adds none.
-    assert set(final) <= set(told)
-    assert len(told) - len(final) <= len(told) // 10
+    # Splicing may drop a note that collides with a context note; it adds none.
+    assert set(final) <= set(streamed)
+    assert len(streamed) - len(final) <= len(streamed) // 10
     assert all(bar["track"] == n["track"] for bar in bars for n in bar["notes"])
     assert len({(bar["bar"], bar["track"]) for bar in bars}) == len(bars)
 
 
-def test_a_stream_gives_the_answer_that_json_gives(api):
-    answer = api("POST", "/v1/infill", json=BODY).json()
+def test_a_stream_has_the_same_fills_as_json(api):
+    response = api("POST", "/v1/infill", json=BODY).json()
     events = stream(api)
     candidates = sorted((data for name, data in events if name == "candidate"), key=lambda c: c["index"])
     done = events[-1][1]
-    for told, given in zip(candidates, answer["candidates"], strict=True):
-        assert told | {"audio_url": ""} == given | {"audio_url": ""}
-        assert api("GET", told["audio_url"]).status_code == 200
-    assert done["model_version"] == answer["model_version"]
-    assert done["seed"] == answer["seed"]
-    assert set(done["timings_ms"]) == set(answer["timings_ms"])
+    for streamed, given in zip(candidates, response["candidates"], strict=True):
+        assert streamed | {"audio_url": ""} == given | {"audio_url": ""}
+        assert api("GET", streamed["audio_url"]).status_code == 200
+    assert done["model_version"] == response["model_version"]
+    assert done["seed"] == response["seed"]
+    assert set(done["timings_ms"]) == set(response["timings_ms"])
 
 
-def test_what_is_wrong_with_a_request_is_said_with_its_own_status(api):
+def test_a_bad_request_has_its_own_status(api):
     response = api("POST", "/v1/infill", json=BODY | {"region": {"bars": "99"}}, headers=STREAM)
     assert response.status_code == 422
     assert response.headers["content-type"] == "application/problem+json"
 
 
-def test_what_goes_wrong_later_ends_the_stream_with_one_error(make_api, stages):
+def test_a_later_error_ends_the_stream_with_one_error_event(make_api, stages):
     class Breaking:
         async def finish(self, *args):
             raise RuntimeError("secret internals")
@@ -99,20 +99,20 @@ def test_what_goes_wrong_later_ends_the_stream_with_one_error(make_api, stages):
     assert "secret" not in events[-1][1]["detail"]
 
 
-def test_a_key_streams_once_and_tells_everybody(api):
+def test_concurrent_requests_with_one_key_share_a_stream(api):
     headers = STREAM | {"Idempotency-Key": "stream-1"}
     body = BODY | {"sampling": {"n": 1}}
     requests = [("POST", "/v1/infill", {"json": body, "headers": headers})] * 2
     plain = ("POST", "/v1/infill", {"json": body, "headers": {"Idempotency-Key": "stream-1"}})
-    one, two, answer = api.together(*requests, plain)
+    one, two, response = api.together(*requests, plain)
     assert events_of(one) == events_of(two)
-    told = next(data for name, data in events_of(one) if name == "candidate")
-    assert told == answer.json()["candidates"][0]
+    streamed = next(data for name, data in events_of(one) if name == "candidate")
+    assert streamed == response.json()["candidates"][0]
 
 
 def test_hanging_up_frees_the_rows_at_the_next_step(make_api, stages):
     api = make_api()
-    # Long enough to be running still when the caller leaves.
+    # Long enough to be in progress when the client hangs up.
     body = BODY | {"region": {"bars": "1-16"}, "sampling": {"n": 4, "temperature": 1.5, "seed": 1}}
 
     async def run(headers):
@@ -120,12 +120,12 @@ def test_hanging_up_frees_the_rows_at_the_next_step(make_api, stages):
 
         transport = httpx.ASGITransport(app=api.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
-            asking = asyncio.create_task(http.post("/v1/infill", json=body, headers=headers))
+            sending = asyncio.create_task(http.post("/v1/infill", json=body, headers=headers))
             (engine,) = [loaded.engine for loaded in stages["Model"]._versions._engines.values()]
             while engine.stats().running < 4:
                 await asyncio.sleep(0.001)
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
             steps = engine.stats().steps
             while engine.stats().running:
                 await asyncio.sleep(0)

@@ -1,7 +1,6 @@
-"""Bind the graph: Ingress → Tokenization → Model → Decoding (→ Reward), and Feedback beside them.
+"""Bind the graph: Ingress → Tokenization → Model → Decoding (→ Reward), and Feedback.
 
-`build_app` is what serve_config.yaml names. It takes a dict, since Serve passes one whatever the annotation says under
-postponed annotations. Real collaborators are chosen here and nowhere else.
+serve_config.yaml names `build_app`, which takes a dict: under postponed annotations Serve passes one in any case.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from harmonixr_platform.serving.stages.tokenization import Tokenization
 
 
 def build_app(args: dict[str, Any]) -> Application:
-    """Return the graph that `args`, the `args` of serve_config.yaml, describe."""
+    """Return the graph with the `args` of serve_config.yaml."""
     return build_graph(ServingArgs.model_validate(args))
 
 
 def build_graph(args: ServingArgs, *, engine: EngineLoader = load_engine) -> Application:
-    """Return the graph; `engine` makes an engine of a checkpoint, so that a fake may run on the real Serve."""
+    """Return the graph; `engine` loads a checkpoint, so that a test can run a fake engine on the real Serve."""
     stages = {
         "Tokenization": _deployment("Tokenization", Tokenization).bind(args),
         "Model": _deployment("Model", Model).bind(args, engine),
@@ -35,10 +34,10 @@ def build_graph(args: ServingArgs, *, engine: EngineLoader = load_engine) -> App
         "Reward": _deployment("Reward", Reward).bind(args),
         "Feedback": _deployment("Feedback", Feedback).bind(args),
     }
-    # Without an application of its own the decorator asks Ingress for one once the replica is up.
+    # The decorator gets no application: Serve calls Ingress.__serve_build_asgi_app__ on the replica.
     return _deployment("Ingress", serve.ingress()(Ingress)).bind(args, stages)
 
 
 def _deployment(name: str, stage: type) -> serve.Deployment:
-    # Ray would give each a whole core, more than a small machine has; serve_config.yaml says what each really gets.
+    # Ray's default is a whole core for each, more than a small machine has; serve_config.yaml overrides this.
     return serve.deployment(name=name, ray_actor_options={"num_cpus": 0.1})(stage)

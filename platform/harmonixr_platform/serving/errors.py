@@ -1,19 +1,18 @@
-"""What the service answers when it cannot: errors of its own, and any error as an RFC 9457 problem.
+"""The service's own errors, and the conversion of any error to an RFC 9457 problem.
 
 HarmonixrError
 └── ServingError
     ├── BadRequest         400  the body is not JSON
-    ├── Unauthorized       401  an API key is needed
-    ├── NoRewardModel      409  best_of was asked for and no reward model is in service
-    ├── TooLarge           413  more bytes than are read
+    ├── Unauthorized       401  the API key is missing or wrong
+    ├── NoRewardModel      409  best_of without a reward model in service
+    ├── TooLarge           413  the body is larger than the limit
     ├── UnsupportedMedia   415  neither JSON nor a form
-    ├── KeyReused          422  an Idempotency-Key came again with another request
+    ├── KeyReused          422  an earlier, different request used this Idempotency-Key
     ├── Overloaded         429  too many requests wait already
-    ├── Unavailable        503  a part of the service is away for a moment
-    └── DeadlineExceeded   504  it took too long
+    ├── Unavailable        503  a part of the service is down for a moment
+    └── DeadlineExceeded   504  the request took too long
 
 Of the library's own errors EngineBusy is 429, DeadlinePassed 504, FillCancelled and CheckpointError 503, the rest 422.
-Knows nothing of routes.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ PROBLEM_TYPE = "application/problem+json"
 
 
 class ServingError(HarmonixrError):
-    """The service cannot answer. `retry_after_s` says when asking again may help."""
+    """An error of the service. `retry_after_s` is when a retry may succeed."""
 
     status: ClassVar[int] = 500
     retry_after_s: int | None = None
@@ -43,7 +42,7 @@ class BadRequest(ServingError):
 
 
 class Unauthorized(ServingError):
-    """An API key is missing or wrong."""
+    """The API key is missing or wrong."""
 
     status = 401
 
@@ -55,19 +54,19 @@ class NoRewardModel(ServingError):
 
 
 class TooLarge(ServingError):
-    """More bytes than are read."""
+    """The body is larger than the limit."""
 
     status = 413
 
 
 class UnsupportedMedia(ServingError):
-    """A content type that no route reads."""
+    """The route does not read this content type."""
 
     status = 415
 
 
 class KeyReused(ServingError):
-    """An Idempotency-Key came again with another request."""
+    """An earlier, different request used this Idempotency-Key."""
 
     status = 422
 
@@ -80,19 +79,19 @@ class Overloaded(ServingError):
 
 
 class Unavailable(ServingError):
-    """A part of the service is away for a moment."""
+    """A part of the service is down for a moment."""
 
     status = 503
     retry_after_s = 3
 
 
 class DeadlineExceeded(ServingError):
-    """It took longer than the deadline."""
+    """The request took longer than its deadline."""
 
     status = 504
 
 
-_OF_THE_LIBRARY: dict[type[HarmonixrError], int] = {
+_LIBRARY_STATUS: dict[type[HarmonixrError], int] = {
     CheckpointError: 503,
     EngineBusy: 429,
     DeadlinePassed: 504,
@@ -100,17 +99,22 @@ _OF_THE_LIBRARY: dict[type[HarmonixrError], int] = {
 }
 
 
+def too_large(max_midi_bytes: int) -> TooLarge:
+    """Return the error of a MIDI file over the limit."""
+    return TooLarge(f"the MIDI file is larger than {max_midi_bytes // 2**20} MiB, the limit of this service")
+
+
 def status_of(error: HarmonixrError) -> int:
-    """Return the HTTP status that says this error best."""
+    """Return the HTTP status of an error."""
     known = getattr(error, "status", None)
     if isinstance(known, int):
         return known
-    # The user's music or wishes are at fault, except in what these say.
-    return next((status for kind, status in _OF_THE_LIBRARY.items() if isinstance(error, kind)), 422)
+    # All other errors of the library are about the user's music or controls.
+    return next((status for kind, status in _LIBRARY_STATUS.items() if isinstance(error, kind)), 422)
 
 
 def retry_after_s(error: HarmonixrError) -> int | None:
-    """Return after how many seconds asking again may help."""
+    """Return after how many seconds a retry may succeed."""
     given = getattr(error, "retry_after_s", None)
     return given if isinstance(given, int) else (3 if status_of(error) in (429, 503) else None)
 

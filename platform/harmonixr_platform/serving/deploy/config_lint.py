@@ -1,4 +1,4 @@
-"""Find misspelt keys in serve_config.yaml, which Ray itself accepts silently. Starts nothing."""
+"""Find misspelt keys and missing settings in serve_config.yaml, which Ray accepts silently."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from harmonixr_platform.serving.arguments import ModelConfig, RewardConfig, Serv
 IMPORT_PATH = "harmonixr_platform.serving.app:build_app"
 DEPLOYMENTS = ("Ingress", "Tokenization", "Model", "Decoding", "Reward", "Feedback")
 USER_CONFIGS: dict[str, type[BaseModel]] = {"Model": ModelConfig, "Reward": RewardConfig}
-# Left to Ray's defaults these surprise: 5 requests at once, a queue without end, a stall at every update.
+# Ray's defaults surprise: 5 concurrent requests, an unlimited queue, a stall at every update.
 EXPLICIT = ("max_ongoing_requests", "max_queued_requests", "max_surge_percent")
 
 
 def lint_serve_config(path: Path) -> list[str]:
-    """Return what is wrong with a serve config, one sentence each; empty when nothing is."""
+    """Return the faults of a serve config, one sentence each."""
     try:
         config = yaml.safe_load(path.read_text())
     except FileNotFoundError:
@@ -33,16 +33,8 @@ def lint_serve_config(path: Path) -> list[str]:
 
 
 def _faults(config: Mapping[str, Any]) -> Iterator[str]:
-    # Imported late: importing Ray takes a second, and most commands need none of it.
-    from ray.serve.config import AutoscalingConfig
-    from ray.serve.schema import (
-        DeploymentSchema,
-        HTTPOptionsSchema,
-        LoggingConfig,
-        RayActorOptionsSchema,
-        ServeApplicationSchema,
-        ServeDeploySchema,
-    )
+    # Importing Ray takes a second, and most commands do not need it.
+    from ray.serve.schema import HTTPOptionsSchema, LoggingConfig, ServeDeploySchema
 
     yield from _unknown(config, ServeDeploySchema, "")
     yield from _unknown(config.get("http_options"), HTTPOptionsSchema, "http_options")
@@ -50,27 +42,7 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
     if config.get("http_options", {}).get("host") is None:
         yield "http_options.host is not set, so Ray would listen on every interface; write 127.0.0.1"
     for number, application in enumerate(config.get("applications") or ()):
-        where = f"applications[{number}]"
-        yield from _unknown(application, ServeApplicationSchema, where)
-        if not isinstance(application, dict):
-            continue
-        yield from _unknown(application.get("logging_config"), LoggingConfig, f"{where}.logging_config")
-        is_ours = application.get("import_path") == IMPORT_PATH
-        if is_ours:
-            yield from _invalid(application.get("args") or {}, ServingArgs, f"{where}.args")
-        for deployment in application.get("deployments") or ():
-            name = deployment.get("name", "?") if isinstance(deployment, dict) else "?"
-            inner = f"{where}.{name}"
-            yield from _unknown(deployment, DeploymentSchema, inner)
-            if not isinstance(deployment, dict):
-                continue
-            yield from _unknown(
-                deployment.get("ray_actor_options"), RayActorOptionsSchema, f"{inner}.ray_actor_options"
-            )
-            yield from _unknown(deployment.get("autoscaling_config"), AutoscalingConfig, f"{inner}.autoscaling_config")
-            yield from _unknown(deployment.get("logging_config"), LoggingConfig, f"{inner}.logging_config")
-            if is_ours:
-                yield from _our_deployment(deployment, name, inner)
+        yield from _application_faults(application, f"applications[{number}]")
     try:
         ServeDeploySchema.model_validate(config)
     except ValidationError as error:
@@ -78,12 +50,44 @@ def _faults(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
 
 
-def _our_deployment(deployment: Mapping[str, Any], name: str, where: str) -> Iterator[str]:
+def _application_faults(application: Any, where: str) -> Iterator[str]:
+    from ray.serve.schema import DeploymentSchema, LoggingConfig, ServeApplicationSchema
+
+    yield from _unknown(application, ServeApplicationSchema, where)
+    if not isinstance(application, dict):
+        return
+    yield from _unknown(application.get("logging_config"), LoggingConfig, f"{where}.logging_config")
+    is_ours = application.get("import_path") == IMPORT_PATH
+    if is_ours:
+        yield from _invalid(application.get("args") or {}, ServingArgs, f"{where}.args")
+    for deployment in application.get("deployments") or ():
+        if isinstance(deployment, dict):
+            yield from _deployment_faults(deployment, where, is_ours=is_ours)
+        else:
+            yield from _unknown(deployment, DeploymentSchema, f"{where}.?")
+
+
+def _deployment_faults(deployment: Mapping[str, Any], where: str, *, is_ours: bool) -> Iterator[str]:
+    from ray.serve.config import AutoscalingConfig
+    from ray.serve.schema import DeploymentSchema, LoggingConfig, RayActorOptionsSchema
+
+    name = deployment.get("name", "?")
+    where = f"{where}.{name}"
+    yield from _unknown(deployment, DeploymentSchema, where)
+    parts: dict[str, type[BaseModel]] = {
+        "ray_actor_options": RayActorOptionsSchema,
+        "autoscaling_config": AutoscalingConfig,
+        "logging_config": LoggingConfig,
+    }
+    for key, schema in parts.items():
+        yield from _unknown(deployment.get(key), schema, f"{where}.{key}")
+    if not is_ours:
+        return
     if name not in DEPLOYMENTS:
         yield f"{where}: there is no deployment {name!r}{_nearest(name, DEPLOYMENTS)}"
     for key in EXPLICIT:
         if key not in deployment:
-            yield f"{where}: {key} is left to Ray's default; say it"
+            yield f"{where}: {key} is left to Ray's default; set it"
     if name in USER_CONFIGS:
         yield from _invalid(deployment.get("user_config") or {}, USER_CONFIGS[name], f"{where}.user_config")
 
@@ -92,7 +96,7 @@ def _unknown(given: Any, schema: type[BaseModel], where: str) -> Iterator[str]:
     if given is None:
         return
     if not isinstance(given, dict):
-        yield f"{where}: this is a {type(given).__name__} where a mapping belongs"
+        yield f"{where}: this is a {type(given).__name__}, not a mapping"
         return
     known = [*schema.model_fields, *(f.alias for f in schema.model_fields.values() if f.alias)]
     for key in given:

@@ -1,7 +1,7 @@
-"""Serve behind HAProxy, which carries HTTP straight to the ingress's replica, and listens where the service does alone.
+"""The environment with which Ray serves HTTP through HAProxy, on loopback and with private files.
 
-As Ray starts it, HAProxy shows its numbers on every interface and keeps its socket where every user of the machine may
-write to it. Here its files lie in a folder of ours, and what Ray would bind everywhere is bound to loopback.
+HAProxy passes HTTP straight to the ingress replica. As Ray starts it, HAProxy opens its metrics and statistics on every
+interface, and an admin socket that every user of the machine may write to.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Ray runs its HAProxy as `haproxy -db -f FILE …`. Nothing starts unless the file could be rewritten. Requests are not
-# spliced: HAProxy 2.8 then fails to notice, two times in five, that a caller hangs up who waits for an answer.
+# Ray runs `haproxy -db -f FILE …`. The script rewrites FILE first and starts nothing if that fails. It removes the
+# splice options: with them HAProxy 2.8 misses two hang-ups in five of clients that wait for a response.
 _WRAPPER = """#!/bin/sh
 set -e
 config=
@@ -28,9 +28,9 @@ exec {binary} "$@"
 
 
 def haproxy_environment(folder: Path, *, free_port: Callable[[], int]) -> dict[str, str]:
-    """Return the environment that has Ray serve through HAProxy; empty where there is none for this machine.
+    """Return environment variables for Ray; empty on a machine without HAProxy.
 
-    `folder` must be ours alone; it gets the script that Ray runs in HAProxy's place.
+    `folder` must be private; the script that Ray runs instead of HAProxy is written there.
     """
     binary = _binary()
     if binary is None:
@@ -51,14 +51,14 @@ def haproxy_environment(folder: Path, *, free_port: Callable[[], int]) -> dict[s
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
-        # Another service of this machine may hold some of them: Ray passes those over.
+        # Ray skips ports that another service uses.
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(min(replicas, 65_000)),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(min(replicas, 65_000) + 500),
     }
 
 
 def _binary() -> str | None:
-    # macOS and Windows get no binary from Ray.
+    # Ray ships the binary for Linux only.
     if not sys.platform.startswith("linux"):
         return None
     try:

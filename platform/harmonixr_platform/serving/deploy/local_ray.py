@@ -1,7 +1,6 @@
-"""Ray and the graph on this machine, as processes of our own that end without a trace.
+"""Start Ray and the graph on this machine, and stop them with all processes that they started.
 
-Never `ray stop`, which ends every Ray of the machine: each process starts a session of its own, and that session is
-ended whole. Knows nothing of stores or pages.
+Each command starts in a session of its own, which `stop` ends. `ray stop` would end every Ray of the machine.
 """
 
 from __future__ import annotations
@@ -43,11 +42,11 @@ RAY_IS_UP = "Ray runtime started"
 
 
 class StartFailed(HarmonixrError):
-    """A process of ours did not start or ended by itself."""
+    """A process did not start, or ended by itself."""
 
 
 class OwnProcess:
-    """A command in a session of its own, writing to a log file. `stop` ends everything that it started."""
+    """A command in a session of its own that writes to a log file. `stop` ends the command and its children."""
 
     def __init__(self, name: str, command: Sequence[str], *, log: Path, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -68,10 +67,10 @@ class OwnProcess:
         """Raise StartFailed when the process has ended."""
         status = self._process.poll()
         if status is not None:
-            raise StartFailed(f"{self.name} ended with status {status}: {self.last_words()}; see {self.log}")
+            raise StartFailed(f"{self.name} ended with status {status}: {self.last_line()}; see {self.log}")
 
     def wait(self, *, timeout_s: float) -> None:
-        """Wait until the command has ended by itself; raise StartFailed when it failed, or has not by then."""
+        """Wait until the command ends by itself; raise StartFailed when it fails or runs longer than `timeout_s`."""
         try:
             status = self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
@@ -79,17 +78,17 @@ class OwnProcess:
         if status:
             self.check()
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         """Return the last line of the log."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else "it said nothing"
+        return lines[-1].strip() if lines else "its log is empty"
 
-    def has_said(self, text: str) -> bool:
-        """Return whether the log holds a text."""
+    def has_logged(self, text: str) -> bool:
+        """Return whether the log contains a text."""
         return text in self.log.read_text(errors="replace")
 
     def finish(self, *, timeout_s: float) -> bool:
-        """Ask the command to end in order, as Ctrl-C does, and wait; return whether it did."""
+        """Send SIGINT, as Ctrl-C does, and wait; return whether the command ended."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -97,7 +96,7 @@ class OwnProcess:
         return self._process.poll() is not None
 
     def stop(self, *, grace_s: float = _GRACE_S) -> None:
-        """End the whole session: first asked, then forced."""
+        """End all processes of the session: SIGTERM first, SIGKILL after `grace_s`."""
         leader = self._process.pid
         _signal_all(leader, signal.SIGTERM)
         deadline = time.monotonic() + grace_s
@@ -112,10 +111,10 @@ class OwnProcess:
 
 
 class LocalRay:
-    """A Ray head on ports and in a folder of its own, locked by a token that only its environment knows."""
+    """A Ray head on free ports, in a folder of its own, with a token that only `environment` holds."""
 
     def __init__(self, *, log: Path, environment: Mapping[str, str], dashboard_port: int | None = None) -> None:
-        # Sockets lie in it, whose paths must be short; state_dir may be anywhere.
+        # It holds sockets, whose paths must be short.
         self._folder = Path(tempfile.mkdtemp(prefix="hx-ray-"))
         self.port = free_port()
         self.environment = {
@@ -125,7 +124,7 @@ class LocalRay:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
-            # Ray's workers compile their imports anew where bytecode is not written.
+            # Without bytecode files every worker compiles its imports again.
             "PYTHONDONTWRITEBYTECODE": "",
         }
         self.environment.pop("RAY_ADDRESS", None)
@@ -147,30 +146,30 @@ class LocalRay:
 
     @property
     def address(self) -> str:
-        """Where drivers find it."""
+        """The address for drivers."""
         return f"127.0.0.1:{self.port}"
 
     def is_up(self) -> bool:
-        """Return whether it takes drivers; raise StartFailed when it ended."""
+        """Return whether it accepts drivers; raise StartFailed when it ended."""
         try:
             self.process.check()
         except StartFailed:
-            # Ray gives its own parts fixed times to start in, which a busy machine may miss: once is forgiven.
+            # Ray's own start timeouts are fixed, and a busy machine may miss them: one restart is allowed.
             if not self._restarts:
                 raise
             self._restarts -= 1
             self.process.stop()
             self.process = self._start()
-        return self.process.has_said(RAY_IS_UP)
+        return self.process.has_logged(RAY_IS_UP)
 
-    def serve(self, config: Path, *, log: Path, stays: bool = True) -> OwnProcess:
-        """Run a serve config on it, or deploy it on top of what runs; its process stays, or leaves at once."""
+    def serve(self, config: Path, *, log: Path, wait: bool = True) -> OwnProcess:
+        """Deploy a serve config; the process runs as long as the graph, or without `wait` only for the deployment."""
         command = [sys.executable, "-c", _SERVE, "run", str(config), "--address", self.address]
-        command += [] if stays else ["--non-blocking"]
+        command += [] if wait else ["--non-blocking"]
         return OwnProcess("the graph", command, log=log, environment=self.environment)
 
     def stop(self) -> None:
-        """End it and remove its folder."""
+        """End Ray and remove its folder."""
         self.process.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -184,10 +183,10 @@ def write_config(source: Path, target: Path, *, host: str, port: int) -> None:
 
 
 def free_port(wanted: int = 0, *, host: str = "127.0.0.1") -> int:
-    """Return `wanted` when nothing listens there, else one that is free."""
+    """Return `wanted` if that port is free, else another free port."""
     for port in (wanted, 0) if wanted else (0,):
         with socket.socket() as probe, contextlib.suppress(OSError):
-            # As servers do: a port whose last connections are fading may be taken again.
+            # As servers do: a port in TIME_WAIT counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             found: int = probe.getsockname()[1]
@@ -196,21 +195,21 @@ def free_port(wanted: int = 0, *, host: str = "127.0.0.1") -> int:
 
 
 def session_members(leader: int) -> list[int]:
-    """Return the living processes of the session that `leader` began."""
+    """Return the running processes of the session that `leader` started."""
     return [pid for pid, session, state in _processes() if session == leader and state not in "ZX"]
 
 
 def _ends_with_parent() -> Callable[[], None] | None:
-    """Return what a child runs so that it is ended when we are killed; Linux knows a way, others do not."""
+    """Return a function for the child that makes the kernel end it with this process; None except on Linux."""
     if not sys.platform.startswith("linux"):
         return None
-    # Loaded before the fork: between fork and exec nothing may be imported.
+    # Loaded before the fork: between fork and exec a process must not import.
     libc, request, number = ctypes.CDLL(None), 1, int(signal.SIGTERM)  # 1: PR_SET_PDEATHSIG, prctl(2)
 
-    def tell_kernel() -> None:
+    def set_death_signal() -> None:
         libc.prctl(request, number, 0, 0, 0)
 
-    return tell_kernel
+    return set_death_signal
 
 
 def _processes() -> Iterator[tuple[int, int, str]]:
@@ -223,7 +222,7 @@ def _processes() -> Iterator[tuple[int, int, str]]:
         return
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            # The name, in parentheses, may hold anything.
+            # The name, in parentheses, may contain any character.
             state, _, _, session, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
             yield int(folder.name), int(session), state
 

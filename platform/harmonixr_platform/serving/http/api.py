@@ -1,25 +1,20 @@
-"""The HTTP routes of the service, its OpenAPI page and its errors. Knows neither Ray nor how anything is made.
+"""The HTTP routes of the service and its OpenAPI document.
 
-Declared inside a function and therefore without postponed annotations: FastAPI could not resolve them.
+Without postponed annotations: FastAPI could not resolve those of routes that a function declares.
 """
 
 import base64
-import logging
-import secrets
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
 from harmonixr_model import __version__
-from harmonixr_model.errors import HarmonixrError
 from harmonixr_platform.feedback.reports.html_report import report_html
 from harmonixr_platform.schemas import (
     ComparisonRequest,
@@ -40,30 +35,29 @@ from harmonixr_platform.schemas import (
     RetractionRequest,
 )
 from harmonixr_platform.serving.arguments import ServingArgs
-from harmonixr_platform.serving.errors import (
-    PROBLEM_TYPE,
-    BadRequest,
-    problem_of,
-    retry_after_s,
-    validation_problem,
-)
+from harmonixr_platform.serving.errors import PROBLEM_TYPE, BadRequest
 from harmonixr_platform.serving.http.drain_latch import DrainLatch
-from harmonixr_platform.serving.http.request_guard import Gate, Metrics, caller_name, seconds_since_arrival
+from harmonixr_platform.serving.http.metrics import Metrics
+from harmonixr_platform.serving.http.problems import add_error_handlers, any_problem
+from harmonixr_platform.serving.http.request_guard import RequestGuard, caller_name, received_at
 from harmonixr_platform.serving.http.sse import SSE_TYPE, event_stream
-from harmonixr_platform.serving.infill.service import Caller, Service, Terms
+from harmonixr_platform.serving.infill.service import Service
+from harmonixr_platform.serving.transport.messages import FillRequest
 
-_log = logging.getLogger(__name__)
+DESCRIPTION = """Fill a gap in a MIDI file, and judge which of two fills is better.
 
-DESCRIPTION = """Fill the gap a musician leaves in a MIDI file, and ask which of two fills is better.
-
-Bars, beats and tracks count from 1 and ranges include both ends. Every answer names model version and seed: the same
-seed and version give the same fill. Errors are `application/problem+json` (RFC 9457) and say what would work."""
+Bars, beats and tracks count from 1 and ranges include both ends. Every response names model version and seed: the same
+seed and version give the same fill. Errors are `application/problem+json` (RFC 9457) and name the remedy."""
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {
         "description": HTTPStatus(status).phrase,
         "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     for status in (400, 404, 413, 415, 422, 429, 503, 504)
+}
+_SOUND: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {**_PROBLEMS, 200: {"content": {"audio/wav": {}}, "description": "The sound"}},
 }
 _INFILL_BODY = {
     "required": True,
@@ -84,24 +78,29 @@ _INFILL_BODY = {
 
 
 def make_api(
-    service: Service, args: ServingArgs, *, api_keys: Sequence[str] = (), door: DrainLatch | None = None
+    service: Service, args: ServingArgs, *, api_keys: Sequence[str] = (), latch: DrainLatch | None = None
 ) -> FastAPI:
-    """Return the application that serves `service` to whoever comes in by the door."""
+    """Return the HTTP application of `service`; `latch` counts its requests."""
     metrics = Metrics()
     # No CDN: FastAPI's own page would fetch its scripts from one.
     api = FastAPI(title="Harmonixr", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
     api.add_middleware(
-        Gate, metrics=metrics, door=door or DrainLatch(), max_midi_bytes=args.max_midi_bytes, api_keys=list(api_keys)
+        RequestGuard,
+        metrics=metrics,
+        latch=latch or DrainLatch(),
+        max_midi_bytes=args.max_midi_bytes,
+        api_keys=list(api_keys),
     )
-    _add_errors(api)
-    _add_music(api, service, metrics)
+    add_error_handlers(api)
+    _add_infill(api, service, metrics, args)
+    _add_music(api, service)
     _add_feedback(api, service, metrics)
-    _add_watching(api, service, metrics)
+    _add_monitoring(api, service, metrics)
     _add_schemas(api)
     return api
 
 
-def _add_music(api: FastAPI, service: Service, metrics: Metrics) -> None:
+def _add_infill(api: FastAPI, service: Service, metrics: Metrics, args: ServingArgs) -> None:
     @api.post(
         "/v1/infill",
         response_model=InfillResponse,
@@ -116,57 +115,52 @@ def _add_music(api: FastAPI, service: Service, metrics: Metrics) -> None:
         ] = "*/*",
         idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
         x_harmonixr_session: Annotated[
-            str, Header(max_length=255, description="names the caller where one address has many")
+            str, Header(max_length=255, description="identifies the caller among several with one address")
         ] = "",
         x_harmonixr_timeout_s: Annotated[
-            float | None, Header(gt=0, description="answer within so many seconds, or with 504")
+            float | None, Header(gt=0, description="a shorter deadline in seconds; after it the response is a 504")
         ] = None,
     ) -> Response:
         midi, options = await _read_infill(request, service)
-        terms = Terms(
+        fill = FillRequest(
+            midi,
+            options,
+            timeout_s=min(args.deadline_s, x_harmonixr_timeout_s or args.deadline_s),
+            owner=caller_name(request.scope),
+            session=x_harmonixr_session,
             key=idempotency_key,
-            caller=Caller(caller_name(request.scope), x_harmonixr_session),
-            timeout_s=x_harmonixr_timeout_s,
-            ingress_s=seconds_since_arrival(request.scope),
+            received=received_at(request.scope),
         )
         if SSE_TYPE in accept:
-            events = service.infill_events(midi, options, terms)
-            return await event_stream(
-                events, problem=lambda error: _problem_of_any(error, request.url.path), heard=metrics.hear
-            )
-        answer = await service.infill(midi, options, terms)
-        for candidate in answer.candidates:
-            metrics.hear(candidate)
-        metrics.hear(answer)
-        headers = {"X-Harmonixr-Model-Version": answer.model_version, "X-Harmonixr-Precision": answer.precision}
+            path = request.url.path
+            events = service.infill_events(fill)
+            return await event_stream(events, problem=lambda error: any_problem(error, path), on_sent=metrics.count)
+        response = await service.infill(fill)
+        for candidate in response.candidates:
+            metrics.count(candidate)
+        metrics.count(response)
+        headers = {"X-Harmonixr-Model-Version": response.model_version, "X-Harmonixr-Precision": response.precision}
         if "audio/midi" in accept:
-            best = answer.candidates[0]
+            first = response.candidates[0]
             headers |= {
-                "X-Harmonixr-Seed": str(best.seed),
+                "X-Harmonixr-Seed": str(first.seed),
                 "Content-Disposition": 'attachment; filename="filled.mid"',
             }
-            return Response(base64.b64decode(best.midi_base64), media_type="audio/midi", headers=headers)
-        return _json(answer, headers=headers | {"X-Harmonixr-Seed": str(answer.seed)})
+            return Response(base64.b64decode(first.midi_base64), media_type="audio/midi", headers=headers)
+        return _json(response, headers=headers | {"X-Harmonixr-Seed": str(response.seed)})
 
-    @api.post("/v1/inspect", response_model=InspectResponse, responses=_PROBLEMS, summary="See what a file holds")
-    async def inspect(body: InspectRequest) -> Response:
-        return _json(await service.inspect(body.midi_base64))
 
-    @api.post(
-        "/v1/preview",
-        response_class=Response,
-        responses={**_PROBLEMS, 200: {"content": {"audio/wav": {}}, "description": "The sound"}},
-        summary="Hear a stretch of a file",
-    )
+def _add_music(api: FastAPI, service: Service) -> None:
+    async def inspect(body: InspectRequest) -> InspectResponse:
+        return await service.inspect(body.midi_base64)
+
+    _add_post(api, "/v1/inspect", inspect, InspectRequest, InspectResponse, "Describe a file", status=200)
+
+    @api.post("/v1/preview", **_SOUND, summary="Render an excerpt of a file")
     async def preview(body: PreviewRequest) -> Response:
         return _sound(await service.preview(body.midi_base64, body.start_s, body.end_s))
 
-    @api.get(
-        "/v1/audio/{token}",
-        response_class=Response,
-        responses={**_PROBLEMS, 200: {"content": {"audio/wav": {}}, "description": "The sound"}},
-        summary="Hear a fill in its context",
-    )
+    @api.get("/v1/audio/{token}", **_SOUND, summary="Render a fill in its context")
     async def audio(token: str) -> Response:
         return _sound(await service.sound(token))
 
@@ -176,63 +170,32 @@ def _add_music(api: FastAPI, service: Service, metrics: Metrics) -> None:
 
 
 def _add_feedback(api: FastAPI, service: Service, metrics: Metrics) -> None:
-    @api.post(
-        "/v1/comparisons",
-        response_model=ComparisonView,
-        responses=_PROBLEMS,
-        status_code=201,
-        summary="Ask for two blind fills",
-    )
-    async def compare(body: ComparisonRequest) -> Response:
-        return _json(await service.compare(body), status=201)
-
-    @api.post(
-        "/v1/judgments",
-        response_model=JudgmentReceipt,
-        responses=_PROBLEMS,
-        status_code=201,
-        summary="Say which fill is better",
-    )
-    async def judge(body: JudgmentRequest) -> Response:
+    async def judge(body: JudgmentRequest) -> JudgmentReceipt:
         receipt = await service.judge(body)
         metrics.judgments.inc(0 if receipt.duplicate else 1)
-        return _json(receipt, status=201)
+        return receipt
 
-    @api.post(
-        "/v1/retractions",
-        response_model=RetractionReceipt,
-        responses=_PROBLEMS,
-        status_code=201,
-        summary="Take a judgment back",
-    )
-    async def retract(body: RetractionRequest) -> Response:
-        return _json(await service.retract(body), status=201)
+    retract, erase = service.retract, service.erase
+    _add_post(api, "/v1/comparisons", service.compare, ComparisonRequest, ComparisonView, "Get two blind fills")
+    _add_post(api, "/v1/judgments", judge, JudgmentRequest, JudgmentReceipt, "Judge which fill is better")
+    _add_post(api, "/v1/retractions", retract, RetractionRequest, RetractionReceipt, "Retract a judgment")
+    _add_post(api, "/v1/erasures", erase, ErasureRequest, ErasureReceipt, "Erase a rater", status=202)
 
-    @api.post(
-        "/v1/erasures",
-        response_model=ErasureReceipt,
-        responses=_PROBLEMS,
-        status_code=202,
-        summary="Erase a rater",
-    )
-    async def erase(body: ErasureRequest) -> Response:
-        return _json(await service.erase(body), status=202)
-
-    @api.get("/v1/leaderboard", responses=_PROBLEMS, summary="Models by what was judged")
+    @api.get("/v1/leaderboard", responses=_PROBLEMS, summary="Rank the models by their judgments")
     async def leaderboard(study: Annotated[str | None, Query(max_length=128)] = None) -> dict[str, Any]:
         return await service.leaderboard(study)
 
-    @api.get("/v1/leaderboard/page", responses=_PROBLEMS, response_class=HTMLResponse, summary="The same to look at")
+    @api.get("/v1/leaderboard/page", responses=_PROBLEMS, response_class=HTMLResponse, summary="The same as a page")
     async def leaderboard_page(study: Annotated[str | None, Query(max_length=128)] = None) -> HTMLResponse:
         return HTMLResponse(report_html(await service.leaderboard(study)))
 
 
-def _add_watching(api: FastAPI, service: Service, metrics: Metrics) -> None:
-    @api.get("/healthz", summary="The process answers")
+def _add_monitoring(api: FastAPI, service: Service, metrics: Metrics) -> None:
+    @api.get("/healthz", summary="Whether the process responds")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @api.get("/readyz", responses=_PROBLEMS, summary="A token can be decoded")
+    @api.get("/readyz", responses=_PROBLEMS, summary="Whether the model can decode a token")
     async def readyz() -> dict[str, str]:
         info = await service.probe()
         return {"status": "ready", "model_version": info.version}
@@ -250,56 +213,34 @@ def _add_watching(api: FastAPI, service: Service, metrics: Metrics) -> None:
 
 
 def _add_schemas(api: FastAPI) -> None:
-    described = api.openapi
+    make_document = api.openapi
 
     def with_problems() -> dict[str, Any]:
-        document = described()
+        document = make_document()
         document["components"]["schemas"].setdefault("Problem", Problem.model_json_schema())
         return document
 
     api.openapi = with_problems  # type: ignore[method-assign]  # FastAPI's own way to extend the document
 
 
-def _add_errors(api: FastAPI) -> None:
-    @api.exception_handler(HarmonixrError)
-    async def ours(request: Request, error: HarmonixrError) -> Response:
-        wait_s = retry_after_s(error)
-        return _problem(problem_of(error), headers={"Retry-After": str(wait_s)} if wait_s is not None else {})
+def _add_post(
+    api: FastAPI,
+    path: str,
+    handle: Callable[[Any], Awaitable[BaseModel]],
+    request: type[BaseModel],
+    response: type[BaseModel],
+    summary: str,
+    *,
+    status: int = 201,
+) -> None:
+    """Add a route that reads `request`, calls `handle` and responds with its result as JSON."""
 
-    @api.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return _invalid(error.errors())
+    async def route(body: request) -> Response:  # type: ignore[valid-type]  # FastAPI reads the annotation
+        return _json(await handle(body), status=status)
 
-    @api.exception_handler(ValidationError)
-    async def invalid_options(request: Request, error: ValidationError) -> Response:
-        return _invalid(error.errors(include_url=False, include_input=False))
-
-    @api.exception_handler(HTTPException)
-    async def of_the_framework(request: Request, error: HTTPException) -> Response:
-        detail = {
-            404: f"there is nothing at {request.url.path}; /docs lists what there is",
-            405: f"{request.method} is not what {request.url.path} takes; /docs says what it does",
-        }.get(error.status_code, str(error.detail))
-        phrase = HTTPStatus(error.status_code).phrase
-        problem = Problem(title=phrase, status=error.status_code, detail=detail)
-        return _problem(problem, headers=dict(error.headers or {}))
-
-    @api.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> Response:
-        return _problem(_problem_of_any(error, request.url.path))
-
-
-def _problem_of_any(error: Exception, path: str) -> Problem:
-    if isinstance(error, HarmonixrError):
-        return problem_of(error)
-    # The number joins what a user reports with the log; the trace stays in the log.
-    number = secrets.token_hex(4)
-    _log.error("request %s failed", number, exc_info=error, extra={"path": path})
-    return Problem(
-        title=HTTPStatus(500).phrase,
-        status=500,
-        detail=f"this is our fault, not yours; when you report it, name error {number}",
-    )
+    # The name becomes part of the operation id in the OpenAPI document.
+    route.__name__ = handle.__name__
+    api.post(path, response_model=response, responses=_PROBLEMS, status_code=status, summary=summary)(route)
 
 
 async def _read_infill(request: Request, service: Service) -> tuple[bytes, InfillOptions]:
@@ -313,9 +254,7 @@ async def _read_infill(request: Request, service: Service) -> tuple[bytes, Infil
             if not isinstance(options, str):
                 raise BadRequest('the form has no options; send JSON such as {"region": {"bars": "9-12"}} as `options`')
             return await file.read(), InfillOptions.model_validate_json(options)
-    body = InfillRequest.model_validate_json(await request.body())
-    options_only = {name: getattr(body, name) for name in InfillOptions.model_fields}
-    return service.decode(body.midi_base64), InfillOptions(**options_only)
+    return service.unpack(InfillRequest.model_validate_json(await request.body()))
 
 
 def _json(model: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -324,14 +263,3 @@ def _json(model: BaseModel, *, status: int = 200, headers: dict[str, str] | None
 
 def _sound(wav: bytes) -> Response:
     return Response(wav, media_type="audio/wav", headers={"Cache-Control": "private, max-age=3600"})
-
-
-def _problem(problem: Problem, *, headers: dict[str, str] | None = None) -> Response:
-    return Response(problem.model_dump_json(), problem.status, headers=headers, media_type=PROBLEM_TYPE)
-
-
-def _invalid(errors: Sequence[Any]) -> Response:
-    if errors and errors[0]["type"] == "json_invalid":
-        reason = errors[0].get("ctx", {}).get("error", errors[0]["msg"])
-        return _problem(problem_of(BadRequest(f"the body is not JSON: {reason}")))
-    return _problem(validation_problem(errors))

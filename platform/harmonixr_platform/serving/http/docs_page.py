@@ -1,4 +1,4 @@
-"""The OpenAPI document as one page of plain HTML: no script, no style sheet from elsewhere, works with no internet."""
+"""The OpenAPI document as one page of plain HTML, without scripts or files from elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door of an ingress: how many requests are inside, and when it is closed to new ones. For one event loop."""
+"""Count the requests in progress of an ingress, and refuse new ones while it drains. For one event loop."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from contextlib import contextmanager
 
 from harmonixr_platform.serving.errors import Unavailable
 
-# The last bytes of an answer leave through a proxy after the application is done with it.
+# The last bytes of a response leave through a proxy after the application has finished it.
 _SETTLE_S = 0.3
 
 
 class DrainLatch:
-    """Open until `drain`, which lets nobody in and returns when all have left."""
+    """Accepts requests until `drain`, which returns when the last one has finished."""
 
     def __init__(self) -> None:
-        self._inside = 0
-        self._is_closed = False
-        self._left = asyncio.Event()
+        self._in_progress = 0
+        self._is_draining = False
+        self._finished = asyncio.Event()
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Be inside for the length of the block; raises Unavailable when the door is closed."""
-        if self._is_closed:
+        """Count a request for the length of the block; raises Unavailable while draining."""
+        if self._is_draining:
             raise Unavailable("the service is stopping; try again in a few seconds")
-        self._inside += 1
+        self._in_progress += 1
         try:
             yield
         finally:
-            self._inside -= 1
-            self._left.set()
+            self._in_progress -= 1
+            self._finished.set()
 
     async def drain(self) -> None:
-        """Close the door and wait until everybody has left."""
-        self._is_closed = True
-        waited = self._inside > 0
-        while self._inside:
-            self._left.clear()
-            await self._left.wait()
+        """Refuse new requests and wait until all others have finished."""
+        self._is_draining = True
+        waited = self._in_progress > 0
+        while self._in_progress:
+            self._finished.clear()
+            await self._finished.wait()
         if waited:
             await asyncio.sleep(_SETTLE_S)

@@ -1,6 +1,6 @@
-"""Events of a fill as server-sent events: always exactly one `done` or `error` at the end.
+"""Events of a fill as server-sent events, always with exactly one `done` or `error` at the end.
 
-What goes wrong before the first event is an ordinary answer with its status; later it is the `error` event.
+An error before the first event is an ordinary response with its status; a later one is the `error` event.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ async def event_stream(
     events: AsyncIterator[InfillEvent],
     *,
     problem: Callable[[Exception], Problem],
-    heard: Callable[[InfillEvent], None],
+    on_sent: Callable[[InfillEvent], None],
 ) -> StreamingResponse:
-    """Return the answer that sends `events`; raises what goes wrong before the first.
+    """Return the response that sends `events`; raises an error that comes before the first event.
 
     Args:
-        events: what to send.
-        problem: how an error reads that comes later.
-        heard: called with each event that was sent.
+        events: the events to send.
+        problem: converts an error that comes later.
+        on_sent: called with each event after it was sent.
 
     """
     first = await anext(events)
@@ -37,13 +37,14 @@ async def event_stream(
         headers |= {"X-Harmonixr-Model-Version": first.model_version, "X-Harmonixr-Seed": str(first.seed)}
 
     async def send() -> AsyncGenerator[bytes, None]:
-        async with aclosing(events):  # type: ignore[type-var]  # an async generator, whose work ends when it is closed
+        # Closing the generator cancels its fill.
+        async with aclosing(events):  # type: ignore[type-var]  # an async generator
             try:
                 yield encode(_NAMES[type(first)], first)
-                heard(first)
+                on_sent(first)
                 async for event in events:
                     yield encode(_NAMES[type(event)], event)
-                    heard(event)
+                    on_sent(event)
             except Exception as error:
                 yield encode("error", problem(error))
 
@@ -51,5 +52,5 @@ async def event_stream(
 
 
 def encode(name: str, data: BaseModel) -> bytes:
-    """Return one event. JSON holds no line breaks, so one line of data carries it."""
+    """Return one event. JSON has no line breaks, so one line of data holds it."""
     return f"event: {name}\ndata: {data.model_dump_json()}\n\n".encode()

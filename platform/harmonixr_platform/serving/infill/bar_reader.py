@@ -1,4 +1,4 @@
-"""Cells that a model has decided, as notes to draw while the rest is still being made. Knows no model and no HTTP."""
+"""Decided cells of a fill as notes, for clients that show them while the model decodes the rest."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from harmonixr_model.music.song import Song
 from harmonixr_model.notes.grid import to_tick
 from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_platform.schemas import InfillBar
-from harmonixr_platform.serving.infill.sessions import placed_note
+from harmonixr_platform.serving.infill.session_cache import placed_note
 
 
 class BarReader:
-    """Reads the cells of one request."""
+    """Converts the cells of one request."""
 
     def __init__(self, song: Song, region: Region) -> None:
         self._song = song
@@ -21,7 +21,7 @@ class BarReader:
         self._bars = song.score.bars_until(max(song.score.end, region.end))
 
     def read(self, prompt: InfillPrompt, event: CellFinished, *, candidate: int, seed: int) -> InfillBar:
-        """Return a decided cell in the song's ticks, each note inside the region's cell."""
+        """Return a decided cell as notes in the song's ticks, each of them inside the region's cell."""
         cell, score = prompt.cells[event.cell], self._song.score
         notes = notes_in_ticks(self._song, self._region, prompt, event.cell, notes_of(prompt, event))
         start = to_tick(cell.start, score.ticks_per_quarter)

@@ -1,4 +1,4 @@
-"""The candidates of one request, drawn window by window, each at its own pace. Knows no HTTP and no Ray."""
+"""Sample the candidates of one request window by window, each at its own pace."""
 
 from __future__ import annotations
 
@@ -12,138 +12,127 @@ from harmonixr_model.fill.infiller import window_seed
 from harmonixr_model.prompt.controls import check_supported
 from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_platform.requests import attribute_controls_of
-from harmonixr_platform.schemas import InfillOptions
-from harmonixr_platform.serving.transport.messages import Ask, Drawn, FillTokens, ModelInfo, Taken, Window
+from harmonixr_platform.serving.transport.messages import (
+    FillRequest,
+    FillTokens,
+    ModelInfo,
+    PromptAccepted,
+    Window,
+    WindowFill,
+)
 from harmonixr_platform.serving.transport.stages import Stages
 
 
 @dataclass(frozen=True, slots=True)
 class PartialCandidate:
-    """A candidate while its windows are being filled, and how long each stage took for it."""
+    """The windows of a candidate that are filled so far, and how long each stage took for them."""
 
     candidate: int
     seed: int
     tokens: FillTokens = ()
     log_probability: float = 0.0
-    spent_s: dict[str, float] = field(default_factory=dict)
+    stage_s: dict[str, float] = field(default_factory=dict)
 
-    def then(self, window: Window, drawn: Drawn) -> PartialCandidate:
-        """Return the draft with one more window."""
-        spent = drawn.spent
+    def with_window(self, window: Window, fill: WindowFill) -> PartialCandidate:
+        """Return the candidate with one more window."""
+        took = fill.timings
         more = {
             "tokenization": window.took_s,
-            "queue": spent.queue_s,
-            "prefill": spent.prefill_s,
-            "decode": spent.decode_s,
+            "queue": took.queue_s,
+            "prefill": took.prefill_s,
+            "decode": took.decode_s,
         }
         return PartialCandidate(
             self.candidate,
             self.seed,
-            (*self.tokens, drawn.tokens),
-            self.log_probability + drawn.log_probability,
-            {stage: self.spent_s.get(stage, 0.0) + took_s for stage, took_s in more.items()},
+            (*self.tokens, fill.tokens),
+            self.log_probability + fill.log_probability,
+            {stage: self.stage_s.get(stage, 0.0) + took_s for stage, took_s in more.items()},
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request asks and of which model; `ends` is the event loop's time by which it must be answered."""
-
-    midi: bytes = field(repr=False)
-    options: InfillOptions
-    info: ModelInfo
-    owner: str
-    ends: float
-
-
 class Listener:
-    """What may be told while candidates are drawn; a caller who waits for the whole answer needs none."""
+    """Callbacks during sampling: for an accepted prompt and for a decided cell."""
 
-    def __init__(
-        self,
-        taken: Callable[[], None],
-        decided: Callable[[InfillPrompt, CellFinished, PartialCandidate], Awaitable[None]],
-    ) -> None:
-        self.taken = taken
-        self.decided = decided
+    accepted: Callable[[], None]
+    decided: Callable[[InfillPrompt, CellFinished, PartialCandidate], Awaitable[None]]
 
 
 class CandidateSampler:
-    """Draws the candidates of a request."""
+    """Samples candidates from one model; without a listener the model returns whole windows only."""
 
-    def __init__(self, stages: Stages, asked: Asked, *, listener: Listener | None = None) -> None:
+    def __init__(
+        self, stages: Stages, request: FillRequest, info: ModelInfo, *, listener: Listener | None = None
+    ) -> None:
         self._stages = stages
-        self._asked = asked
+        self._request = request
+        self._info = info
         self._listener = listener
 
-    async def draw(self, seeds: Sequence[int]) -> AsyncIterator[PartialCandidate]:
-        """Give each candidate as soon as all its windows are filled."""
+    async def sample(self, seeds: Sequence[int]) -> AsyncIterator[PartialCandidate]:
+        """Yield each candidate as soon as all its windows are filled."""
         ready: asyncio.Queue[PartialCandidate | None] = asyncio.Queue()
-        # A group cannot live in a generator that others may close: a task holds it.
-        drawing = asyncio.ensure_future(self._draw_all(seeds, ready.put_nowait))
-        drawing.add_done_callback(lambda task: ready.put_nowait(None))
-        # Looked at here, too: whoever closes early never asks for it.
-        drawing.add_done_callback(_look)
+        # A caller may close this generator at any time, and a task group cannot live in it: a task holds the group.
+        sampling = asyncio.ensure_future(self._sample_all(seeds, ready.put_nowait))
+        sampling.add_done_callback(lambda task: ready.put_nowait(None))
+        # A caller who closes early never retrieves the error.
+        sampling.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
-            while (draft := await ready.get()) is not None:
-                yield draft
-            await drawing
+            while (candidate := await ready.get()) is not None:
+                yield candidate
+            await sampling
         finally:
-            drawing.cancel()
+            sampling.cancel()
 
-    async def _draw_all(self, seeds: Sequence[int], ready: Callable[[PartialCandidate], None]) -> None:
-        drafts = [PartialCandidate(i, seed) for i, seed in enumerate(seeds)]
-        controls = self._asked.options.controls
-        check_supported(attribute_controls_of(controls), self._asked.info.supported, only=controls.only)
-        # The first window is the same for all candidates: they share one prompt, which is read once.
+    async def _sample_all(self, seeds: Sequence[int], ready: Callable[[PartialCandidate], None]) -> None:
+        candidates = [PartialCandidate(i, seed) for i, seed in enumerate(seeds)]
+        controls = self._request.options.controls
+        check_supported(attribute_controls_of(controls), self._info.supported, only=controls.only)
+        # The first window is the same for all candidates: they share one prompt and one prefill.
         first = await self._window(())
         try:
             async with asyncio.TaskGroup() as group:
-                async for draft in self._fill(first, drafts):
+                async for candidate in self._fill(first, candidates):
                     if first.is_last:
-                        ready(draft)
+                        ready(candidate)
                     else:
-                        group.create_task(self._go_on(draft, ready))
+                        group.create_task(self._complete(candidate, ready))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def _go_on(self, draft: PartialCandidate, ready: Callable[[PartialCandidate], None]) -> None:
+    async def _complete(self, candidate: PartialCandidate, ready: Callable[[PartialCandidate], None]) -> None:
+        """Fill the remaining windows of a candidate."""
         while True:
-            window = await self._window(draft.tokens)
-            (draft,) = [filled async for filled in self._fill(window, [draft])]
+            window = await self._window(candidate.tokens)
+            (candidate,) = [filled async for filled in self._fill(window, [candidate])]
             if window.is_last:
-                ready(draft)
+                ready(candidate)
                 return
 
-    async def _fill(self, window: Window, drafts: Sequence[PartialCandidate]) -> AsyncIterator[PartialCandidate]:
-        asked = self._asked
-        seeds = tuple(window_seed(draft.seed, len(draft.tokens)) for draft in drafts)
-        left_s = max(0.0, asked.ends - asyncio.get_running_loop().time())
-        ask = Ask(window.prompt, seeds, asked.options.sampling, asked.owner, left_s)
+    async def _fill(self, window: Window, candidates: Sequence[PartialCandidate]) -> AsyncIterator[PartialCandidate]:
+        """Fill one window of several candidates, each with a seed of its own."""
+        seeds = tuple(window_seed(candidate.seed, len(candidate.tokens)) for candidate in candidates)
+        call = self._request, self._info, window.prompt, seeds
         if self._listener is None:
-            for draft, drawn in zip(drafts, await self._stages.generate(asked.info.version, ask), strict=True):
-                yield draft.then(window, drawn)
+            for candidate, fill in zip(candidates, await self._stages.generate(*call), strict=True):
+                yield candidate.with_window(window, fill)
             return
         seen: set[object] = set()
-        async with aclosing(self._stages.stream(asked.info.version, ask)) as said:  # type: ignore[type-var]
-            async for word in said:
-                if isinstance(word, Taken):
-                    self._listener.taken()
+        async with aclosing(self._stages.stream(*call)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, PromptAccepted):
+                    self._listener.accepted()
                     continue
-                # After a replica's death another says everything again.
-                name = (word.candidate, word.cell if isinstance(word, CellFinished) else None)
+                # When a replica dies, another repeats all events.
+                name = (event.candidate, event.cell if isinstance(event, CellFinished) else None)
                 if name in seen:
                     continue
                 seen.add(name)
-                if isinstance(word, CellFinished):
-                    await self._listener.decided(window.prompt, word, drafts[word.candidate])
+                if isinstance(event, CellFinished):
+                    await self._listener.decided(window.prompt, event, candidates[event.candidate])
                 else:
-                    yield drafts[word.candidate].then(window, word)
+                    yield candidates[event.candidate].with_window(window, event)
 
     async def _window(self, done: FillTokens) -> Window:
-        return await self._stages.window(self._asked.midi, self._asked.options, done, self._asked.info)
-
-
-def _look(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        task.exception()
+        return await self._stages.window(self._request, done, self._info)

@@ -1,4 +1,4 @@
-"""Fill one gap: from a request to whole files, telling what is decided on the way. Knows no HTTP and no Ray."""
+"""Fill one gap: from a request to whole files, with events for what is decided on the way."""
 
 from __future__ import annotations
 
@@ -7,157 +7,158 @@ import base64
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from harmonixr_model.engine.request import CellFinished
 from harmonixr_model.fill.infiller import MAX_SEED
 from harmonixr_model.prompt.layout import InfillPrompt
-from harmonixr_platform.schemas import CandidateView, InfillAccepted, InfillBar, InfillOptions, InfillResponse
+from harmonixr_platform.schemas import CandidateView, InfillAccepted, InfillBar, InfillResponse
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.infill.bar_reader import BarReader
-from harmonixr_platform.serving.infill.candidate_sampler import Asked, CandidateSampler, Listener, PartialCandidate
+from harmonixr_platform.serving.infill.candidate_sampler import CandidateSampler, Listener, PartialCandidate
 from harmonixr_platform.serving.infill.redis_response_cache import CachedResponse
 from harmonixr_platform.serving.infill.response_cache import AudioCache
-from harmonixr_platform.serving.infill.sessions import read_song, region_of
-from harmonixr_platform.serving.transport.messages import Excerpt, Filled, Finished, ModelInfo
+from harmonixr_platform.serving.infill.session_cache import read_song, region_of
+from harmonixr_platform.serving.transport.messages import Excerpt, FilledSong, FillRequest, FinishedFills, ModelInfo
 from harmonixr_platform.serving.transport.stages import Stages
 
-Told: TypeAlias = InfillAccepted | InfillBar | CandidateView
-Tell: TypeAlias = Callable[[Told], None]
+FillEvent: TypeAlias = InfillAccepted | InfillBar | CandidateView
+Emit: TypeAlias = Callable[[FillEvent], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """One request, read: what to fill, whose it is, and since when (`time.perf_counter`) it has been here."""
-
-    midi: bytes = field(repr=False)
-    options: InfillOptions
-    seed: int
-    owner: str
-    ends: float
-    began: float
-    ingress_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """A candidate as it is answered, and how long each stage took for it."""
+class _FinishedCandidate:
+    """A candidate of the response, and how long each stage took for it."""
 
     view: CandidateView
-    spent_s: dict[str, float]
+    stage_s: dict[str, float]
 
 
 class FillHandler:
-    """Makes answers. One an ingress replica."""
+    """Makes the responses of an ingress replica."""
 
     def __init__(self, stages: Stages, args: ServingArgs, sounds: AudioCache[Excerpt]) -> None:
         self._stages = stages
         self._args = args
         self._sounds = sounds
 
-    async def fill(self, wish: Wish, info: ModelInfo, tell: Tell | None) -> InfillResponse:
-        """Return the fills; `tell` hears of everything as soon as it is decided."""
-        sampling = wish.options.sampling
-        count = sampling.best_of or sampling.n
-        seeds = [(wish.seed + i) % MAX_SEED for i in range(count)]
+    async def fill(self, request: FillRequest, info: ModelInfo, emit: Emit | None) -> InfillResponse:
+        """Return the fills; `emit` gets each event as soon as it is decided."""
+        sampling = request.options.sampling
+        seeds = [(request.seed + i) % MAX_SEED for i in range(sampling.best_of or sampling.n)]
         request_id = secrets.token_hex(8)
         listener = None
-        if tell:
+        if emit:
             accepted = InfillAccepted(
-                request_id=request_id, model_version=info.version, seed=wish.seed, candidates=sampling.n
+                request_id=request_id, model_version=info.version, seed=request.seed, candidates=sampling.n
             )
-            listener = self._listener(wish, accepted, tell)
-        asked = Asked(wish.midi, wish.options, info, wish.owner, wish.ends)
-        drawing = CandidateSampler(self._stages, asked, listener=listener)
+            listener = self._listener(request, accepted, emit)
+        sampler = CandidateSampler(self._stages, request, info, listener=listener)
         if sampling.best_of is None:
-            return _answer(request_id, wish, info, await self._finish_each(wish, drawing, seeds, info, tell))
-        drafts = sorted([draft async for draft in drawing.draw(seeds)], key=lambda draft: draft.candidate)
-        scores = await self._stages.rank(wish.midi, wish.options, [draft.tokens for draft in drafts], info)
-        order = sorted(range(len(drafts)), key=lambda i: -scores.scores[i])[: sampling.n]
-        best = [replace(drafts[i], candidate=place) for place, i in enumerate(order)]
-        made = await self._finish(wish, best, info, rewards=[scores.scores[i] for i in order])
-        if tell:
-            for one in made:
-                tell(one.view)
-        return _answer(request_id, wish, info, made, reward_version=scores.version)
+            return _response(request_id, request, info, await self._finish_each(request, sampler, seeds, info, emit))
+        sampled = sorted([one async for one in sampler.sample(seeds)], key=lambda one: one.candidate)
+        scores = await self._stages.rank(request, [one.tokens for one in sampled], info)
+        order = sorted(range(len(sampled)), key=lambda i: -scores.scores[i])[: sampling.n]
+        best = [replace(sampled[i], candidate=rank) for rank, i in enumerate(order)]
+        finished = await self._finish(request, best, info, rewards=[scores.scores[i] for i in order])
+        if emit:
+            for one in finished:
+                emit(one.view)
+        return _response(request_id, request, info, finished, reward_version=scores.version)
 
-    async def remake(self, wish: Wish, said: CachedResponse) -> InfillResponse:
-        """Return an answer again from what the model said then."""
-        drafts = [
-            PartialCandidate(i, one.seed, one.tokens, one.log_probability) for i, one in enumerate(said.candidates)
+    async def rebuild(self, request: FillRequest, cached: CachedResponse) -> InfillResponse:
+        """Return a response again, from the tokens of the first time."""
+        candidates = [
+            PartialCandidate(i, one.seed, one.tokens, one.log_probability) for i, one in enumerate(cached.candidates)
         ]
-        made = await self._finish(wish, drafts, said.info, rewards=[one.reward for one in said.candidates])
-        wish = replace(wish, seed=said.seed)
-        return _answer(said.request_id, wish, said.info, made, reward_version=said.reward_version)
+        rewards = [one.reward for one in cached.candidates]
+        finished = await self._finish(request, candidates, cached.info, rewards=rewards)
+        return _response(cached.request_id, request, cached.info, finished, reward_version=cached.reward_version)
 
     async def _finish(
-        self, wish: Wish, drafts: Sequence[PartialCandidate], info: ModelInfo, *, rewards: Sequence[float | None]
-    ) -> list[_Made]:
-        """Return drafts as music."""
-        tokens = [draft.tokens for draft in drafts]
-        finished = await self._stages.finish(wish.midi, wish.options, tokens, info)
+        self,
+        request: FillRequest,
+        candidates: Sequence[PartialCandidate],
+        info: ModelInfo,
+        *,
+        rewards: Sequence[float | None],
+    ) -> list[_FinishedCandidate]:
+        """Return candidates as music."""
+        fills = await self._stages.finish(request, [one.tokens for one in candidates], info)
         return [
-            self._render(draft, filled, finished, reward)
-            for draft, filled, reward in zip(drafts, finished.candidates, rewards, strict=True)
+            self._render(candidate, song, fills, reward)
+            for candidate, song, reward in zip(candidates, fills.candidates, rewards, strict=True)
         ]
 
     async def _finish_each(
-        self, wish: Wish, drawing: CandidateSampler, seeds: Sequence[int], info: ModelInfo, tell: Tell | None
-    ) -> list[_Made]:
-        """Put each candidate into the song while others are still being drawn."""
+        self,
+        request: FillRequest,
+        sampler: CandidateSampler,
+        seeds: Sequence[int],
+        info: ModelInfo,
+        emit: Emit | None,
+    ) -> list[_FinishedCandidate]:
+        """Finish each candidate while the model still samples others."""
 
-        async def finish(draft: PartialCandidate) -> _Made:
-            (made,) = await self._finish(wish, [draft], info, rewards=[None])
-            if tell:
-                tell(made.view)
-            return made
+        async def finish(candidate: PartialCandidate) -> _FinishedCandidate:
+            (finished,) = await self._finish(request, [candidate], info, rewards=[None])
+            if emit:
+                emit(finished.view)
+            return finished
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(finish(draft)) async for draft in drawing.draw(seeds)]
+                tasks = [group.create_task(finish(one)) async for one in sampler.sample(seeds)]
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return sorted((task.result() for task in tasks), key=lambda made: made.view.index)
+        return sorted((task.result() for task in tasks), key=lambda one: one.view.index)
 
-    def _listener(self, wish: Wish, accepted: InfillAccepted, tell: Tell) -> Listener:
+    def _listener(self, request: FillRequest, event: InfillAccepted, emit: Emit) -> Listener:
         reading: list[asyncio.Task[BarReader]] = []
 
-        def taken() -> None:
+        def accepted() -> None:
             if not reading:
-                # While the model reads the prompt; of a song planned in this process nothing is left to read.
-                reading.append(asyncio.create_task(self._read_bars(wish)))
-                tell(accepted)
+                # The model reads the prompt meanwhile. A song that this process tokenized is already in its cache.
+                reading.append(asyncio.create_task(self._read_bars(request)))
+                emit(event)
 
-        async def decided(prompt: InfillPrompt, event: CellFinished, draft: PartialCandidate) -> None:
+        async def decided(prompt: InfillPrompt, cell: CellFinished, candidate: PartialCandidate) -> None:
             reader = await reading[0]
-            tell(reader.read(prompt, event, candidate=draft.candidate, seed=draft.seed))
+            emit(reader.read(prompt, cell, candidate=candidate.candidate, seed=candidate.seed))
 
-        return Listener(taken, decided)
+        return Listener(accepted, decided)
 
-    async def _read_bars(self, wish: Wish) -> BarReader:
-        song = await asyncio.to_thread(read_song, wish.midi, self._args.max_midi_bytes)
-        return BarReader(song, region_of(song, wish.options))
+    async def _read_bars(self, request: FillRequest) -> BarReader:
+        song = await asyncio.to_thread(read_song, request.midi, self._args.max_midi_bytes)
+        return BarReader(song, region_of(song, request.options))
 
-    def _render(self, draft: PartialCandidate, filled: Filled, finished: Finished, reward: float | None) -> _Made:
+    def _render(
+        self, candidate: PartialCandidate, song: FilledSong, fills: FinishedFills, reward: float | None
+    ) -> _FinishedCandidate:
         started = time.perf_counter()
-        token = self._sounds.put(Excerpt(filled.midi, finished.start_s, finished.end_s))
+        token = self._sounds.put(Excerpt(song.midi, fills.start_s, fills.end_s))
         view = CandidateView(
-            index=draft.candidate,
-            seed=draft.seed,
-            midi_base64=base64.b64encode(filled.midi).decode(),
-            notes=filled.notes,
-            tokens=draft.tokens,
-            log_probability=draft.log_probability,
+            index=candidate.candidate,
+            seed=candidate.seed,
+            midi_base64=base64.b64encode(song.midi).decode(),
+            notes=song.notes,
+            tokens=candidate.tokens,
+            log_probability=candidate.log_probability,
             reward=reward,
             audio_url=f"/v1/audio/{token}",
         )
         render_s = time.perf_counter() - started
-        return _Made(view, {**draft.spent_s, "splice": finished.took_s, "render": render_s})
+        return _FinishedCandidate(view, {**candidate.stage_s, "splice": fills.took_s, "render": render_s})
 
 
-def _answer(
-    request_id: str, wish: Wish, info: ModelInfo, made: Sequence[_Made], *, reward_version: str | None = None
+def _response(
+    request_id: str,
+    request: FillRequest,
+    info: ModelInfo,
+    candidates: Sequence[_FinishedCandidate],
+    *,
+    reward_version: str | None = None,
 ) -> InfillResponse:
     return InfillResponse(
         request_id=request_id,
@@ -165,16 +166,16 @@ def _answer(
         checkpoint_sha256=info.sha256,
         precision=info.precision,
         reward_version=reward_version,
-        seed=wish.seed,
-        candidates=tuple(one.view for one in made),
-        timings_ms=_timings_ms(wish, made),
+        seed=request.seed,
+        candidates=tuple(one.view for one in candidates),
+        timings_ms=_timings_ms(request, candidates),
     )
 
 
-def _timings_ms(wish: Wish, made: Sequence[_Made]) -> dict[str, float]:
-    """Return how long each stage took for the candidate that took longest; `graph` is what was spent between them."""
-    total_s = time.perf_counter() - wish.began + wish.ingress_s
-    slowest = max(made, key=lambda one: sum(one.spent_s.values()))
-    spent = {"ingress": wish.ingress_s, **slowest.spent_s}
-    spent |= {"graph": max(0.0, total_s - sum(spent.values())), "total": total_s}
-    return {stage: round(1000 * took_s, 2) for stage, took_s in spent.items()}
+def _timings_ms(request: FillRequest, candidates: Sequence[_FinishedCandidate]) -> dict[str, float]:
+    """Return the time in each stage for the slowest candidate; `graph` is the time between stages."""
+    total_s = time.perf_counter() - request.received
+    slowest = max(candidates, key=lambda one: sum(one.stage_s.values()))
+    stage_s = {"ingress": request.parsed - request.received, **slowest.stage_s}
+    stage_s |= {"graph": max(0.0, total_s - sum(stage_s.values())), "total": total_s}
+    return {stage: round(1000 * took_s, 2) for stage, took_s in stage_s.items()}

@@ -1,7 +1,7 @@
-"""Answers by Idempotency-Key in Redis, for retries that reach another replica. Bounded in time, number and size.
+"""Responses by Idempotency-Key in Redis, for retries that reach another replica. Bounded in time, number and size.
 
-What is kept is what the model said, from which the same answer is made again: no file of a caller is kept here. With
-Redis away nothing is recalled and the answer is computed again; it comes out the same, since the key fixes its seed.
+A record holds the model's tokens, from which the same response is built again; it holds no file of a caller. Without
+Redis nothing is cached: a retry computes its response again, and the same one, since the key determines the seed.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ray.serve")
 _PREFIX = "{harmonixr}:answer"
 _MAX_BYTES = 256 * 1024
-# Idempotency is a courtesy to retries: it must not make everybody wait for a Redis that hangs.
+# A Redis that hangs must not delay every request.
 _TIMEOUT_S = 0.5
 _PAUSE_S = 5.0
 
 
 class CachedCandidate(Strict):
-    """What makes a candidate again."""
+    """What a candidate is built from."""
 
     seed: int
     tokens: tuple[tuple[int, ...], ...]
@@ -45,7 +45,7 @@ class CachedCandidate(Strict):
 
 
 class CachedResponse(Strict):
-    """What makes an answer again. `digest` is of the request."""
+    """What a response is built from. `digest` is FillRequest.digest()."""
 
     digest: str
     request_id: str
@@ -59,29 +59,48 @@ class CachedResponse(Strict):
 
     @property
     def info(self) -> ModelInfo:
-        """The model that said it."""
+        """The model that made it."""
         return ModelInfo(self.model_version, self.checkpoint_sha256, self.max_length, precision=self.precision)
+
+    @classmethod
+    def of(cls, response: InfillResponse, info: ModelInfo, *, digest: str) -> CachedResponse:
+        """Return the record of a response."""
+        candidates = (
+            CachedCandidate(seed=c.seed, tokens=c.tokens, log_probability=c.log_probability, reward=c.reward)
+            for c in response.candidates
+        )
+        return cls(
+            digest=digest,
+            request_id=response.request_id,
+            model_version=info.version,
+            checkpoint_sha256=info.sha256,
+            max_length=info.max_length,
+            reward_version=response.reward_version,
+            seed=response.seed,
+            candidates=tuple(candidates),
+            precision=info.precision,
+        )
 
 
 class RedisResponseCache:
-    """The answers of all ingress replicas. Never raises for Redis: what it cannot reach, it does not know."""
+    """The responses of all ingress replicas. Without Redis it is empty; it never raises."""
 
-    def __init__(self, stream: RecordStream, *, capacity: int, keep_s: int) -> None:
+    def __init__(self, stream: RecordStream, *, capacity: int, ttl_s: int) -> None:
         self._stream = stream
         self._capacity = capacity
-        self._keep_s = keep_s
+        self._ttl_s = ttl_s
         self._away_until = float("-inf")
         self._script = files("harmonixr_platform.serving.infill").joinpath("redis_response_cache.lua").read_text()
 
     @classmethod
     def open(cls, settings: Settings, args: ServingArgs) -> RedisResponseCache:
-        """Return the memory on the Redis that the settings name."""
+        """Return the cache on the Redis that the settings name."""
         stream = RecordStream(redis_server(settings), timeout_s=_TIMEOUT_S)
-        return cls(stream, capacity=args.redis_cached_responses, keep_s=args.redis_cache_s)
+        return cls(stream, capacity=args.redis_cached_responses, ttl_s=args.redis_cache_s)
 
     async def get(self, key: str) -> CachedResponse | None:
-        """Return what was said under a key, None when nothing is known."""
-        fields = await self._ask(lambda: self._stream.read_hash(_name(key)))
+        """Return the record of a key, or None."""
+        fields = await self._run(lambda: self._stream.read_hash(_name(key)))
         record = fields.get("record") if isinstance(fields, dict) else None
         if record is None:
             return None
@@ -91,46 +110,28 @@ class RedisResponseCache:
             # An older version of the service wrote it.
             return None
 
-    async def put(self, key: str, answer: CachedResponse) -> None:
-        """Keep what was said under a key."""
-        record = answer.model_dump_json()
+    async def put(self, key: str, response: CachedResponse) -> None:
+        """Store the record of a key."""
+        record = response.model_dump_json()
         if len(record) > _MAX_BYTES:
             return
-        arguments = [record, str(1000 * self._keep_s), str(self._capacity), str(round(1000 * time.time()))]
+        arguments = [record, str(1000 * self._ttl_s), str(self._capacity), str(round(1000 * time.time()))]
         keys = [_name(key), f"{_PREFIX}s"]
-        await self._ask(lambda: self._stream.run_script(self._script, keys, arguments))
+        await self._run(lambda: self._stream.run_script(self._script, keys, arguments))
 
     def close(self) -> None:
         """Close the connections."""
         self._stream.close()
 
-    async def _ask(self, question: Callable[[], object]) -> object:
+    async def _run(self, command: Callable[[], object]) -> object:
         if not self._capacity or time.monotonic() < self._away_until:
             return None
         try:
-            return await asyncio.to_thread(question)
+            return await asyncio.to_thread(command)
         except StoreUnavailable as error:
             self._away_until = time.monotonic() + _PAUSE_S
-            _log.warning("answers are not recalled for %.0f s: %s", _PAUSE_S, error)
+            _log.warning("responses are not cached in Redis for %.0f s: %s", _PAUSE_S, error)
             return None
-
-
-def said(answer: InfillResponse, info: ModelInfo, *, digest: str) -> CachedResponse:
-    """Return what makes an answer again."""
-    return CachedResponse(
-        digest=digest,
-        request_id=answer.request_id,
-        model_version=info.version,
-        checkpoint_sha256=info.sha256,
-        max_length=info.max_length,
-        reward_version=answer.reward_version,
-        seed=answer.seed,
-        candidates=tuple(
-            CachedCandidate(seed=c.seed, tokens=c.tokens, log_probability=c.log_probability, reward=c.reward)
-            for c in answer.candidates
-        ),
-        precision=info.precision,
-    )
 
 
 def _name(key: str) -> str:

@@ -1,96 +1,89 @@
-"""What the ingress remembers for a while: answers by idempotency key, sounds by opaque token. Knows no route."""
+"""Caches in the memory of an ingress replica: responses by Idempotency-Key, sounds by opaque token."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 from harmonixr_platform.serving.errors import KeyReused
 from harmonixr_platform.serving.infill.shared_task import SharedTask
 
 Value = TypeVar("Value")
 Event = TypeVar("Event")
-Answer = TypeVar("Answer")
-Weigh: TypeAlias = Callable[[Answer], int]
-_SEED_BYTES = 4
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class _Remembered(Generic[Event, Answer]):
+class _CachedTask(Generic[Event, Result]):
     digest: str
-    making: SharedTask[Event, Answer]
+    task: SharedTask[Event, Result]
 
 
-class ResponseCache(Generic[Event, Answer]):
-    """The same key and request give the same answer, even while the first is still being made."""
+class ResponseCache(Generic[Event, Result]):
+    """The same key and request give the same response, also while the first request is still in progress."""
 
-    def __init__(self, capacity: int, *, max_weight: float = float("inf"), weigh: Weigh[Answer] | None = None) -> None:
-        """Keep the latest `capacity` answers, and of these only so many that `weigh` adds up to `max_weight`."""
+    def __init__(
+        self, capacity: int, *, max_bytes: float = float("inf"), size_of: Callable[[Result], int] = lambda _: 0
+    ) -> None:
+        """Cache the latest `capacity` responses whose sizes add up to at most `max_bytes`."""
         self._capacity = capacity
-        self._max_weight = max_weight
-        self._weigh = weigh or (lambda answer: 0)
-        self._weights: dict[str, int] = {}
-        self._held: OrderedDict[str, _Remembered[Event, Answer]] = OrderedDict()
+        self._max_bytes = max_bytes
+        self._size_of = size_of
+        self._sizes: dict[str, int] = {}
+        self._cached: OrderedDict[str, _CachedTask[Event, Result]] = OrderedDict()
 
-    def get_or_begin(
-        self, key: str | None, digest: str, begin: Callable[[], SharedTask[Event, Answer]]
-    ) -> SharedTask[Event, Answer]:
-        """Return the remembered making, or begin one; failures are not remembered. Raises KeyReused."""
+    def get_or_start(
+        self, key: str | None, digest: str, start: Callable[[], SharedTask[Event, Result]]
+    ) -> SharedTask[Event, Result]:
+        """Return the cached task, or start one; failures are not cached. Raises KeyReused."""
         if key is None or not self._capacity:
-            return begin()
-        held = self._held.get(key)
-        if held and held.digest != digest:
+            return start()
+        cached = self._cached.get(key)
+        if cached and cached.digest != digest:
             raise key_reused()
-        if held is None or held.making.is_given_up:
-            held = self._held[key] = _Remembered(digest, begin())
-            held.making.on_end(partial(self._settle, key, held))
-        self._held.move_to_end(key)
-        return held.making
+        if cached is None or cached.task.is_abandoned:
+            cached = self._cached[key] = _CachedTask(digest, start())
+            cached.task.add_done_callback(partial(self._settle, key, cached))
+        self._cached.move_to_end(key)
+        return cached.task
 
-    def _settle(self, key: str, held: _Remembered[Event, Answer], ended: asyncio.Task[Answer]) -> None:
-        if self._held.get(key) is not held:
+    def _settle(self, key: str, cached: _CachedTask[Event, Result], done: asyncio.Task[Result]) -> None:
+        if self._cached.get(key) is not cached:
             return
-        if ended.cancelled() or ended.exception() is not None:
-            del self._held[key]
+        if done.cancelled() or done.exception() is not None:
+            del self._cached[key]
             return
-        self._weights[key] = self._weigh(ended.result())
-        while len(self._held) > self._capacity or sum(self._weights.values()) > self._max_weight:
-            oldest, _ = self._held.popitem(last=False)
-            self._weights.pop(oldest, None)
+        self._sizes[key] = self._size_of(done.result())
+        while len(self._cached) > self._capacity or sum(self._sizes.values()) > self._max_bytes:
+            oldest, _ = self._cached.popitem(last=False)
+            self._sizes.pop(oldest, None)
 
 
 class AudioCache(Generic[Value]):
-    """Values under tokens that nobody can guess; the oldest go first."""
+    """The latest `capacity` values, under tokens that cannot be guessed."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._held: OrderedDict[str, Value] = OrderedDict()
+        self._cached: OrderedDict[str, Value] = OrderedDict()
 
     def put(self, value: Value) -> str:
-        """Keep a value; return its token."""
+        """Cache a value; return its token."""
         token = secrets.token_urlsafe(18)
-        self._held[token] = value
-        while len(self._held) > self._capacity:
-            self._held.popitem(last=False)
+        self._cached[token] = value
+        while len(self._cached) > self._capacity:
+            self._cached.popitem(last=False)
         return token
 
     def get(self, token: str) -> Value | None:
-        """Return the value, or None when it is unknown or was dropped."""
-        return self._held.get(token)
+        """Return the value, or None when the token is unknown or its value was dropped."""
+        return self._cached.get(token)
 
 
 def key_reused() -> KeyReused:
-    """Return the error of a key that came before with another request."""
+    """Return the error of a key that an earlier, different request used."""
     return KeyReused("this Idempotency-Key came before with another request; send a new key")
-
-
-def seed_for(key: str | None) -> int:
-    """Return the seed of a request that gives none: fixed by its idempotency key, or drawn."""
-    drawn = hashlib.sha256(key.encode()).digest() if key else secrets.token_bytes(_SEED_BYTES)
-    return int.from_bytes(drawn[:_SEED_BYTES], "big")

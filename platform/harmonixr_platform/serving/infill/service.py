@@ -1,6 +1,6 @@
-"""What the service does, without HTTP and without Ray: infill, compare, judge, listen.
+"""The use cases behind the routes: infill, compare, judge, listen. Uses neither HTTP nor Ray.
 
-Everything is asked of the other stages through `Stages`; here is only the order in which, limits, and memory.
+`Stages` makes the calls to the other stages. This module holds the order of the calls, the limits and the caches.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from harmonixr_model.fill.infiller import MAX_SEED
@@ -42,109 +40,83 @@ from harmonixr_platform.schemas import (
     SamplingSpec,
 )
 from harmonixr_platform.serving.arguments import ServingArgs
-from harmonixr_platform.serving.errors import BadRequest, DeadlineExceeded, Overloaded, TooLarge
-from harmonixr_platform.serving.infill.candidate_sampler import Asked, CandidateSampler, PartialCandidate
-from harmonixr_platform.serving.infill.fill_handler import FillHandler, Tell, Told, Wish
-from harmonixr_platform.serving.infill.redis_response_cache import RedisResponseCache, said
-from harmonixr_platform.serving.infill.response_cache import AudioCache, ResponseCache, key_reused, seed_for
+from harmonixr_platform.serving.errors import BadRequest, DeadlineExceeded, Overloaded, too_large
+from harmonixr_platform.serving.infill.candidate_sampler import CandidateSampler, PartialCandidate
+from harmonixr_platform.serving.infill.fill_handler import Emit, FillEvent, FillHandler
+from harmonixr_platform.serving.infill.redis_response_cache import CachedResponse, RedisResponseCache
+from harmonixr_platform.serving.infill.response_cache import AudioCache, ResponseCache, key_reused
 from harmonixr_platform.serving.infill.shared_task import SharedTask
 from harmonixr_platform.serving.infill.version_routing import Routing
-from harmonixr_platform.serving.transport.messages import Excerpt, Filled, ModelInfo
+from harmonixr_platform.serving.transport.messages import Excerpt, FilledSong, FillRequest, ModelInfo
 from harmonixr_platform.serving.transport.stages import Stages
 from harmonixr_platform.stores.streams import Backlog
 
 Result = TypeVar("Result")
-# How often a second blind fill is drawn anew when it comes out like the first.
+# How often the second blind fill is sampled again when it equals the first.
 _PAIR_ATTEMPTS = 3
-_ANSWERED_AFTER_S = 0.01  # by then an answer that was made is on its way
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks: `name` is what bounds are counted by, `session` what a canary is chosen by."""
-
-    name: str = ""
-    session: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How a request wants to be treated.
-
-    Attributes:
-        key: its Idempotency-Key.
-        caller: who asks.
-        timeout_s: how long it waits; never more than the service's own deadline.
-        ingress_s: how long it has been here.
-
-    """
-
-    key: str | None = None
-    caller: Caller = Caller()
-    timeout_s: float | None = None
-    ingress_s: float = 0.0
+_CACHE_DELAY_S = 0.01  # after this a finished response has usually left the process
 
 
 class Service:
-    """The use cases behind the routes. One an ingress replica; made for one event loop."""
+    """One in each ingress replica, for one event loop. `redis_cache` holds the responses of all replicas."""
 
-    def __init__(self, stages: Stages, args: ServingArgs, *, recall: RedisResponseCache | None = None) -> None:
+    def __init__(self, stages: Stages, args: ServingArgs, *, redis_cache: RedisResponseCache | None = None) -> None:
         self.stages = stages
         self._args = args
-        self._recall = recall
+        self._redis_cache = redis_cache
         self._routing = Routing(stages, args)
-        self._answers: ResponseCache[Told, InfillResponse] = ResponseCache(
-            args.cached_responses, max_weight=args.cached_response_bytes, weigh=_weigh
+        self._responses: ResponseCache[FillEvent, InfillResponse] = ResponseCache(
+            args.cached_responses,
+            max_bytes=args.cached_response_bytes,
+            size_of=lambda response: sum(len(candidate.midi_base64) for candidate in response.candidates),
         )
         self._sounds: AudioCache[Excerpt] = AudioCache(args.cached_sounds)
-        self._filler = FillHandler(stages, args, self._sounds)
+        self._handler = FillHandler(stages, args, self._sounds)
         self._waiting: Counter[str] = Counter()
         self._background: set[asyncio.Task[None]] = set()
 
     @property
     def waiting(self) -> int:
-        """How many requests are being filled or wait to be."""
+        """How many requests are in progress."""
         return self._waiting.total()
 
-    async def infill(self, midi: bytes, options: InfillOptions, terms: Terms = Terms()) -> InfillResponse:
-        """Return fills of one gap. The same key and request give the same answer."""
-        return await self._begin(midi, options, terms, is_told=False).answer()
+    async def infill(self, request: FillRequest) -> InfillResponse:
+        """Return fills of one gap. The same key and request give the same response."""
+        return await self._start(request, has_listeners=False).result()
 
-    async def infill_events(
-        self, midi: bytes, options: InfillOptions, terms: Terms = Terms()
-    ) -> AsyncIterator[InfillEvent]:
-        """Give `infill`'s answer as it is made: accepted, bars and candidates, and last what made them."""
+    async def infill_events(self, request: FillRequest) -> AsyncIterator[InfillEvent]:
+        """Yield `infill`'s response as it is made: accepted, bars and candidates, and last a summary."""
         sent: set[int | str] = set()
-        async with aclosing(self._begin(midi, options, terms, is_told=True).follow()) as events:  # type: ignore[type-var]
+        async with aclosing(self._start(request, has_listeners=True).follow()) as events:  # type: ignore[type-var]
             async for event in events:
                 if not isinstance(event, InfillResponse):
                     sent.add(event.index if isinstance(event, CandidateView) else type(event).__name__)
                     yield event
                     continue
-                # One who joins a making that told nobody, or is answered from memory, still gets every event.
+                # A task that another caller started without listeners, or a cached one, emitted no events.
                 if InfillAccepted.__name__ not in sent:
                     yield _accepted(event)
                 for candidate in event.candidates:
                     if candidate.index not in sent:
                         yield candidate
-                yield _done(event)
+                yield InfillDone(**{name: getattr(event, name) for name in InfillDone.model_fields})
 
-    async def compare(self, request: ComparisonRequest, caller: Caller = Caller()) -> ComparisonView:
-        """Show two blind fills: of a pool, or just made of the caller's own gap."""
+    async def compare(self, request: ComparisonRequest) -> ComparisonView:
+        """Present two blind fills: of a pool, or new ones of the caller's own gap."""
         if request.infill is None:
             return await self.stages.compare(request, None)
-        # Before the fills are made: they are what costs.
+        # First the rater's rate limit, then the expensive fills.
         await self.stages.admit(request.rater_key)
-        async with self._admitted(caller):
-            own = await self._in_time(self._own_pair(request.infill, caller), self._args.deadline_s)
+        async with self._admitted(owner=""):
+            own = await self._in_time(self._own_pair(request.infill), self._args.deadline_s)
         return await self.stages.compare(request, own)
 
     async def judge(self, request: JudgmentRequest) -> JudgmentReceipt:
-        """Record an answer; it is on disk when this returns."""
+        """Record a judgment; it is on disk when this returns."""
         return await self.stages.judge(request)
 
     async def retract(self, request: RetractionRequest) -> RetractionReceipt:
-        """Take a judgment back; it is on disk when this returns."""
+        """Retract a judgment; the retraction is on disk when this returns."""
         return await self.stages.retract(request)
 
     async def erase(self, request: ErasureRequest) -> ErasureReceipt:
@@ -152,113 +124,99 @@ class Service:
         return await self.stages.erase(request)
 
     async def inspect(self, midi_base64: str) -> InspectResponse:
-        """Return what a file holds."""
+        """Return the bars, tracks and notes of a file."""
         return await self.stages.inspect(self.decode(midi_base64))
 
     async def preview(self, midi_base64: str, start_s: float, end_s: float | None) -> bytes:
-        """Return a stretch of a file as WAV."""
-        return await self._in_time(
-            self.stages.sound(Excerpt(self.decode(midi_base64), start_s, end_s)), self._args.deadline_s
-        )
+        """Return an excerpt of a file as WAV."""
+        return await self._sound(Excerpt(self.decode(midi_base64), start_s, end_s))
 
     async def sound(self, token: str) -> bytes:
-        """Return the WAV of a token that an infill or a comparison gave."""
-        excerpt = self._sounds.get(token) or await self.stages.comparison_sound(token)
-        return await self._in_time(self.stages.sound(excerpt), self._args.deadline_s)
+        """Return the WAV of an audio token, from an infill or a comparison."""
+        return await self._sound(self._sounds.get(token) or await self.stages.comparison_sound(token))
 
     async def models(self) -> ModelsResponse:
-        """Return the versions there are."""
+        """Return the versions in the registry."""
         return await self.stages.models()
 
     async def leaderboard(self, study: str | None = None) -> dict[str, Any]:
-        """Return the models ranked by what was judged, in one study or pool or in all."""
+        """Return the models ranked by their judgments, in one study or pool or in all."""
         return await self.stages.leaderboard(study)
 
     async def backlog(self) -> Backlog:
-        """Return which judgments wait to be carried to objects."""
+        """Return how many judgments wait to be moved to the object store."""
         return await self.stages.backlog()
 
     async def probe(self) -> ModelInfo:
-        """Decode a token; return the version that did."""
+        """Decode a token with the champion; return its version."""
         return await self._in_time(self.stages.probe(), self._args.deadline_s)
 
+    def unpack(self, infill: InfillRequest) -> tuple[bytes, InfillOptions]:
+        """Return the file and the options of a JSON body; raises BadRequest, TooLarge."""
+        options = InfillOptions(**{name: getattr(infill, name) for name in InfillOptions.model_fields})
+        return self.decode(infill.midi_base64), options
+
     def decode(self, midi_base64: str) -> bytes:
-        """Return the file that base64 text holds; raises BadRequest, TooLarge."""
+        """Return the file in base64 text; raises BadRequest, TooLarge."""
         limit = self._args.max_midi_bytes
         if len(midi_base64) > (limit + 2) // 3 * 4:
-            raise TooLarge(f"the MIDI file is larger than {limit // 2**20} MiB, the most that is read")
+            raise too_large(limit)
         try:
             return base64.b64decode(midi_base64, validate=True)
         except (binascii.Error, ValueError):
             raise BadRequest("midi_base64 is not base64; encode the bytes of a .mid file") from None
 
-    def _begin(
-        self, midi: bytes, options: InfillOptions, terms: Terms, *, is_told: bool
-    ) -> SharedTask[Told, InfillResponse]:
-        digest = hashlib.sha256(midi + options.model_dump_json().encode()).hexdigest()
-        # One caller's keys are no other's.
-        key = f"{terms.caller.name}:{terms.key}" if terms.key is not None else None
+    def _start(self, request: FillRequest, *, has_listeners: bool) -> SharedTask[FillEvent, InfillResponse]:
+        async def work(emit: Emit) -> InfillResponse:
+            async with self._admitted(request.owner):
+                return await self._in_time(self._fill(request, emit if has_listeners else None), request.timeout_s)
 
-        async def make(tell: Tell) -> InfillResponse:
-            async with self._admitted(terms.caller):
-                answer = self._infill(midi, options, terms, key, digest, tell if is_told else None)
-                return await self._in_time(answer, self._timeout_s(terms))
+        return self._responses.get_or_start(request.cache_key, request.digest(), lambda: SharedTask(work))
 
-        return self._answers.get_or_begin(key, digest, lambda: SharedTask(make))
+    async def _fill(self, request: FillRequest, emit: Emit | None) -> InfillResponse:
+        redis_cache, key = self._redis_cache, request.cache_key
+        if redis_cache is None or key is None:
+            return (await self._sample(request, emit))[0]
+        cached = await redis_cache.get(key)
+        if cached is not None:
+            if cached.digest != request.digest():
+                raise key_reused()
+            return await self._handler.rebuild(request, cached)
+        response, info = await self._sample(request, emit)
 
-    async def _infill(
-        self, midi: bytes, options: InfillOptions, terms: Terms, key: str | None, digest: str, tell: Tell | None
-    ) -> InfillResponse:
-        given = options.sampling.seed
-        caller = terms.caller
-        wish = Wish(
-            midi=midi,
-            options=options,
-            seed=seed_for(terms.key) if given is None else given,
-            owner=caller.name,
-            ends=asyncio.get_running_loop().time() + self._timeout_s(terms),
-            began=time.perf_counter(),
-            ingress_s=terms.ingress_s,
-        )
-        if key is not None and self._recall is not None:
-            known = await self._recall.get(key)
-            if known is not None:
-                if known.digest != digest:
-                    raise key_reused()
-                return await self._filler.remake(wish, known)
-        info = await self._routing.choose(options.model, caller.session or caller.name)
-        answer = await self._filler.fill(wish, info, tell)
-        if key is not None and self._recall is not None:
-            # Not waited for: whoever asks again before it is there gets the same answer, computed again.
-            self._in_background(self._remember(self._recall, key, answer, info, digest))
-        return answer
+        async def store() -> None:
+            # After the response has left: serializing it would delay its sending.
+            await asyncio.sleep(_CACHE_DELAY_S)
+            await redis_cache.put(key, CachedResponse.of(response, info, digest=request.digest()))
 
-    async def _remember(
-        self, recall: RedisResponseCache, key: str, answer: InfillResponse, info: ModelInfo, digest: str
-    ) -> None:
-        # The answer goes first: writing it down takes the interpreter from whoever sends it.
-        await asyncio.sleep(_ANSWERED_AFTER_S)
-        await recall.put(key, said(answer, info, digest=digest))
+        # A retry that comes earlier gets the same response, computed again.
+        task = asyncio.create_task(store())
+        # asyncio holds only a weak reference.
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return response
 
-    async def _own_pair(self, request: InfillRequest, caller: Caller) -> Pair:
-        """Make two different fills of the caller's gap: by champion and challenger where there is one."""
-        midi, options = self.decode(request.midi_base64), InfillOptions(**_without_midi(request))
+    async def _sample(self, request: FillRequest, emit: Emit | None) -> tuple[InfillResponse, ModelInfo]:
+        info = await self._routing.choose(request.options.model, request.session or request.owner)
+        return await self._handler.fill(request, info, emit), info
+
+    async def _own_pair(self, infill: InfillRequest) -> Pair:
+        """Return two different fills of the caller's gap, by champion and challenger where there is one."""
+        midi, options = self.unpack(infill)
         first_model = await self.stages.describe(options.model)
         second_model = await self._rival(options.model, first_model)
         options = options.model_copy(update={"sampling": options.sampling.for_comparing()})
-        seed = seed_for(None) if options.sampling.seed is None else options.sampling.seed
-        ends = asyncio.get_running_loop().time() + self._args.deadline_s
-        first = await self._draw_one(Asked(midi, options, first_model, caller.name, ends), seed)
+        request = FillRequest(midi, options, self._args.deadline_s)
+        first = await self._sample_one(request, first_model, request.seed)
         for attempt in range(1, _PAIR_ATTEMPTS + 1):
-            asked = Asked(midi, options, second_model, caller.name, ends)
-            second = await self._draw_one(asked, (seed + attempt) % MAX_SEED)
+            second = await self._sample_one(request, second_model, (request.seed + attempt) % MAX_SEED)
             if second.tokens != first.tokens:
                 break
         else:
-            raise BadRequest("both fills came out alike, so there is nothing to compare; raise the temperature")
+            raise BadRequest("both fills are alike, so there is nothing to compare; raise the temperature")
         filled = [
-            (await self.stages.finish(midi, options, [draft.tokens], info)).candidates[0]
-            for draft, info in ((first, first_model), (second, second_model))
+            (await self.stages.finish(request, [one.tokens], info)).candidates[0]
+            for one, info in ((first, first_model), (second, second_model))
         ]
         return make_pair(
             midi,
@@ -270,7 +228,7 @@ class Service:
         )
 
     async def _rival(self, reference: str, champion: ModelInfo) -> ModelInfo:
-        """Return the challenger; where there is none, or a version was asked for by name, the same model again."""
+        """Return the challenger; without one, or when the request names a version, return the same model."""
         if reference != "champion":
             return champion
         try:
@@ -278,37 +236,36 @@ class Service:
         except RegistryError:
             return champion
 
-    async def _draw_one(self, asked: Asked, seed: int) -> PartialCandidate:
-        (draft,) = [draft async for draft in CandidateSampler(self.stages, asked).draw([seed])]
-        return draft
+    async def _sample_one(self, request: FillRequest, info: ModelInfo, seed: int) -> PartialCandidate:
+        (candidate,) = [one async for one in CandidateSampler(self.stages, request, info).sample([seed])]
+        return candidate
+
+    async def _sound(self, excerpt: Excerpt) -> bytes:
+        return await self._in_time(self.stages.sound(excerpt), self._args.deadline_s)
 
     @asynccontextmanager
-    async def _admitted(self, caller: Caller) -> AsyncIterator[None]:
-        """Let work in unless too much waits already, of all callers or of this one."""
-        self._check_room(caller)
-        self._waiting[caller.name] += 1
+    async def _admitted(self, owner: str) -> AsyncIterator[None]:
+        """Count a request for the length of the block; raise Overloaded when too many are in progress."""
+        self._check_room(owner)
+        self._waiting[owner] += 1
         try:
             yield
         finally:
-            self._waiting[caller.name] -= 1
-            if not self._waiting[caller.name]:
-                del self._waiting[caller.name]
+            self._waiting[owner] -= 1
+            if not self._waiting[owner]:
+                del self._waiting[owner]
 
-    def _check_room(self, caller: Caller) -> None:
-        own, all_ = self._waiting[caller.name], self.waiting
-        seconds = f"try again in {self._args.retry_after_s} seconds"
-        if all_ >= self._args.max_waiting:
-            raise self._overloaded(f"{all_} requests wait already; {seconds}")
-        if caller.name and own >= self._args.caller_waiting:
-            raise self._overloaded(f"{own} of your requests wait already; {seconds}")
+    def _check_room(self, owner: str) -> None:
+        own, total = self._waiting[owner], self.waiting
+        if total >= self._args.max_waiting:
+            raise self._overloaded(f"{total} requests wait already")
+        if owner and own >= self._args.caller_waiting:
+            raise self._overloaded(f"{own} of your requests wait already")
 
-    def _overloaded(self, detail: str) -> Overloaded:
-        error = Overloaded(detail)
+    def _overloaded(self, reason: str) -> Overloaded:
+        error = Overloaded(f"{reason}; try again in {self._args.retry_after_s} seconds")
         error.retry_after_s = self._args.retry_after_s
         return error
-
-    def _timeout_s(self, terms: Terms) -> float:
-        return min(self._args.deadline_s, terms.timeout_s or self._args.deadline_s)
 
     async def _in_time(self, work: Awaitable[Result], timeout_s: float) -> Result:
         try:
@@ -316,44 +273,26 @@ class Service:
                 return await work
         except TimeoutError:
             raise DeadlineExceeded(
-                f"this took longer than {timeout_s:g} seconds; ask for fewer bars or fewer candidates"
+                f"this took longer than {timeout_s:g} seconds; request fewer bars or fewer candidates"
             ) from None
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        # A task that nobody holds may be collected before it ran.
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
-
-def _candidate(draft: PartialCandidate, filled: Filled, info: ModelInfo, sampling: SamplingSpec) -> Candidate:
+def _candidate(sampled: PartialCandidate, filled: FilledSong, info: ModelInfo, sampling: SamplingSpec) -> Candidate:
     return Candidate(
         model_version=info.version,
         checkpoint_sha256=info.sha256,
-        sampling=sampling.model_copy(update={"n": 1, "best_of": None, "seed": draft.seed}),
-        seed=draft.seed,
-        tokens=draft.tokens,
+        sampling=sampling.model_copy(update={"n": 1, "best_of": None, "seed": sampled.seed}),
+        seed=sampled.seed,
+        tokens=sampled.tokens,
         midi_sha256=hashlib.sha256(filled.midi).hexdigest(),
         midi_base64=base64.b64encode(filled.midi).decode(),
     )
 
 
-def _without_midi(request: InfillRequest) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in InfillOptions.model_fields}
-
-
-def _weigh(answer: InfillResponse) -> int:
-    return sum(len(candidate.midi_base64) for candidate in answer.candidates)
-
-
-def _accepted(answer: InfillResponse) -> InfillAccepted:
+def _accepted(response: InfillResponse) -> InfillAccepted:
     return InfillAccepted(
-        request_id=answer.request_id,
-        model_version=answer.model_version,
-        seed=answer.seed,
-        candidates=len(answer.candidates),
+        request_id=response.request_id,
+        model_version=response.model_version,
+        seed=response.seed,
+        candidates=len(response.candidates),
     )
-
-
-def _done(answer: InfillResponse) -> InfillDone:
-    return InfillDone(**{name: getattr(answer, name) for name in InfillDone.model_fields})

@@ -1,4 +1,4 @@
-"""Which version answers a request, asked of the Model stage now and then and remembered in between. Knows no HTTP."""
+"""The version that serves a request, cached between questions to the Model stage."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from harmonixr_platform.serving.transport.stages import Stages
 
 _MAX_REFERENCES = 256
 _CHAMPION = "champion"
-# After so many missed refreshes, as when nobody asked for a while, a route is not used any more before it is asked for.
-_TOO_OLD = 12
+# A route this many refresh intervals old, as after a time without requests, is fetched before it is used.
+_MAX_AGE_REFRESHES = 12
 
 
 class Routing:
-    """Routes by reference. A route that is out of date is used once more while it is asked for again."""
+    """Routes by reference. An outdated route serves one more request while a new one is fetched."""
 
     def __init__(self, stages: Stages, args: ServingArgs) -> None:
         self._stages = stages
         self._refresh_s = args.alias_refresh_s
-        self._known: dict[str, tuple[float, Route]] = {}
-        self._asking: dict[str, asyncio.Task[Route]] = {}
+        self._cached: dict[str, tuple[float, Route]] = {}
+        self._fetching: dict[str, asyncio.Task[Route]] = {}
 
     async def choose(self, reference: str, caller: str) -> ModelInfo:
-        """Return the version that answers this caller; raises RegistryError (404)."""
+        """Return the version that serves this caller; raises RegistryError (404)."""
         return (await self._route(reference)).choose(caller)
 
     async def _route(self, reference: str) -> Route:
-        at, route = self._known.get(reference, (float("-inf"), None))
+        at, route = self._cached.get(reference, (float("-inf"), None))
         age_s = time.monotonic() - at
-        if route is None or age_s >= _TOO_OLD * self._refresh_s:
-            return await asyncio.shield(self._ask(reference))
+        if route is None or age_s >= _MAX_AGE_REFRESHES * self._refresh_s:
+            return await asyncio.shield(self._refresh(reference))
         if age_s > self._refresh_s:
-            self._ask(reference)
+            self._refresh(reference)
         return route
 
-    def _ask(self, reference: str) -> asyncio.Task[Route]:
-        asking = self._asking.get(reference)
-        if asking is None:
-            asking = self._asking[reference] = asyncio.ensure_future(self._learn(reference))
-            asking.add_done_callback(lambda done: self._settle(reference, done))
-        return asking
+    def _refresh(self, reference: str) -> asyncio.Task[Route]:
+        fetching = self._fetching.get(reference)
+        if fetching is None:
+            fetching = self._fetching[reference] = asyncio.ensure_future(self._fetch(reference))
+            fetching.add_done_callback(lambda done: self._store(reference, done))
+        return fetching
 
-    async def _learn(self, reference: str) -> Route:
+    async def _fetch(self, reference: str) -> Route:
         if reference == _CHAMPION:
             return await self._stages.route()
         return Route(await self._stages.describe(reference))
 
-    def _settle(self, reference: str, asking: asyncio.Task[Route]) -> None:
-        del self._asking[reference]
-        if asking.cancelled() or asking.exception() is not None:
-            # What was known is no longer sure: the next request asks itself, and hears why.
-            self._known.pop(reference, None)
+    def _store(self, reference: str, fetched: asyncio.Task[Route]) -> None:
+        del self._fetching[reference]
+        if fetched.cancelled() or fetched.exception() is not None:
+            # The old route may be wrong: the next request fetches one itself and gets the error.
+            self._cached.pop(reference, None)
             return
-        if len(self._known) > _MAX_REFERENCES:
-            self._known.clear()
-        self._known[reference] = time.monotonic(), asking.result()
+        if len(self._cached) > _MAX_REFERENCES:
+            self._cached.clear()
+        self._cached[reference] = time.monotonic(), fetched.result()

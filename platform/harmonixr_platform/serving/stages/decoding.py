@@ -1,4 +1,4 @@
-"""The Decoding stage: tokens become notes and notes a whole file; files become pictures and sound. Imports no torch."""
+"""The Decoding stage: fills as whole MIDI files, files as descriptions and sound. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from functools import lru_cache
 
 from harmonixr_model.music import synth
 from harmonixr_model.music.loudness import match_loudness
-from harmonixr_platform.feedback.studies.pair_view import excerpt as stretch_of
+from harmonixr_platform.feedback.studies.pair_view import excerpt as excerpt_of
 from harmonixr_platform.schemas import BarView, InfillOptions, InspectResponse, TrackView
 from harmonixr_platform.serving.arguments import ServingArgs
-from harmonixr_platform.serving.infill.sessions import open_session, placed_note, read_song, region_of
-from harmonixr_platform.serving.transport.messages import Filled, FillTokens, Finished
+from harmonixr_platform.serving.infill.session_cache import open_session, placed_note, read_song, region_of
+from harmonixr_platform.serving.transport.messages import FilledSong, FillTokens, FinishedFills
 
-# A page asks for one sound several times: for playing, and for the parts of it that a player seeks to.
+# A player requests one sound several times, for the parts that it seeks to.
 _CACHED_SOUNDS = 16
 
 
@@ -24,12 +24,14 @@ class Decoding:
 
     def __init__(self, args: ServingArgs) -> None:
         self._args = args
-        # Rendering several at once would only make each of them late.
-        self._one_renders = threading.Lock()
+        # Several at the same time would only delay each of them.
+        self._render_lock = threading.Lock()
         self._rendered = lru_cache(_CACHED_SOUNDS)(self._render)
 
-    def finish(self, midi: bytes, options: InfillOptions, tokens: Sequence[FillTokens], max_length: int) -> Finished:
-        """Return a whole file for each candidate's tokens; raises TokenError where they do not answer the request."""
+    def finish(
+        self, midi: bytes, options: InfillOptions, tokens: Sequence[FillTokens], max_length: int
+    ) -> FinishedFills:
+        """Return a whole file for each candidate's tokens; raises TokenError for tokens of another request."""
         started = time.perf_counter()
         limit = self._args.max_midi_bytes
         song = read_song(midi, limit)
@@ -38,13 +40,13 @@ class Decoding:
             session = open_session(midi, options, max_midi_bytes=limit, max_length=max_length, done=windows)
             made, region = session.result(), session.region
             notes = tuple(placed_note(song.score, track, note) for track in made.notes for note in made.notes[track])
-            filled.append(Filled(made.midi, notes))
-        stretch = stretch_of(song, region or region_of(song, options))
+            filled.append(FilledSong(made.midi, notes))
+        excerpt = excerpt_of(song, region or region_of(song, options))
         took_s = time.perf_counter() - started
-        return Finished(tuple(filled), stretch.audio_start_s, stretch.audio_end_s, took_s)
+        return FinishedFills(tuple(filled), excerpt.audio_start_s, excerpt.audio_end_s, took_s)
 
     def inspect(self, midi: bytes) -> InspectResponse:
-        """Return what a file holds."""
+        """Return the bars, tracks and notes of a file."""
         score = read_song(midi, self._args.max_midi_bytes).score
         return InspectResponse(
             ticks_per_quarter=score.ticks_per_quarter,
@@ -77,13 +79,13 @@ class Decoding:
         )
 
     def sound(self, midi: bytes, start_s: float, end_s: float | None, beside: tuple[bytes, ...] = ()) -> bytes:
-        """Return a stretch of a file as WAV, as loud as the same stretch of the files beside it.
+        """Return an excerpt of a file as WAV, as loud as the same excerpt of the files `beside`.
 
-        Raises RegionError where there is no such stretch.
+        Raises RegionError for seconds outside the file.
         """
-        # All are made at once whichever is asked for first: neither the time it takes nor its level tells them apart.
+        # All are rendered together, so that neither latency nor level identifies one of them.
         together = tuple(sorted({midi, *beside}))
-        with self._one_renders:
+        with self._render_lock:
             return self._rendered(together, start_s, end_s)[midi]
 
     def _render(self, files: tuple[bytes, ...], start_s: float, end_s: float | None) -> dict[bytes, bytes]:

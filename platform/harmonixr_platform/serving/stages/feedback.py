@@ -1,7 +1,4 @@
-"""The Feedback stage: comparisons and judgments, and the mover that carries them to objects while the service is up.
-
-A thin shim around FeedbackService. Knows nothing of HTTP or models.
-"""
+"""The Feedback stage: comparisons and judgments, and the mover that copies them to the object store."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ _log = logging.getLogger("ray.serve")
 
 
 class Feedback:
-    """Records on the stores that the environment names."""
+    """FeedbackService on the stores that the environment names, off the event loop."""
 
     def __init__(self, args: ServingArgs, *, settings: Settings | None = None) -> None:
         settings = settings or Settings()
@@ -56,15 +53,15 @@ class Feedback:
         await asyncio.to_thread(self._service.admit, rater_key)
 
     async def compare(self, request: ComparisonRequest, own: Pair | None) -> ComparisonView:
-        """Show a pair of the pool, or `own`."""
+        """Present a pair of the pool, or `own`."""
         return await asyncio.to_thread(self._service.create_comparison, request, own=own)
 
     async def judge(self, request: JudgmentRequest) -> JudgmentReceipt:
-        """Record an answer; it is on disk when this returns."""
+        """Record a judgment; it is on disk when this returns."""
         return await asyncio.to_thread(self._service.record_judgment, request)
 
     async def retract(self, request: RetractionRequest) -> RetractionReceipt:
-        """Take a judgment back; it is on disk when this returns."""
+        """Retract a judgment; the retraction is on disk when this returns."""
         duplicate = await asyncio.to_thread(self._service.retract, request.judgment_id, rater_key=request.rater_key)
         return RetractionReceipt(judgment_id=request.judgment_id, retracted=True, duplicate=duplicate)
 
@@ -74,25 +71,25 @@ class Feedback:
         return ErasureReceipt(accepted=True)
 
     async def excerpt(self, token: str) -> Excerpt:
-        """Return what to sound for an audio token."""
+        """Return the excerpt that an audio token names."""
         source = await asyncio.to_thread(self._service.audio, token)
         return Excerpt(source.midi, source.start_s, source.end_s, source.beside)
 
     async def backlog(self) -> Backlog:
-        """Return which judgments wait to be carried to objects."""
+        """Return how many judgments wait to be moved to the object store."""
         return await asyncio.to_thread(self._service.backlog)
 
     async def leaderboard(self, study: str | None = None) -> dict[str, Any]:
-        """Return the models ranked by what was judged, in one study or pool or in all."""
+        """Return the models ranked by their judgments, in one study or pool or in all."""
         return await asyncio.to_thread(self._live.read, study)
 
     def stop(self) -> None:
-        """End the mover and let go of the stores."""
+        """End the mover and close the stores."""
         self._stop.set()
         self._thread.join(timeout=10)
         self._mover.close()
         self._service.close()
 
     def __del__(self) -> None:
-        # Serve calls this when it lets a replica go in order.
+        # Serve calls this when it stops a replica.
         self.stop()

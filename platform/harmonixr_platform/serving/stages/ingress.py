@@ -1,12 +1,13 @@
 """The Ingress deployment: the HTTP application on top of handles to the other deployments.
 
-The only place that calls a handle: here errors of other stages get their own type back, a replica that died is asked
-again once, and an overflowing queue becomes an answer.
+This module makes all calls of handles: it restores the type of the other stages' errors, repeats a call whose replica
+died, and turns a full queue into a 429 response.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
@@ -19,7 +20,6 @@ from harmonixr_model.errors import HarmonixrError
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.errors import NoRewardModel, Overloaded, Unavailable
 from harmonixr_platform.serving.http.drain_latch import DrainLatch
-from harmonixr_platform.serving.stages.garbage import look_less_often
 from harmonixr_platform.serving.transport.stages import Stages
 
 if TYPE_CHECKING:
@@ -27,24 +27,26 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 _log = logging.getLogger("ray.serve")
-# A stage whose replica died is asked once more: no stage does anything that may not be done twice.
+# A call whose replica died is made once more: every method of every stage may run twice.
 _ATTEMPTS = 2
+# Parsing a song makes some five thousand tuples, none of them in a cycle.
+_GC_NEW_OBJECTS, _GC_YOUNG_ROUNDS = 20_000, 20
 
 
 class Ingress:
-    """The graph's front. A plain class: the builder makes it a deployment."""
+    """The front of the graph. A plain class: the builder makes it a deployment."""
 
     def __init__(self, args: ServingArgs, stages: Mapping[str, DeploymentHandle[Any]]) -> None:
         self._args = args
         self._stages = stages
-        self._door = DrainLatch()
+        self._latch = DrainLatch()
 
     async def drain(self) -> None:
-        """Let no more requests in, and return when those inside are answered."""
-        await self._door.drain()
+        """Refuse new requests; return when those in progress are finished."""
+        await self._latch.drain()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Return the HTTP application; called once by Serve, on the replica's event loop."""
+        """Return the HTTP application; Serve calls this once, on the replica's event loop."""
         from harmonixr_platform.serving.http.api import make_api
         from harmonixr_platform.serving.infill.redis_response_cache import RedisResponseCache
         from harmonixr_platform.serving.infill.service import Service
@@ -54,12 +56,12 @@ class Ingress:
         from harmonixr_platform.settings import Settings
 
         settings = Settings()
-        recall = RedisResponseCache.open(settings, self._args)
-        near = {"Tokenization": Tokenization(self._args), "Decoding": Decoding(self._args)}
-        call = InProcessCall(RemoteCall(self._stages), near, max_midi_bytes=self._args.in_process_midi_bytes)
-        service = Service(Stages(call), self._args, recall=recall)
-        api = make_api(service, self._args, api_keys=settings.api_key_list(), door=self._door)
-        look_less_often()
+        redis_cache = RedisResponseCache.open(settings, self._args)
+        local = {"Tokenization": Tokenization(self._args), "Decoding": Decoding(self._args)}
+        call = InProcessCall(RemoteCall(self._stages), local, max_midi_bytes=self._args.in_process_midi_bytes)
+        service = Service(Stages(call), self._args, redis_cache=redis_cache)
+        api = make_api(service, self._args, api_keys=settings.api_key_list(), latch=self._latch)
+        _collect_garbage_less_often()
         return api
 
 
@@ -70,27 +72,27 @@ class RemoteCall:
         self._handles = handles
 
     async def __call__(self, stage: str, method: str, *args: Any) -> Any:
-        """Return what the stage's method returns."""
+        """Return the method's result."""
         handle = self._handle(stage)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await _once(handle, method, args)
+                return await _call(handle, method, args)
             except RayActorError:
                 _log.warning("a replica of %s died during %s, attempt %d", stage, method, attempt)
-        raise _being_restarted(stage)
+        raise _restarting(stage)
 
     async def stream(self, stage: str, method: str, *args: Any) -> AsyncIterator[Any]:
-        """Give what the stage's method gives; when its replica dies, another gives it from the beginning."""
+        """Yield the method's items; when its replica dies, another yields all of them from the first one."""
         handle = self._handle(stage)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                async with aclosing(_stream_once(handle, method, args)) as items:
+                async with aclosing(_stream(handle, method, args)) as items:
                     async for item in items:
                         yield item
                 return
             except RayActorError:
                 _log.warning("a replica of %s died during %s, attempt %d", stage, method, attempt)
-        raise _being_restarted(stage)
+        raise _restarting(stage)
 
     def _handle(self, stage: str) -> DeploymentHandle[Any]:
         handle = self._handles.get(stage)
@@ -99,33 +101,33 @@ class RemoteCall:
         return handle
 
 
-async def _once(handle: DeploymentHandle[Any], method: str, args: tuple[Any, ...]) -> Any:
+async def _call(handle: DeploymentHandle[Any], method: str, args: tuple[Any, ...]) -> Any:
     response = getattr(handle, method).remote(*args)
-    with _own_errors():
+    with _typed_errors():
         try:
             return await response
         except asyncio.CancelledError:
-            # The caller hung up or its deadline passed: nobody waits for this any more.
+            # The client hung up or the deadline passed.
             response.cancel()
             raise
 
 
-async def _stream_once(handle: DeploymentHandle[Any], method: str, args: tuple[Any, ...]) -> AsyncGenerator[Any]:
+async def _stream(handle: DeploymentHandle[Any], method: str, args: tuple[Any, ...]) -> AsyncGenerator[Any]:
     response = getattr(handle.options(stream=True), method).remote(*args)
-    is_over = False
-    with _own_errors():
+    is_complete = False
+    with _typed_errors():
         try:
             async for item in response:
                 yield item
-            is_over = True
+            is_complete = True
         finally:
-            if not is_over:
+            if not is_complete:
                 response.cancel()
 
 
 @contextmanager
-def _own_errors() -> Iterator[None]:
-    """Give errors of other stages their own type back, and those of Ray one that says what to do."""
+def _typed_errors() -> Iterator[None]:
+    """Raise errors of other stages with their own type, and errors of Ray with one that names the remedy."""
     try:
         yield
     except BackPressureError as error:
@@ -134,11 +136,18 @@ def _own_errors() -> Iterator[None]:
         raise
     except RayTaskError as error:
         cause = error.cause
-        # The original error, without the other process's trace in its text.
+        # The original error, without the other process's traceback in its text.
         raise (cause if isinstance(cause, HarmonixrError) else error) from None
     except (DeploymentUnavailableError, RayServeException) as error:
         raise Unavailable("a stage of the service is not ready; try again in a few seconds") from error
 
 
-def _being_restarted(stage: str) -> Unavailable:
-    return Unavailable(f"the {stage} stage is being restarted; try again in a few seconds")
+def _restarting(stage: str) -> Unavailable:
+    return Unavailable(f"the {stage} stage is restarting; try again in a few seconds")
+
+
+def _collect_garbage_less_often() -> None:
+    """Exclude all objects loaded so far from garbage collection, and collect after more new objects."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_NEW_OBJECTS, _GC_YOUNG_ROUNDS, _GC_YOUNG_ROUNDS)

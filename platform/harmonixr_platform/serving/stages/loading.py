@@ -1,4 +1,4 @@
-"""The seam between the Model deployment and an engine: what a loader gives. Imports no torch."""
+"""The interface between the Model stage and an engine. Importing it imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from harmonixr_platform.serving.stages.stopwatch import Stopwatch
+from harmonixr_platform.serving.stages.prompt_timer import PromptTimer
 
 if TYPE_CHECKING:
     from harmonixr_model.engine.engine import Sampling
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ServingEngine(Protocol):
-    """Answers many requests at once in a thread of its own; the library's EngineLoop is one."""
+    """Decodes concurrent requests on its own thread; the library's EngineLoop is one."""
 
     def submit(
         self,
@@ -38,27 +38,27 @@ class ServingEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadedEngine:
-    """A running engine on a checkpoint's weights, the most tokens it takes, prompt and fill together, and its clock.
+    """A running engine on a checkpoint's weights.
 
-    `supported` lists the controls and tags that the weights were trained on (`supported_controls`), `precision` in
-    which number format they run.
+    `max_length` is the most tokens of prompt and fill together, `supported` names the controls and tags of the
+    training (`supported_controls`), `precision` is the number format of the arithmetic.
     """
 
     engine: ServingEngine
     max_length: int
-    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    timer: PromptTimer = field(default_factory=PromptTimer)
     supported: dict[str, Any] = field(default_factory=dict)
     precision: str = "fp32"
 
 
-# Makes a running engine of a checkpoint file.
+# Returns a running engine for a checkpoint file.
 EngineLoader = Callable[[Path, "ServingArgs"], LoadedEngine]
 
 
 def load_engine(path: Path, args: ServingArgs) -> LoadedEngine:
-    """Return the library's batching engine on a checkpoint's weights, running in a thread of its own.
+    """Return the library's batching engine on a checkpoint's weights, running on its own thread.
 
-    Raises CheckpointError where the weights are of no use here.
+    Raises CheckpointError for weights that the service cannot use.
     """
     import torch
 
@@ -76,8 +76,8 @@ def load_engine(path: Path, args: ServingArgs) -> LoadedEngine:
         owner_rows=args.caller_rows,
         owner_waiting_tokens=args.caller_waiting_tokens,
     )
-    stopwatch = Stopwatch()
+    timer = PromptTimer()
     batch = open_batch(model.eval(), rows=args.rows, compiled=args.compiled)
-    loop = EngineLoop(stopwatch.watch(batch), max_length=model.config.max_length, limits=limits)
+    loop = EngineLoop(timer.wrap(batch), max_length=model.config.max_length, limits=limits)
     loop.start()
-    return LoadedEngine(loop, model.config.max_length, stopwatch, supported_controls(info), batch.precision)
+    return LoadedEngine(loop, model.config.max_length, timer, supported_controls(info), batch.precision)

@@ -1,6 +1,6 @@
-"""The Model stage: a thin shim around one batching engine a version. Knows nothing of MIDI or HTTP.
+"""The Model stage: one batching engine for each loaded version.
 
-Many requests are inside at once and share the engine's batch; one that is cancelled frees its rows at the next step.
+Concurrent requests share the engine's batch; a cancelled request frees its rows at the next step.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
+from harmonixr_model.engine.engine import GeneratedFill
 from harmonixr_model.engine.request import CandidateFinished, CellFinished, Failed, RequestHandle
 from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_platform.registry import ALIASES, Registry, RegistryError, open_registry
@@ -20,14 +21,22 @@ from harmonixr_platform.schemas import ModelsResponse, ModelView, SamplingSpec
 from harmonixr_platform.serving.arguments import ModelConfig, ServingArgs
 from harmonixr_platform.serving.stages.loading import EngineLoader, LoadedEngine
 from harmonixr_platform.serving.stages.versions import Versions
-from harmonixr_platform.serving.transport.messages import Ask, Drawn, ModelInfo, Route, Said, Taken
+from harmonixr_platform.serving.transport.messages import (
+    EngineRequest,
+    ModelEvent,
+    ModelInfo,
+    ModelTimings,
+    PromptAccepted,
+    Route,
+    WindowFill,
+)
 
 _log = logging.getLogger("ray.serve")
 _PROBE_S = 60.0
 
 
 class Model:
-    """Versions side by side, each with its engine."""
+    """Several versions at the same time, each with its engine."""
 
     def __init__(self, args: ServingArgs, load: EngineLoader, *, registry: Registry | None = None) -> None:
         self._config = ModelConfig()
@@ -35,18 +44,18 @@ class Model:
         self._versions = Versions(args, load, self._registry)
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take a new `user_config`: the engines that it names are ready before requests get them."""
+        """Apply a new `user_config` once the engines of its versions are ready."""
         config = ModelConfig.model_validate(user_config or {})
         for reference in filter(None, (config.champion, config.canary)):
             try:
                 await self._versions.current(reference, wait=True)
             except RegistryError as error:
-                # An empty registry is no reason to die: models may be registered while the service is up.
+                # Models may be registered while the service is up.
                 _log.warning("no model to serve yet: %s", error)
         self._config = config
 
     async def route(self) -> Route:
-        """Return who answers requests for the champion; raises RegistryError (404)."""
+        """Return the versions that serve requests for the champion; raises RegistryError (404)."""
         champion, config = await self.describe("champion"), self._config
         if config.canary is None or not config.canary_share:
             return Route(champion)
@@ -57,60 +66,60 @@ class Model:
             return Route(champion)
 
     async def describe(self, reference: str) -> ModelInfo:
-        """Return the version that an alias or a version's beginning names; raises RegistryError (404)."""
+        """Return the version of an alias or of the beginning of a version's name; raises RegistryError (404)."""
         version = await self._versions.current(self._config.champion if reference == "champion" else reference)
         loaded = await self._versions.engine(version.version)
         return ModelInfo(version.version, version.sha256, loaded.max_length, loaded.supported, loaded.precision)
 
-    async def generate(self, version: str, ask: Ask) -> list[Drawn]:
-        """Return one answer a seed; raises EngineBusy, DeadlinePassed."""
-        loaded, ticket = await self._submit(version, ask)
+    async def generate(self, version: str, request: EngineRequest) -> list[WindowFill]:
+        """Return one fill for each seed; raises EngineBusy, DeadlinePassed."""
+        loaded, handle = await self._submit(version, request)
         try:
-            generated = await ticket.wait()
-            spent = loaded.stopwatch.read(ask.prompt)
+            generated = await handle.wait()
+            timings = loaded.timer.read(request.prompt)
         finally:
-            loaded.stopwatch.stop(ask.prompt)
-        return [Drawn(_plain(g.tokens), float(g.log_probability), i, spent) for i, g in enumerate(generated)]
+            loaded.timer.stop(request.prompt)
+        return [_window_fill(one, i, timings) for i, one in enumerate(generated)]
 
-    async def stream(self, version: str, ask: Ask) -> AsyncIterator[Said]:
-        """Say `Taken` at once, every cell as it is decided, and every answer; raises EngineBusy, DeadlinePassed."""
-        loaded, ticket = await self._submit(version, ask)
+    async def stream(self, version: str, request: EngineRequest) -> AsyncIterator[ModelEvent]:
+        """Yield PromptAccepted, every decided cell, and every fill; raises EngineBusy, DeadlinePassed."""
+        loaded, handle = await self._submit(version, request)
         try:
-            yield Taken()
-            async with aclosing(ticket.events()) as events:  # type: ignore[type-var]  # an async generator
+            yield PromptAccepted()
+            async with aclosing(handle.events()) as events:  # type: ignore[type-var]  # an async generator
                 async for event in events:
                     if isinstance(event, CellFinished):
                         yield CellFinished(event.candidate, event.cell, _plain(event.tokens))
                     elif isinstance(event, CandidateFinished):
-                        one = event.generated
-                        spent = loaded.stopwatch.read(ask.prompt)
-                        yield Drawn(_plain(one.tokens), float(one.log_probability), event.candidate, spent)
+                        timings = loaded.timer.read(request.prompt)
+                        yield _window_fill(event.generated, event.candidate, timings)
                     elif isinstance(event, Failed):
                         raise event.error
         finally:
-            # Whoever listens no longer has given it up.
-            ticket.cancel()
-            loaded.stopwatch.stop(ask.prompt)
+            # A closed stream cancels the request.
+            handle.cancel()
+            loaded.timer.stop(request.prompt)
 
     async def probe(self) -> ModelInfo:
         """Decode a token or two with the champion; return its version."""
         info = await self.describe("champion")
-        await self.generate(info.version, Ask(_smallest_prompt(), (0,), SamplingSpec(seed=0), "", _PROBE_S))
+        await self.generate(info.version, EngineRequest(_smallest_prompt(), (0,), SamplingSpec(seed=0), "", _PROBE_S))
         return info
 
     async def models(self) -> ModelsResponse:
-        """Return what the registry holds."""
+        """Return the versions in the registry."""
         return await asyncio.to_thread(self._models)
 
-    async def _submit(self, version: str, ask: Ask) -> tuple[LoadedEngine, RequestHandle]:
-        loaded, sampling = await self._versions.engine(version), sampling_of(ask.sampling)
-        loaded.stopwatch.start(ask.prompt)
-        deadline = time.monotonic() + ask.timeout_s
+    async def _submit(self, version: str, request: EngineRequest) -> tuple[LoadedEngine, RequestHandle]:
+        loaded, prompt = await self._versions.engine(version), request.prompt
+        sampling, deadline = sampling_of(request.sampling), time.monotonic() + request.timeout_s
+        loaded.timer.start(prompt)
         try:
-            return loaded, loaded.engine.submit(ask.prompt, ask.seeds, sampling, owner=ask.owner, deadline=deadline)
+            handle = loaded.engine.submit(prompt, request.seeds, sampling, owner=request.owner, deadline=deadline)
         except BaseException:
-            loaded.stopwatch.stop(ask.prompt)
+            loaded.timer.stop(prompt)
             raise
+        return loaded, handle
 
     def _models(self) -> ModelsResponse:
         return ModelsResponse(infill=_views(self._registry, "infill"), reward=_views(self._registry, "reward"))
@@ -120,12 +129,12 @@ class Model:
         self._versions.close()
 
     def __del__(self) -> None:
-        # Serve calls this when it lets a replica go, after all its requests are answered.
+        # Serve calls this when it stops a replica, after the last of its requests.
         self.stop()
 
 
 def _open_registry() -> Registry:
-    """Open the registry of the environment; an empty one gets the shipped weights."""
+    """Open the registry of the environment; register the shipped weights in an empty one."""
     from harmonixr_model.fill.infiller import shipped_weights
     from harmonixr_platform.settings import Settings
 
@@ -138,6 +147,10 @@ def _open_registry() -> Registry:
 
 def _plain(tokens: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(token) for token in tokens)
+
+
+def _window_fill(generated: GeneratedFill, candidate: int, timings: ModelTimings) -> WindowFill:
+    return WindowFill(_plain(generated.tokens), float(generated.log_probability), candidate, timings)
 
 
 def _views(registry: Registry, name: str) -> tuple[ModelView, ...]:

@@ -1,7 +1,4 @@
-"""The Reward stage: which of several fills a listener would like best. Optional; best_of asks it.
-
-Loads nothing until it is asked, so that a service without a reward model carries no weight for it.
-"""
+"""The Reward stage: rank fills by a reward model, for `best_of`. Optional; loads nothing before its first call."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from harmonixr_platform.registry import Registry, RegistryError, Version, open_r
 from harmonixr_platform.schemas import InfillOptions
 from harmonixr_platform.serving.arguments import RewardConfig, ServingArgs
 from harmonixr_platform.serving.errors import NoRewardModel
-from harmonixr_platform.serving.infill.sessions import open_session
+from harmonixr_platform.serving.infill.session_cache import open_session
 from harmonixr_platform.serving.transport.messages import FillTokens, RewardScores
 from harmonixr_platform.settings import Settings
 
@@ -24,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Reward:
-    """The reward model that the registry calls champion, or the one `user_config` names."""
+    """The registry's champion among the reward models, or the one that `user_config` names."""
 
     def __init__(self, args: ServingArgs, *, registry: Registry | None = None) -> None:
         self._args = args
@@ -32,10 +29,10 @@ class Reward:
         self._registry = registry or open_registry(Settings())
         self._resolved: tuple[float, Version] | None = None
         self._loaded: tuple[str, Ranker] | None = None
-        self._one_scores = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take a new `user_config`."""
+        """Apply a new `user_config`."""
         self._config = RewardConfig.model_validate(user_config or {})
         self._resolved = None
 
@@ -43,7 +40,7 @@ class Reward:
         self, midi: bytes, options: InfillOptions, tokens: Sequence[FillTokens], max_length: int
     ) -> RewardScores:
         """Return a reward for each candidate; raises NoRewardModel."""
-        async with self._one_scores:
+        async with self._lock:
             return await asyncio.to_thread(self._score, midi, options, tokens, max_length)
 
     def _score(
@@ -80,7 +77,7 @@ class Reward:
 
 
 def _windows(session: FillSession, tokens: FillTokens) -> list[FilledWindow]:
-    """Return the prompts that these tokens answered, with the answers."""
+    """Return the prompt of each window with its fill."""
     from harmonixr_model.fill.ranker import FilledWindow
 
     filled = []

@@ -1,4 +1,4 @@
-"""The Tokenization stage: a file and a request in, the prompt of one window out. No weights, no torch."""
+"""The Tokenization stage: the prompt of one window of a request. Needs no weights and no torch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import replace
 from harmonixr_model.errors import RegionError
 from harmonixr_platform.schemas import InfillOptions
 from harmonixr_platform.serving.arguments import ServingArgs
-from harmonixr_platform.serving.infill.sessions import open_session
+from harmonixr_platform.serving.infill.session_cache import open_session
 from harmonixr_platform.serving.transport.messages import FillTokens, Window
 
 
 class Tokenization:
-    """Stateless: everything a window's prompt depends on comes with the call."""
+    """Stateless: each call carries everything that the prompt depends on."""
 
     def __init__(self, args: ServingArgs) -> None:
         self._args = args
@@ -21,7 +21,7 @@ class Tokenization:
     def window(self, midi: bytes, options: InfillOptions, done: FillTokens, max_length: int) -> Window:
         """Return the prompt of the window after those that `done` fills.
 
-        Raises MidiError, RegionError, ControlError, PromptError: what is asked for cannot be done.
+        Raises MidiError, RegionError, ControlError, PromptError for a request that cannot be filled.
         """
         started = time.perf_counter()
         limit = self._args.max_midi_bytes
@@ -29,5 +29,5 @@ class Tokenization:
         prompt = session.next_prompt()
         if prompt is None:
             raise RegionError("the region holds nothing to fill; choose bars or beats of the song")
-        # A copy: the clock of the Model stage tells requests apart by their prompt, and this one may be remembered.
+        # A copy, since this prompt may be cached and the Model stage times requests by the identity of their prompt.
         return Window(replace(prompt), len(done) + 1 == len(session.windows), time.perf_counter() - started)

@@ -1,7 +1,4 @@
-"""Engines by version: loaded off the event loop, the latest used kept, and a promotion that makes nobody wait.
-
-Knows the registry and nothing of requests.
-"""
+"""Engines by version: loaded off the event loop and cached; a promotion delays no request."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ _MAX_REFERENCES = 256
 
 
 class Versions:
-    """Which version a reference names now, and its engine. For one event loop."""
+    """The current version of each reference, and its engine. For one event loop."""
 
     def __init__(self, args: ServingArgs, load: EngineLoader, registry: Registry) -> None:
         self._args = args
@@ -32,10 +29,10 @@ class Versions:
         self._loading: dict[str, asyncio.Task[LoadedEngine]] = {}
 
     async def current(self, reference: str, *, wait: bool = False) -> Version:
-        """Return the version that an alias or a version's beginning names; its engine is ready.
+        """Return the version of an alias or of the beginning of a version's name; its engine is ready.
 
-        When an alias has moved, the version before it is what the alias names until the new engine is ready, unless
-        `wait` says to wait for it. Raises RegistryError (404).
+        After an alias has moved, this is the old version until the new engine is ready, or with `wait` the new one.
+        Raises RegistryError (404).
         """
         at, before = self._resolved.get(reference, (float("-inf"), None))
         if before is not None and not wait and time.monotonic() - at <= self._args.alias_refresh_s:
@@ -51,11 +48,11 @@ class Versions:
         return version
 
     async def engine(self, version: str) -> LoadedEngine:
-        """Return the engine of a version, loading it where it was let go; concurrent callers share one loading."""
+        """Return the engine of a version, loaded again if it was dropped; concurrent callers share one loading."""
         loaded = self._engines.get(version)
         if loaded is None:
             known = self._known.get(version) or await self._resolve(version, None)
-            # Shielded: one caller who gives up must not take it from the others.
+            # Shielded: a caller who gives up must not cancel it for the others.
             loaded = await asyncio.shield(self._begin(known))
         self._engines.move_to_end(version)
         return loaded
@@ -72,7 +69,7 @@ class Versions:
         except StoreUnavailable:
             if before is None:
                 raise
-            # What is loaded can go on answering without the store.
+            # A loaded version needs no store.
             _log.warning("the registry is away; %s stays %s", reference, before.version)
             return before
         self._known[version.version] = version
@@ -99,6 +96,6 @@ class Versions:
         self._engines[version.version] = loaded
         while len(self._engines) > self._args.loaded_models:
             _, old = self._engines.popitem(last=False)
-            # It answers what it has taken, and its weights go when that is done.
+            # It finishes its requests; then its weights are freed.
             old.engine.close(drain=True)
         return loaded

@@ -1,8 +1,4 @@
-"""Calls too short to be carried to another process: the caller's process answers them itself. Knows no Ray.
-
-A call through Serve costs more than reading a window's prompt or putting a fill into its song. Only calls of small
-files are answered here: a large one would keep everybody else of this process waiting, and goes where it always went.
-"""
+"""Short calls of small files, made in the caller's own process instead of through Serve (decision 0007)."""
 
 from __future__ import annotations
 
@@ -11,25 +7,27 @@ from typing import Any
 
 from harmonixr_platform.serving.transport.stages import Call, LocalCall
 
-SHORT = frozenset({("Tokenization", "window"), ("Decoding", "finish")})
+# Their first argument is the MIDI file.
+SHORT_CALLS = frozenset({("Tokenization", "window"), ("Decoding", "finish")})
 
 
 class InProcessCall:
-    """Answers short calls of the stages in `near`, and leaves the rest to `far`."""
+    """Makes short calls to the stages in `local`, on a thread, and passes all others to `remote`.
 
-    def __init__(self, far: Call, near: Mapping[str, object], *, max_midi_bytes: int) -> None:
-        self._far = far
-        self._near = LocalCall(near)
-        self._stages = frozenset(near)
+    A file of more than `max_midi_bytes` goes to `remote`, since it would delay all other requests of this process.
+    """
+
+    def __init__(self, remote: Call, local: Mapping[str, object], *, max_midi_bytes: int) -> None:
+        self._remote = remote
+        self._local = LocalCall(local)
+        self._stages = frozenset(local)
         self._max_midi_bytes = max_midi_bytes
 
     async def __call__(self, stage: str, method: str, *args: Any) -> Any:
-        """Return what the stage's method returns."""
-        # The first argument of every short call is the file.
-        is_near = stage in self._stages and (stage, method) in SHORT and len(args[0]) <= self._max_midi_bytes
-        call = self._near if is_near else self._far
-        return await call(stage, method, *args)
+        """Return the method's result."""
+        is_short = stage in self._stages and (stage, method) in SHORT_CALLS and len(args[0]) <= self._max_midi_bytes
+        return await (self._local if is_short else self._remote)(stage, method, *args)
 
     def stream(self, stage: str, method: str, *args: Any) -> AsyncIterator[Any]:
-        """Give what the stage's method gives."""
-        return self._far.stream(stage, method, *args)
+        """Yield the method's items."""
+        return self._remote.stream(stage, method, *args)

@@ -1,25 +1,78 @@
-"""What the stages of the graph hand to each other: plain values that cross process borders. Knows no stage."""
+"""The values that the stages of the graph exchange; all but FillRequest cross process borders."""
 
 from __future__ import annotations
 
 import hashlib
+import secrets
+import time
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from harmonixr_model.engine.request import CellFinished
 from harmonixr_model.prompt.layout import InfillPrompt
-from harmonixr_platform.schemas import PlacedNote, SamplingSpec
+from harmonixr_platform.schemas import InfillOptions, PlacedNote, SamplingSpec
 
 # W windows of the region: the fill token ids of each, in order.
 FillTokens = tuple[tuple[int, ...], ...]
+_SEED_BYTES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FillRequest:
+    """One infill request, from the ingress to the calls of the other stages. Times are those of `time.perf_counter`.
+
+    Attributes:
+        midi: the MIDI file.
+        options: region, controls, sampling and model.
+        timeout_s: the longest time from `parsed` to the response.
+        owner: the caller, for limits.
+        session: one of several callers with the same address, for canary routing.
+        key: the Idempotency-Key.
+        received: when the head of the HTTP request arrived.
+        parsed: when its body had been read.
+        seed: of the first candidate: the requested seed, else one derived from `key`, else a random one.
+
+    """
+
+    midi: bytes = field(repr=False)
+    options: InfillOptions
+    timeout_s: float
+    owner: str = ""
+    session: str = ""
+    key: str | None = None
+    received: float = field(default_factory=time.perf_counter)
+    parsed: float = field(default_factory=time.perf_counter)
+    seed: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Choose the seed."""
+        seed = self.options.sampling.seed
+        if seed is None:
+            source = hashlib.sha256(self.key.encode()).digest() if self.key else secrets.token_bytes(_SEED_BYTES)
+            seed = int.from_bytes(source[:_SEED_BYTES], "big")
+        object.__setattr__(self, "seed", seed)
+
+    @property
+    def cache_key(self) -> str | None:
+        """The Idempotency-Key, different for each caller."""
+        return None if self.key is None else f"{self.owner}:{self.key}"
+
+    def digest(self) -> str:
+        """Return a hash of file and options."""
+        return hashlib.sha256(self.midi + self.options.model_dump_json().encode()).hexdigest()
+
+    def engine_request(self, prompt: InfillPrompt, seeds: tuple[int, ...]) -> EngineRequest:
+        """Return what the Model stage needs to fill one window."""
+        left_s = max(0.0, self.parsed + self.timeout_s - time.perf_counter())
+        return EngineRequest(prompt, seeds, self.options.sampling, self.owner, left_s)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """The version that answers a reference, the most tokens it reads and writes together, and what it knows of itself.
+    """A loaded model version.
 
-    `supported` is the part of its checkpoint's info that lists the controls and tags it was trained on;
-    `precision` is the number format it runs in.
+    `max_length` is the most tokens of prompt and fill together. `supported` is the part of the checkpoint's
+    info that names the controls and tags of its training. `precision` is the number format of the arithmetic.
     """
 
     version: str
@@ -31,14 +84,14 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Who answers requests for the champion: it, or for a share of the callers the canary."""
+    """The versions that serve requests for the champion: the champion, and for a share of the callers the canary."""
 
     champion: ModelInfo
     canary: ModelInfo | None = None
     canary_share: float = 0.0
 
     def choose(self, caller: str) -> ModelInfo:
-        """Return what this caller gets; the same each time, and those of a small share stay in a larger one."""
+        """Return this caller's version: always the same one; callers of a small share stay in a larger one."""
         if self.canary is None:
             return self.champion
         place = int.from_bytes(hashlib.sha256(f"canary:{caller}".encode()).digest()[:8], "big") / 2**64
@@ -47,7 +100,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The prompt of the next window of a region, and whether the region is filled once it is answered."""
+    """The prompt of a region's next window, and whether it is the region's last."""
 
     prompt: InfillPrompt
     is_last: bool
@@ -55,10 +108,10 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One prompt to the model, one candidate a seed.
+class EngineRequest:
+    """One prompt for the Model stage, with a seed for each candidate.
 
-    `owner` is who asks, for bounds. `timeout_s` is how long from now, since no two machines share a clock.
+    `owner` is the caller, for limits. `timeout_s` counts from now, since machines do not share a clock.
     """
 
     prompt: InfillPrompt = field(repr=False)
@@ -69,8 +122,8 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """How a prompt's time in the model went."""
+class ModelTimings:
+    """How long a prompt spent in each phase of the Model stage."""
 
     queue_s: float
     prefill_s: float
@@ -78,37 +131,37 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """The model has taken a prompt; its answer will come."""
+class PromptAccepted:
+    """The first event of a stream: the engine has queued the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """One answer of the model to one window."""
+class WindowFill:
+    """One candidate's fill of one window."""
 
     tokens: tuple[int, ...]
     log_probability: float
     candidate: int = 0
-    spent: Spent = Spent(0.0, 0.0, 0.0)
+    timings: ModelTimings = ModelTimings(0.0, 0.0, 0.0)
 
 
-# What the model says of a prompt while it answers it; `Taken` comes first.
-Said: TypeAlias = Taken | CellFinished | Drawn
+# The events of one prompt in the Model stage; PromptAccepted is the first.
+ModelEvent: TypeAlias = PromptAccepted | CellFinished | WindowFill
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
-    """One candidate as music."""
+class FilledSong:
+    """One candidate as a whole MIDI file, and its new notes."""
 
     midi: bytes
     notes: tuple[PlacedNote, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """Candidates as music, and the stretch of them to sound."""
+class FinishedFills:
+    """Candidates as files, and the excerpt of them to play."""
 
-    candidates: tuple[Filled, ...]
+    candidates: tuple[FilledSong, ...]
     start_s: float
     end_s: float | None
     took_s: float
@@ -116,7 +169,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """A file and the seconds of it to sound, as loud as the same seconds of the files `beside` it."""
+    """A file and the seconds of it to render, as loud as the same seconds of the files `beside`."""
 
     midi: bytes = field(repr=False)
     start_s: float
@@ -126,7 +179,7 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class RewardScores:
-    """A reward for each candidate, in order, and the reward model that gave them."""
+    """A reward for each candidate, in order, and the version of the reward model."""
 
     version: str
     scores: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""A request as the library's fill session: the one reading of it that all stages share. Knows no stage and no model."""
+"""The library's fill session of a request, and caches of sessions and songs. All stages share this code."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from harmonixr_model.music.song import Song
 from harmonixr_platform.requests import attribute_controls_of, constraints_of, resolve_region
 from harmonixr_platform.schemas import InfillOptions, PlacedNote
 
-# A song is read by several stages, and once more for every window.
+# Several stages read a song, and once more for every window.
 _CACHED_SONGS = 16
-# Who asks for a gap asks for it again: with the tokens that fill it, and with other seeds.
+# The same gap comes again: with the tokens that fill it, and with other seeds.
 _CACHED_SESSIONS = 32
 
 
@@ -26,26 +26,26 @@ def read_song(midi: bytes, max_midi_bytes: int) -> Song:
 
 
 def region_of(song: Song, options: InfillOptions) -> Region:
-    """Return what may change; raises RegionError."""
+    """Return the region of a request; raises RegionError."""
     return resolve_region(options.region, song)
 
 
 def open_session(
     midi: bytes, options: InfillOptions, *, max_midi_bytes: int, max_length: int, done: Sequence[Sequence[int]] = ()
 ) -> FillSession:
-    """Return the session of a request, its first windows answered by `done`, which a Model stage has drawn."""
-    # Everything but how to draw and by whom: other seeds and models ask the same of the song.
-    asked = options.model_dump_json(exclude={"sampling", "model"})
-    session = _begun(midi, asked, max_midi_bytes, max_length).fork()
+    """Return the session of a request after the windows that `done`, sampled in the Model stage, fills."""
+    # Other seeds and models share the session.
+    shared_options = options.model_dump_json(exclude={"sampling", "model"})
+    session = _first_session(midi, shared_options, max_midi_bytes, max_length).fork()
     for tokens in done:
         session.accept(tokens, check_grammar=False)
     return session
 
 
 @lru_cache(_CACHED_SESSIONS)
-def _begun(midi: bytes, asked: str, max_midi_bytes: int, max_length: int) -> FillSession:
-    """Return a session whose first prompt is built; for forking alone, since others fork it too."""
-    song, options = read_song(midi, max_midi_bytes), InfillOptions.model_validate_json(asked)
+def _first_session(midi: bytes, options_json: str, max_midi_bytes: int, max_length: int) -> FillSession:
+    """Return a session with its first prompt. Callers fork it and leave it unchanged."""
+    song, options = read_song(midi, max_midi_bytes), InfillOptions.model_validate_json(options_json)
     session = FillSession(
         song,
         region_of(song, options),
@@ -59,7 +59,7 @@ def _begun(midi: bytes, asked: str, max_midi_bytes: int, max_length: int) -> Fil
 
 
 def placed_note(score: Score, track: int, note: Note) -> PlacedNote:
-    """Return a note of track `track` (from 0) for drawing."""
+    """Return a note of track `track` (from 0) with its times in seconds."""
     onset_s = score.seconds(note.onset)
     return PlacedNote(
         track=track + 1,

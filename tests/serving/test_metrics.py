@@ -1,4 +1,4 @@
-"""What waits between Redis and the object store is a metric, and its absence takes no other metric along."""
+"""The backlog of judgments as metrics; without Redis all other metrics remain."""
 
 import asyncio
 import re
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from harmonixr_platform.serving.arguments import ServingArgs
 from harmonixr_platform.serving.http.api import make_api
-from harmonixr_platform.serving.http.backlog_metrics import BacklogGauges
+from harmonixr_platform.serving.http.metrics import BacklogGauges
 from harmonixr_platform.serving.infill.service import Service
 from harmonixr_platform.serving.stages.feedback import Feedback
 from harmonixr_platform.serving.transport.stages import LocalCall, Stages
@@ -27,7 +27,7 @@ async def _away():
 
 
 class _Paused:
-    """The Feedback stage of a service whose mover stands still."""
+    """The Feedback stage of a service whose mover has stopped."""
 
     async def backlog(self):
         return Backlog(length=9, undelivered=3, pending=2, oldest_age_s=77.5)
@@ -37,12 +37,12 @@ def _scrape(feedback):
     args = ServingArgs()
     app = make_api(Service(Stages(LocalCall({"Feedback": feedback})), args), args)
 
-    async def ask():
+    async def get():
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
             return await http.get("/metrics")
 
-    return asyncio.run(ask()).text
+    return asyncio.run(get()).text
 
 
 def test_lag_pending_and_oldest_age_are_read_at_each_scrape():
@@ -51,7 +51,7 @@ def test_lag_pending_and_oldest_age_are_read_at_each_scrape():
     assert [_read(text, name) for name in names] == [1, 9, 3, 2, 77.5]
 
 
-def test_a_running_service_asks_its_redis(tmp_path):
+def test_a_running_service_reads_its_redis(tmp_path):
     feedback = Feedback(ServingArgs(), settings=Settings(state_dir=tmp_path))
     try:
         text = _scrape(feedback)
@@ -61,7 +61,7 @@ def test_a_running_service_asks_its_redis(tmp_path):
     assert _read(text, "lag_records") == 0
 
 
-def test_a_redis_that_is_away_is_down_and_its_numbers_unknown():
+def test_without_redis_up_is_zero_and_the_numbers_are_nan():
     registry = CollectorRegistry()
     gauges = BacklogGauges(registry)
     asyncio.run(gauges.refresh(_away))
@@ -70,7 +70,7 @@ def test_a_redis_that_is_away_is_down_and_its_numbers_unknown():
     assert str(_read(text, "lag_records")) == "nan"
 
 
-def test_the_operators_page_names_metrics_that_exist():
+def test_the_operations_page_names_existing_metrics():
     page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     named = set(re.findall(r"harmonixr:\w+", page))
     assert len(named) >= 6
