@@ -347,6 +347,8 @@ def test_every_key_of_a_job_file_still_has_its_effect(name, tmp_path):
     values = yaml.safe_load((CONFIGS / f"every_key_{name}.yaml").read_text())
     whole = parsed(name, values, tmp_path)
     for place in leaves(values):
+        if place == ("model_line",):
+            continue  # still read; its feature, a private socket to the Model stage, is removed
         try:
             other = parsed(name, without(values, place), tmp_path)
         except (JobError, ValueError):
