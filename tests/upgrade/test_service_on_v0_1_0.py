@@ -37,7 +37,7 @@ from harmonixr_platform.serving.stages.loading import load_engine
 from harmonixr_platform.serving.stages.model import Model
 from harmonixr_platform.serving.stages.reward import Reward
 from harmonixr_platform.serving.stages.tokenization import Tokenization
-from harmonixr_platform.serving.transport.stages import Stages, local_call
+from harmonixr_platform.serving.transport.stages import LocalCall, Stages
 from harmonixr_platform.stores.connect import open_stream
 
 INTERFACES = json.loads((Path(__file__).parent / "v0_1_0" / "interfaces.json").read_text())
@@ -131,7 +131,7 @@ def service(settings, feedback):
         "Reward": Reward(args, registry=registry),
         "Feedback": Feedback(args, settings=settings),
     }
-    served = Service(Stages(local_call(stages)), args)
+    served = Service(Stages(LocalCall(stages)), args)
     yield served, make_api(served, args)
     stages["Feedback"].stop()
     stages["Model"].stop()
