@@ -265,7 +265,7 @@ def test_a_rater_may_ask_to_be_erased_and_is_then_unknown(api, open_settings):
     for _ in range(2):
         response = api("POST", "/v1/erasures", json={"rater_key": rater})
         assert (response.status_code, response.json()) == (202, {"accepted": True})
-    assert "begin with a new one" in refused(ask(api, rater), 410)["detail"]
+    assert "start with a new key" in refused(ask(api, rater), 410)["detail"]
     eraser = Eraser.open(open_settings)
     pseudonym = eraser.pseudonym(rater)
     eraser.repeat(now=datetime.now(UTC))
