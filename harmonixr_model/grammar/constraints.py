@@ -1,4 +1,4 @@
-"""Constraints that every fill keeps, whatever the model predicts."""
+"""Constraints that every fill keeps."""
 
 from __future__ import annotations
 

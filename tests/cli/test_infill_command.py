@@ -1,4 +1,4 @@
-"""`harmonixr infill` end to end on a tiny model: files out, one sentence for whatever is wrong, exit status 2."""
+"""`harmonixr infill` end to end on a tiny model: it writes files; an error is one sentence and exit status 2."""
 
 import re
 import wave
@@ -120,7 +120,7 @@ def test_the_list_says_what_there_is_to_fill(infill):
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "expected"),
     [
         (["-o", "OUT"], "give the region to fill"),
         (["--bars", "3"], "give the file to write"),
@@ -146,13 +146,13 @@ def test_the_list_says_what_there_is_to_fill(infill):
         (["--bars", "3", "-o", "OUT", "--wav", "no/such/folder/out.wav"], "does not exist; make it first"),
     ],
 )
-def test_a_request_that_cannot_be_met_is_one_sentence_and_leaves_no_file(infill, tmp_path, args, says):
+def test_a_request_that_cannot_be_met_is_one_sentence_and_leaves_no_file(infill, tmp_path, args, expected):
     target = tmp_path / "out.mid"
     status, out, err = infill(*[str(target) if arg == "OUT" else arg for arg in args])
     message = err.strip().splitlines()[-1]
     assert status == 2
     assert message.startswith("harmonixr infill: ")
-    assert says in message
+    assert expected in message
     assert out == ""
     assert not target.exists()
 

@@ -58,7 +58,7 @@ def test_every_control_reaches_the_model(infill, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "expected"),
     [
         (["--density", "99"], "give 0 to 14"),
         (["--style", "polka"], "choose from pop"),
@@ -69,10 +69,10 @@ def test_every_control_reaches_the_model(infill, tmp_path):
         (["--guidance", "2"], "add one, such as"),
     ],
 )
-def test_a_bad_control_is_one_sentence(infill, args, says):
+def test_a_bad_control_is_one_sentence(infill, args, expected):
     status, error = infill(*args, info=SUPPORTED)
     assert status == 2
-    assert says in error
+    assert expected in error
     assert len([line for line in error.splitlines() if line.startswith("harmonixr")]) <= 1
 
 
@@ -86,3 +86,10 @@ def test_copy_strength_has_its_former_option(infill, tmp_path):
     for option in ("--copy-strength", "--recall"):
         assert infill(option, "0", info={})[0] == 0
         assert infill(option, "2", info={})[0] == 2
+
+
+def test_errors_spell_controls_as_options(infill):
+    for options in (["--key-hint", "C major"], ["--chord-tones-only"]):
+        status, error = infill(*options, info={})
+        assert status == 2
+        assert options[0] in error

@@ -24,8 +24,8 @@ def files(tmp_path_factory):
 
 def test_velocities_change_and_nothing_else_does(files, capsys):
     song, out = files / "song.mid", files / "out.mid"
-    asked = ["infill", str(song), "--bars", "5-6", "--only", "velocity", "--seed", "3", "-o", str(out)]
-    assert main([*asked, "--model", str(files / "model.safetensors")]) == 0
+    command = ["infill", str(song), "--bars", "5-6", "--only", "velocity", "--seed", "3", "-o", str(out)]
+    assert main([*command, "--model", str(files / "model.safetensors")]) == 0
     assert "seed 3" in capsys.readouterr().out
     before, after = Song.parse(song.read_bytes()), Song.parse(out.read_bytes())
     assert before.score != after.score
@@ -34,8 +34,8 @@ def test_velocities_change_and_nothing_else_does(files, capsys):
     assert len(song.read_bytes()) == len(out.read_bytes())
 
 
-def test_a_limit_that_says_nothing_of_the_field_is_refused_in_one_line(files, capsys):
-    asked = ["infill", str(files / "song.mid"), "--bars", "5-6", "--only", "rhythm", "--key", "C major"]
-    code = main([*asked, "-o", str(files / "no.mid"), "--model", str(files / "model.safetensors")])
+def test_a_constraint_that_does_not_apply_to_the_field_is_refused(files, capsys):
+    command = ["infill", str(files / "song.mid"), "--bars", "5-6", "--only", "rhythm", "--key", "C major"]
+    code = main([*command, "-o", str(files / "no.mid"), "--model", str(files / "model.safetensors")])
     assert code != 0
     assert "only the rhythm of notes may change; leave it out" in capsys.readouterr().err

@@ -71,8 +71,8 @@ def test_chords_are_encoded_where_they_change_within_the_cell():
         ChordSpan(144, 160, read_chord("C")),
         ChordSpan(160, 300, read_chord("Am")),
     ]
-    said = [VOCAB.name(token) for token in cell_tokens(CELL, chords=chords, bar_start=96)]
-    assert said == ["CHORD_C_maj", "POS_64", "CHORD_A_min"]
+    names = [VOCAB.name(token) for token in cell_tokens(CELL, chords=chords, bar_start=96)]
+    assert names == ["CHORD_C_maj", "POS_64", "CHORD_A_min"]
     part = [VOCAB.name(token) for token in cell_tokens(replace(CELL, start=150), chords=chords, bar_start=96)]
     assert part == ["CHORD_C_maj", "POS_64", "CHORD_A_min"]
 
@@ -130,14 +130,14 @@ def test_chords_are_read_as_people_write_them(text, name):
 
 
 def test_a_model_refuses_a_control_that_it_was_not_trained_on():
-    asked = AttributeControls(density=2, style="pop")
+    controls = AttributeControls(density=2, style="pop")
     with pytest.raises(ControlError, match="constraints only"):
-        check_supported(asked, {})
+        check_supported(controls, {})
     with pytest.raises(ControlError, match="not trained to follow style"):
-        check_supported(asked, {"controls": ["density"]})
+        check_supported(controls, {"controls": ["density"]})
     with pytest.raises(ControlError, match="it knows jazz"):
-        check_supported(asked, {"controls": list(TRAINED), "data": {"styles": {"jazz": 3}}})
-    check_supported(asked, {"controls": list(TRAINED), "data": {"styles": {"pop": 3}}})
+        check_supported(controls, {"controls": list(TRAINED), "data": {"styles": {"jazz": 3}}})
+    check_supported(controls, {"controls": list(TRAINED), "data": {"styles": {"pop": 3}}})
     check_supported(AttributeControls(), {})
 
 
@@ -146,19 +146,19 @@ def values(block, token):
     return 1 + sum(b.size for b in CONTROL_BLOCKS[: CONTROL_BLOCKS.index(block)]) + block.index(token)
 
 
-def test_every_token_of_a_cell_says_what_is_asked_of_it_and_chords_change_where_they_do():
+def test_every_token_of_a_cell_has_its_controls_and_chords_change_in_place():
     steps = {"POS_0": 0, "POS_24": 1, "POS_48": 2, "POS_60": 3}
     first, second = VOCAB.id("CHORD_C_maj"), VOCAB.id("CHORD_A_min")
     head = ["FILL", "BARIDX_0", "TRACK_0", "DENSITY_7", "CHORD_C_maj", "POS_48", "CHORD_A_min"]
     answer = [name for at in steps for name in (at, "PITCH_60", "DUR_12", "VEL_10")]
     again = ["END", "FILL", "BARIDX_1", "TRACK_0", "POS_48", "PITCH_60"]
     ids = [VOCAB.id(name) for name in (*head, *answer, *again)]
-    asked = coordinates_of_tokens(ids, gap_bar=0)[:, 4:]
+    controls = coordinates_of_tokens(ids, gap_bar=0)[:, 4:]
     state = CoordinateState(0)
-    assert asked.tolist() == [list(state.advance(token)[-1]) for token in ids]
-    assert (asked[:3] == NO_CONTROLS).all()
-    assert (asked[-5:] == NO_CONTROLS).all()
-    inside = asked[len(head) : -6]
+    assert controls.tolist() == [list(state.advance(token)[-1]) for token in ids]
+    assert (controls[:3] == NO_CONTROLS).all()
+    assert (controls[-5:] == NO_CONTROLS).all()
+    inside = controls[len(head) : -6]
     assert (inside[:, 0] == values(VOCAB.density, VOCAB.id("DENSITY_7"))).all()
     assert (inside[:8, 3] == values(VOCAB.chord, first)).all()
     assert (inside[8:, 3] == values(VOCAB.chord, second)).all()

@@ -81,7 +81,7 @@ def fill_notes(score, region, step):
 
 
 class FakeService:
-    """The routes the pages use, and what they were asked."""
+    """The routes the pages use, and the requests they got."""
 
     def __init__(self):
         self.app = FastAPI()
@@ -114,24 +114,24 @@ class FakeService:
         return inspected(parse(s.InspectRequest(**body).midi_base64)).model_dump(mode="json")
 
     def preview(self, body):
-        asked = s.PreviewRequest(**body)
-        end = asked.end_s or parse(asked.midi_base64).seconds(parse(asked.midi_base64).end)
-        return Response(tone(end - asked.start_s), media_type="audio/wav")
+        request = s.PreviewRequest(**body)
+        end = request.end_s or parse(request.midi_base64).seconds(parse(request.midi_base64).end)
+        return Response(tone(end - request.start_s), media_type="audio/wav")
 
     def infill(self, body):
-        asked = s.InfillRequest(**body)
-        score = parse(asked.midi_base64)
-        region = gap_of(score, asked.region)
+        request = s.InfillRequest(**body)
+        score = parse(request.midi_base64)
+        region = gap_of(score, request.region)
         candidates = tuple(
             s.CandidateView(
-                index=i, seed=7 + i, midi_base64=asked.midi_base64, notes=fill_notes(score, region, i + 1),
+                index=i, seed=7 + i, midi_base64=request.midi_base64, notes=fill_notes(score, region, i + 1),
                 tokens=((1, 2),), log_probability=-1.0 - i,
             )
-            for i in range(asked.sampling.n)
+            for i in range(request.sampling.n)
         )  # fmt: skip
         answer = s.InfillResponse(
             request_id=f"request-{len(self.requests)}", model_version="infill-v1", checkpoint_sha256="0" * 64,
-            seed=asked.sampling.seed or 7, candidates=candidates, timings_ms={},
+            seed=request.sampling.seed or 7, candidates=candidates, timings_ms={},
         )  # fmt: skip
         if "text/event-stream" in self.headers[-1]["accept"]:
             return StreamingResponse(self._events(answer), media_type="text/event-stream")
@@ -158,9 +158,9 @@ class FakeService:
         return Response(tone(self.sounds[token]), media_type="audio/wav")
 
     def comparisons(self, body):
-        asked = s.ComparisonRequest(**body)
-        midi = asked.infill.midi_base64 if asked.infill else self.pool_song
-        region = asked.infill.region if asked.infill else s.RegionSpec(bars="5", tracks=[1])
+        request = s.ComparisonRequest(**body)
+        midi = request.infill.midi_base64 if request.infill else self.pool_song
+        region = request.infill.region if request.infill else s.RegionSpec(bars="5", tracks=[1])
         score, number = parse(midi), len(self.requests)
         cells = gap_of(score, region)
         start, end = score.seconds(cells.start), score.seconds(cells.end)
@@ -182,35 +182,39 @@ class FakeService:
         return JSONResponse(view.model_dump(mode="json"), 201)
 
     def judge(self, body):
-        asked = s.JudgmentRequest(**body)
+        request = s.JudgmentRequest(**body)
         if self.lose_judgments:
             self.lose_judgments -= 1
             problem = s.Problem(title="unavailable", status=503, detail="the vote store does not answer; vote again")
             return JSONResponse(problem.model_dump(), 503)
-        if not asked.simulated:
-            start, end, at = self.shown[asked.comparison_id]
+        if not request.simulated:
+            start, end, at = self.shown[request.comparison_id]
             since = time.monotonic() - at
             try:
                 listening = check_listening(
-                    asked.listening, asked.choice, start_s=start, end_s=end, since_shown_s=since,
+                    request.listening, request.choice, start_s=start, end_s=end, since_shown_s=since,
                     min_heard=self.min_heard,
                 )  # fmt: skip
             except FeedbackError as error:
                 problem = s.Problem(title="refused", status=error.status, detail=str(error))
                 return JSONResponse(problem.model_dump(), error.status)
-            asked = asked.model_copy(update={"listening": listening})
-        duplicate = asked.judgment_id in self.judgments
-        self.judgments[asked.judgment_id] = asked
+            request = request.model_copy(update={"listening": listening})
+        duplicate = request.judgment_id in self.judgments
+        self.judgments[request.judgment_id] = request
         receipt = s.JudgmentReceipt(
-            judgment_id=asked.judgment_id, stored=True, duplicate=duplicate, model_a="secret-one", model_b="secret-two"
+            judgment_id=request.judgment_id,
+            stored=True,
+            duplicate=duplicate,
+            model_a="secret-one",
+            model_b="secret-two",
         )
         return JSONResponse(receipt.model_dump(), 201)
 
     def retract(self, body):
-        asked = s.RetractionRequest(**body)
-        duplicate = asked.judgment_id in self.retracted
-        self.retracted.append(asked.judgment_id)
-        receipt = s.RetractionReceipt(judgment_id=asked.judgment_id, retracted=True, duplicate=duplicate)
+        request = s.RetractionRequest(**body)
+        duplicate = request.judgment_id in self.retracted
+        self.retracted.append(request.judgment_id)
+        receipt = s.RetractionReceipt(judgment_id=request.judgment_id, retracted=True, duplicate=duplicate)
         return JSONResponse(receipt.model_dump(), 201)
 
 

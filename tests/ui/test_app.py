@@ -49,9 +49,9 @@ def test_the_page_names_nothing_from_elsewhere_and_ends_on_a_signal(served):
     assert "Traceback" not in process.stderr.read()
 
 
-def test_the_command_says_what_it_takes():
-    said = subprocess.run(
+def test_the_command_lists_its_options():
+    printed = subprocess.run(
         [sys.executable, "-m", "harmonixr_ui", "--help"], capture_output=True, text=True, check=True
     ).stdout
     for option in ("--api", "--host", "--port", "--pool", "127.0.0.1"):
-        assert option in said
+        assert option in printed

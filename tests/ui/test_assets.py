@@ -1,4 +1,4 @@
-"""The page's modules fit together, told without a browser: every name imported is exported where it is looked for."""
+"""The page's modules fit together: every imported name is exported by the module it comes from."""
 
 import re
 

@@ -18,7 +18,7 @@ pytestmark = [
 LISTEN, OWN = "#hx-listen", "#hx-own"
 
 
-def asked(service, path):
+def requests_to(service, path):
     return [body for where, body in service.requests if where == path]
 
 
@@ -132,7 +132,7 @@ def test_a_vote_that_finds_no_service_waits_in_the_browser_over_a_reload(open_pa
     service.lose_judgments = 0
     page.get_by_role("tab", name="Listen and judge").click()
     page.wait_for_function("k => localStorage.getItem(k) === null", arg=kept)
-    sent = {body["judgment_id"] for body in asked(service, "/v1/judgments")}
+    sent = {body["judgment_id"] for body in requests_to(service, "/v1/judgments")}
     assert set(service.judgments) == sent
     assert len(sent) == 1
     (judgment,) = service.judgments.values()
@@ -172,7 +172,7 @@ def test_a_judgment_can_be_retracted_for_ten_seconds_and_repeated(open_page, ser
     assert again.judgment_id != first.judgment_id
     # The pair that was fetched meanwhile comes next; none is lost.
     wait_for_pair(page)
-    assert len(asked(service, "/v1/comparisons")) == 2
+    assert len(requests_to(service, "/v1/comparisons")) == 2
     page.wait_for_selector(".hx-undo", state="hidden", timeout=15_000)
 
 
@@ -195,7 +195,7 @@ def test_a_first_visit_asks_for_consent_volume_headphones_and_practice_and_count
     box = page.locator(LISTEN)
     box.get_by_role("button", name="Start listening").click()
     assert page.locator(f"{LISTEN} .hx-steptitle").inner_text() == "Before you take part"
-    assert asked(service, "/v1/comparisons") == []
+    assert requests_to(service, "/v1/comparisons") == []
     box.get_by_role("button", name="I agree").click()
     box.get_by_role("button", name="Play some music").click()
     box.get_by_role("button", name="Stop the music").wait_for()
@@ -209,7 +209,7 @@ def test_a_first_visit_asks_for_consent_volume_headphones_and_practice_and_count
     page.keyboard.press("b")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=B was the original")
-    assert asked(service, "/v1/judgments") == asked(service, "/v1/comparisons") == []
+    assert requests_to(service, "/v1/judgments") == requests_to(service, "/v1/comparisons") == []
     box.get_by_role("button", name="Begin").click()
     page.wait_for_selector("text=Which fill is better?")
     kept = json.loads(page.evaluate("localStorage.getItem('harmonixr.consent')"))
@@ -264,7 +264,7 @@ def test_the_fill_of_ones_own_gap_that_is_kept_is_a_judgment_and_can_be_download
     page.get_by_role("button", name="Two blind fills").click()
     page.locator(OWN).get_by_role("button", name="I agree").click()
     wait_for_pair(page, OWN)
-    (request,) = asked(service, "/v1/comparisons")
+    (request,) = requests_to(service, "/v1/comparisons")
     assert request["infill"]["region"]["bars"] == "5-5"
     listen_to_both(page, OWN)
     assert "infill-v" not in page.content()

@@ -1,4 +1,4 @@
-"""The page that fills gaps in a real browser: mark, fill, hear, keep; nothing leaves this machine."""
+"""The page that fills gaps in a real browser: mark, fill, listen, download; nothing leaves this machine."""
 
 import base64
 
@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 
-def asked(service, path):
+def requests_to(service, path):
     return [body for where, body in service.requests if where == path]
 
 
@@ -26,7 +26,7 @@ def test_a_gap_is_filled_heard_in_place_and_downloaded(open_page, service):
     page.get_by_label("Seed").fill("42")
     page.get_by_role("button", name="Fill the gap").click()
     page.wait_for_selector("text=3 fills of bars 9-10")
-    (request,) = asked(service, "/v1/infill")
+    (request,) = requests_to(service, "/v1/infill")
     assert request["region"]["bars"] == "9-10"
     assert request["region"]["tracks"] == [1, 2]
     assert request["sampling"]["seed"] == 42
@@ -34,7 +34,7 @@ def test_a_gap_is_filled_heard_in_place_and_downloaded(open_page, service):
     page.wait_for_selector("#hx-song .hx-play:has-text('Pause')")
     first = page.inner_text("#hx-song .hx-time")
     page.wait_for_function("t => document.querySelector('#hx-song .hx-time').textContent !== t", arg=first)
-    (preview,) = asked(service, "/v1/preview")
+    (preview,) = requests_to(service, "/v1/preview")
     assert 0 < preview["start_s"] < preview["end_s"]
     assert page.locator(".hx-card.is-chosen").inner_text().startswith("Fill 2")
     with page.expect_download() as download:
@@ -80,7 +80,7 @@ def test_a_file_of_ones_own_is_opened_and_never_kept_on_the_server(open_page, se
     assert "4 tracks" in page.locator("#hx-song canvas").get_attribute("aria-label")
     page.get_by_role("button", name="Fill the gap").click()
     page.wait_for_selector(".hx-card")
-    assert base64.b64decode(asked(service, "/v1/infill")[0]["midi_base64"]) == path.read_bytes()
+    assert base64.b64decode(requests_to(service, "/v1/infill")[0]["midi_base64"]) == path.read_bytes()
     assert uploads == []
 
 
@@ -110,7 +110,7 @@ def test_the_gap_stays_marked_through_changes_that_come_thick_and_fast(open_page
     page.wait_for_function("c => /gap in bars 5 to 7 of tracks 1, 2$/.test(c.ariaLabel)", arg=canvas.element_handle())
     page.get_by_role("button", name="Fill the gap").click()
     page.wait_for_selector("text=3 fills of bars 5-7")
-    assert asked(service, "/v1/infill")[0]["region"]["tracks"] == [1, 2]
+    assert requests_to(service, "/v1/infill")[0]["region"]["tracks"] == [1, 2]
     page.get_by_label("Seed").fill("3")
     page.wait_for_timeout(500)
     assert canvas.get_attribute("aria-label").endswith("gap in bars 5 to 7 of tracks 1, 2")
@@ -134,7 +134,7 @@ def test_the_same_request_again_is_a_new_pair(open_page, service):
         page.get_by_role("button", name="Two blind fills").click()
         page.wait_for_selector("#hx-own .hx-pair:not([hidden])")
         page.wait_for_timeout(200)
-        assert len(asked(service, "/v1/comparisons")) == count
+        assert len(requests_to(service, "/v1/comparisons")) == count
 
 
 def test_the_pages_fit_a_phone(open_page):

@@ -1,4 +1,4 @@
-"""The report page in a real browser: what the service draws is shown, and what is wrong is said."""
+"""The report page in a real browser: it shows the service's page, or its error."""
 
 import pytest
 from fastapi import Response
@@ -16,10 +16,10 @@ pytestmark = [
 
 
 def test_the_report_is_read_when_asked_for_and_refusals_are_said(open_page, service):
-    asked = []
+    studies = []
 
     def answer(study: str | None = None) -> Response:
-        asked.append(study)
+        studies.append(study)
         if study == "closed":
             return Response('{"title": "refused", "status": 404, "detail": "no such study"}', 404)
         return Response(report_html(report(Feedback((), (), ()))), media_type="text/html")
@@ -33,4 +33,4 @@ def test_the_report_is_read_when_asked_for_and_refusals_are_said(open_page, serv
     page.get_by_label("Study or pool").fill("closed")
     page.get_by_label("Study or pool").press("Enter")
     page.wait_for_selector("#hx-report .hx-alert")
-    assert asked == [None, "closed"]
+    assert studies == [None, "closed"]

@@ -14,8 +14,8 @@ PAGE = '<!doctype html><body><p class="x">1 < 2 & "so"</p><script>alert(1)</scri
 
 
 @pytest.fixture
-def asked() -> Iterator[tuple[str, list[str]]]:
-    """A service that answers every GET with one page: its address, and what it was asked."""
+def report_service() -> Iterator[tuple[str, list[str]]]:
+    """A service that answers every GET with one page: its address, and the paths of its requests."""
     paths: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -37,8 +37,8 @@ def asked() -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
-def test_the_page_is_asked_for_by_study(asked: tuple[str, list[str]]) -> None:
-    address, paths = asked
+def test_the_page_is_requested_by_study(report_service: tuple[str, list[str]]) -> None:
+    address, paths = report_service
     with Client(address) as client:
         assert client.leaderboard_page() == PAGE
         client.leaderboard_page(study="spring & co")

@@ -1,4 +1,4 @@
-"""The page's own routes pass requests on, keep pairs blind and say problems as the service does."""
+"""The page's own routes pass requests on, keep pairs blind and pass on the errors of the service."""
 
 import asyncio
 import base64
@@ -131,11 +131,11 @@ def test_the_key_for_the_service_comes_from_the_servers_environment_and_goes_no_
     app = FastAPI()
     app.include_router(make_router(_service(serve(service.app))))
 
-    async def ask():
+    async def send_body():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://page") as http:
             return await http.post("/hx/comparisons", json={"rater_key": KEY, "pool": "default"})
 
-    answer = asyncio.run(ask())
+    answer = asyncio.run(send_body())
     assert answer.status_code == 200
     assert {headers.get("authorization") for headers in service.headers} == {expected}
     assert "key" not in f"{answer.text}{answer.headers}".replace("rater_key", "")

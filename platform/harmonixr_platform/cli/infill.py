@@ -16,6 +16,7 @@ from harmonixr_platform.cli.infill_options import (
     constraints_of,
     region_of,
     sampling_of,
+    with_option_names,
 )
 from harmonixr_platform.cli.progress import progress_bar
 
@@ -34,6 +35,13 @@ SEEDS = 10**6
 
 def run(args: argparse.Namespace) -> int:
     """Fill and write; return 0."""
+    try:
+        return _run(args)
+    except ControlError as error:
+        raise ControlError(with_option_names(str(error))) from error
+
+
+def _run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     song = read_song(args.song)
     if args.list:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -16,7 +17,7 @@ from harmonixr_model.music.region import Cell, Region
 from harmonixr_model.music.region_text import read_region
 from harmonixr_model.music.score import Track
 from harmonixr_model.notes.encoded_score import NoteField
-from harmonixr_model.prompt.controls import AttributeControls
+from harmonixr_model.prompt.controls import CONTROLS, AttributeControls
 
 if TYPE_CHECKING:
     from harmonixr_model.music.song import Song
@@ -102,11 +103,21 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
 
 def _add_controls(group: argparse._ArgumentGroup, kind: type) -> None:
     for control in controls_of(kind).values():
-        option = "--" + control.name.replace("_", "-")
+        option = _option(control.name)
         if control.type is bool:
             group.add_argument(option, action="store_true", help=control.help)
         else:
             group.add_argument(option, type=control.type, metavar=_metavar(control), help=control.help)
+
+
+def with_option_names(message: str) -> str:
+    """Return an error message with the names of controls that have several words spelt as options."""
+    names = "|".join(control.name for control in CONTROLS if "_" in control.name)
+    return re.sub(rf"\b({names})\b", lambda found: _option(found[0]), message)
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _metavar(control: Control) -> str:

@@ -1,4 +1,4 @@
-"""Attribute-only fills over HTTP: one field of the region's notes changes, by models that learnt it alone."""
+"""Single-field fills over HTTP: one field of the notes changes, by models trained for it."""
 
 import base64
 from collections import Counter
@@ -28,8 +28,8 @@ def request(only, **sampling):
 
 
 @pytest.fixture(scope="module")
-def skilled(settings, tmp_path_factory):
-    """A version that says that it learnt to change one field alone."""
+def trained(settings, tmp_path_factory):
+    """A version trained on single-field fills."""
     import torch
 
     from harmonixr_model.infill.checkpoint import save_checkpoint
@@ -44,8 +44,8 @@ def skilled(settings, tmp_path_factory):
 
 
 @pytest.mark.parametrize("only", NOTE_FIELDS)
-def test_one_field_changes_and_all_else_of_the_song_stays(api, skilled, only):
-    answer = api("POST", "/v1/infill", json=request(only) | {"model": skilled})
+def test_one_field_changes_and_all_else_of_the_song_stays(api, trained, only):
+    answer = api("POST", "/v1/infill", json=request(only) | {"model": trained})
     assert answer.status_code == 200, answer.text
     (candidate,) = answer.json()["candidates"]
     before, after = Song.parse(MINUET), Song.parse(base64.b64decode(candidate["midi_base64"]))
@@ -53,29 +53,29 @@ def test_one_field_changes_and_all_else_of_the_song_stays(api, skilled, only):
     for t, (old, new) in enumerate(zip(before.score.tracks, after.score.tracks, strict=True)):
         inside = [note for note in old.notes if t == 0 and start <= note.onset < end]
         left = Counter(new.notes) - Counter(note for note in old.notes if note not in inside)
-        asked = Counter(tuple(note[i] for i in KEPT[only]) for note in inside)
-        assert asked == Counter(tuple(note[i] for i in KEPT[only]) for note in left.elements())
+        unchanged = Counter(tuple(note[i] for i in KEPT[only]) for note in inside)
+        assert unchanged == Counter(tuple(note[i] for i in KEPT[only]) for note in left.elements())
     assert after.score != before.score
 
 
-def test_a_model_that_never_learnt_it_refuses(api):
+def test_a_model_not_trained_for_it_refuses(api):
     answer = api("POST", "/v1/infill", json=request("rhythm"))
     assert answer.status_code == 422
     assert "not trained to change the rhythm" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"controls": {"only": "timbre"}}, "only"),
         ({"controls": {"only": "pitch"}, "sampling": {"n": 1, "best_of": 4}}, "whole fills"),
         ({"controls": {"only": "velocity", "key": "C major"}}, "leave it out"),
     ],
 )
-def test_what_cannot_be_asked_together_is_said(api, skilled, change, said):
-    answer = api("POST", "/v1/infill", json=request("pitch") | {"model": skilled} | change)
+def test_contradictory_options_are_refused(api, trained, change, message):
+    answer = api("POST", "/v1/infill", json=request("pitch") | {"model": trained} | change)
     assert answer.status_code == 422
-    assert said in answer.text
+    assert message in answer.text
 
 
 def test_records_stored_before_keep_their_names():
@@ -83,7 +83,7 @@ def test_records_stored_before_keep_their_names():
     assert '"only":"pitch"' in content_json(ControlSpec(only="pitch"))
 
 
-def test_a_study_asks_for_whole_fills(tmp_path):
+def test_a_study_needs_whole_fills(tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text("name: fields\narms: [{name: one, model: champion}]\ncontrols: {only: pitch}\n")
     with pytest.raises(BadStudy, match="compares whole fills"):
