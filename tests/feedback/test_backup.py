@@ -239,10 +239,10 @@ def test_the_commands_bring_a_machine_back_that_lost_everything(
     assert " 6 objects of file:" in says("backup", place, "--keep", "3")
     shutil.rmtree(tmp_path / "state")
     assert "restored to file:" in says("restore", place)
-    assert says("replay") == "Redis knows again: 3 comparisons, 3 judgments\n"
+    assert says("replay") == "restored in Redis: 3 comparisons, 3 judgments\n"
     assert says("report").startswith("3 judgments")
     assert len(says("restore", place, "--list").splitlines()) == 1
-    assert "0 objects written, 0 damaged ones mended, 6 were there" in says("restore", place)
+    assert "0 objects written, 0 damaged objects repaired, 6 already there" in says("restore", place)
     lab.service = FeedbackService.open(Settings(), now=lab.clock)
     assert all(lab.service.record_judgment(answer).duplicate for answer in answers)
     lab.service.close()

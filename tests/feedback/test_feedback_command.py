@@ -97,7 +97,7 @@ def test_a_study_is_begun_watched_and_ended(
     assert "study warmth: 3 pairs and" in _says(capsys, "status")
     said = _says(capsys, "study", "status", "warmth")
     assert "0 judgments by 0 raters have been moved" in said
-    assert said.endswith("it goes on\n")
+    assert said.endswith("it continues\n")
     file.write_text(file.read_text() + "title: another\n")
     assert "give the new one another name" in _says(capsys, "study", "begin", str(file), status=2)
     assert "no study 'heat' has begun (there is: warmth)" in _says(capsys, "study", "close", "heat", status=2)

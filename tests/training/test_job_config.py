@@ -10,7 +10,7 @@ import yaml
 
 from harmonixr_model.infill.config import SIZES
 from harmonixr_model.training.infill_task import DEFAULT_DATASET
-from harmonixr_platform.cli.tune import table
+from harmonixr_platform.cli.tune import trial_table
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.s3 import S3Store
 from harmonixr_platform.training.config import InfillJob, JobError, parse_job, read_job_file
@@ -157,7 +157,7 @@ def test_storage_reads_back_what_was_written(tmp_path):
 
 def test_the_table_has_a_row_a_trial_and_says_which_failed():
     trials = [Trial({"lr": 0.00123}, 8, 1.5, 9.25, ""), Trial({"lr": 0.5}, 2, None, None, "it broke")]
-    lines = table(trials).splitlines()
+    lines = trial_table(trials).splitlines()
     assert len(lines) == 3
     assert "0.00123" in lines[1]
     assert lines[2].endswith("failed")

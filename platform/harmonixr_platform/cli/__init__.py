@@ -1,4 +1,4 @@
-"""The one command, `harmonixr`. Each subcommand lives in the module of its name and is imported only when called."""
+"""The command `harmonixr`. Each subcommand is a module of the same name, imported only when it is called."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from collections.abc import Sequence
 from harmonixr_model import __version__
 from harmonixr_model.errors import HarmonixrError
 
-# A module offers `add_arguments(parser)` and `run(args) -> int`; the text is what `harmonixr --help` prints.
+# The text of `harmonixr --help`. A module has `EPILOG`, `add_arguments(parser)` and `run(args) -> int`.
 COMMANDS = {
     "up": "start the whole service on this machine: graph, stores and page",
-    "infill": "fill a region of a MIDI file, offline, on the shipped weights",
+    "infill": "fill a region of a MIDI file offline, with the shipped weights",
     "encode": "write MIDI files as readable token text",
-    "decode": "turn token text back into MIDI files",
-    "ingest": "turn folders of MIDI into a training corpus",
-    "train": "train what a YAML file describes (infill or reward model)",
-    "finetune": "let a model learn from a folder of your own music",
-    "calibrate": "fit how far a trained model lets the song's own passages speak",
+    "decode": "convert token text back to MIDI files",
+    "ingest": "build a training corpus from folders of MIDI",
+    "train": "run the training job of a YAML file (infill model, reward model or DPO)",
+    "finetune": "train a model further on a folder of your own music",
+    "calibrate": "fit the copy gate of a trained model, which repeats similar passages of a song",
     "tune": "sweep hyperparameters with Ray Tune",
-    "evaluate": "measure a model on held-out music beside baselines",
-    "plot": "draw embeddings, what a fill rests on, loss curves and sweeps as SVG",
+    "evaluate": "measure a model and baselines on held-out music",
+    "plot": "draw embeddings, saliency, loss curves and sweeps as SVG",
     "models": "list, register, promote and roll back model versions",
-    "feedback": "build pools of pairs, move, export and report judgments",
-    "loop": "close the loop once with a simulated listener, and show what came of it",
+    "feedback": "run listening studies; move, report, export and back up judgments",
+    "loop": "run the whole feedback loop once with a simulated listener",
     "doctor": "check this machine, its stores and its settings",
 }
 
@@ -34,16 +34,24 @@ EXIT_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; return its exit status (0 done, 1 failed, 2 bad input, 130 interrupted)."""
+    """Run one subcommand; return the exit status: 0 success, 1 failure, 2 bad input, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="harmonixr", description="Fill the gap in a piece of MIDI, and learn.")
+    parser = argparse.ArgumentParser(
+        prog="harmonixr", description="Fill gaps in MIDI files; train models on music and on judgments."
+    )
     parser.add_argument("--version", action="version", version=f"harmonixr {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    wanted = next((word for word in argv if not word.startswith("-")), None)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        if name == wanted:
+        subparser = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == chosen:
             module = importlib.import_module(f"{__name__}.{name}")
+            subparser.epilog = module.EPILOG
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
     args = parser.parse_args(argv)

@@ -1,7 +1,4 @@
-"""Turn a file, or every file below a folder, into another, keeping the folders' layout.
-
-Part of `encode` and `decode`; no command of its own.
-"""
+"""Convert one file, or all files of a folder with the same layout: the common part of `encode` and `decode`."""
 
 from __future__ import annotations
 
@@ -17,16 +14,16 @@ from harmonixr_platform.cli.progress import progress_bar
 Convert = Callable[[Path], bytes]
 
 
-def add_arguments(parser: argparse.ArgumentParser, *, what: str) -> None:
-    """Declare the arguments that both commands take."""
-    parser.add_argument("source", type=Path, metavar="FILE|FOLDER", help=f"{what}, or a folder of them at any depth")
+def add_arguments(parser: argparse.ArgumentParser, *, source: str) -> None:
+    """Declare the arguments of both commands."""
+    parser.add_argument("source", type=Path, metavar="FILE|FOLDER", help=f"{source}, or a folder of them at any depth")
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         required=True,
         metavar="OUT",
-        help="the file to write; for a folder, the folder that mirrors it (made where missing)",
+        help="the output file; for a folder, a folder with the same layout, made where it is missing",
     )
     parser.add_argument("--force", action="store_true", help="overwrite files that exist")
 
@@ -34,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser, *, what: str) -> None:
 def convert_all(
     args: argparse.Namespace, convert: Convert, *, suffixes: Sequence[str], rename: Callable[[str], str]
 ) -> int:
-    """Convert everything asked for; return 0, or 1 when a file of a folder failed (the others are converted).
+    """Convert all files; return 0, or 1 when a file of a folder failed (the other files are converted).
 
-    Raises HarmonixrError or FileNotFoundError when the only file failed, or there is nothing to convert.
+    Raises HarmonixrError or FileNotFoundError when a single file failed, or there is nothing to convert.
     """
     source, output = args.source, args.output
     if not source.is_dir():
@@ -45,7 +42,7 @@ def convert_all(
         print(f"{source} -> {target}")
         return 0
     if output.exists() and not output.is_dir():
-        raise FileError(f"{output} is a file; name a folder to hold what comes of {source}")
+        raise FileError(f"{output} is a file; name a folder for the converted files")
     files = list(files_under(source, suffixes))
     if not files:
         raise FileError(f"there is no file ending in {' or '.join(suffixes)} below {source}")

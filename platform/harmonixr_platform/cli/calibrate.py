@@ -1,4 +1,4 @@
-"""`harmonixr calibrate`: fit how far a trained model lets the song's own passages speak."""
+"""`harmonixr calibrate`: fit the copy gate of a trained model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from harmonixr_model.errors import CorpusError
 from harmonixr_platform.cli.progress import progress_bar
 
 EPILOG = """
-Training jobs do this at their end; run it for weights made elsewhere, or for another kind of music. No weight changes:
-a few dozen numbers are learnt from gaps of the corpus's training split and written beside the weights.
+The copy gate decides how often a fill repeats similar passages of the song. Training jobs fit it at their end; run this
+command for other weights, or for another kind of music. The weights do not change: a few dozen numbers are fitted to
+gaps of the corpus's training split and stored beside the weights.
   harmonixr calibrate runs/nano/model.safetensors --corpus corpus -o model.safetensors
 """
 
@@ -21,20 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from harmonixr_model.evaluation.fit_copy_gate import GAPS
     from harmonixr_model.prompt.controls import TRAINED
 
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     parser.add_argument("model", type=Path, metavar="MODEL.safetensors", help="a trained checkpoint")
     parser.add_argument("--corpus", type=Path, required=True, help="a folder written by `harmonixr ingest`")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="where the checkpoint goes")
-    parser.add_argument("--gaps", type=int, default=GAPS, metavar="N", help="gaps to learn from (%(default)s)")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the checkpoint to write")
+    parser.add_argument("--gaps", type=int, default=GAPS, metavar="N", help="gaps to fit to (default: %(default)s)")
     parser.add_argument(
         "--controls",
         nargs="*",
         choices=TRAINED,
         metavar="NAME",
-        help=f"soft controls that benchmarks/controls.py shows it to follow, and no others: {', '.join(TRAINED)}",
+        help=f"the soft controls that benchmarks/controls.py shows the model to follow: {', '.join(TRAINED)}",
     )
-    parser.add_argument("--half", action="store_true", help="write the weights in half precision, as shipped ones are")
+    parser.add_argument("--half", action="store_true", help="write half-precision weights, like the shipped ones")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             model, Corpus.open(args.corpus), gaps=args.gaps, progress=lambda *_: bar.update()
         )
     if model.copy_gate is None:
-        raise CorpusError(f"{args.corpus} repeats itself too little to learn from; give more music, or more --gaps")
+        raise CorpusError(f"{args.corpus} has too few repetitions to fit a copy gate; give more music, or more --gaps")
     if args.controls is not None:
         info["controls"] = args.controls
     save_checkpoint(args.output, model, info=info, dtype=torch.float16 if args.half else torch.float32)

@@ -1,4 +1,4 @@
-"""`harmonixr decode`: token text, as `encode` writes it, back into MIDI files."""
+"""`harmonixr decode`: convert token text, as `encode` writes it, back to MIDI files."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from harmonixr_platform.cli.files import MIDI_SUFFIXES, read_bytes
 
 EPILOG = """
 song.mid.txt becomes song.mid. In a folder every file ending in .mid.txt, .midi.txt or .kar.txt is decoded.
-A text that says no music is reported with its line and the others go on; the exit status is then 1.
+An invalid text is reported with its line, and the other files are converted; the exit status is then 1.
 """
 MAX_TEXT_BYTES = 64 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
-    batch.add_arguments(parser, what="a token text")
+    batch.add_arguments(parser, source="a token text")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def midi_name(name: str) -> str:
-    """Return the name of the MIDI file that a token text of this name stands for."""
+    """Return the name of the MIDI file of a token text."""
     stem = name.removesuffix(".txt")
     return stem if stem.casefold().endswith(MIDI_SUFFIXES) else f"{stem}.mid"
 
@@ -39,7 +37,7 @@ def _decode(path: Path) -> bytes:
     from harmonixr_model.notes.text import from_text
     from harmonixr_model.notes.tokenizer import decode
 
-    data = read_bytes(path, max_bytes=MAX_TEXT_BYTES, what="token text")
+    data = read_bytes(path, max_bytes=MAX_TEXT_BYTES, kind="token text")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

@@ -39,12 +39,8 @@ class CheckResult:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     parser.add_argument("--config", type=Path, metavar="YAML", help="serve config to check (default: the checkout's)")
-    parser.add_argument(
-        "--state-dir", type=Path, help="folder for everything stored (default: HARMONIXR_STATE_DIR, or var/)"
-    )
+    parser.add_argument("--state-dir", type=Path, help="state folder (default: HARMONIXR_STATE_DIR, or var/)")
 
 
 def run(args: argparse.Namespace) -> int:

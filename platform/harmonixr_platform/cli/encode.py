@@ -1,4 +1,4 @@
-"""`harmonixr encode`: MIDI files as token text that a person can read and edit. See `decode` for the way back."""
+"""`harmonixr encode`: write MIDI files as token text that a person can read and edit."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from harmonixr_platform.cli import batch
 from harmonixr_platform.cli.files import MIDI_SUFFIXES, read_song
 
 EPILOG = """
-One bar a line, names with spaces between; what follows # is a remark. song.mid becomes song.mid.txt.
-What tokens say: notes on a grid of 24 steps a quarter, programs, tempos, metres. Names and controllers are not said.
-A file that cannot be read is reported and the others go on; the exit status is then 1.
+Each line holds the tokens of one bar, separated by spaces; text after # is a comment. song.mid becomes song.mid.txt.
+Tokens encode notes on a grid of 24 steps a quarter, programs, tempos and metres, but no names and no controllers.
+A file that cannot be read is reported, and the other files are converted; the exit status is then 1.
+`harmonixr decode` converts the text back to MIDI.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
-    batch.add_arguments(parser, what="a MIDI file")
+    batch.add_arguments(parser, source="a MIDI file")
 
 
 def run(args: argparse.Namespace) -> int:

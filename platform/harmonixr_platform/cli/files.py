@@ -1,7 +1,4 @@
-"""Read and write the files that commands are given, with one sentence for whatever is wrong with them.
-
-Part of several commands; no command of its own.
-"""
+"""Read and write the files that commands take, and report every problem in one sentence."""
 
 from __future__ import annotations
 
@@ -23,19 +20,19 @@ class FileError(HarmonixrError):
 
 def read_song(path: Path) -> Song:
     """Return the song in a MIDI file; raises FileNotFoundError, FileError, MidiError."""
-    return Song.parse(read_bytes(path, max_bytes=MidiLimits().max_bytes, what="MIDI file"))
+    return Song.parse(read_bytes(path, max_bytes=MidiLimits().max_bytes, kind="MIDI file"))
 
 
-def read_bytes(path: Path, *, max_bytes: int, what: str) -> bytes:
-    """Return a file's bytes; one that is too large is not read at all."""
+def read_bytes(path: Path, *, max_bytes: int, kind: str) -> bytes:
+    """Return a file's bytes; raises FileError without reading when the file is too large."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise FileError(f"{path} is {kind}; give a {what}")
+            found = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise FileError(f"{path} is {found}; give a {kind}")
         if status.st_size > max_bytes:
             raise FileError(
-                f"{path} has {status.st_size:,} bytes, a {what} may have {max_bytes:,}; split it or make it smaller"
+                f"{path} has {status.st_size:,} bytes, a {kind} may have {max_bytes:,}; split it or make it smaller"
             )
         return path.read_bytes()
     except FileNotFoundError:
@@ -63,7 +60,7 @@ def make_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; raises FileError."""
+    """Write a file completely or not at all; raises FileError."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         try:
@@ -76,7 +73,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def files_under(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """Yield the files below a folder whose names end so, in any case, sorted by path; links to folders are left out."""
+    """Yield the files below a folder with one of the suffixes, in any case, sorted by path; skip links to folders."""
     for at, folders, names in os.walk(folder):
         folders.sort()
         yield from (Path(at, name) for name in sorted(names) if name.casefold().endswith(tuple(suffixes)))

@@ -1,4 +1,4 @@
-"""`harmonixr finetune`: let a model learn from a folder of one's own music, and say whether it helped."""
+"""`harmonixr finetune`: train a model further on a folder of music, and measure whether it improves."""
 
 from __future__ import annotations
 
@@ -8,58 +8,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.cli.arguments import add_model, model_file
 from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from harmonixr_model.evaluation.report import Report
 
-SHIPPED = "shipped"
 BEFORE, AFTER = "before", "after"
 EPILOG = """
 examples:
   harmonixr finetune my-songs --out tuned
   harmonixr finetune my-songs --out tuned --steps 600 --held-out 0.25
   harmonixr infill song.mid --bars 9-12 --model tuned/model.safetensors -o filled.mid
-Twenty files are enough to begin with; a few hundred are better. Some of them are held out: they stop the training when
-it no longer helps, and are what the table of before and after is measured on. The same command goes on after an
-interruption. Train only on music that you may.
+Twenty files are enough for a start; a few hundred are better. Some pieces are held out: training stops when their loss
+no longer falls, and the table compares the model before and after on them. The same command continues an interrupted
+run. Train only on music that you have the right to use.
 """
 
 
 class FinetuneError(HarmonixrError):
-    """What is asked for cannot be trained."""
+    """The training cannot run with these arguments."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="MIDI files, or folders of them")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="receives model, corpus and report")
-    parser.add_argument("--model", default=SHIPPED, metavar="MODEL", help="what to begin with (default: shipped)")
-    parser.add_argument("--steps", type=int, default=240, metavar="N", help="at most so many steps (default: 240)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for model, corpus and report")
+    add_model(parser)
+    parser.add_argument("--steps", type=int, default=240, metavar="N", help="at most N steps (default: 240)")
     parser.add_argument("--learning-rate", type=float, default=3e-4, metavar="R", help="peak (default: 0.0003)")
     parser.add_argument("--held-out", type=float, default=0.15, metavar="SHARE", help="of the pieces (default: 0.15)")
-    parser.add_argument("--items", type=int, default=44, metavar="N", help="held-out gaps measured (default: 44)")
+    parser.add_argument("--items", type=int, default=44, metavar="N", help="held-out gaps to measure (default: 44)")
     parser.add_argument("--seed", type=int, default=0)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ingest, train, measure; return 0 when the held-out pieces take fewer bits a note than before, else 1."""
+    """Ingest, train, measure; return 0 when the held-out bits a note decrease, else 1."""
     if args.steps < 1 or args.items < 1 or not 0 < args.held_out < 1 or args.learning_rate <= 0:
         raise FinetuneError(
             "give at least 1 step and 1 item, a learning rate over 0, and a held-out share between 0 and 1"
         )
-    from harmonixr_platform.cli.evaluate import find_model
+    from harmonixr_platform.cli.evaluation import write_report
 
-    start_from, name = find_model(args.model)
+    start_from, name = model_file(args.model)
     corpus = _ingest(args)
     tuned = _train(args, corpus, start_from)
     report = _compare(args, corpus, start_from, tuned)
-    text = report.to_markdown()
-    (args.out / "report.md").write_text(text + "\n", encoding="utf-8")
-    (args.out / "report.json").write_text(report.to_json() + "\n", encoding="utf-8")
-    print(text)
+    write_report(report, args.out)
     return _verdict(report, tuned, name=name)
 
 
@@ -94,7 +89,7 @@ def _train(args: argparse.Namespace, corpus: Path, start_from: Path) -> Path:
         corpus=corpus,
         out=args.out,
         model=replace(config, dropout=0.1),
-        # A small corpus is soon learnt by heart: validate often, stop after three validations without improvement.
+        # A model soon overfits a small corpus: validate often, stop after three validations without improvement.
         loop=LoopConfig(
             steps=args.steps,
             learning_rate=args.learning_rate,
@@ -127,10 +122,10 @@ def _compare(args: argparse.Namespace, corpus: Path, before: Path, after: Path) 
 
     models = {name: load_checkpoint(path)[0] for name, path in ((BEFORE, before), (AFTER, after))}
     systems = [model_system(model, Sampler(Decoder(model), 1, Sampling()), name=name) for name, model in models.items()]
-    asked = list(questions(Corpus.open(corpus), split="valid", count=args.items, seed=args.seed))
-    made: dict[str, Any] = {"gaps": len(asked), "held-out pieces": len({question.piece_id for question in asked})}
-    with progress_bar("before and after", len(asked), "gap") as bar:
-        return evaluate(asked, systems, made=made, progress=lambda _: bar.update())
+    items = list(questions(Corpus.open(corpus), split="valid", count=args.items, seed=args.seed))
+    made: dict[str, Any] = {"gaps": len(items), "held-out pieces": len({item.piece_id for item in items})}
+    with progress_bar("before and after", len(items), "gap") as bar:
+        return evaluate(items, systems, made=made, progress=lambda _: bar.update())
 
 
 def _verdict(report: Report, tuned: Path, *, name: str) -> int:
@@ -139,7 +134,7 @@ def _verdict(report: Report, tuned: Path, *, name: str) -> int:
     before, after = report.value(BEFORE, BITS), report.value(AFTER, BITS)
     print(f"bits a note on held-out pieces: {before.value:.2f} before, {after.value:.2f} after")
     if after.value >= before.value:
-        print(f"it did not help: keep the {name} model; more files, or fewer steps, may do better")
+        print(f"it did not help: keep the {name} model; more files, or fewer steps, may give a better one")
         return 1
     print(f"model: {tuned}")
     return 0

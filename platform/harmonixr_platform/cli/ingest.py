@@ -1,4 +1,4 @@
-"""`harmonixr ingest`: turn folders of MIDI into a training corpus."""
+"""`harmonixr ingest`: build a training corpus from folders of MIDI."""
 
 from __future__ import annotations
 
@@ -17,35 +17,34 @@ if TYPE_CHECKING:
     from harmonixr_model.data.shards import ShardResult
 
 EPILOG = """
-Folders are searched to the bottom for .mid, .midi, .kar and .rmi. A damaged file is counted and listed in
-OUT/rejects.jsonl, it never stops the run. An interrupted run goes on where it was when it is started again.
-Near-duplicates, also in another key, share a piece_id; a split (train 90 %, valid 5 %, test 5 %) never parts them.
-With --dataset FOLDER is a download as it was unpacked, and pieces are what the collection itself says they are.
+The command reads all .mid, .midi, .kar and .rmi files in the folders, at any depth. Damaged files do not stop the run;
+they are counted and listed in CORPUS/rejects.jsonl. The same command continues an interrupted run.
+Near-duplicates, also in another key, share a piece_id and so a split (train 90 %, valid 5 %, test 5 %).
+With --dataset, FOLDER is an unpacked download of that collection, and the collection's own metadata defines the pieces.
 """
-# Named here, so that --help imports no music.
+# Listed here so that --help does not import the loaders.
 DATASETS = ("giantmidi", "lakh", "maestro", "pop909")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.epilog = EPILOG
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="where the MIDI files are")
     parser.add_argument("--out", type=Path, required=True, metavar="CORPUS", help="the folder of the corpus")
     parser.add_argument(
         "--manifest",
         type=Path,
         metavar="M.csv",
-        help="take only the files named here, with their piece_id and split; columns path, piece_id, split, "
-        "and if known source, composer, title, licence, styles (a; b); its valid is halved into valid and test",
+        help="use only the files of this table, with its piece_id and split; columns path, piece_id, split, and "
+        "optionally source, composer, title, licence, styles (a; b); its valid pieces are halved into valid and test",
     )
-    parser.add_argument("--dataset", choices=DATASETS, help="FOLDER is this collection, as it was unpacked")
+    parser.add_argument("--dataset", choices=DATASETS, help="FOLDER is an unpacked download of this collection")
     parser.add_argument(
         "--official-split",
         action="store_true",
-        help="keep the dataset's own split (MAESTRO, GiantMIDI), not one by piece",
+        help="use the dataset's own split (MAESTRO, GiantMIDI) instead of a split by piece",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="shards filled at once (default: all cores)")
-    parser.add_argument("--no-ray", action="store_true", help="one shard after another in this process")
+    parser.add_argument("--workers", type=int, metavar="N", help="shards to fill in parallel (default: all cores)")
+    parser.add_argument("--no-ray", action="store_true", help="fill the shards one after another in this process")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,26 +77,27 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("harmonixr ingest: interrupted; the same command goes on from here", file=sys.stderr)
         return EXIT_INTERRUPTED
-    print(table(summary, pace=so_far["read"] / (time.monotonic() - started)))
+    print(summary_table(summary, pace=so_far["read"] / (time.monotonic() - started)))
     print(f"corpus: {args.out}")
     if summary.rejected:
         print(f"rejects: {args.out / 'rejects.jsonl'}")
     return 0 if summary.pieces else 1
 
 
-def table(summary: Summary, *, pace: float) -> str:
-    """Lay out what was found, and how many files a second were read, Ray's start included."""
-    rows: list[tuple[str, int]] = [("files", summary.files), ("files read a second", round(pace))]
-    rows += [("pieces kept", summary.pieces)]
-    rows += [(f"  {split}", summary.splits.get(split, 0)) for split in ("train", "valid", "test")]
-    rows += [
+def summary_table(summary: Summary, *, pace: float) -> str:
+    """Return the counts as a table; `pace` is the files read a second, the start of Ray included."""
+    rows = [
+        ("files", summary.files),
+        ("files read a second", round(pace)),
+        ("pieces kept", summary.pieces),
+        *((f"  {split}", summary.splits.get(split, 0)) for split in ("train", "valid", "test")),
         ("notes", summary.notes),
         ("pieces with pseudo-bars (no usable metre)", summary.pseudo_bars),
         ("exact duplicates left out", summary.exact_duplicates),
         ("near-duplicates of another piece", summary.near_duplicates),
         ("near-duplicates held out elsewhere, left out", summary.split_conflicts),
         ("rejected", sum(summary.rejected.values())),
+        *((f"  {reason.replace('_', ' ')}", count) for reason, count in summary.rejected.items()),
     ]
-    rows += [(f"  {reason.replace('_', ' ')}", count) for reason, count in summary.rejected.items()]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name.ljust(width)}  {count:>10,}" for name, count in rows)

@@ -18,11 +18,7 @@ labelled as simulated.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/loop"), help="folder for everything (default: runs/loop)"
-    )
+    parser.add_argument("--out", type=Path, default=Path("runs/loop"), help="the loop's folder (default: runs/loop)")
     parser.add_argument("--quick", action="store_true", help="a small loop that only shows that everything runs")
     parser.add_argument(
         "--without-ray", action="store_true", help="run HTTP and jobs in this process: a faster start and less memory"

@@ -26,35 +26,33 @@ ALIASES = ("champion", "challenger")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     listing = actions.add_parser("list", help="all versions, and what the aliases point to (the default)")
     listing.add_argument("name", nargs="?", choices=NAMES, help="only this model")
     show = actions.add_parser("show", help="one version with its lineage, as JSON")
     _name(show)
-    show.add_argument("version", nargs="?", default="champion", help="an alias, a version or the beginning of one")
+    show.add_argument("version", nargs="?", default="champion", help="an alias, a version or its first digits")
     register = actions.add_parser("register", help="add a checkpoint as a version")
     _name(register)
     register.add_argument("file", type=Path, help="a safetensors file")
-    register.add_argument("--note", default="", help="what it is")
+    register.add_argument("--note", default="", help="a description")
     promote = actions.add_parser("promote", help="point an alias at a version")
     _name(promote)
-    promote.add_argument("version", help="a version or the beginning of one")
-    promote.add_argument("--reason", default="", help="why; kept in the history")
+    promote.add_argument("version", help="a version or its first digits")
+    promote.add_argument("--reason", default="", help="the reason; stored in the history")
     promote.add_argument(
-        "--gate", type=Path, metavar="YAML", help="promote only what this gate lets through, and record its decision"
+        "--gate", type=Path, metavar="YAML", help="promote only if this promotion gate passes, and record the decision"
     )
-    promotions = actions.add_parser("promotions", help="every decision of the gate, with its reasons")
+    promotions = actions.add_parser("promotions", help="all decisions of the promotion gate, with their reasons")
     _name(promotions)
-    rollback = actions.add_parser("rollback", help="point an alias back at what it named before")
+    rollback = actions.add_parser("rollback", help="point an alias back at its previous version")
     _name(rollback)
     for moving in (promote, rollback):
         moving.add_argument("--alias", choices=ALIASES, default="champion", help="which alias (default: champion)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what the arguments say; return 0."""
+    """Run the action; return 0."""
     from harmonixr_platform.registry import open_registry
     from harmonixr_platform.settings import Settings
 
@@ -66,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "promotions":
         _promotions(registry, args.name)
     elif args.action == "promote" and args.gate:
-        return _ask_gate(args)
+        return _promote_by_gate(args)
     elif args.action == "promote":
         moved = registry.promote(args.name, args.version, alias=args.alias, reason=args.reason)
         print(f"{args.name} {args.alias} is {moved.version}")
@@ -90,8 +88,8 @@ def _register(registry: Registry, args: argparse.Namespace) -> None:
     print(f"registered {args.name} {version.version} ({version.size_bytes / 1e6:.1f} MB)")
 
 
-def _ask_gate(args: argparse.Namespace) -> int:
-    """Let the gate decide; return 0 when it promoted, 1 when it refused."""
+def _promote_by_gate(args: argparse.Namespace) -> int:
+    """Let the promotion gate decide; return 0 when it promotes, 1 when it refuses."""
     from harmonixr_platform.settings import Settings
     from harmonixr_platform.training import promotion_gate as gate
 
@@ -100,9 +98,9 @@ def _ask_gate(args: argparse.Namespace) -> int:
     )
     for check in decision.checks:
         print(f"{'passed ' if check.passed else 'REFUSED'}  {check.name}: {check.sentence}")
-    verdict = f"is {args.alias}" if decision.promoted else f"is not made {args.alias}"
-    told = " on simulated judgments" if decision.simulated else ""
-    print(f"{args.name} {decision.version} {verdict}{told}; on record as promotion {decision.promotion_id}")
+    verdict = f"is {args.alias}" if decision.promoted else f"is not promoted to {args.alias}"
+    basis = " on simulated judgments" if decision.simulated else ""
+    print(f"{args.name} {decision.version} {verdict}{basis}; recorded as promotion {decision.promotion_id}")
     return 0 if decision.promoted else 1
 
 
@@ -117,7 +115,7 @@ def _promotions(registry: Registry, name: str) -> None:
 
 
 def _check_checkpoint(name: str, file: Path) -> None:
-    """Refuse what the service could not load."""
+    """Raise an error for a file that the service cannot load."""
     if name == "infill":
         from harmonixr_model.infill.checkpoint import load_checkpoint
 
@@ -134,9 +132,9 @@ def _list(registry: Registry, names: tuple[str, ...]) -> None:
         print(f"{name}: {len(versions)} version{'' if len(versions) == 1 else 's'}")
         named: dict[str, list[str]] = {}
         for alias in ALIASES:
-            held = registry.alias(name, alias)
-            if held:
-                named.setdefault(held.version, []).append(alias)
+            target = registry.alias(name, alias)
+            if target:
+                named.setdefault(target.version, []).append(alias)
         for version in versions:
             metrics = json.dumps(version.lineage.metrics) if version.lineage.metrics else version.lineage.note
             aliases = ", ".join(named.get(version.version, []))

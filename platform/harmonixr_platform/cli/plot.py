@@ -1,4 +1,4 @@
-"""`harmonixr plot`: pictures of a model, a fill, training runs or a sweep, each one SVG file."""
+"""`harmonixr plot`: draw a model, a fill, training runs or a sweep as an SVG file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harmonixr_model.errors import HarmonixrError
+from harmonixr_platform.cli.arguments import add_model, model_file
 from harmonixr_platform.cli.files import check_output, read_song, write_whole
 
 if TYPE_CHECKING:
@@ -22,42 +23,31 @@ examples:
 
 
 class PlotError(HarmonixrError):
-    """The picture that is asked for cannot be drawn."""
+    """The picture cannot be drawn from this input."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
     pictures = parser.add_subparsers(dest="picture", metavar="PICTURE", required=True)
     embeddings = pictures.add_parser("embeddings", help="PCA and t-SNE of the embeddings, by musical attribute")
-    _add_model(embeddings)
-    saliency = pictures.add_parser("saliency", help="a piano roll of the context, redder where a fill rests on it")
-    saliency.add_argument("song", metavar="SONG", help="a MIDI file, or the name of an example that comes with us")
-    saliency.add_argument("--bars", required=True, metavar="9-12", help="what is filled, counted from 1")
-    saliency.add_argument("--tracks", metavar="2,Piano", help="numbers or names; left out: all")
+    add_model(embeddings)
+    saliency = pictures.add_parser("saliency", help="a piano roll of the context; red notes influence a fill most")
+    saliency.add_argument("song", metavar="SONG", help="a MIDI file, or the name of a bundled example")
+    saliency.add_argument("--bars", required=True, metavar="9-12", help="bars to fill, counted from 1")
+    saliency.add_argument("--tracks", metavar="2,Piano", help="numbers or names (default: all)")
     saliency.add_argument("--seed", type=int, default=0, help="of the fill (default: 0)")
-    _add_model(saliency)
+    add_model(saliency)
     loss = pictures.add_parser("loss", help="loss curves of one run or several")
-    loss.add_argument("runs", nargs="+", type=Path, metavar="METRICS", help="metrics.jsonl of each, or its folder")
-    loss.add_argument("--names", nargs="+", default=[], help="what to call the runs (default: their folders)")
+    loss.add_argument("runs", nargs="+", type=Path, metavar="METRICS", help="metrics.jsonl files, or their folders")
+    loss.add_argument("--names", nargs="+", default=[], help="names of the runs (default: their folders)")
     loss.add_argument("--measure", default="loss", choices=("loss", "bits_per_note"), help="default: loss")
     loss.add_argument("--against", default="step", choices=("step", "tokens"), help="default: step")
     sweep = pictures.add_parser("sweep", help="parallel coordinates of a Ray Tune sweep")
-    sweep.add_argument("folder", type=Path, metavar="FOLDER", help="where its trials' results lie")
-    sweep.add_argument("--metric", default="valid_loss", help="less is better (default: valid_loss)")
+    sweep.add_argument("folder", type=Path, metavar="FOLDER", help="the sweep's folder")
+    sweep.add_argument("--metric", default="valid_loss", help="a metric to minimise (default: valid_loss)")
     for picture in (embeddings, saliency, loss, sweep):
-        picture.add_argument("--title", default="", help="default: says what is drawn")
-        picture.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.svg", help="where to write")
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model",
-        default="shipped",
-        metavar="MODEL",
-        help="a checkpoint, `shipped`, `champion`, `challenger` or a version of the registry (default: shipped)",
-    )
+        picture.add_argument("--title", default="", help="title of the picture")
+        picture.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.svg", help="file to write")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,9 +62,8 @@ def run(args: argparse.Namespace) -> int:
 def _embeddings(args: argparse.Namespace) -> str:
     from harmonixr_model.infill.checkpoint import load_checkpoint
     from harmonixr_model.pictures.embeddings import draw_embeddings
-    from harmonixr_platform.cli.evaluate import find_model
 
-    path, name = find_model(args.model)
+    path, name = model_file(args.model)
     model, _ = load_checkpoint(path)
     return draw_embeddings(model, title=args.title or f"Embeddings of the {name} model, by what they say")
 
@@ -86,19 +75,18 @@ def _saliency(args: argparse.Namespace) -> str:
     from harmonixr_model.infill.checkpoint import load_checkpoint
     from harmonixr_model.music.region_text import read_region
     from harmonixr_model.pictures.saliency import draw_saliency
-    from harmonixr_platform.cli.evaluate import find_model
 
     song = _song(args.song)
     tracks = args.tracks.split(",") if args.tracks else None
     region = read_region(song, bars=args.bars, tracks=tracks)
-    path, _ = find_model(args.model)
+    path, _ = model_file(args.model)
     model, _ = load_checkpoint(path)
     session = FillSession(song, region, max_length=model.config.max_length)
     prompt = session.next_prompt()
     if prompt is None:
-        raise PlotError(f"bars {args.bars} hold nothing to fill; choose bars of the song")
+        raise PlotError(f"bars {args.bars} contain nothing to fill; choose bars of the song")
     [made] = Decoder(model).generate(prompt, seeds=[args.seed], sampling=Sampling())
-    title = args.title or f"What a fill of bars {args.bars} of {Path(args.song).stem} rests on"
+    title = args.title or f"Influence on a fill of bars {args.bars} of {Path(args.song).stem}"
     return draw_saliency(model, prompt, made.tokens, title=title)
 
 

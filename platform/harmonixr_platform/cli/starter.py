@@ -1,7 +1,4 @@
-"""What a fresh service is given, over HTTP: pairs of the bundled examples, and one fill and judgment as a check.
-
-Part of `harmonixr up`; no command of its own.
-"""
+"""Set up a new service for `harmonixr up`, over HTTP: pairs of the bundled examples, and a check with one fill."""
 
 from __future__ import annotations
 
@@ -34,8 +31,8 @@ GAP_BARS = 2
 CHECKED_EXAMPLE = "minuet-in-g"
 
 
-def ensure_pool(client: Client, settings: Settings, *, pool: str, say: Callable[[str], None]) -> int:
-    """Make one pair of every bundled example unless the pool has pairs; return how many were made."""
+def ensure_pool(client: Client, settings: Settings, *, pool: str, show: Callable[[str], None]) -> int:
+    """Make one pair of each bundled example unless the pool has pairs; return the number of new pairs."""
     store = open_object_store(settings)
     pools, pairs = PoolStore(store), PairStore(store)
     try:
@@ -44,12 +41,12 @@ def ensure_pool(client: Client, settings: Settings, *, pool: str, say: Callable[
     except UnknownPool:
         names = examples.names()
     for number, name in enumerate(names, 1):
-        say(f"making pairs to judge, {number} of {len(names)}")
+        show(f"making pairs to judge, {number} of {len(names)}")
         midi = examples.load(name)
         region = middle_gap(client.inspect(midi))
         sampling = SamplingSpec(n=2, seed=number).for_comparing()
-        answer = client.infill(midi, region, sampling=sampling)
-        first, second = (_candidate(view, answer, sampling) for view in answer.candidates)
+        response = client.infill(midi, region, sampling=sampling)
+        first, second = (_candidate(view, response, sampling) for view in response.candidates)
         pair = make_pair(
             midi, piece_id=f"example-{name}", region=region, controls=ControlSpec(), first=first, second=second
         )
@@ -57,41 +54,41 @@ def ensure_pool(client: Client, settings: Settings, *, pool: str, say: Callable[
     return len(names)
 
 
-def check(client: Client, *, pool: str, say: Callable[[str], None], done: Callable[[str], None]) -> None:
-    """Do one fill and one judgment; `done` is told of both."""
-    say("filling a gap")
+def check(client: Client, *, pool: str, show: Callable[[str], None], done: Callable[[str], None]) -> None:
+    """Do one fill and one judgment; call `show` with each step and `done` with each result."""
+    show("filling a gap")
     midi = examples.load(CHECKED_EXAMPLE)
     started = time.perf_counter()
-    answer = client.infill(midi, RegionSpec(bars="5-8", tracks=[1]), sampling=SamplingSpec(n=2, seed=7))
+    response = client.infill(midi, RegionSpec(bars="5-8", tracks=[1]), sampling=SamplingSpec(n=2, seed=7))
     seconds = time.perf_counter() - started
     done(
         f"fill: {examples.about(CHECKED_EXAMPLE).title}, bars 5-8, track 1: "
-        f"{' and '.join(str(len(c.notes)) for c in answer.candidates)} notes in {seconds:.1f} s "
-        f"(model {answer.model_version}, seed {answer.seed})"
+        f"{' and '.join(str(len(c.notes)) for c in response.candidates)} notes in {seconds:.1f} s "
+        f"(model {response.model_version}, seed {response.seed})"
     )
-    say("judging a pair")
+    show("judging a pair")
     rater_key = f"check-{secrets.token_hex(8)}"
     comparison = client.compare(rater_key, pool=pool)
     sound = client.sound(comparison.a.audio_url)
     receipt = client.judge(comparison, Choice.A, rater_key=rater_key, listening=Listening(), simulated=True)
     done(
-        f"judgment: {receipt.judgment_id} stored: a is better (by a program, and labelled so); "
+        f"judgment: {receipt.judgment_id} stored: a is better (labelled as simulated); "
         f"a was model {receipt.model_a}, b model {receipt.model_b}; {len(sound) // 1000} kB of sound each"
     )
 
 
 def middle_gap(song: InspectResponse) -> RegionSpec:
-    """Return a gap of a few bars in the middle of a song, on the first track that is no drum track."""
+    """Return a gap in the middle of a song, on the first pitched track."""
     first = max(1, len(song.bars) // 2)
     last = min(len(song.bars), first + GAP_BARS - 1)
     track = next((t.number for t in song.tracks if not t.is_drum), song.tracks[0].number)
     return RegionSpec(bars=f"{first}-{last}", tracks=[track])
 
 
-def _candidate(view: CandidateView, answer: InfillResponse, sampling: SamplingSpec) -> Candidate:
+def _candidate(view: CandidateView, response: InfillResponse, sampling: SamplingSpec) -> Candidate:
     return Candidate(
-        model_version=answer.model_version,
-        checkpoint_sha256=answer.checkpoint_sha256,
+        model_version=response.model_version,
+        checkpoint_sha256=response.checkpoint_sha256,
         sampling=sampling.model_copy(update={"n": 1, "seed": view.seed}),
         seed=view.seed,
         tokens=view.tokens,

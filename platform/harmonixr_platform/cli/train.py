@@ -1,4 +1,4 @@
-"""`harmonixr train`: run the training job a YAML file describes, on this machine or the cluster it was submitted to."""
+"""`harmonixr train`: run the training job of a YAML file, on this machine or on the cluster of a submitted job."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harmonixr_platform.cli.arguments import add_job_file
 from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from harmonixr_model.training.loop import StepMetrics
 
 EPILOG = """
-The file's `task` decides: infill, reward or dpo. `--set` overrides single settings, for instance
+The file's `task` is infill, reward or dpo. Example:
   harmonixr train platform/configs/train_infill.yaml --set corpus=corpus --set optimisation.steps=500
-An interrupted run goes on from its last checkpoint when it is started again under the same name.
+The same command continues an interrupted run of the same name from its last checkpoint.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="a job file, as under platform/configs")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="override")
+    add_job_file(parser, example="train_infill.yaml")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
         dpo_job.run(args.config, args.overrides)
         return 0
-    raise JobError(f"{args.config}: task {task!r} is not known; write `task: infill`, `task: reward` or `task: dpo`")
+    raise JobError(f"{args.config}: task {task!r} is unknown; write `task: infill`, `task: reward` or `task: dpo`")
 
 
 def _infill(args: argparse.Namespace) -> int:

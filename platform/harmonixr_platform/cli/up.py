@@ -1,4 +1,4 @@
-"""`harmonixr up`: the whole service on this machine, and nothing left of it afterwards."""
+"""`harmonixr up`: run the whole service on this machine until Ctrl-C, and stop every process at the end."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 READY_TIMEOUT_S = 600.0
 POOL = "default"
 EPILOG = """
-Starts Redis (unless HARMONIXR_REDIS_URL names one), Ray, the graph of serve_config.yaml and the page, and prints their
-addresses. Stays up until Ctrl-C; with --check and no terminal it stops once the check is done.
+The command starts Redis (unless HARMONIXR_REDIS_URL names a server), Ray, the graph of serve_config.yaml and the page,
+and prints their addresses. It runs until Ctrl-C; with --check and without a terminal it stops after the check.
 """
 
 
@@ -35,20 +35,18 @@ class UpError(HarmonixrError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EPILOG
-    parser.add_argument("--config", type=Path, metavar="YAML", help="serve config (the checkout's serve_config.yaml)")
-    parser.add_argument("--state-dir", type=Path, help="where everything is kept (HARMONIXR_STATE_DIR, or var/)")
-    parser.add_argument("--host", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port of the API (8000, or a free one)")
-    parser.add_argument("--ui-port", type=int, help="port of the page (7860, or a free one)")
+    parser.add_argument("--config", type=Path, metavar="YAML", help="serve config (default: serve_config.yaml)")
+    parser.add_argument("--state-dir", type=Path, help="state folder (default: HARMONIXR_STATE_DIR, or var/)")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port of the API (default: 8000, or a free one)")
+    parser.add_argument("--ui-port", type=int, help="port of the page (default: 7860, or a free one)")
     parser.add_argument("--no-ui", action="store_true", help="start no page")
     parser.add_argument("--dashboard-port", type=int, help="also start Ray's dashboard, on loopback, on this port")
-    parser.add_argument("--check", action="store_true", help="do one fill and one judgment over HTTP and print both")
+    parser.add_argument("--check", action="store_true", help="do one fill and one judgment over HTTP, and print them")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Start, check, stay, stop; return 0 unless something failed."""
+    """Start, check, run, stop; return 0, or 1 when the service fails."""
     progress = progress_bar("checking serve_config.yaml")
     from harmonixr_platform.client import ServiceError
     from harmonixr_platform.serving.deploy.config_lint import lint_serve_config
@@ -67,15 +65,15 @@ def run(args: argparse.Namespace) -> int:
         with contextlib.ExitStack() as stack:
             stack.callback(progress.close)
             # The stack runs its callbacks in reverse: this message comes after everything has stopped.
-            stack.callback(lambda: _report(progress, f"stopped; everything is kept under {settings.state_dir}"))
-            _start_and_stay(args, settings, config, stack, progress)
+            stack.callback(lambda: _report(progress, f"stopped; all data is in {settings.state_dir}"))
+            _start_and_run(args, settings, config, stack, progress)
     except (StartFailed, ServiceError) as error:
         print(f"harmonixr up: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _start_and_stay(
+def _start_and_run(
     args: argparse.Namespace, settings: Settings, config: Path, stack: contextlib.ExitStack, progress: Any
 ) -> None:
     from harmonixr_platform.client import Client
@@ -88,13 +86,13 @@ def _start_and_stay(
     _report(progress, f"ready after {time.monotonic() - started:.0f} s")
     from harmonixr_platform.cli import starter
 
-    starter.ensure_pool(client, settings, pool=POOL, say=progress.set_description_str)
+    starter.ensure_pool(client, settings, pool=POOL, show=progress.set_description_str)
     if service.page_url:
         progress.set_description_str("opening the page")
-        _wait(lambda: _answers(service.page_url, service.processes), progress, "the page")
+        _wait(lambda: _responds(service.page_url, service.processes), progress, "the page")
     progress.clear()
     if args.check:
-        starter.check(client, pool=POOL, say=progress.set_description_str, done=lambda text: _report(progress, text))
+        starter.check(client, pool=POOL, show=progress.set_description_str, done=lambda text: _report(progress, text))
         progress.clear()
     if service.page_url:
         print(f"  page  {service.page_url}")
@@ -111,7 +109,7 @@ def _start_and_stay(
 
 
 class Service:
-    """What was started: addresses and processes."""
+    """The addresses and processes of the service."""
 
     def __init__(self, api_url: str, page_url: str, processes: list[OwnProcess]) -> None:
         self.api_url = api_url
@@ -127,7 +125,7 @@ def _start(
     from harmonixr_platform.stores.connect import redis_server
 
     host, logs = settings.host, settings.state_dir / "logs"
-    # The environment alone reaches every replica and the page.
+    # Replicas and the page read their settings from the environment.
     os.environ["HARMONIXR_STATE_DIR"] = str(settings.state_dir)
     progress.set_description_str("starting Redis")
     redis = redis_server(settings)
@@ -182,22 +180,22 @@ def default_config() -> Path:
     return checkout if checkout.is_file() else Path("serve_config.yaml").resolve()
 
 
-def _choose_port(wanted: int, host: str, what: str, progress: Any, *, taken: int = 0) -> int:
+def _choose_port(preferred: int, host: str, name: str, progress: Any, *, taken: int = 0) -> int:
     from harmonixr_platform.serving.deploy.local_ray import free_port
 
-    port = free_port(wanted if wanted != taken else 0, host=host)
-    if port != wanted:
-        _report(progress, f"port {wanted} is taken, so {what} is on {port}")
+    port = free_port(preferred if preferred != taken else 0, host=host)
+    if port != preferred:
+        _report(progress, f"port {preferred} is in use; {name} uses {port}")
     return port
 
 
-def _wait(is_done: Callable[[], bool], progress: Any, what: str) -> None:
+def _wait(is_done: Callable[[], bool], progress: Any, name: str) -> None:
     from harmonixr_platform.serving.deploy.local_ray import StartFailed
 
     deadline = time.monotonic() + READY_TIMEOUT_S
     while not is_done():
         if time.monotonic() > deadline:
-            raise StartFailed(f"{what} is not ready after {READY_TIMEOUT_S:.0f} s; the logs say why")
+            raise StartFailed(f"{name} is not ready after {READY_TIMEOUT_S:.0f} s; see its log")
         progress.update(0)
         time.sleep(0.1)
 
@@ -219,7 +217,7 @@ def _is_ready(client: Any, processes: list[OwnProcess]) -> bool:
     return ready
 
 
-def _answers(url: str, processes: list[OwnProcess]) -> bool:
+def _responds(url: str, processes: list[OwnProcess]) -> bool:
     import httpx
 
     for process in processes:
@@ -234,7 +232,7 @@ def _reachable(host: str) -> str:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    # A second signal must not break the cleaning up that the first began.
+    # A second signal must not interrupt the cleanup.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -20,23 +20,23 @@ from harmonixr_platform.training.composed_gaps import Gap
 class GapFiller:
     """A model version that fills gaps at one temperature."""
 
-    contestant: FillModel
+    model: FillModel
     sampling: SamplingSpec
 
     @classmethod
     def load(cls, registry: Registry, version: Version, *, temperature: float) -> GapFiller:
         """Load a version of the registry."""
-        contestant = FillModel(Infiller.load(registry.fetch(version)), version.version, version.sha256)
-        return cls(contestant, SamplingSpec(temperature=temperature).for_comparing())
+        model = FillModel(Infiller.load(registry.fetch(version)), version.version, version.sha256)
+        return cls(model, SamplingSpec(temperature=temperature).for_comparing())
 
     def fill(self, gap: Gap, count: int, *, seed: int) -> list[Fill]:
         """Return fills of a gap; the first has `seed`, the others the seeds after it."""
         sampling = sampling_of(self.sampling)
-        return self.contestant.infiller.fill(gap.song, gap.region, n=count, seed=seed, sampling=sampling)
+        return self.model.infiller.fill(gap.song, gap.region, n=count, seed=seed, sampling=sampling)
 
     def candidate(self, fill: Fill) -> Candidate:
         """Return a fill as one side of a pair."""
-        return candidate_of(fill, self.contestant, self.sampling.model_copy(update={"seed": fill.seed}))
+        return candidate_of(fill, self.model, self.sampling.model_copy(update={"seed": fill.seed}))
 
 
 def put_pairs(store: ObjectStore, gap: Gap, pairs: Iterable[tuple[Candidate, Candidate]], *, pool: str) -> int:

@@ -1,4 +1,4 @@
-"""`harmonixr feedback pool`, and what it shares with studies: songs and the models that fill them."""
+"""`harmonixr feedback pool`, and the songs and models of pools and studies."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from harmonixr_model import examples
+from harmonixr_model.fill.infiller import Infiller
+from harmonixr_model.weights import SHIPPED
 from harmonixr_platform.cli.progress import progress_bar
-
-if TYPE_CHECKING:
-    from harmonixr_platform.feedback.studies.pool_pairs import FillModel, Piece
-    from harmonixr_platform.settings import Settings
+from harmonixr_platform.feedback.errors import FeedbackError
+from harmonixr_platform.feedback.studies.pool_pairs import FillModel, Piece, SkippedPair, build_pool
+from harmonixr_platform.registry import open_registry
+from harmonixr_platform.settings import Settings
+from harmonixr_platform.stores.connect import open_object_store
 
 
 def pool(args: argparse.Namespace, settings: Settings) -> int:
-    """Make pairs of the songs' gaps; return 1 when none could be made."""
-    from harmonixr_platform.feedback.studies.pool_pairs import SkippedPair, build_pool
-    from harmonixr_platform.stores.connect import open_object_store
-
+    """Make pairs of fills of gaps in the songs; return 1 when there is no pair."""
     pieces = pieces_of(args.songs)
     models = list(models_of(settings, [name for name in args.models.split(",") if name.strip()]).values())
     made, skipped = 0, Counter[str]()
@@ -37,17 +37,14 @@ def pool(args: argparse.Namespace, settings: Settings) -> int:
             else:
                 made += 1
             bar.update()
-    print(f"pool {args.name}: {made} pairs of {len(pieces)} songs, by {', '.join(c.version for c in models)}")
+    print(f"pool {args.name}: {made} pairs of {len(pieces)} songs, by {', '.join(model.version for model in models)}")
     for reason, count in skipped.most_common():
-        print(f"  {count} not made: {reason}")
+        print(f"  {count} pairs not made: {reason}")
     return 0 if made else 1
 
 
 def pieces_of(songs: Iterable[Path]) -> list[Piece]:
-    """Return the songs in files and folders; without any, the bundled examples."""
-    from harmonixr_platform.feedback.errors import FeedbackError
-    from harmonixr_platform.feedback.studies.pool_pairs import Piece
-
+    """Return the songs in files and folders; without a path, the bundled examples."""
     files: list[Path] = []
     for song in songs:
         found = sorted(p for p in song.rglob("*") if p.suffix.lower() in {".mid", ".midi"}) if song.is_dir() else [song]
@@ -56,15 +53,12 @@ def pieces_of(songs: Iterable[Path]) -> list[Piece]:
         files += found
     if files:
         return [Piece.of(file.read_bytes()) for file in files]
-    from harmonixr_model import examples
 
     return [Piece(f"example-{name}", examples.load(name)) for name in examples.names()]
 
 
 def models_of(settings: Settings, names: list[str]) -> dict[str, FillModel]:
-    """Return each version that the names mean, once, by its version; without names champion and challenger."""
-    from harmonixr_platform.registry import open_registry
-
+    """Return the models of aliases or versions by their version; without names champion and challenger."""
     registry = open_registry(settings)
     if not names:
         names = ["champion"] + (["challenger"] if registry.alias("infill", "challenger") else [])
@@ -73,12 +67,7 @@ def models_of(settings: Settings, names: list[str]) -> dict[str, FillModel]:
 
 
 def fill_model(settings: Settings, name: str) -> FillModel:
-    """Return the model that an alias or a version names; the shipped one becomes champion where there is none."""
-    from harmonixr_model.fill.infiller import Infiller
-    from harmonixr_model.weights import SHIPPED
-    from harmonixr_platform.feedback.studies.pool_pairs import FillModel
-    from harmonixr_platform.registry import open_registry
-
+    """Return the model of an alias or a version; without a champion, the shipped model becomes champion."""
     registry = open_registry(settings)
     if SHIPPED.is_file():
         registry.ensure_shipped(SHIPPED)

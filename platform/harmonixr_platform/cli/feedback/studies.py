@@ -5,35 +5,31 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
+from harmonixr_model.engine.engine import temperature_text
 from harmonixr_platform.cli.feedback.pools import fill_model, pieces_of
 from harmonixr_platform.cli.progress import progress_bar
-
-if TYPE_CHECKING:
-    from harmonixr_platform.feedback.studies.definition import Study
-    from harmonixr_platform.settings import Settings
+from harmonixr_platform.feedback.records.reader import read_feedback
+from harmonixr_platform.feedback.reports.study_progress import study_progress
+from harmonixr_platform.feedback.studies.definition import Study, read_study
+from harmonixr_platform.feedback.studies.store import BegunStudy, StudyStore
+from harmonixr_platform.feedback.studies.study_pairs import begin_study
+from harmonixr_platform.settings import Settings
+from harmonixr_platform.stores.connect import open_object_store
 
 
 def study(args: argparse.Namespace, settings: Settings) -> int:
-    """Do the step that the arguments name."""
+    """Run a step."""
     steps = {"check": _check, "begin": _begin, "status": _status, "close": _close}
     return steps[args.step](args, settings)
 
 
 def _check(args: argparse.Namespace, _: Settings) -> int:
-    from harmonixr_platform.feedback.studies.definition import read_study
-
-    print(_told(read_study(args.file)))
+    print(_description(read_study(args.file)))
     return 0
 
 
 def _begin(args: argparse.Namespace, settings: Settings) -> int:
-    from harmonixr_platform.feedback.studies.definition import read_study
-    from harmonixr_platform.feedback.studies.store import BegunStudy
-    from harmonixr_platform.feedback.studies.study_pairs import begin_study
-    from harmonixr_platform.stores.connect import open_object_store
-
     defined = read_study(args.file)
     pieces = pieces_of(args.file.parent / song for song in defined.contexts.songs)
     models = {name: fill_model(settings, name) for name in {arm.model for arm in defined.arms}}
@@ -54,7 +50,7 @@ def _begin(args: argparse.Namespace, settings: Settings) -> int:
                 bar.total = step.total
                 bar.update(step.number - bar.n)
     print(
-        f"study {defined.version} is open: {len(begun.pairs)} pairs and {len(begun.gold)} gold ones of "
+        f"study {defined.version} is open: {len(begun.pairs)} pairs and {len(begun.gold)} gold pairs of "
         f"{len(pieces)} songs, by {', '.join(f'{arm} = {model}' for arm, model in begun.models.items())}"
     )
     for reason, count in skipped.most_common():
@@ -63,44 +59,34 @@ def _begin(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _status(args: argparse.Namespace, settings: Settings) -> int:
-    from harmonixr_platform.feedback.records.reader import read_feedback
-    from harmonixr_platform.feedback.reports.study_progress import study_progress
-    from harmonixr_platform.feedback.studies.store import StudyStore
-    from harmonixr_platform.stores.connect import open_object_store
-
     store = open_object_store(settings)
     studies = StudyStore(store)
     begun = studies.need(args.name)
-    found = study_progress(begun.study, read_feedback(store))
-    print(_told(begun.study))
+    progress = study_progress(begun.study, read_feedback(store))
+    print(_description(begun.study))
     print(
-        f"  {found.judgments} judgments by {found.raters} raters have been moved"
-        + (f", {found.simulated} of them simulated" if found.simulated else "")
+        f"  {progress.judgments} judgments by {progress.raters} raters have been moved"
+        + (f", {progress.simulated} of them simulated" if progress.simulated else "")
     )
-    for line in found.verdicts:
+    for line in progress.verdicts:
         print(f"  {line}")
     closed = studies.closed(args.name)
-    if closed is None and args.stop and found.reason is not None:
-        closed = studies.close(args.name, reason=found.reason, now=datetime.now(UTC))
+    if closed is None and args.stop and progress.reason is not None:
+        closed = studies.close(args.name, reason=progress.reason, now=datetime.now(UTC))
     if closed is not None:
         print(f"ended {closed.closed:%Y-%m-%d %H:%M}: {closed.reason}")
     else:
-        print(f"it may stop: {found.reason}" if found.reason else "it goes on")
+        print(f"it may stop: {progress.reason}" if progress.reason else "it continues")
     return 0
 
 
 def _close(args: argparse.Namespace, settings: Settings) -> int:
-    from harmonixr_platform.feedback.studies.store import StudyStore
-    from harmonixr_platform.stores.connect import open_object_store
-
     closed = StudyStore(open_object_store(settings)).close(args.name, reason=args.reason, now=datetime.now(UTC))
     print(f"study {args.name} ended {closed.closed:%Y-%m-%d %H:%M}: {closed.reason}")
     return 0
 
 
-def _told(defined: Study) -> str:
-    from harmonixr_model.engine.engine import temperature_text
-
+def _description(defined: Study) -> str:
     arms = ", ".join(
         f"{arm.name} ({arm.model}, temperature {temperature_text(arm.sampling.temperature)})" for arm in defined.arms
     )
