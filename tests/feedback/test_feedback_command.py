@@ -41,7 +41,7 @@ def test_judgments_are_moved_reported_and_exported(judged: Path, capsys: pytest.
     assert "6 new" in _says(capsys, "status")
     assert "moved 6 records" in _says(capsys, "move")
     status = _says(capsys, "status")
-    assert "0 new, 0 on their way" in status
+    assert "0 new, 0 in progress" in status
     assert "pool default: 2 pairs" in status
     report = _says(capsys, "report")
     assert report.startswith("3 judgments (0 simulated) by 1 raters on 2 pairs: 1 a, 1 b, 1 tie")
