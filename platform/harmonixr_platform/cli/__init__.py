@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from harmonixr_model import __version__
 from harmonixr_model.errors import HarmonixrError
 
-# The text of `harmonixr --help`. A module has `EPILOG`, `add_arguments(parser)` and `run(args) -> int`.
+# The text of `harmonixr --help`. A module has `add_arguments(parser)`, `run(args) -> int` and mostly `EPILOG`.
 COMMANDS = {
     "up": "start the whole service on this machine: graph, stores and page",
     "infill": "fill a region of a MIDI file offline, with the shipped weights",
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if name == chosen:
             module = importlib.import_module(f"{__name__}.{name}")
-            subparser.epilog = module.EPILOG
+            subparser.epilog = getattr(module, "EPILOG", None)
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
     args = parser.parse_args(argv)
