@@ -1,4 +1,4 @@
-"""The client asks again where that is safe, and says what was wrong where it is not."""
+"""The client retries where a retry is safe, and otherwise raises one kind of error."""
 
 import json
 
@@ -8,26 +8,26 @@ import pytest
 from harmonixr_platform.client import Client, ServiceError
 from harmonixr_platform.schemas import Choice, InfillResponse, JudgmentReceipt, RegionSpec
 
-ANSWER = InfillResponse(
+RESPONSE = InfillResponse(
     request_id="r", model_version="v", checkpoint_sha256="s", seed=1, candidates=(), timings_ms={}
 ).model_dump_json()
 PROBLEM = {"type": "about:blank", "title": "Unprocessable Content", "status": 422, "detail": "bars 9-12 lie outside"}
 
 
 class Script:
-    """Answers requests from a list; keeps what was asked and how long was waited."""
+    """Responds from a list; records requests and pauses."""
 
-    def __init__(self, *answers):
-        self.answers = list(answers)
+    def __init__(self, *responses):
+        self.responses = list(responses)
         self.requests = []
         self.pauses = []
 
     def __call__(self, request):
         self.requests.append(request)
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = self.responses.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     def client(self, **options):
         return Client("http://service", transport=httpx.MockTransport(self), sleep=self.pauses.append, **options)
@@ -37,9 +37,9 @@ def fill(client):
     return client.infill(b"MThd", RegionSpec(bars="1"))
 
 
-def test_a_busy_service_is_asked_again_with_the_same_key_after_the_time_it_named():
+def test_a_busy_service_gets_a_retry_with_the_same_key_after_its_retry_after():
     script = Script(
-        httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(503), httpx.Response(200, text=ANSWER)
+        httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(503), httpx.Response(200, text=RESPONSE)
     )
     with script.client() as client:
         assert fill(client).model_version == "v"
@@ -50,13 +50,13 @@ def test_a_busy_service_is_asked_again_with_the_same_key_after_the_time_it_named
     assert 0 < script.pauses[1] <= 1
 
 
-def test_a_lost_connection_is_made_again():
-    script = Script(httpx.ConnectError("refused"), httpx.ReadError("reset"), httpx.Response(200, text=ANSWER))
+def test_a_lost_connection_is_retried():
+    script = Script(httpx.ConnectError("refused"), httpx.ReadError("reset"), httpx.Response(200, text=RESPONSE))
     with script.client() as client:
         assert fill(client).seed == 1
 
 
-def test_a_refusal_is_not_repeated_and_says_what_the_service_said():
+def test_a_refusal_is_not_retried_and_keeps_the_services_message():
     script = Script(httpx.Response(422, json=PROBLEM))
     with script.client() as client, pytest.raises(ServiceError, match="bars 9-12 lie outside") as refusal:
         fill(client)
@@ -75,7 +75,7 @@ def test_it_gives_up_in_the_end_with_one_kind_of_error():
     assert refusal.value.status == 503
 
 
-def test_an_answer_that_is_no_problem_document_is_still_one_sentence():
+def test_a_response_without_a_problem_document_is_still_one_sentence():
     script = Script(*(httpx.Response(500, text="<html>Internal Server Error</html>") for _ in range(2)))
     with script.client(attempts=2) as client, pytest.raises(ServiceError, match="status 500"):
         fill(client)
@@ -84,9 +84,9 @@ def test_an_answer_that_is_no_problem_document_is_still_one_sentence():
         fill(client)
 
 
-def test_a_fault_in_front_of_the_service_is_asked_again_and_one_of_its_own_is_not():
-    # Serve answers for a replica that died, in plain text; the graph itself says what is wrong as a problem.
-    script = Script(httpx.Response(500, text="Internal Server Error"), httpx.Response(200, text=ANSWER))
+def test_an_error_of_a_proxy_is_retried_and_one_of_the_service_is_not():
+    # After a replica died Serve responds in plain text; the graph itself responds with a problem.
+    script = Script(httpx.Response(500, text="Internal Server Error"), httpx.Response(200, text=RESPONSE))
     with script.client() as client:
         assert fill(client).seed == 1
     script = Script(httpx.Response(500, json=PROBLEM | {"status": 500}))
@@ -95,18 +95,18 @@ def test_a_fault_in_front_of_the_service_is_asked_again_and_one_of_its_own_is_no
     assert refusal.value.status == 500
 
 
-def test_a_service_that_once_answered_is_waited_for_longer_than_one_that_never_did():
+def test_a_service_that_once_responded_gets_more_attempts():
     script = Script(*(httpx.ConnectError("refused") for _ in range(8)))
     with script.client() as client, pytest.raises(ServiceError, match="harmonixr up"):
         fill(client)
     assert len(script.requests) == 4
     lost = [httpx.ConnectError("refused") for _ in range(6)]
-    script = Script(httpx.Response(200, text=ANSWER), *lost, httpx.Response(200, text=ANSWER))
+    script = Script(httpx.Response(200, text=RESPONSE), *lost, httpx.Response(200, text=RESPONSE))
     with script.client() as client:
         assert [fill(client).seed, fill(client).seed] == [1, 1]
 
 
-def test_an_answer_of_another_protocol_is_refused():
+def test_a_response_of_another_version_is_refused():
     script = Script(httpx.Response(200, json={"surprise": 1}))
     with script.client() as client, pytest.raises(ServiceError, match="another version"):
         fill(client)
@@ -130,14 +130,14 @@ def test_a_judgment_sent_again_keeps_its_id():
     assert len(ids) == 1
 
 
-def test_the_key_goes_with_every_request():
-    script = Script(httpx.Response(200, text=ANSWER))
+def test_every_request_has_the_api_key():
+    script = Script(httpx.Response(200, text=RESPONSE))
     with script.client(api_key="secret") as client:
         fill(client)
     assert script.requests[0].headers["Authorization"] == "Bearer secret"
 
 
-def test_readiness_waits_for_a_graph_that_starts_and_gives_up_on_one_without_a_model():
+def test_readiness_waits_for_a_graph_that_starts_but_not_for_one_without_a_model():
     problem = PROBLEM | {"status": 404, "detail": "no infill model is champion yet"}
     script = Script(
         httpx.ConnectError("refused"),

@@ -1,4 +1,4 @@
-"""A fill as it is made, for a caller: every event once, however often the stream had to be asked for."""
+"""The stream of a fill: every event once, also after a broken stream."""
 
 import httpx
 import pytest
@@ -9,7 +9,7 @@ from harmonixr_platform.schemas import InfillAccepted, InfillBar, InfillDone, Pr
 ACCEPTED = InfillAccepted(request_id="r", model_version="v", seed=1, candidates=1)
 BARS = [InfillBar(seed=1, candidate=0, bar=bar, track=1, notes=()) for bar in (5, 6)]
 DONE = InfillDone(request_id="r", model_version="v", checkpoint_sha256="s", seed=1, timings_ms={})
-BUSY = Problem(title="Service Unavailable", status=503, detail="a stage is being restarted")
+BUSY = Problem(title="Service Unavailable", status=503, detail="a stage is restarting")
 WRONG = Problem(title="Unprocessable Content", status=422, detail="the fill does not fit")
 
 
@@ -29,15 +29,15 @@ class Broken(httpx.SyncByteStream):
         raise httpx.ReadError("reset")
 
 
-def listen(*answers, attempts=8):
-    left, keys = list(answers), []
+def listen(*responses, attempts=8):
+    left, keys = list(responses), []
 
-    def answer(request):
+    def respond(request):
         keys.append(request.headers["Idempotency-Key"])
         assert request.headers["Accept"] == "text/event-stream"
         return left.pop(0)
 
-    with Client("http://service", transport=httpx.MockTransport(answer), sleep=lambda _: None, attempts=attempts) as c:
+    with Client("http://service", transport=httpx.MockTransport(respond), sleep=lambda _: None, attempts=attempts) as c:
         events = list(c.infill_stream(b"MThd", RegionSpec(bars="5-6")))
     assert len(set(keys)) == 1
     assert not left
@@ -48,11 +48,11 @@ def stream(text):
     return httpx.Response(200, text=text, headers={"Content-Type": "text/event-stream"})
 
 
-def test_events_arrive_in_order_as_what_they_are():
+def test_events_arrive_in_order_with_their_types():
     assert listen(stream(WHOLE)) == [ACCEPTED, *BARS, DONE]
 
 
-def test_events_of_a_later_service_and_comments_are_passed_over():
+def test_unknown_events_and_comments_are_ignored():
     assert listen(stream(": keep alive\n\nevent: chord\ndata: {}\n\n" + WHOLE)) == [ACCEPTED, *BARS, DONE]
 
 
@@ -67,11 +67,11 @@ def test_events_of_a_later_service_and_comments_are_passed_over():
     ],
     ids=["connection", "end", "restart", "replica", "busy"],
 )
-def test_a_stream_that_breaks_goes_on_where_it_was(broken):
+def test_a_broken_stream_continues_where_it_was(broken):
     assert listen(broken, stream(WHOLE)) == [ACCEPTED, *BARS, DONE]
 
 
-def test_an_error_that_asking_again_cannot_help_is_raised():
+def test_an_error_that_a_retry_cannot_help_is_raised():
     with pytest.raises(ServiceError, match="does not fit") as caught:
         listen(stream(START + block("error", WRONG)))
     assert caught.value.status == 422

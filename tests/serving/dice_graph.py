@@ -25,28 +25,28 @@ class DiceEngine:
 
         from harmonixr_model.engine.request import RequestHandle
 
-        ticket = RequestHandle(len(seeds))
-        threading.Thread(target=self._answer, args=(ticket, prompt, seeds, sampling), daemon=True).start()
-        return ticket
+        handle = RequestHandle(len(seeds))
+        threading.Thread(target=self._answer, args=(handle, prompt, seeds, sampling), daemon=True).start()
+        return handle
 
     def close(self, *, drain=True):
         pass
 
-    def _answer(self, ticket, prompt, seeds, sampling):
+    def _answer(self, handle, prompt, seeds, sampling):
         from harmonixr_model.engine.engine import GeneratedFill
         from harmonixr_model.engine.request import CandidateFinished, CellFinished, Finished
 
         for candidate, seed in enumerate(seeds):
             tokens, cells = self._throw(prompt, seed)
-            for cell, said in enumerate(cells):
+            for cell, cell_tokens in enumerate(cells):
                 if sampling.temperature == 5:
                     time.sleep(4 / len(cells))
-                if ticket.is_cancelled:
+                if handle.is_cancelled:
                     (Path(os.environ["HARMONIXR_STATE_DIR"]) / "cancelled").touch()
                     return
-                ticket.emit(CellFinished(candidate, cell, said))
-            ticket.emit(CandidateFinished(candidate, GeneratedFill(tokens, -1.0)))
-        ticket.emit(Finished())
+                handle.emit(CellFinished(candidate, cell, cell_tokens))
+            handle.emit(CandidateFinished(candidate, GeneratedFill(tokens, -1.0)))
+        handle.emit(Finished())
 
     def _throw(self, prompt, seed):
         import random
@@ -63,7 +63,7 @@ class DiceEngine:
             cells[-1].append(tokens[-1])
             if tokens[-1] == VOCAB.id("END"):
                 cells.append([])
-        return tuple(tokens), [tuple(said) for said in cells[:-1]]
+        return tuple(tokens), [tuple(cell_tokens) for cell_tokens in cells[:-1]]
 
 
 def load_dice(path, args):

@@ -22,7 +22,7 @@ def reward_version(settings, tiny_checkpoints, tmp_path_factory):
     trunk, _ = load_checkpoint(tiny_checkpoints[0])
     heads = RewardHeads(RewardConfig(trunk_width=trunk.config.width, heads=2, head_width=8))
     for parameter in heads.parameters():
-        # Fresh heads say 0 of everything.
+        # New heads predict 0 for everything.
         torch.nn.init.normal_(parameter)
     path = tmp_path_factory.mktemp("reward") / "reward.safetensors"
     Ranker(trunk, heads, {}).save(path)
@@ -32,7 +32,7 @@ def reward_version(settings, tiny_checkpoints, tmp_path_factory):
     return version
 
 
-def test_the_best_of_many_are_kept_in_the_order_of_their_rewards(api, reward_version):
+def test_best_of_returns_the_best_in_the_order_of_their_rewards(api, reward_version):
     def infill(**sampling):
         response = api("POST", "/v1/infill", json=REQUEST | {"sampling": {"seed": 5, **sampling}})
         assert response.status_code == 200, response.text
@@ -48,7 +48,7 @@ def test_the_best_of_many_are_kept_in_the_order_of_their_rewards(api, reward_ver
     assert infill(n=2)["reward_version"] is None
 
 
-def test_reward_models_are_listed_beside_the_others(api, reward_version):
+def test_reward_models_are_listed(api, reward_version):
     models = api("GET", "/v1/models").json()
     assert [(m["version"], m["aliases"]) for m in models["reward"]] == [(reward_version, ["champion"])]
     assert models["infill"][0]["aliases"] == ["champion"]

@@ -26,7 +26,7 @@ SIDELESS = ("date",)
 
 @pytest.fixture(scope="module")
 def versions(settings, tiny_checkpoints):
-    """Champion and challenger: two models whose fills are heard against each other."""
+    """Champion and challenger, two models for a comparison."""
     registry = open_registry(settings)
     challenger = registry.register("infill", tiny_checkpoints[1], Lineage(note="another"))
     registry.promote("infill", challenger.version, alias="challenger")
@@ -34,7 +34,7 @@ def versions(settings, tiny_checkpoints):
 
 
 @pytest.fixture
-def asked(api, versions):
+def presented(api, versions):
     """A comparison of the two models, as it was answered, and its three sounds."""
     seed = secrets.randbelow(10**6)
     answer = api("POST", "/v1/comparisons", json={"rater_key": RATER, "infill": INFILL | {"sampling": {"seed": seed}}})
@@ -50,18 +50,18 @@ def samples(response):
         return audio.T / 32_768, file.getframerate()
 
 
-def test_no_answer_names_a_model_or_anything_made_of_one(asked, versions):
-    answer, pair, sounds = asked
-    told = [answer.text, str(answer.headers), *(str(sound.headers) for sound in sounds)]
+def test_no_response_identifies_a_model(presented, versions):
+    answer, pair, sounds = presented
+    visible = [answer.text, str(answer.headers), *(str(sound.headers) for sound in sounds)]
     secret = [text for version in versions for text in (version.version, version.sha256)]
-    assert [text for text in secret for where in told if text in where] == []
+    assert [text for text in secret for where in visible if text in where] == []
     assert not re.search("model|version|checkpoint|champion|challenger|swapped|propensity|seed", json.dumps(pair))
     midi = [base64.b64decode(pair[side]["midi_base64"]) for side in "ab"]
     assert [text for text in secret for data in midi if text.encode() in data] == []
 
 
-def test_the_sounds_of_a_pair_differ_in_nothing_but_what_is_heard(asked):
-    _, _, (a, b, context) = asked
+def test_the_sounds_of_a_pair_differ_in_their_samples_only(presented):
+    _, _, (a, b, context) = presented
     headers = [{k: v for k, v in sound.headers.items() if k not in SIDELESS} for sound in (a, b, context)]
     assert headers[0] == headers[1] == headers[2]
     assert len(a.content) == len(b.content) == len(context.content) == int(a.headers["content-length"])
@@ -70,29 +70,29 @@ def test_the_sounds_of_a_pair_differ_in_nothing_but_what_is_heard(asked):
     assert a.content != b.content
 
 
-def test_both_candidates_are_equally_loud_under_the_ceiling(asked):
-    _, _, (a, b, _) = asked
+def test_both_candidates_are_equally_loud_under_the_ceiling(presented):
+    _, _, (a, b, _) = presented
     first, second = (measure(*samples(sound)) for sound in (a, b))
     assert first.lufs == pytest.approx(second.lufs, abs=0.05)
     assert max(first.peak_dbtp, second.peak_dbtp) <= CEILING_DBTP + 0.05
 
 
-def test_a_sound_is_the_same_whichever_was_asked_for_first(api, versions, stages):
+def test_a_sound_does_not_depend_on_the_order_of_requests(api, versions, stages):
     answer = api("POST", "/v1/comparisons", json={"rater_key": RATER, "infill": INFILL | {"sampling": {"seed": 5}}})
     urls = [answer.json()[side]["audio_url"] for side in "ab"]
-    heard = []
+    sounds = []
     for order in (urls, urls[::-1]):
         stages["Decoding"]._rendered.cache_clear()
-        heard.append({url: api("GET", url).content for url in order})
-    assert heard[0] == heard[1]
+        sounds.append({url: api("GET", url).content for url in order})
+    assert sounds[0] == sounds[1]
 
 
-def test_neither_side_takes_longer_to_come(api, versions):
-    """Whichever is asked for first pays for both; the other is there at once."""
+def test_both_sides_take_equally_long(api, versions):
+    """The first request renders both sounds; the second is fast."""
     waits = {"first": [], "second": []}
     for seed in range(11, 15):
-        asked = INFILL | {"sampling": {"seed": seed}}
-        pair = api("POST", "/v1/comparisons", json={"rater_key": RATER, "infill": asked}).json()
+        body = INFILL | {"sampling": {"seed": seed}}
+        pair = api("POST", "/v1/comparisons", json={"rater_key": RATER, "infill": body}).json()
         for place, side in zip(waits, "ab" if seed % 2 else "ba", strict=True):
             started = time.perf_counter()
             api("GET", pair[side]["audio_url"])
@@ -100,13 +100,13 @@ def test_neither_side_takes_longer_to_come(api, versions):
     assert max(waits["second"]) < min(waits["first"])
 
 
-def test_the_challenger_is_as_often_on_one_side_as_on_the_other(api, versions):
+def test_the_challenger_is_equally_often_on_each_side(api, versions):
     """Over 16 pairs a fair coin gives fewer than 2 or more than 14 once in two thousand tries."""
     champion, _ = versions
     on_a = 0
     for seed in range(100, 116):
-        asked = {"rater_key": RATER, "infill": INFILL | {"sampling": {"seed": seed}, "region": {"bars": "5"}}}
-        pair = api("POST", "/v1/comparisons", json=asked).json()
+        body = {"rater_key": RATER, "infill": INFILL | {"sampling": {"seed": seed}, "region": {"bars": "5"}}}
+        pair = api("POST", "/v1/comparisons", json=body).json()
         receipt = api("POST", "/v1/judgments", json=_program(pair)).json()
         assert {receipt["model_a"], receipt["model_b"]} == {version.version for version in versions}
         on_a += receipt["model_a"] == champion.version
@@ -121,7 +121,7 @@ def _program(pair):
 
 
 @pytest.mark.parametrize(
-    ("changes", "status", "said"),
+    ("changes", "status", "message"),
     [
         ({}, 422, "0% of the fill was heard on side a"),
         ({"listening": {"heard_a": 1, "heard_b": 1}}, 422, "0% of the fill"),
@@ -132,9 +132,9 @@ def _program(pair):
         ({"choice": "skip"}, 201, ""),
     ],
 )
-def test_a_person_must_have_listened(api, changes, status, said):
-    asked = {"rater_key": RATER, "infill": INFILL | {"sampling": {"seed": 77}}}
-    pair = api("POST", "/v1/comparisons", json=asked).json()
+def test_a_judgment_needs_listening(api, changes, status, message):
+    body = {"rater_key": RATER, "infill": INFILL | {"sampling": {"seed": 77}}}
+    pair = api("POST", "/v1/comparisons", json=body).json()
     answer = api("POST", "/v1/judgments", json=_program(pair) | {"simulated": False} | changes)
     assert answer.status_code == status, answer.text
-    assert said in answer.text
+    assert message in answer.text

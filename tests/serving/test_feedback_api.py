@@ -39,7 +39,7 @@ def judgment(comparison, **changes):
     } | changes
 
 
-def test_two_blind_fills_of_ones_own_gap_are_judged_once_however_often_the_answer_is_sent(api, settings):
+def test_two_blind_fills_of_an_own_gap_are_judged_once_also_with_retries(api, settings):
     comparison = own_pair(api)
     assert comparison["a"]["notes"] != comparison["b"]["notes"]
     champion = open_registry(settings).resolve("infill", "champion").version
@@ -64,14 +64,14 @@ def test_the_three_sounds_of_a_comparison_last_equally_long(api):
     assert len({s.content for s in sounds}) == 3
 
 
-def test_the_gap_is_empty_in_the_context_that_is_shown(api):
+def test_the_context_of_a_comparison_has_an_empty_gap(api):
     comparison = own_pair(api)
     score = Song.parse(base64.b64decode(comparison["context_base64"])).score
     bar = Song.parse(MINUET).score.bars[4]
     assert not [n for n in score.tracks[0].notes if bar.start <= n.onset < bar.end]
 
 
-def test_a_challenger_is_heard_against_the_champion(api, settings, tiny_checkpoints):
+def test_an_own_gap_compares_challenger_and_champion(api, settings, tiny_checkpoints):
     registry = open_registry(settings)
     version = registry.register("infill", tiny_checkpoints[1], Lineage(note="tiny too"))
     registry.promote("infill", version.version, alias="challenger")
@@ -80,21 +80,21 @@ def test_a_challenger_is_heard_against_the_champion(api, settings, tiny_checkpoi
     assert {receipt["model_a"], receipt["model_b"]} == {champion, version.version}
 
 
-@pytest.mark.parametrize(("asked", "drawn"), [(None, 0.0), (1.0, 1.0)])
-def test_fills_to_be_compared_repeat_the_song_only_where_that_is_asked(api, settings, asked, drawn):
+@pytest.mark.parametrize(("requested", "expected"), [(None, 0.0), (1.0, 1.0)])
+def test_fills_of_a_comparison_copy_the_song_only_on_request(api, settings, requested, expected):
     # As the client sends it: every field, those that nobody set as well.
-    request = InfillRequest(**INFILL | {"sampling": {"seed": 77, "recall": asked}}).model_dump(mode="json")
+    request = InfillRequest(**INFILL | {"sampling": {"seed": 77, "recall": requested}}).model_dump(mode="json")
     store = open_object_store(settings)
     before = set(store.list("feedback/pairs/"))
     comparison = api("POST", "/v1/comparisons", json={"rater_key": RATER, "infill": request})
     assert comparison.status_code == 201
     for key in set(store.list("feedback/pairs/")) - before:
         pair = Pair.model_validate_json(store.get(key).data)
-        assert (pair.first.sampling.copy_strength, pair.second.sampling.copy_strength) == (drawn, drawn)
+        assert (pair.first.sampling.copy_strength, pair.second.sampling.copy_strength) == (expected, expected)
     assert set(store.list("feedback/pairs/")) > before
 
 
-def test_fills_that_come_out_alike_are_no_comparison(api):
+def test_equal_fills_are_no_comparison(api):
     silent = {"controls": {"max_notes_per_bar": 0}, "model": open_champion(api)}
     response = api("POST", "/v1/comparisons", json={"rater_key": RATER, "infill": INFILL | silent})
     assert response.status_code == 400
@@ -106,7 +106,7 @@ def open_champion(api):
     return next(m["version"] for m in models if "champion" in m["aliases"])
 
 
-def test_a_judgment_can_be_taken_back_and_given_anew(api):
+def test_a_retracted_judgment_can_be_made_again(api):
     comparison = own_pair(api)
     body = judgment(comparison)
     assert api("POST", "/v1/judgments", json=body).status_code == 201
@@ -139,7 +139,7 @@ def test_unknown_pools_and_sounds_are_not_found(api):
     assert api("GET", "/v1/audio/not-a-token").status_code in {403, 404}
 
 
-def test_a_page_can_see_and_hear_a_file(api):
+def test_inspect_and_preview_describe_and_render_a_file(api):
     seen = api("POST", "/v1/inspect", json={"midi_base64": INFILL["midi_base64"]}).json()
     score = Song.parse(MINUET).score
     assert len(seen["bars"]) == len(score.bars)
@@ -152,7 +152,7 @@ def test_a_page_can_see_and_hear_a_file(api):
     assert refused.status_code == 422
 
 
-def test_the_leaderboard_reports_what_was_moved(api):
+def test_the_leaderboard_counts_moved_judgments(api):
     board = api("GET", "/v1/leaderboard").json()
     assert {"judgments", "models"} <= set(board)
 

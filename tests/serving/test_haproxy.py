@@ -1,4 +1,4 @@
-"""What stands in front of the graph listens where the service does, and nowhere else."""
+"""HAProxy listens at the address of the service and nowhere else."""
 
 import subprocess
 import sys
@@ -30,13 +30,11 @@ def environment(tmp_path, monkeypatch):
     return haproxy_environment(tmp_path, free_port=lambda: next(ports))
 
 
-def test_what_ray_would_bind_everywhere_is_bound_to_loopback_and_the_front_stays_where_it_was_asked_to_be(
-    environment, tmp_path
-):
+def test_metrics_and_statistics_are_bound_to_loopback_and_the_front_end_stays(environment, tmp_path):
     config = tmp_path / "haproxy.cfg"
     config.write_text(CONFIG.format_map(environment))
     command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-f", str(config)]
-    # In HAProxy's place runs `cat`, which knows no -f and fails after the file was rewritten.
+    # `cat` runs instead of HAProxy; it has no option -f and fails after the file was rewritten.
     subprocess.run(command, capture_output=True, check=False)
     assert "splice" not in config.read_text()
     assert "abortonclose" in config.read_text()
@@ -44,20 +42,20 @@ def test_what_ray_would_bind_everywhere_is_bound_to_loopback_and_the_front_stays
     assert bound == ["127.0.0.1:9101", "*:8000", "127.0.0.1:8404"]
 
 
-def test_haproxy_does_not_start_on_a_file_that_could_not_be_rewritten(environment, tmp_path):
+def test_haproxy_does_not_start_when_its_file_cannot_be_rewritten(environment, tmp_path):
     command = [environment["RAY_SERVE_HAPROXY_BINARY_PATH"], "-f", str(tmp_path / "missing.cfg"), __file__]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode != 0
     assert not ran.stdout
 
 
-def test_its_files_lie_in_the_folder_it_is_given_and_ports_stay_in_range(environment, tmp_path):
+def test_its_files_are_in_the_given_folder_and_its_ports_in_range(environment, tmp_path):
     places = [value for name, value in environment.items() if name.endswith(("_LOC", "_PATH", "_BASE", "_FILE"))]
     assert places
     assert all(place.startswith(str(tmp_path)) for place in places)
     assert int(environment["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"]) < 65_536
 
 
-def test_without_a_binary_serve_keeps_its_own_proxy(tmp_path, monkeypatch):
+def test_without_a_binary_serve_uses_its_own_proxy(tmp_path, monkeypatch):
     monkeypatch.setattr(haproxy, "_binary", lambda: None)
     assert haproxy_environment(tmp_path, free_port=lambda: 1) == {}

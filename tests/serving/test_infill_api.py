@@ -46,7 +46,7 @@ def test_a_fill_changes_the_gap_and_nothing_else(api):
     assert [c["seed"] for c in answer["candidates"]] == [7, 8]
 
 
-def test_it_answers_what_the_library_answers(api, tiny_checkpoints):
+def test_the_fills_equal_those_of_the_library(api, tiny_checkpoints):
     from harmonixr_model.fill.infiller import Infiller
     from harmonixr_model.music.region import Region
 
@@ -57,9 +57,7 @@ def test_it_answers_what_the_library_answers(api, tiny_checkpoints):
 
 
 @pytest.mark.parametrize("compiled", [False, True], ids=["fp32", "bf16"])
-def test_stored_tokens_make_a_candidate_again_in_whichever_precision_it_was_drawn(
-    compiled, make_api, settings, tiny_checkpoints
-):
+def test_stored_tokens_rebuild_a_candidate_sampled_in_any_precision(compiled, make_api, settings, tiny_checkpoints):
     from harmonixr_model.engine.native.library import load_library
     from harmonixr_model.fill.infiller import Infiller
     from harmonixr_model.music.region import Region
@@ -71,15 +69,15 @@ def test_stored_tokens_make_a_candidate_again_in_whichever_precision_it_was_draw
         pytest.skip("there is no C++ compiler")
     model = Model(ServingArgs(compiled=compiled), load_engine, registry=open_registry(settings))
     try:
-        asked = request(region={"bars": "3-12", "tracks": [1, 2]}, sampling={"seed": 3, "n": 2})
-        answered = make_api(replaced={"Model": model})("POST", "/v1/infill", json=asked)
+        body = request(region={"bars": "3-12", "tracks": [1, 2]}, sampling={"seed": 3, "n": 2})
+        response = make_api(replaced={"Model": model})("POST", "/v1/infill", json=body)
     finally:
         model.stop()
-    assert answered.headers["X-Harmonixr-Precision"] == answered.json()["precision"] == ("bf16" if compiled else "fp32")
+    assert response.headers["X-Harmonixr-Precision"] == response.json()["precision"] == ("bf16" if compiled else "fp32")
     song = Song.parse(MINUET)
     region = Region.bars(song.score, 2, 11, [0, 1])
     infiller = Infiller.load(tiny_checkpoints[0])
-    for candidate in answered.json()["candidates"]:
+    for candidate in response.json()["candidates"]:
         assert infiller.replay(song, region, candidate["tokens"]).midi == base64.b64decode(candidate["midi_base64"])
 
 
@@ -102,7 +100,7 @@ def test_the_same_seed_gives_the_same_fill_and_another_seed_another(api):
     assert one["tokens"] == again["tokens"] != other["tokens"]
 
 
-def test_a_form_gives_the_midi_file_itself_when_asked(api):
+def test_a_form_can_return_the_midi_file_itself(api):
     response = api(
         "POST",
         "/v1/infill",
@@ -117,7 +115,7 @@ def test_a_form_gives_the_midi_file_itself_when_asked(api):
     assert response.content == base64.b64decode(best["midi_base64"])
 
 
-def test_the_same_key_gives_the_same_answer_without_a_seed_and_refuses_another_request(api):
+def test_the_same_key_gives_the_same_response_without_a_seed_and_refuses_another_request(api):
     body, headers = request(sampling={}), {"Idempotency-Key": "key-1"}
     one, two = api.together(*[("POST", "/v1/infill", {"json": body, "headers": headers})] * 2)
     assert one.json() == two.json()
@@ -134,7 +132,7 @@ def test_a_key_cannot_be_used_for_another_request(api):
     assert "Idempotency-Key" in problem(refused, 422)["detail"]
 
 
-def test_controls_are_kept_by_every_fill(api):
+def test_every_fill_obeys_the_constraints(api):
     body = request(controls={"key": "G major", "pitch_min": 60, "pitch_max": 72}, sampling={"seed": 1, "n": 3})
     for candidate in api("POST", "/v1/infill", json=body).json()["candidates"]:
         assert candidate["notes"]
@@ -143,7 +141,7 @@ def test_controls_are_kept_by_every_fill(api):
             assert note["pitch"] % 12 in {7, 9, 11, 0, 2, 4, 6}
 
 
-def test_a_fill_can_be_heard_in_place(api):
+def test_a_fill_can_be_rendered_in_its_context(api):
     candidate = api("POST", "/v1/infill", json=request()).json()["candidates"][0]
     sound = api("GET", candidate["audio_url"])
     assert sound.headers["content-type"] == "audio/wav"
@@ -152,7 +150,7 @@ def test_a_fill_can_be_heard_in_place(api):
 
 
 @pytest.mark.parametrize(
-    ("change", "status", "said"),
+    ("change", "status", "message"),
     [
         ({"midi_base64": base64.b64encode(b"RIFF, no song at all").decode()}, 422, "MIDI"),
         ({"midi_base64": "???"}, 400, "base64"),
@@ -170,8 +168,8 @@ def test_a_fill_can_be_heard_in_place(api):
         ({"colour": "red"}, 422, "colour"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_sentence(api, change, status, said):
-    assert said in problem(api("POST", "/v1/infill", json=request(**change)), status)["detail"]
+def test_an_impossible_request_gets_one_sentence(api, change, status, message):
+    assert message in problem(api("POST", "/v1/infill", json=request(**change)), status)["detail"]
 
 
 def test_a_bad_request_lists_its_fields(api):
@@ -180,7 +178,7 @@ def test_a_bad_request_lists_its_fields(api):
     assert fields == {"sampling.n", "sampling.temperature"}
 
 
-def test_a_body_that_is_not_json_is_told_so(api):
+def test_a_body_that_is_not_json_is_refused(api):
     response = api("POST", "/v1/infill", content=b"{oops", headers={"Content-Type": "application/json"})
     assert "not JSON" in problem(response, 400)["detail"]
     response = api("POST", "/v1/judgments", content=b"{oops", headers={"Content-Type": "application/json"})
@@ -193,6 +191,6 @@ def test_other_content_types_are_refused(api):
     assert "application/json" in problem(api("POST", "/v1/judgments", files={"file": MINUET}), 415)["detail"]
 
 
-def test_a_form_without_a_file_is_told_so(api):
+def test_a_form_without_a_file_is_refused(api):
     response = api("POST", "/v1/infill", files={"options": (None, "{}")})
     assert "file" in problem(response, 400)["detail"]

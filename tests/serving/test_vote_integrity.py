@@ -67,7 +67,7 @@ def feedback(open_settings):
 
 @pytest.fixture(scope="module")
 def stages(feedback):
-    """All that is asked here; no model is."""
+    """The only stage of these tests; they need no model."""
     return {"Decoding": Decoding(ServingArgs()), "Feedback": feedback}
 
 
@@ -95,12 +95,12 @@ def pair(seed):
     return make_pair(MINUET, piece_id="minuet", region=REGION, controls=ControlSpec(), first=sides[0], second=sides[1])
 
 
-def ask(api, rater, pool="pool"):
+def compare(api, rater, pool="pool"):
     return api("POST", "/v1/comparisons", json={"rater_key": rater, "pool": pool})
 
 
 def shown(api, rater, pool="pool"):
-    response = ask(api, rater, pool)
+    response = compare(api, rater, pool)
     assert response.status_code == 201, response.text
     return response.json()
 
@@ -131,7 +131,7 @@ def key():
     return f"rater-{secrets.token_hex(6)}"
 
 
-def test_a_token_of_another_comparison_another_rater_or_nobodys_is_forbidden(api):
+def test_a_token_of_another_comparison_or_rater_is_forbidden(api):
     mine, theirs = key(), key()
     first, second, other = shown(api, mine), shown(api, mine), shown(api, theirs)
     until, _, mac = first["token"].partition(".")
@@ -149,7 +149,7 @@ def test_a_token_of_another_comparison_another_rater_or_nobodys_is_forbidden(api
     assert judge(api, answer(first, mine)).status_code == 201
 
 
-def test_a_replay_is_the_same_answer_once_and_never_another_vote(api):
+def test_a_repeated_judgment_is_never_a_second_vote(api):
     rater = key()
     comparison = shown(api, rater)
     body = answer(comparison, rater)
@@ -161,7 +161,7 @@ def test_a_replay_is_the_same_answer_once_and_never_another_vote(api):
     refused(judge(api, answer(later, rater, judgment_id=body["judgment_id"])), 409)
 
 
-def test_an_answer_after_the_end_is_gone_and_an_unknown_comparison_not_found(api, feedback, monkeypatch):
+def test_a_late_judgment_is_gone_and_an_unknown_comparison_not_found(api, feedback, monkeypatch):
     rater = key()
     comparison = shown(api, rater)
     refused(judge(api, answer(comparison, rater, comparison_id="f" * 32)), 404)
@@ -178,7 +178,7 @@ def test_a_forged_sound_is_forbidden(api):
     refused(api("GET", turned), 403)
 
 
-def test_a_person_who_cannot_have_listened_is_not_counted(api):
+def test_a_judgment_faster_than_listening_is_not_counted(api):
     """Not simulated: the evidence is checked, and intervals can be invented but time cannot."""
     rater = key()
     comparison = shown(api, rater)
@@ -191,36 +191,36 @@ def test_a_person_who_cannot_have_listened_is_not_counted(api):
 
 @pytest.fixture
 def still(feedback, monkeypatch):
-    """Time stands still, so that how quick this machine is plays no part."""
+    """A fixed clock, so that the speed of this machine does not matter."""
     now = datetime.now(UTC)
     monkeypatch.setattr(feedback._service, "_now", lambda: now)
 
 
 @pytest.mark.usefixtures("still")
-def test_a_flood_from_one_key_is_limited_and_told_when_to_come_back_while_others_go_on(api):
+def test_one_key_is_limited_with_a_retry_after_and_others_are_not(api):
     flooder, other = key(), key()
-    answers = [ask(api, flooder) for _ in range(103)]
+    answers = [compare(api, flooder) for _ in range(103)]
     assert [response.status_code for response in answers] == [201] * 100 + [429] * 3
     limited = answers[100:]
     assert refused(limited[0], 429)["type"] == "urn:harmonixr:problem:too-many"
     assert int(limited[0].headers["retry-after"]) >= 1
-    assert ask(api, other).status_code == 201
-    # Answers have a bucket of their own: who was shown something may still say what they heard.
+    assert compare(api, other).status_code == 201
+    # Judgments have a rate limit of their own: a rater can still judge a presented comparison.
     assert judge(api, answer(answers[0].json(), flooder)).status_code == 201
 
 
 @pytest.mark.usefixtures("still")
-def test_a_flood_of_forged_answers_is_limited_too(api):
+def test_forged_judgments_are_limited_too(api):
     rater = key()
     comparison = shown(api, rater)
     statuses = [judge(api, answer(comparison, rater, token="1." + "0" * 64)).status_code for _ in range(103)]
     assert statuses == [403] * 100 + [429] * 3
 
 
-def test_a_flood_of_own_gaps_is_refused_before_anything_is_filled(make_api, open_settings):
+def test_own_gaps_are_limited_before_anything_is_filled(make_api, open_settings):
     class Never:
         async def describe(self, reference):
-            raise AssertionError("no model may be asked")
+            raise AssertionError("no model may be called")
 
     stage = Feedback(ServingArgs(), settings=open_settings.model_copy(update={"rater_per_minute": 1}))
     api = make_api({"Feedback": stage, "Model": Never()})
@@ -231,21 +231,21 @@ def test_a_flood_of_own_gaps_is_refused_before_anything_is_filled(make_api, open
     stage.stop()
 
 
-def test_a_study_says_how_far_one_is_and_when_it_is_done(api):
+def test_a_study_reports_progress_and_its_end(api):
     rater = key()
     for done in range(2):
         comparison = shown(api, rater, "study")
         assert comparison["progress"] == {"done": done, "total": 2}
         assert not any(word in json.dumps(comparison) for word in ("model-", "role", "repeat", "propensity", "arms"))
         assert judge(api, answer(comparison, rater)).status_code == 201
-    assert refused(ask(api, rater, "study"), 409)["type"] == "urn:harmonixr:problem:study-complete"
+    assert refused(compare(api, rater, "study"), 409)["type"] == "urn:harmonixr:problem:study-complete"
 
 
-def test_who_always_says_a_is_flagged_in_the_report(api, open_settings):
+def test_a_rater_who_always_chooses_a_is_flagged_in_the_report(api, open_settings):
     rater, honest = key(), key()
     for number in range(16):
         assert judge(api, answer(shown(api, rater), rater)).status_code == 201
-        # Whoever has a reason chooses a side as often as its fill stands there.
+        # A rater with a preference chooses a side as often as the preferred fill is there.
         choice = "ab"[number % 2]
         assert judge(api, answer(shown(api, honest), honest, choice=choice)).status_code == 201
     mover = Mover.open(open_settings)
@@ -259,13 +259,13 @@ def test_who_always_says_a_is_flagged_in_the_report(api, open_settings):
     assert "one_side" not in flagged[8]
 
 
-def test_a_rater_may_ask_to_be_erased_and_is_then_unknown(api, open_settings):
+def test_an_erased_rater_is_unknown(api, open_settings):
     rater = key()
     assert judge(api, answer(shown(api, rater), rater)).status_code == 201
     for _ in range(2):
         response = api("POST", "/v1/erasures", json={"rater_key": rater})
         assert (response.status_code, response.json()) == (202, {"accepted": True})
-    assert "start with a new key" in refused(ask(api, rater), 410)["detail"]
+    assert "start with a new key" in refused(compare(api, rater), 410)["detail"]
     eraser = Eraser.open(open_settings)
     pseudonym = eraser.pseudonym(rater)
     eraser.repeat(now=datetime.now(UTC))

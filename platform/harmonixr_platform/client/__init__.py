@@ -1,4 +1,4 @@
-"""The service as Python calls: `Client(base_url)`, which waits, retries and raises one kind of error."""
+"""A Python client of the service: `Client(base_url)`, which waits, retries and raises only ServiceError."""
 
 from harmonixr_platform.client.client import Client
 from harmonixr_platform.client.errors import ServiceError

@@ -1,4 +1,4 @@
-"""What calls to the service raise. Knows nothing of how they are made."""
+"""The error that all calls of the service raise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from harmonixr_platform.schemas import Problem
 
 
 class ServiceError(HarmonixrError):
-    """The service refused or did not answer. `status` is the HTTP status (0: none came), `problem` what it said."""
+    """The service refused or did not respond. `status` is the HTTP status, 0 without a response."""
 
     def __init__(self, detail: str, *, status: int, problem: Problem | None = None) -> None:
         super().__init__(detail)

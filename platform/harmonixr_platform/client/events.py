@@ -1,4 +1,4 @@
-"""Server-sent events of a fill, from lines of text. Knows nothing of connections."""
+"""Parse the server-sent events of a fill from lines of text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SSE_TYPE = "text/event-stream"
 
 
 def read_events(lines: Iterable[str]) -> Iterator[InfillEvent]:
-    """Give the events up to and with InfillDone; raises ServiceError where the stream says error, or ends before."""
+    """Yield the events up to InfillDone; raises ServiceError for an error event or an early end of the stream."""
     name, data = "", ""
     for line in lines:
         if line.startswith("event:"):
@@ -28,8 +28,8 @@ def read_events(lines: Iterable[str]) -> Iterator[InfillEvent]:
             if isinstance(event, InfillDone):
                 return
             name, data = "", ""
-    # Status 502 without a problem: whatever stands between broke it, and asking again helps.
-    raise ServiceError("the stream ended before the fill was done; ask again", status=502)
+    # Status 502 without a problem: a proxy broke the stream, and a retry helps.
+    raise ServiceError("the stream ended before the fill was done; try again", status=502)
 
 
 def _event(name: str, data: str) -> InfillEvent | None:
@@ -37,9 +37,9 @@ def _event(name: str, data: str) -> InfillEvent | None:
         if name == "error":
             problem = Problem.model_validate_json(data)
             raise ServiceError(problem.detail, status=problem.status, problem=problem)
-        # Events of a later version of the service are passed over.
+        # Unknown events of a later version of the service are ignored.
         kind = INFILL_EVENTS.get(name)
         return cast(InfillEvent, kind.model_validate_json(data)) if kind else None
     except ValidationError as error:
-        detail = "the service speaks another version of the protocol than this client; update both"
+        detail = "the service has another version than this client; update both"
         raise ServiceError(detail, status=400) from error
