@@ -39,7 +39,7 @@ def parse() -> argparse.Namespace:
     add("--batch-tokens", type=int, default=1024)
     add("--context", type=int, default=512)
     add("--lr", type=float, default=3e-3)
-    add("--questions", type=int, default=220)
+    add("--items", type=int, default=220)
     add("--plot", type=Path, metavar="FILE.svg", help="draw the margins against the default")
     add("--report-only", action="store_true", help="train nothing")
     return parser.parse_args()
@@ -56,7 +56,7 @@ def main() -> int:
         elif args.corpus is None:
             # Enough to see that every arm learns something, in a minute.
             args.corpus = write_composed_corpus(Path(scratch) / "corpus", pieces=16)
-            args.tokens, args.width, args.layers, args.questions = min(args.tokens, 16_384), 32, 2, 22
+            args.tokens, args.width, args.layers, args.items = min(args.tokens, 16_384), 32, 2, 22
         results = compare(args, out)
     default, *others = results
     print(tabulate(default, others))

@@ -29,12 +29,12 @@ from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import GUIDANCE, Engine, Sampling
 from harmonixr_model.errors import ControlError, PromptError
-from harmonixr_model.evaluation.adherence import GRIDS, chord_adherence, follows, measured, told_bits
+from harmonixr_model.evaluation.adherence import GRIDS, chord_adherence, follows, measured, tag_bits
 from harmonixr_model.evaluation.breakdown import role_of
 from harmonixr_model.evaluation.constraint_checks import draw_limits, violations
 from harmonixr_model.evaluation.harmony import chord_accuracy, composed_accuracies, estimated_key, hand_labelled
 from harmonixr_model.evaluation.metrics import Ratio, compare
-from harmonixr_model.evaluation.protocol import EvaluationItem, questions
+from harmonixr_model.evaluation.protocol import EvaluationItem, evaluation_items
 from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.infill.checkpoint import load_checkpoint
 from harmonixr_model.infill.model import InfillTransformer
@@ -68,14 +68,14 @@ class Bench:
     info: Mapping[str, Any]
 
     def knows(self, name: str) -> bool:
-        """Return whether the weights were told a control in training; whether they follow it is the question."""
+        """Return whether the weights were told a control in training; whether they follow it is the item."""
         return name in self.info.get("controls_said", ())
 
     def gaps(self, count: int, *, shapes: Sequence[str] = ("track-4",), pitched: bool = False) -> list[EvaluationItem]:
         """Return gaps of held-out pieces; raises SystemExit without a corpus."""
         if self.corpus is None:
             raise SystemExit("this part asks held-out music: give --corpus")
-        asked = questions(self.corpus, split="valid", count=6 * count, shapes=shapes, seed=3)
+        asked = evaluation_items(self.corpus, split="valid", count=6 * count, shapes=shapes, seed=3)
         kept = (q for q in asked if not pitched or not q.context.tracks[q.prompt.cells[0].track].is_drum)
         return list(islice(kept, count))
 
@@ -150,7 +150,7 @@ def follow(bench: Bench) -> tuple[str, dict[str, Any]]:
     rows, found = [], {}
     for name in GRIDS:
         gaps = bench.gaps(bench.items, pitched=name == "polyphony")
-        truths = [value for gap in gaps if (value := measured(gap, gap.answer, name)) is not None]
+        truths = [value for gap in gaps if (value := measured(gap, gap.original, name)) is not None]
         ways = [(guidance, False) for guidance in dict.fromkeys((1.0, bench.guidance))] if bench.knows(name) else []
         for guidance, enforce in (*ways, (1.0, True)):
             key = f"{name}, enforced" if enforce else f"{name}, guidance {guidance:g}"
@@ -197,12 +197,12 @@ def tags(bench: Bench) -> tuple[str, dict[str, Any]]:
     gains: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for gap in bench.gaps(4 * bench.items, shapes=("track-4", "all-2")):
         piece = known[gap.piece_id]
-        plain = told_bits(bench.model, gap, AttributeControls())
+        plain = tag_bits(bench.model, gap, AttributeControls())
         for name, right, all_of in (("style", style_of(piece), styles), ("composer", composer_of(piece), composers)):
             if right is None or len(all_of) < 2:
                 continue
             wrong = [other for other in all_of if other != right][: 3 if name == "style" else 2]
-            told = [told_bits(bench.model, gap, _tagged(name, tag)) for tag in (right, *wrong)]
+            told = [tag_bits(bench.model, gap, _tagged(name, tag)) for tag in (right, *wrong)]
             gains[name].append((plain - told[0], plain - statistics.mean(told[1:]), float(told[0] < min(told[1:]))))
     rows, found = [], {}
     for name, values in gains.items():
@@ -294,7 +294,7 @@ def _compared(engine: Engine, gaps: Sequence[EvaluationItem], sampling: Sampling
     for gap, fill in zip(gaps, made, strict=True):
         drums = [i for i, track in enumerate(gap.context.tracks) if track.is_drum]
         fills = decode_fill(gap.prompt, fill.tokens)
-        for name, ratio in compare(gap.prompt.cells, gap.answer, fills, drums=drums).items():
+        for name, ratio in compare(gap.prompt.cells, gap.original, fills, drums=drums).items():
             sums[name] += ratio
     return sums
 

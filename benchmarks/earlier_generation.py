@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from parts.arm_runs import answer_bits
+from parts.arm_runs import target_bits
 from parts.arms import DEFAULT, find_arm
 from parts.text_gaps import END, PAD, SPECIALS, TextGap, around_within, parse_fill, text_of
 from tokenizers import ByteLevelBPETokenizer
@@ -33,7 +33,7 @@ from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.evaluation.baselines import copy_bar
 from harmonixr_model.evaluation.metrics import Ratio, compare, estimate
-from harmonixr_model.evaluation.protocol import SHAPES, ask, questions
+from harmonixr_model.evaluation.protocol import SHAPES, evaluation_items, make_item
 from harmonixr_model.infill.config import InfillConfig, sized
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.notes.encoded_score import EncodedScore
@@ -96,9 +96,9 @@ class TextSource:
             score = augment(self.pieces.encoded(self.pieces.sample_piece(rng)).score, rng)
             full = EncodedScore(score)
             shape = ASKED[int(rng.integers(len(ASKED)))]
-            question = ask(full, SHAPES[shape](full, rng), shape=shape, piece_id="", number=index, passages=0)
-            if question is not None:
-                return text_of(question)
+            item = make_item(full, SHAPES[shape](full, rng), shape=shape, piece_id="", number=index, passages=0)
+            if item is not None:
+                return text_of(item)
 
     def example(self, index: int, *, step: int, seed: int) -> Example:
         """Return example `index` of training step `step`; the same arguments give the same one."""
@@ -170,7 +170,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         if args.corpus is None:
             args.corpus = write_composed_corpus(Path(scratch) / "corpus", pieces=16)
-            args.tokens, args.width, args.layers, args.questions = 8192, 32, 2, 8
+            args.tokens, args.width, args.layers, args.items = 8192, 32, 2, 8
         corpus, out = Corpus.open(args.corpus), args.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
         bpe = train_bpe(corpus)
@@ -204,35 +204,35 @@ def measure(
     systems: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
     lines = valid = ended = text_tokens = our_tokens = notes = asked = 0
     text_bits = our_bits = 0.0
-    for question in questions(corpus, split="valid", count=args.questions, shapes=ASKED, context_tokens=args.context):
-        gap = text_of(question)
+    for item in evaluation_items(corpus, split="valid", count=args.items, shapes=ASKED, context_tokens=args.context):
+        gap = text_of(item)
         answer = bpe.encode(gap.answer).ids
         if len(answer) > room:
             continue  # nobody is asked what the text model has no room to say
         asked += 1
         prompt = prompt_of(gap, bpe, room=args.context - room)
-        text_bits += answer_bits(text, as_example(prompt, answer, asks_all=False))
-        our_bits += answer_bits(ours, question.example())
-        seed, temperature = question.number, args.temperature
+        text_bits += target_bits(text, as_example(prompt, answer, asks_all=False))
+        our_bits += target_bits(ours, item.example())
+        seed, temperature = item.number, args.temperature
         written = write_fill(text, bpe, prompt, room=room, temperature=temperature, seed=seed)
-        parsed = parse_fill(written, question)
+        parsed = parse_fill(written, item)
         lines, valid, ended = lines + parsed.lines, valid + parsed.valid, ended + (END in written)
         text_tokens, our_tokens, notes = (
             text_tokens + len(answer),
-            our_tokens + len(question.fill),
-            notes + question.notes,
+            our_tokens + len(item.fill),
+            notes + item.notes,
         )
-        (made,) = decoder.generate(question.prompt, seeds=[seed], sampling=Sampling(temperature, top_p=1.0))
+        (made,) = decoder.generate(item.prompt, seeds=[seed], sampling=Sampling(temperature, top_p=1.0))
         fills = {
             "text in seconds, BPE, causal": parsed.fills,
-            "ours (default arm)": decode_fill(question.prompt, made.tokens),
-            "copy the bar before": copy_bar(question, "previous"),
+            "ours (default arm)": decode_fill(item.prompt, made.tokens),
+            "copy the bar before": copy_bar(item, "previous"),
         }
-        drums = [track for track, content in enumerate(question.context.tracks) if content.is_drum]
+        drums = [track for track, content in enumerate(item.context.tracks) if content.is_drum]
         for name, fill in fills.items():
-            for measure_name, ratio in compare(question.prompt.cells, question.answer, fill, drums=drums).items():
+            for measure_name, ratio in compare(item.prompt.cells, item.original, fill, drums=drums).items():
                 row = systems.setdefault(name, {}).setdefault(measure_name, [])
-                row.append((question.piece_id, ratio.part, ratio.whole))
+                row.append((item.piece_id, ratio.part, ratio.whole))
     return {
         "systems": systems,
         "asked": asked,
@@ -276,7 +276,7 @@ def parse() -> argparse.Namespace:
     add("--batch-tokens", type=int, default=1024)
     add("--context", type=int, default=512)
     add("--lr", type=float, default=3e-3)
-    add("--questions", type=int, default=48)
+    add("--items", type=int, default=48)
     add("--temperature", type=float, default=0.8, help="0: everybody takes the likeliest token")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Train arms and ask them the held-out questions: a JSON a finished arm, a state to go on from for the others."""
+"""Train arms and ask them the held-out items: a JSON a finished arm, a state to go on from for the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from harmonixr_model.data.collate import collate
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.dataset import Example
-from harmonixr_model.evaluation.protocol import EvaluationItem, questions
+from harmonixr_model.evaluation.protocol import EvaluationItem, evaluation_items
 from harmonixr_model.infill.config import InfillConfig, sized
 from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.training.infill_task import BatchConfig, InfillTask
@@ -40,7 +40,7 @@ class Plan:
     loop: LoopConfig
     batch: BatchConfig
     context: int
-    questions: int
+    evaluation_items: int
     shapes: tuple[str, ...] = ()
 
     @classmethod
@@ -51,13 +51,13 @@ class Plan:
             model=sized(
                 "nano", width=args.width, layers=args.layers, heads=args.heads, dropout=0.0, max_length=args.context
             ),
-            # What validates is the questions at the end.
+            # What validates is the items at the end.
             loop=LoopConfig(
                 steps=steps, learning_rate=args.lr, warmup=max(1, steps // 15), validate_every=steps + 1, patience=0
             ),
             batch=BatchConfig(batch_tokens=args.batch_tokens, micro_tokens=args.batch_tokens, validation_examples=16),
             context=args.context,
-            questions=args.questions,
+            evaluation_items=args.items,
             shapes=shapes,
         )
 
@@ -67,13 +67,13 @@ class Plan:
         return {
             **made,
             "context": self.context,
-            "questions": self.questions,
+            "evaluation_items": self.evaluation_items,
             **({"shapes": list(self.shapes)} if self.shapes else {}),
         }
 
 
 class Comparison:
-    """A plan carried out over a corpus; arms that are shown the same share examples and questions."""
+    """A plan carried out over a corpus; arms that are shown the same share examples and items."""
 
     def __init__(self, plan: Plan, corpus: Corpus, *, out: Path, say: Say) -> None:
         self.plan = plan
@@ -122,14 +122,14 @@ class Comparison:
             "seconds": seconds,
             "asked": [
                 {
-                    "number": question.number,
-                    "piece": question.piece_id,
-                    "shape": question.shape,
-                    "repeated": question.is_repeated,
-                    "notes": question.notes,
-                    "bits": answer_bits(model, question.example()),
+                    "number": item.number,
+                    "piece": item.piece_id,
+                    "shape": item.shape,
+                    "repeated": item.is_repeated,
+                    "notes": item.notes,
+                    "bits": target_bits(model, item.example()),
                 }
-                for question in self.ask(arm)
+                for item in self.ask(arm)
             ],
         }
         return made, model
@@ -146,15 +146,15 @@ class Comparison:
         return InfillTask({context: source}, source, batch, steps=steps)
 
     def ask(self, arm: Arm) -> list[EvaluationItem]:
-        """Return the questions as this arm is shown them: the same gaps for all, what stands around may differ."""
+        """Return the items as this arm is shown them: the same gaps for all, what stands around may differ."""
         key = arm.passages, arm.is_in_one_key, *arm.asks.items()
         if key not in self._questions:
             plan, heard = self.plan, arm.open(self.corpus)
             self._questions[key] = list(
-                questions(
+                evaluation_items(
                     heard,
                     split="valid",
-                    count=plan.questions,
+                    count=plan.evaluation_items,
                     shapes=plan.shapes,
                     passages=arm.passages,
                     context_tokens=plan.context,
@@ -196,7 +196,7 @@ def flops_per_token(model: nn.Module, task: InfillTask) -> float:
 
 
 @torch.inference_mode()
-def answer_bits(model: nn.Module, example: Example) -> float:
+def target_bits(model: nn.Module, example: Example) -> float:
     """Return the bits the model gives to the true answer, END included, without the grammar's help."""
     if isinstance(model, CompoundTransformer):
         nats, _ = step_nats(model, collate_steps([grouped(example)]))

@@ -67,7 +67,7 @@ class Arm:
 
     @property
     def asks(self) -> dict[str, Any]:
-        """What its questions are asked of and with, besides what all arms share."""
+        """What its items are asked of and with, besides what all arms share."""
         return {name: self.data[name] for name in ("sources",) if name in self.data}
 
     def build(self, config: InfillConfig) -> InfillTransformer | EncoderDecoder | CompoundTransformer:

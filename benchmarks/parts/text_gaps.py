@@ -27,7 +27,7 @@ _LINE = re.compile(r"([A-Za-z]) (-?\d+\.\d\d) (\d{1,3}) (\d+\.\d\d) (\d{1,3})")
 
 @dataclass(frozen=True, slots=True)
 class TextGap:
-    """A question as text: a header and the notes around, nearest to the gap first, what is asked, and the answer."""
+    """A item as text: a header and the notes around, nearest to the gap first, what is asked, and the answer."""
 
     header: str
     around: tuple[tuple[float, str], ...]
@@ -35,9 +35,9 @@ class TextGap:
     answer: str
 
 
-def text_of(question: EvaluationItem) -> TextGap:
-    """Return a question as text; the order of `around` is how far a note is from the gap."""
-    score, cells = question.context.score, question.prompt.cells
+def text_of(item: EvaluationItem) -> TextGap:
+    """Return a item as text; the order of `around` is how far a note is from the gap."""
+    score, cells = item.context.score, item.prompt.cells
     start, end = _span(cells)
     begins, ends = score.seconds(start), score.seconds(end)
     notes = sorted((note.onset, track, note) for track, content in enumerate(score.tracks) for note in content.notes)
@@ -47,7 +47,7 @@ def text_of(question: EvaluationItem) -> TextGap:
         if track < len(LETTERS)
     ]
     hidden = sorted(
-        (note.onset, cell.track, note) for cell, answer in zip(cells, question.answer, strict=True) for note in answer
+        (note.onset, cell.track, note) for cell, answer in zip(cells, item.original, strict=True) for note in answer
     )
     sounds = " ".join(
         f"{LETTERS[track]}={'drums' if content.is_drum else content.program}"
@@ -77,12 +77,12 @@ class Parsed:
     valid: int
 
 
-def parse_fill(text: str, question: EvaluationItem) -> Parsed:
+def parse_fill(text: str, item: EvaluationItem) -> Parsed:
     """Read what a model wrote after FILL; a line is valid where it is of the form and its note lies in the gap.
 
     Onsets and ends go to the nearest step of the grid, so that notes compare with those of the answer.
     """
-    score, cells = question.context.score, question.prompt.cells
+    score, cells = item.context.score, item.prompt.cells
     begins = score.seconds(_span(cells)[0])
     fills: list[list[Note]] = [[] for _ in cells]
     lines = [line for line in text.split(END)[0].split("\n") if line.strip()]

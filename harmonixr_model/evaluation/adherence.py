@@ -66,16 +66,16 @@ class Pairs:
         return {value: float(np.array(self.measured)[asked == value].mean()) for value in sorted(set(self.asked))}
 
 
-def asked_prompt(
-    question: EvaluationItem,
+def controlled_prompt(
+    item: EvaluationItem,
     controls: AttributeControls,
     *,
     chords: Sequence[ChordSpan] = (),
     context_tokens: int = 1024,
 ) -> InfillPrompt:
-    """Return a question's prompt with controls, as a session builds it; `chords` are in steps."""
-    context = question.context
-    starts = dict(zip(question.prompt.cells, question.prompt.bar_starts, strict=True))
+    """Return a item's prompt with controls, as a session builds it; `chords` are in steps."""
+    context = item.context
+    starts = dict(zip(item.prompt.cells, item.prompt.bar_starts, strict=True))
     cells = [
         replace(
             cell,
@@ -86,20 +86,20 @@ def asked_prompt(
                 bar_start=starts[cell],
             ),
         )
-        for cell in question.prompt.cells
+        for cell in item.prompt.cells
     ]
     return build_prompt(
         context,
         cells,
-        max_prefix_tokens=context_tokens - question.prompt.tables.max_tokens,
+        max_prefix_tokens=context_tokens - item.prompt.tables.max_tokens,
         constraints=controls.constraints(Constraints()),
-        max_fill_tokens=question.prompt.tables.max_tokens,
+        max_fill_tokens=item.prompt.tables.max_tokens,
     )
 
 
 def follows(
     engine: Engine,
-    questions: Sequence[EvaluationItem],
+    evaluation_items: Sequence[EvaluationItem],
     name: str,
     *,
     sampling: Sampling,
@@ -111,15 +111,15 @@ def follows(
     What a gap cannot keep, beside what is locked in it, is left out.
     """
     jobs = []
-    for number, question in enumerate(questions):
+    for number, item in enumerate(evaluation_items):
         for value in GRIDS[name]:
             with suppress(ControlError):
-                prompt = asked_prompt(question, replace(asking(name, value), enforce=enforce))
-                jobs.append((question, value, (prompt, seed + number)))
+                prompt = controlled_prompt(item, replace(asking(name, value), enforce=enforce))
+                jobs.append((item, value, (prompt, seed + number)))
     made = engine.generate_each([job for _, _, job in jobs], sampling=sampling)
     pairs = []
-    for (question, value, (prompt, _)), fill in zip(jobs, made, strict=True):
-        found = measured(question, decode_fill(prompt, fill.tokens), name)
+    for (item, value, (prompt, _)), fill in zip(jobs, made, strict=True):
+        found = measured(item, decode_fill(prompt, fill.tokens), name)
         if found is not None:
             pairs.append((value, found))
     return Pairs(tuple(asked for asked, _ in pairs), tuple(found for _, found in pairs))
@@ -131,30 +131,30 @@ def asking(name: str, value: float) -> AttributeControls:
     return AttributeControls(**requested)
 
 
-def measured(question: EvaluationItem, fills: Fills, name: str) -> float | None:
+def measured(item: EvaluationItem, fills: Fills, name: str) -> float | None:
     """Return a measure of AttributeControls over the whole gap: cells count by their length, or by their notes."""
     measure = TRAINED[name].measure
     assert measure is not None
-    cells = list(zip(question.prompt.cells, fills, strict=True))
+    cells = list(zip(item.prompt.cells, fills, strict=True))
     if name == "density":
-        steps = sum(cell.end - cell.start for cell in question.prompt.cells)
+        steps = sum(cell.end - cell.start for cell in item.prompt.cells)
         return sum(len(notes) for _, notes in cells) * GRID / steps
     playing = [(value, len(notes)) for cell, notes in cells if (value := measure(notes, cell)) is not None]
     total = sum(notes for _, notes in playing)
     return sum(value * notes for value, notes in playing) / total if total else None
 
 
-def own_chords(question: EvaluationItem) -> list[ChordSpan]:
+def own_chords(item: EvaluationItem) -> list[ChordSpan]:
     """Return the chords of the gap's bars as the whole piece plays them, the answer included."""
-    first = min(cell.start for cell in question.prompt.cells)
-    last = max(cell.end for cell in question.prompt.cells)
-    bars = [bar for bar in question.bars if bar.end > first and bar.start < last]
-    answer = [note for notes in question.answer for note in notes]
+    first = min(cell.start for cell in item.prompt.cells)
+    last = max(cell.end for cell in item.prompt.cells)
+    bars = [bar for bar in item.bars if bar.end > first and bar.start < last]
+    answer = [note for notes in item.original for note in notes]
     shown = [
         note
-        for track, content in enumerate(question.context.tracks)
+        for track, content in enumerate(item.context.tracks)
         if not content.is_drum
-        for note in question.context.notes(track, bars[0].start, bars[-1].end)
+        for note in item.context.notes(track, bars[0].start, bars[-1].end)
     ]
     return estimate_chords([*shown, *answer], bars, ticks_per_quarter=GRID)
 
@@ -180,17 +180,17 @@ def chord_share(chords: Sequence[ChordSpan], fills: Fills) -> float | None:
 
 
 def chord_adherence(
-    engine: Engine, questions: Sequence[EvaluationItem], *, sampling: Sampling, seed: int = 0
+    engine: Engine, evaluation_items: Sequence[EvaluationItem], *, sampling: Sampling, seed: int = 0
 ) -> dict[str, float]:
     """Return mean chord-tone shares: of foreign chords asked and not asked, of the piece's own, asked and not."""
     shares: dict[str, list[float]] = {}
-    for number, question in enumerate(questions):
-        own = own_chords(question)
+    for number, item in enumerate(evaluation_items):
+        own = own_chords(item)
         if not own:
             continue
         foreign = moved(own)
         plain, with_own, with_foreign = (
-            asked_prompt(question, AttributeControls(), chords=chords) for chords in ((), own, foreign)
+            controlled_prompt(item, AttributeControls(), chords=chords) for chords in ((), own, foreign)
         )
         at = seed + number
         # Guidance leans towards controls: where none is asked there is nothing to lean to.
@@ -203,7 +203,7 @@ def chord_adherence(
             ("own chords, asked", own, fills[1]),
             ("a fourth up, not asked", foreign, fills[0]),
             ("a fourth up, asked", foreign, fills[2]),
-            ("own chords, the hidden music itself", own, question.answer),
+            ("own chords, the hidden music itself", own, item.original),
         ):
             share = chord_share(chords, fill)
             if share is not None:
@@ -211,9 +211,9 @@ def chord_adherence(
     return {name: float(np.mean(values)) for name, values in shares.items()}
 
 
-def told_bits(model: InfillTransformer, question: EvaluationItem, controls: AttributeControls) -> float:
+def tag_bits(model: InfillTransformer, item: EvaluationItem, controls: AttributeControls) -> float:
     """Return the bits per note of the true answer when the request says these controls of the whole request."""
-    prompt = asked_prompt(question, controls)
-    fill, is_forced = encode_fill(prompt, question.answer)
-    told = replace(question, prompt=prompt, fill=fill, is_forced=is_forced)
-    return measured_bits(model, told, with_grammar=False)[BITS] / question.notes
+    prompt = controlled_prompt(item, controls)
+    fill, is_forced = encode_fill(prompt, item.original)
+    told = replace(item, prompt=prompt, fill=fill, is_forced=is_forced)
+    return measured_bits(model, told, with_grammar=False)[BITS] / item.notes

@@ -24,40 +24,40 @@ END = VOCAB.id("END")
 START = -1  # stands before the first token of a cell
 
 
-def copy_bar(question: EvaluationItem, direction: Literal["previous", "next"]) -> list[tuple[Note, ...]]:
+def copy_bar(item: EvaluationItem, direction: Literal["previous", "next"]) -> list[tuple[Note, ...]]:
     """Fill each cell with what its track plays at the same place of the nearest bar that no cell of its track touches.
 
     Without such a bar on that side the cell stays empty. Notes that the context already has are not doubled.
     """
-    return [_copied(question, cell, direction) for cell in question.prompt.cells]
+    return [_copied(item, cell, direction) for cell in item.prompt.cells]
 
 
-def _copied(question: EvaluationItem, cell: GridCell, direction: Literal["previous", "next"]) -> tuple[Note, ...]:
-    here = next(bar for bar in question.bars if bar.start <= cell.start < bar.end)
-    source = _nearest_untouched(question, cell.track, here, step=-1 if direction == "previous" else 1)
+def _copied(item: EvaluationItem, cell: GridCell, direction: Literal["previous", "next"]) -> tuple[Note, ...]:
+    here = next(bar for bar in item.bars if bar.start <= cell.start < bar.end)
+    source = _nearest_untouched(item, cell.track, here, step=-1 if direction == "previous" else 1)
     if source is None:
         return ()
-    return passage_notes(question.context, cell, bars=question.bars, offset=source.index - here.index)
+    return passage_notes(item.context, cell, bars=item.bars, offset=source.index - here.index)
 
 
-def copy_passage(question: EvaluationItem) -> list[tuple[Note, ...]]:
+def copy_passage(item: EvaluationItem) -> list[tuple[Note, ...]]:
     """Fill the gap with the passage of the whole song whose surroundings are most like its own.
 
     The passage is chosen by `similar_passages`, from the context alone. Without one the gap stays empty.
     """
-    cells = question.prompt.cells
-    found = similar_passages(question.context, cells, question.bars, count=1)
+    cells = item.prompt.cells
+    found = similar_passages(item.context, cells, item.bars, count=1)
     if not found:
         return [() for _ in cells]
-    return [passage_notes(question.context, cell, bars=question.bars, offset=found[0].offset) for cell in cells]
+    return [passage_notes(item.context, cell, bars=item.bars, offset=found[0].offset) for cell in cells]
 
 
-def _nearest_untouched(question: EvaluationItem, track: int, here: Bar, *, step: int) -> Bar | None:
-    touched = [(cell.start, cell.end) for cell in question.prompt.cells if cell.track == track]
+def _nearest_untouched(item: EvaluationItem, track: int, here: Bar, *, step: int) -> Bar | None:
+    touched = [(cell.start, cell.end) for cell in item.prompt.cells if cell.track == track]
     index = here.index + step
-    while 0 <= index < len(question.bars):
-        bar = question.bars[index]
-        if bar.start >= question.context.end:
+    while 0 <= index < len(item.bars):
+        bar = item.bars[index]
+        if bar.start >= item.context.end:
             return None
         if not any(start < bar.end and bar.start < end for start, end in touched):
             return bar
@@ -115,7 +115,7 @@ def training_pieces(corpus: Corpus, count: int) -> list[int]:
 class MarkovBaseline:
     """Chains over the tokens of one bar of one track, one for drums and one for the rest, fitted on training pieces.
 
-    For questions about one field of the notes there is a pair of chains over that field's tokens alone.
+    For items about one field of the notes there is a pair of chains over that field's tokens alone.
     """
 
     def __init__(self, *, order: int = 2) -> None:
@@ -150,13 +150,13 @@ class MarkovBaseline:
             progress(done, len(chosen))
         return fitted
 
-    def bits(self, question: EvaluationItem) -> dict[str, float]:
+    def bits(self, item: EvaluationItem) -> dict[str, float]:
         """Return the bits this gives to the answer, in all and by field."""
-        runs = question.asked_runs()
-        bits = [said for track, run in runs for said in self._chain(question, track).bits(run)]
+        runs = item.predicted_runs()
+        bits = [said for track, run in runs for said in self._chain(item, track).bits(run)]
         return by_field((token for _, run in runs for token in run), bits)
 
-    def bits_of_primed_ppm(self, question: EvaluationItem, *, order: int = 6) -> dict[str, float]:
+    def bits_of_primed_ppm(self, item: EvaluationItem, *, order: int = 6) -> dict[str, float]:
         """The same by an adaptive PPM, primed on all of the song that is not hidden, track by track.
 
         Prediction by partial matching (Cleary and Witten 1984) with escape method C, all orders interpolated (Bunton
@@ -164,24 +164,24 @@ class MarkovBaseline:
         Near-copies of bars become cheap: what a copying baseline amounts to when it must give probabilities. It reads
         the whole song, a model only its prompt.
         """
-        runs = question.asked_runs()
+        runs = item.predicted_runs()
         bits: list[float] = []
         chains: dict[int, Markov] = {}
         for track, run in runs:
             if track not in chains:
-                chains[track] = Markov(order, base=self._chain(question, track))
-                cells = [cell for cell in question.prompt.cells if cell.track == track]
-                whole = [b for b in question.bars if not any(c.start < b.end and b.start < c.end for c in cells)]
-                for visible in bar_runs(question.context, track, whole, only=question.only):
+                chains[track] = Markov(order, base=self._chain(item, track))
+                cells = [cell for cell in item.prompt.cells if cell.track == track]
+                whole = [b for b in item.bars if not any(c.start < b.end and b.start < c.end for c in cells)]
+                for visible in bar_runs(item.context, track, whole, only=item.only):
                     chains[track].add(visible)
             bits += chains[track].bits(run)
             chains[track].add(run)
         return by_field((token for _, run in runs for token in run), bits)
 
-    def _chain(self, question: EvaluationItem, track: int) -> Markov:
-        if question.only:
-            return self._fields[question.only, question.context.tracks[track].is_drum]
-        return self.drums if question.context.tracks[track].is_drum else self.pitched
+    def _chain(self, item: EvaluationItem, track: int) -> Markov:
+        if item.only:
+            return self._fields[item.only, item.context.tracks[track].is_drum]
+        return self.drums if item.context.tracks[track].is_drum else self.pitched
 
 
 def bar_runs(score: EncodedScore, track: int, bars: Iterable[Bar], *, only: NoteField | None = None) -> list[list[int]]:

@@ -20,20 +20,20 @@ _BASSES = range(32, 40)  # General MIDI's basses
 _CHORDAL = 1.7
 
 
-def kinds_of(question: EvaluationItem) -> list[str]:
-    """Return the headings, ALL first; a question about one field of the notes has a heading of its own alone.
+def groups_of(item: EvaluationItem) -> list[str]:
+    """Return the headings, ALL first; a item about one field of the notes has a heading of its own alone.
 
     Bits for one field, and how much is right when the rest is known, are not to be summed with those of whole notes.
     """
-    if question.only:
-        return [question.shape]
-    kinds = [ALL, REPEATED if question.is_repeated else NOVEL, question.shape]
-    if question.source:
-        kinds.append(SOURCE + question.source)
-    tracks = {cell.track for cell in question.prompt.cells}
+    if item.only:
+        return [item.shape]
+    kinds = [ALL, REPEATED if item.is_repeated else NOVEL, item.shape]
+    if item.source:
+        kinds.append(SOURCE + item.source)
+    tracks = {cell.track for cell in item.prompt.cells}
     if len(tracks) == 1:
-        playing = sum(bool(track.notes) for track in question.context.tracks)
-        role = role_of(question.context.tracks[tracks.pop()])
+        playing = sum(bool(track.notes) for track in item.context.tracks)
+        role = role_of(item.context.tracks[tracks.pop()])
         kinds.append(f"{ROLE}{role}{' of a band' if playing >= BAND_TRACKS else ''}")
     return kinds
 

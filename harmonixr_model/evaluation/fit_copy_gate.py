@@ -15,7 +15,7 @@ from torch import Tensor
 
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.evaluation.likelihood import answer_logits, walk
-from harmonixr_model.evaluation.protocol import questions
+from harmonixr_model.evaluation.protocol import evaluation_items
 from harmonixr_model.infill.copy_gate import FEATURES, CopyGate, features
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.prompt.copy_pointer import KINDS
@@ -42,9 +42,9 @@ def fit_copy_gate(
     found: list[Tensor] = []
     kinds: list[int] = []
     came_true: list[bool] = []
-    for done, question in enumerate(questions(corpus, split=split, count=gaps, seed=seed), 1):
-        logs_NV = answer_logits(model, question).log_softmax(-1).cpu()
-        drawn = list(walk(question))
+    for done, item in enumerate(evaluation_items(corpus, split=split, count=gaps, seed=seed), 1):
+        logs_NV = answer_logits(model, item).log_softmax(-1).cpu()
+        drawn = list(walk(item))
         places = [place for place, (_, guess) in enumerate(drawn) if guess is not None]
         guesses = [guess for _, guess in drawn if guess is not None]
         if guesses:

@@ -10,7 +10,7 @@ import html
 import math
 from collections.abc import Sequence
 
-from harmonixr_model.evaluation.report import Report, Shown
+from harmonixr_model.evaluation.report import Report, ReportedFill
 from harmonixr_model.evaluation.validity import with_notes
 from harmonixr_model.music.score import Bar, Note, Score
 from harmonixr_model.music.synth import render, wav_bytes
@@ -45,10 +45,10 @@ def to_html(report: Report, *, each: int = 2) -> str:
     return "\n".join([*parts, "</body></html>"])
 
 
-def choose(shown: Sequence[Shown], *, each: int) -> list[tuple[str, Shown]]:
+def choose(shown: Sequence[ReportedFill], *, each: int) -> list[tuple[str, ReportedFill]]:
     """Return the fills with the highest, middle and lowest note F1, each fill once."""
     ordered = sorted(
-        (item for item in shown if not math.isnan(item.note_f1)), key=lambda item: (-item.note_f1, item.question.number)
+        (fill for fill in shown if not math.isnan(fill.note_f1)), key=lambda fill: (-fill.note_f1, fill.item.number)
     )
     middle = max(0, (len(ordered) - each) // 2)
     places = [*range(each), *range(middle, middle + each), *range(len(ordered) - each, len(ordered))]
@@ -59,14 +59,14 @@ def choose(shown: Sequence[Shown], *, each: int) -> list[tuple[str, Shown]]:
     return [(kind, ordered[place]) for place, kind in chosen.items()]
 
 
-def _figure(kind: str, shown: Shown) -> str:
-    question = shown.question
-    bars = _bars_around(question.bars, [cell.start for cell in question.prompt.cells])
-    songs = {name: with_notes(question, notes) for name, notes in (("fill", shown.fill), ("original", question.answer))}
+def _figure(kind: str, shown: ReportedFill) -> str:
+    item = shown.item
+    bars = _bars_around(item.bars, [cell.start for cell in item.prompt.cells])
+    songs = {name: with_notes(item, notes) for name, notes in (("fill", shown.fill), ("original", item.original))}
     players = "".join(
         f"{name} <audio controls preload='none' src='{_sound(score, bars)}'></audio>" for name, score in songs.items()
     )
-    said = f"{kind}: {question.shape}, piece {question.piece_id}, note F1 {shown.note_f1:.2f}"
+    said = f"{kind}: {item.shape}, piece {item.piece_id}, note F1 {shown.note_f1:.2f}"
     return f"<figure>{_roll(shown, bars)}<figcaption>{html.escape(said)}</figcaption>{players}</figure>"
 
 
@@ -82,13 +82,11 @@ def _sound(score: Score, bars: Sequence[Bar]) -> str:
     return f"data:audio/wav;base64,{data}"
 
 
-def _roll(shown: Shown, bars: Sequence[Bar]) -> str:
+def _roll(shown: ReportedFill, bars: Sequence[Bar]) -> str:
     """Draw the bars as SVG: gap, barlines, context, answer, fill."""
-    question, start, end = shown.question, bars[0].start, bars[-1].end
-    context = [
-        note for track in range(len(question.context.tracks)) for note in question.context.notes(track, start, end)
-    ]
-    answer = [note for notes in question.answer for note in notes]
+    item, start, end = shown.item, bars[0].start, bars[-1].end
+    context = [note for track in range(len(item.context.tracks)) for note in item.context.notes(track, start, end)]
+    answer = [note for notes in item.original for note in notes]
     fill = [note for notes in shown.fill for note in notes]
     pitches = [note.pitch for note in (*context, *answer, *fill)]
     low = min(pitches) - 1
@@ -102,7 +100,7 @@ def _roll(shown: Shown, bars: Sequence[Bar]) -> str:
     def notes_as(kind: str, notes: Sequence[Note]) -> list[str]:
         return [box(kind, n.onset, min(n.duration, end - n.onset), high - n.pitch, 1) for n in notes]
 
-    drawn = [box("gap", cell.start, cell.end - cell.start, 0, high - low + 1) for cell in question.prompt.cells]
+    drawn = [box("gap", cell.start, cell.end - cell.start, 0, high - low + 1) for cell in item.prompt.cells]
     for bar in bars:
         x = (bar.start - start) * scale
         drawn.append(f"<line class='bar' x1='{x:.1f}' x2='{x:.1f}' y1='0' y2='{height}'/>")

@@ -51,13 +51,13 @@ def by_field(tokens: Iterable[int], bits: Iterable[float], *, total: str = BITS)
     return sums
 
 
-def answer_bits(model: InfillTransformer, question: EvaluationItem) -> float:
+def target_bits(model: InfillTransformer, item: EvaluationItem) -> float:
     """Return the bits the model gives to the true answer, END included, without the grammar's help."""
-    return measured_bits(model, question, with_grammar=False)[BITS]
+    return measured_bits(model, item, with_grammar=False)[BITS]
 
 
 @torch.inference_mode()
-def measured_bits(model: InfillTransformer, question: EvaluationItem, *, with_grammar: bool = True) -> dict[str, float]:
+def measured_bits(model: InfillTransformer, item: EvaluationItem, *, with_grammar: bool = True) -> dict[str, float]:
     """Return the bits of the true answer by measure: BITS and its fields, and the same with the grammar kept.
 
     A model with a pointer says them with it, as it decodes.
@@ -65,29 +65,29 @@ def measured_bits(model: InfillTransformer, question: EvaluationItem, *, with_gr
     With it, what the grammar forbids has no probability, as in decoding. Some music breaks it (a pitch struck again on
     the channel where it still sounds): it could not be decoded, and has no bits of that kind.
     """
-    tokens = [int(token) for token, forced in zip(question.fill, question.is_forced, strict=True) if not forced]
-    logits_NV = answer_logits(model, question)
+    tokens = [int(token) for token, forced in zip(item.fill, item.is_forced, strict=True) if not forced]
+    logits_NV = answer_logits(model, item)
     if model.copy_gate is not None:
-        guesses = [guess for _, guess in walk(question)]
+        guesses = [guess for _, guess in walk(item)]
         logits_NV = model.copy_gate.mix(logits_NV, guesses, copy_strength=[1.0] * len(guesses))
     targets_N = torch.tensor(tokens, device=logits_NV.device)
     measured = by_field(tokens, _bits(logits_NV, targets_N))
-    allowed_NV = allowed_tokens(question) if with_grammar else None
+    allowed_NV = allowed_tokens(item) if with_grammar else None
     if allowed_NV is not None:
         kept_NV = logits_NV.masked_fill(~allowed_NV.to(logits_NV.device), -math.inf)
         measured |= by_field(tokens, _bits(kept_NV, targets_N), total=WITH_GRAMMAR)
     return measured
 
 
-def allowed_tokens(question: EvaluationItem) -> Tensor | None:
+def allowed_tokens(item: EvaluationItem) -> Tensor | None:
     """Return what the grammar allows in place of each token to be predicted, bool [N, V]; None if the answer breaks it.
 
     Forced tokens are walked over.
     """
-    grammar = open_grammar(question.prompt.tables)
+    grammar = open_grammar(item.prompt.tables)
     allowed = []
     try:
-        for token, forced in zip(question.fill.tolist(), question.is_forced.tolist(), strict=True):
+        for token, forced in zip(item.fill.tolist(), item.is_forced.tolist(), strict=True):
             if not forced:
                 allowed.append(torch.from_numpy(grammar.allowed()))
             grammar.advance(token)
@@ -96,13 +96,13 @@ def allowed_tokens(question: EvaluationItem) -> Tensor | None:
     return torch.stack(allowed)
 
 
-def walk(question: EvaluationItem) -> Iterator[tuple[int, Guess | None]]:
+def walk(item: EvaluationItem) -> Iterator[tuple[int, Guess | None]]:
     """Yield each token to be predicted of the true answer, and what the song's own passages guess in its place."""
-    if not question.prompt.copy_sources:
-        yield from ((int(t), None) for t, forced in zip(question.fill, question.is_forced, strict=True) if not forced)
+    if not item.prompt.copy_sources:
+        yield from ((int(t), None) for t, forced in zip(item.fill, item.is_forced, strict=True) if not forced)
         return
-    pointers = CopyPointer(question.prompt.copy_sources)
-    for number, (_, run) in enumerate(question.asked_runs()):
+    pointers = CopyPointer(item.prompt.copy_sources)
+    for number, (_, run) in enumerate(item.predicted_runs()):
         pointers.open_cell(number)
         for token in run:
             yield token, pointers.guess()
@@ -110,9 +110,9 @@ def walk(question: EvaluationItem) -> Iterator[tuple[int, Guess | None]]:
 
 
 @torch.inference_mode()
-def answer_logits(model: InfillTransformer, question: EvaluationItem) -> Tensor:
+def answer_logits(model: InfillTransformer, item: EvaluationItem) -> Tensor:
     """Return what the model alone thinks in place of each token to be predicted: logits, float32 [N, V]."""
-    batch = collate([question.example()])
+    batch = collate([item.example()])
     device = next(model.parameters()).device
     moved = Batch(*(tensor.to(device) for tensor in _tensors(batch)))
     asked_BT = predicting_mask(moved.loss_mask_BT)

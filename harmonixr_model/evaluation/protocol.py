@@ -1,6 +1,6 @@
 """What every model is asked: gaps of known shapes in held-out pieces, the same for everybody. Knows nothing of models.
 
-A question is a function of (corpus, split, seed, number). Its prompt has a fixed share of a fixed context, so that
+A item is a function of (corpus, split, seed, number). Its prompt has a fixed share of a fixed context, so that
 neither the length of the true answer nor the model decides what is shown.
 """
 
@@ -68,7 +68,7 @@ class EvaluationItem:
         bars: of the piece.
         context: the piece without what is hidden.
         prompt: what a model is shown, and the rules of a valid fill.
-        answer: the hidden notes of each of the prompt's cells.
+        original: the hidden notes of each of the prompt's cells.
         fill: the answer's tokens.
         is_forced: which of them no model has to predict.
         is_repeated: whether the piece plays the very same notes (onset and pitch) at another place as well.
@@ -81,7 +81,7 @@ class EvaluationItem:
     bars: tuple[Bar, ...]
     context: EncodedScore
     prompt: InfillPrompt
-    answer: tuple[tuple[Note, ...], ...]
+    original: tuple[tuple[Note, ...], ...]
     fill: npt.NDArray[np.int32]
     is_forced: npt.NDArray[np.bool_]
     is_repeated: bool
@@ -95,7 +95,7 @@ class EvaluationItem:
     @property
     def notes(self) -> int:
         """How many notes are hidden."""
-        return sum(len(notes) for notes in self.answer)
+        return sum(len(notes) for notes in self.original)
 
     def example(self) -> Example:
         """Return prompt and answer as one sequence, as in training."""
@@ -107,7 +107,7 @@ class EvaluationItem:
             loss_mask=np.concatenate([np.zeros(len(prompt.prefix), dtype=bool), ~self.is_forced]),
         )
 
-    def asked_runs(self) -> list[tuple[int, list[int]]]:
+    def predicted_runs(self) -> list[tuple[int, list[int]]]:
         """Return for each cell its track and the tokens to be predicted, END last where it is one of them."""
         runs: list[list[int]] = [[]]
         for token, forced in zip(self.fill.tolist(), self.is_forced.tolist(), strict=True):
@@ -118,24 +118,24 @@ class EvaluationItem:
         return [(cell.track, run) for cell, run in zip(self.prompt.cells, runs[:-1], strict=True)]
 
 
-def hide_future(question: EvaluationItem, *, context_tokens: int = CONTEXT_TOKENS) -> EvaluationItem:
-    """Return the same question with nothing shown after the gap: neither around it nor among remembered passages."""
-    cells = question.prompt.cells
-    context = EncodedScore(_until(question.context, max(cell.end for cell in cells)))
+def hide_future(item: EvaluationItem, *, context_tokens: int = CONTEXT_TOKENS) -> EvaluationItem:
+    """Return the same item with nothing shown after the gap: neither around it nor among remembered passages."""
+    cells = item.prompt.cells
+    context = EncodedScore(_until(item.context, max(cell.end for cell in cells)))
     prompt = build_prompt(
         context,
         cells,
         max_prefix_tokens=round(context_tokens * PREFIX_SHARE),
-        max_fill_tokens=question.prompt.tables.max_tokens,
+        max_fill_tokens=item.prompt.tables.max_tokens,
     )
-    fill, is_forced = encode_fill(prompt, question.answer)
-    return replace(question, context=context, prompt=prompt, fill=fill, is_forced=is_forced)
+    fill, is_forced = encode_fill(prompt, item.original)
+    return replace(item, context=context, prompt=prompt, fill=fill, is_forced=is_forced)
 
 
 Shape = Callable[[EncodedScore, np.random.Generator], Gap]
 
 
-def questions(
+def evaluation_items(
     corpus: Corpus,
     *,
     split: str,
@@ -147,12 +147,12 @@ def questions(
     context_tokens: int = CONTEXT_TOKENS,
     least_tracks: int = 1,
 ) -> Iterator[EvaluationItem]:
-    """Yield `count` questions, shape after shape in turn, over the pieces of a split in an order of chance.
+    """Yield `count` items, shape after shape in turn, over the pieces of a split in an order of chance.
 
     `sources` limits them to pieces of those collections, `least_tracks` to pieces with so many tracks that play;
     `passages` is how many a prompt remembers.
 
-    A shape that fits no piece is left out and its questions are missing. Raises ProtocolError for a shape there is
+    A shape that fits no piece is left out and its items are missing. Raises ProtocolError for a shape there is
     none of, CorpusError where the split is empty or no shape fits.
     """
     names = list(shapes or SHAPES)
@@ -174,7 +174,7 @@ def questions(
         rng = np.random.default_rng((seed, number))
         # Each round of shapes goes through the pieces in another order, so that no shape keeps to a few of them.
         order = np.roll(np.random.default_rng((seed, number // len(names), 1)).permutation(pieces), -first)
-        question = _ask(
+        item = _first_item(
             corpus,
             order,
             names[first],
@@ -183,10 +183,10 @@ def questions(
             passages=passages,
             context_tokens=context_tokens,
         )
-        if question is None:
+        if item is None:
             hopeless.add(names[first])
         else:
-            yield question
+            yield item
     if hopeless == set(names):
         raise CorpusError(
             f"no gap of {' or '.join(names)} fits {context_tokens} tokens in the {split} pieces of {corpus.folder}; "
@@ -194,7 +194,7 @@ def questions(
         )
 
 
-def _ask(
+def _first_item(
     corpus: Corpus,
     order: npt.NDArray[np.int64],
     shape: str,
@@ -206,8 +206,8 @@ def _ask(
 ) -> EvaluationItem | None:
     for attempt in range(_ATTEMPTS):
         piece = int(order[attempt // 4 % len(order)])
-        full = EncodedScore(apart(corpus.score(piece)))
-        question = ask(
+        full = EncodedScore(with_separate_channels(corpus.score(piece)))
+        item = make_item(
             full,
             SHAPES[shape](full, rng),
             shape=shape,
@@ -217,12 +217,12 @@ def _ask(
             passages=passages,
             context_tokens=context_tokens,
         )
-        if question is not None:
-            return question
+        if item is not None:
+            return item
     return None
 
 
-def ask(
+def make_item(
     full: EncodedScore,
     gap: Gap,
     *,
@@ -233,7 +233,7 @@ def ask(
     passages: int = PASSAGES,
     context_tokens: int = CONTEXT_TOKENS,
 ) -> EvaluationItem | None:
-    """Return the question that this gap makes, or None when it hides too little or does not fit."""
+    """Return the item that this gap makes, or None when it hides too little or does not fit."""
     if not gap.cells:
         return None
     if not gap.has_future:
@@ -310,7 +310,7 @@ def _only_within(full: EncodedScore, cells: Sequence[GridCell]) -> Score:
 PITCHED_CHANNELS = tuple(channel for channel in range(16) if channel != DRUM_CHANNEL)
 
 
-def apart(score: Score) -> Score:
+def with_separate_channels(score: Score) -> Score:
     """Return the score with a channel of its own for each track, as far as there are any.
 
     A collection may keep all its tracks on one channel, where MIDI cannot hold two notes of one pitch at a time: more

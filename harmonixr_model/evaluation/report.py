@@ -1,4 +1,4 @@
-"""Ask every question of every system and say what came out: JSON for programs, Markdown for people.
+"""Ask every item of every system and say what came out: JSON for programs, Markdown for people.
 
 Knows nothing of where models, corpora or files come from.
 """
@@ -14,7 +14,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from harmonixr_model.evaluation.breakdown import ALL, NOVEL, REPEATED, is_of, is_shape, kinds_of
+from harmonixr_model.evaluation.breakdown import ALL, NOVEL, REPEATED, groups_of, is_of, is_shape
 from harmonixr_model.evaluation.likelihood import BITS, FIELDS, WITH_GRAMMAR
 from harmonixr_model.evaluation.metrics import Estimate, Fills, Ratio, compare, diversity, estimate, margin
 from harmonixr_model.evaluation.protocol import EvaluationItem
@@ -34,10 +34,10 @@ _LESS_IS_BETTER |= {COPIED, LONGEST, *LESS_IS_BETTER}
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ReportedFill:
     """One fill of one gap, cell by cell, and its note F1: something to look at and listen to."""
 
-    question: EvaluationItem
+    item: EvaluationItem
     fill: tuple[tuple[Note, ...], ...]
     note_f1: float
 
@@ -53,7 +53,7 @@ class Report:
     made: dict[str, Any]
     results: dict[str, dict[str, dict[str, Estimate]]]
     margins: dict[str, dict[str, Estimate]]
-    shown: tuple[Shown, ...] = ()
+    shown: tuple[ReportedFill, ...] = ()
 
     def value(self, system: str, measure: str, shape: str = ALL) -> Estimate:
         """Return one estimate."""
@@ -98,7 +98,8 @@ class Report:
                 parts += self._by_kind(measure, group, partial(is_of, group))
         first = next(iter(self.results))
         rows = {
-            _titled(m): {name: _said(found) for name, found in beside.items()} for m, beside in self.margins.items()
+            _titled(m): {name: _formatted(found) for name, found in beside.items()}
+            for m, beside in self.margins.items()
         }
         if rows:
             others = list(dict.fromkeys(name for beside in self.margins.values() for name in beside))
@@ -121,7 +122,7 @@ class Report:
         return [f"## {_titled(measure)} by {group}", "", *_table(rows, able), ""]
 
     def _cell(self, system: str, measure: str, shape: str) -> str:
-        return _said(self.results[system].get(measure, {}).get(shape), is_share=measure in PERCENT)
+        return _formatted(self.results[system].get(measure, {}).get(shape), is_share=measure in PERCENT)
 
 
 def evaluate(
@@ -129,46 +130,46 @@ def evaluate(
     systems: Sequence[System],
     *,
     made: Mapping[str, Any],
-    progress: Callable[[EvaluationItem], None] = lambda question: None,
+    progress: Callable[[EvaluationItem], None] = lambda item: None,
     training: Iterable[Score] = (),
 ) -> Report:
-    """Ask every question of every system; with `training` music, also say how much of the fills is copied from it."""
+    """Ask every item of every system; with `training` music, also say how much of the fills is copied from it."""
     filled: list[tuple[System, EvaluationItem, Fills]] = []
     found: dict[str, dict[str, list[tuple[EvaluationItem, Ratio]]]] = {s.name: defaultdict(list) for s in systems}
     shown = []
-    for question in asked:
+    for item in asked:
         for system in systems:
-            fills = system.fills(question) if system.fills is not None else ()
-            for measure, ratio in _measure(question, system, fills):
-                found[system.name][measure].append((question, ratio))
-            if fills and system is systems[0] and question.only is None:
-                shown.append(_shown(question, fills[0]))
+            fills = system.fills(item) if system.fills is not None else ()
+            for measure, ratio in _measure(item, system, fills):
+                found[system.name][measure].append((item, ratio))
+            if fills and system is systems[0] and item.only is None:
+                shown.append(_reported_fill(item, fills[0]))
             # Of an answer about one field most is the song's own.
-            filled += ((system, question, fill) for fill in fills if question.only is None)
-        progress(question)
-    for system, question, measure, ratio in _copied(filled, training):
-        found[system.name][measure].append((question, ratio))
+            filled += ((system, item, fill) for fill in fills if item.only is None)
+        progress(item)
+    for system, item, measure, ratio in _copied(filled, training):
+        found[system.name][measure].append((item, ratio))
     results = {
         system: {measure: _estimates(rows) for measure, rows in measures.items()} for system, measures in found.items()
     }
     return Report(dict(made), results, _margins(found), tuple(shown))
 
 
-def _measure(question: EvaluationItem, system: System, fills: Sequence[Fills]) -> Iterable[tuple[str, Ratio]]:
+def _measure(item: EvaluationItem, system: System, fills: Sequence[Fills]) -> Iterable[tuple[str, Ratio]]:
     if system.bits is not None:
-        for measure, bits in system.bits(question).items():
-            yield measure, Ratio(bits, question.notes)
-    drums = [number for number, track in enumerate(question.context.tracks) if track.is_drum]
+        for measure, bits in system.bits(item).items():
+            yield measure, Ratio(bits, item.notes)
+    drums = [number for number, track in enumerate(item.context.tracks) if track.is_drum]
     for fill in fills:
-        yield from keeping(question, fill).items()
-        if question.only:
-            yield from field_measures(question, fill).items()
+        yield from keeping(item, fill).items()
+        if item.only:
+            yield from field_measures(item, fill).items()
         # Where onsets and pitches are known there is nothing to compare.
-        if question.only not in ("velocity", "duration"):
-            yield from compare(question.prompt.cells, question.answer, fill, drums=drums).items()
-            yield from seam_measures(question, fill).items()
-    if len(fills) > 1 and question.only not in ("velocity", "duration"):
-        yield DIVERSITY, diversity(question.prompt.cells, fills)
+        if item.only not in ("velocity", "duration"):
+            yield from compare(item.prompt.cells, item.original, fill, drums=drums).items()
+            yield from seam_measures(item, fill).items()
+    if len(fills) > 1 and item.only not in ("velocity", "duration"):
+        yield DIVERSITY, diversity(item.prompt.cells, fills)
 
 
 def _copied(
@@ -179,17 +180,17 @@ def _copied(
     if first is None:
         return
     copies = CopyFinder()
-    for _, question, fill in filled:
-        copies.add(question, fill)
+    for _, item, fill in filled:
+        copies.add(item, fill)
     copies.read(chain([first], music))
-    for system, question, fill in filled:
-        for measure, ratio in copies.measure(question, fill).items():
-            yield system, question, measure, ratio
+    for system, item, fill in filled:
+        for measure, ratio in copies.measure(item, fill).items():
+            yield system, item, measure, ratio
 
 
-def _shown(question: EvaluationItem, fill: Fills) -> Shown:
-    score = compare(question.prompt.cells, question.answer, fill)[NOTE_F1].value
-    return Shown(question, tuple(tuple(notes) for notes in fill), score)
+def _reported_fill(item: EvaluationItem, fill: Fills) -> ReportedFill:
+    score = compare(item.prompt.cells, item.original, fill)[NOTE_F1].value
+    return ReportedFill(item, tuple(tuple(notes) for notes in fill), score)
 
 
 def _margins(
@@ -211,13 +212,13 @@ def _margins(
 def _by_gap(rows: Sequence[tuple[EvaluationItem, Ratio]]) -> dict[int, tuple[str, Ratio]]:
     """Return (piece_id, ratio) by the gap's number, several fills of a gap summed."""
     gaps: dict[int, tuple[str, Ratio]] = {}
-    for question, ratio in rows:
-        _, before = gaps.get(question.number, ("", Ratio()))
-        gaps[question.number] = question.piece_id, before + ratio
+    for item, ratio in rows:
+        _, before = gaps.get(item.number, ("", Ratio()))
+        gaps[item.number] = item.piece_id, before + ratio
     return gaps
 
 
-def _said(found: Estimate | None, *, is_share: bool = False) -> str:
+def _formatted(found: Estimate | None, *, is_share: bool = False) -> str:
     if found is None or math.isnan(found.value):
         return "–"
     if is_share:
@@ -230,9 +231,9 @@ def _said(found: Estimate | None, *, is_share: bool = False) -> str:
 
 def _estimates(rows: Sequence[tuple[EvaluationItem, Ratio]]) -> dict[str, Estimate]:
     kinds: dict[str, list[tuple[str, Ratio]]] = defaultdict(list)
-    for question, ratio in rows:
-        for kind in kinds_of(question):
-            kinds[kind].append((question.piece_id, ratio))
+    for item, ratio in rows:
+        for kind in groups_of(item):
+            kinds[kind].append((item.piece_id, ratio))
     ordered = sorted(kinds, key=lambda kind: (ALL, REPEATED, NOVEL, kind).index(kind))
     return {kind: estimate(kinds[kind]) for kind in ordered}
 

@@ -1,6 +1,6 @@
 """A baseline that answers from the training music: the passage, in any key, whose surroundings are most like the gap's.
 
-The training pieces stream past the questions once. Knows nothing of models, nor of the answers.
+The training pieces stream past the items once. Knows nothing of models, nor of the answers.
 """
 
 # S slots of a bar, F features of a bar, Q queries, O places of a training track
@@ -28,9 +28,9 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(slots=True)
 class _Query:
-    """One track of one question: what surrounds its gap, in every key, and the best place found so far."""
+    """One track of one item: what surrounds its gap, in every key, and the best place found so far."""
 
-    question: EvaluationItem
+    item: EvaluationItem
     track: int
     first: int
     bars: int
@@ -47,39 +47,37 @@ def retrieve(
     *,
     progress: Callable[[], None] = lambda: None,
 ) -> dict[int, list[tuple[Note, ...]]]:
-    """Return a fill for each question by its number: what some training track plays in surroundings like the gap's.
+    """Return a fill for each item by its number: what some training track plays in surroundings like the gap's.
 
     Each of the gap's tracks is looked for on its own, drums among drums. Surroundings are the BESIDE bars before and
     after as pitch classes struck in each eighth of a bar, compared by cosine in all twelve keys. A track that shows
     nothing there stays empty.
     """
-    queries = [query for question in asked for query in _queries(question)]
+    queries = [query for item in asked for query in _queries(item)]
     groups: dict[tuple[int, int, bool], list[_Query]] = defaultdict(list)
     for query in queries:
-        groups[query.bars, query.steps, query.question.context.tracks[query.track].is_drum].append(query)
+        groups[query.bars, query.steps, query.item.context.tracks[query.track].is_drum].append(query)
     for score in training:
         _search(EncodedScore(score), groups)
         progress()
-    found = {(query.question.number, query.track): query for query in queries}
+    found = {(query.item.number, query.track): query for query in queries}
     return {q.number: [_moved(q, cell, found.get((q.number, cell.track))) for cell in q.prompt.cells] for q in asked}
 
 
-def _queries(question: EvaluationItem) -> Iterable[_Query]:
-    for track in sorted({cell.track for cell in question.prompt.cells}):
-        cells = [cell for cell in question.prompt.cells if cell.track == track]
-        bars = [bar for bar in question.bars if any(bar.start <= cell.start < bar.end for cell in cells)]
+def _queries(item: EvaluationItem) -> Iterable[_Query]:
+    for track in sorted({cell.track for cell in item.prompt.cells}):
+        cells = [cell for cell in item.prompt.cells if cell.track == track]
+        bars = [bar for bar in item.bars if any(bar.start <= cell.start < bar.end for cell in cells)]
         first, count = bars[0].index, bars[-1].index - bars[0].index + 1
-        features = bar_features(question.context, track, question.bars)
+        features = bar_features(item.context, track, item.bars)
         around = _around(features, count)[first]
         if around.any():
-            is_drum = question.context.tracks[track].is_drum
+            is_drum = item.context.tracks[track].is_drum
             keys = [0] if is_drum else _KEYS
             steps = bars[0].end - bars[0].start
             turned = np.stack([np.roll(around.reshape(-1, SLOTS, 12), key, axis=2).reshape(-1) for key in keys])
-            pitches = [note.pitch for note in question.context.tracks[track].notes]
-            yield _Query(
-                question, track, first, count, steps, float(np.mean(pitches)), turned / np.linalg.norm(turned[0])
-            )
+            pitches = [note.pitch for note in item.context.tracks[track].notes]
+            yield _Query(item, track, first, count, steps, float(np.mean(pitches)), turned / np.linalg.norm(turned[0]))
 
 
 def bar_features(score: EncodedScore, track: int, bars: Sequence[Bar]) -> Array:
@@ -165,11 +163,11 @@ def _taken(
     )
 
 
-def _moved(question: EvaluationItem, cell: GridCell, query: _Query | None) -> tuple[Note, ...]:
+def _moved(item: EvaluationItem, cell: GridCell, query: _Query | None) -> tuple[Note, ...]:
     """Return what was found for the cell's bar, less what lies outside the cell or is there."""
     if query is None or not query.notes:
         return ()
-    here = next(bar for bar in question.bars if bar.start <= cell.start < bar.end)
-    kept = {(note.onset, note.pitch) for note in question.context.notes(cell.track, cell.start, cell.end)}
+    here = next(bar for bar in item.bars if bar.start <= cell.start < bar.end)
+    kept = {(note.onset, note.pitch) for note in item.context.notes(cell.track, cell.start, cell.end)}
     notes = (note._replace(onset=note.onset + here.start) for note in query.notes[here.index - query.first])
     return tuple(note for note in notes if cell.contains(note) and (note.onset, note.pitch) not in kept)

@@ -34,13 +34,13 @@ class Seam:
     wait: int
 
 
-def seam_measures(question: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
+def seam_measures(item: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
     """Return the mean size of leap and wait over the gap's edges, and how far both are from the human's.
 
     Of a chord the top note counts, the skyline that is heard as melody (Uitdenbogerd and Zobel 1999). An edge with
     silence on either side is none.
     """
-    truth, made = seams(question, question.answer), seams(question, fill)
+    truth, made = seams(item, item.original), seams(item, fill)
     shared = [(truth[edge], made[edge]) for edge in made if edge in truth]
     leaps = [seam.leap for seam in made.values() if seam.leap is not None]
     off = [abs(one.leap - two.leap) for one, two in shared if one.leap is not None and two.leap is not None]
@@ -52,17 +52,14 @@ def seam_measures(question: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
     }
 
 
-def seams(question: EvaluationItem, fill: Fills) -> dict[tuple[int, int], Seam]:
+def seams(item: EvaluationItem, fill: Fills) -> dict[tuple[int, int], Seam]:
     """Return the seams of a fill by (track, step of the edge)."""
     found = {}
-    for track, start, end in _stretches(question):
+    for track, start, end in _stretches(item):
         added = [
-            note
-            for cell, notes in zip(question.prompt.cells, fill, strict=True)
-            for note in notes
-            if cell.track == track
+            note for cell, notes in zip(item.prompt.cells, fill, strict=True) for note in notes if cell.track == track
         ]
-        tops = _tops([*question.context.tracks[track].notes, *added])
+        tops = _tops([*item.context.tracks[track].notes, *added])
         onsets = sorted(tops)
         first, last = bisect_left(onsets, start), bisect_left(onsets, end)
         if first == last:
@@ -70,15 +67,15 @@ def seams(question: EvaluationItem, fill: Fills) -> dict[tuple[int, int], Seam]:
         for edge, at in ((start, first), (end, last)):
             if 0 < at < len(onsets):
                 before, after = onsets[at - 1], onsets[at]
-                is_drum = question.context.tracks[track].is_drum
+                is_drum = item.context.tracks[track].is_drum
                 leap = None if is_drum else abs(tops[after] - tops[before])
                 found[track, edge] = Seam(leap, min(after - before, _LONGEST))
     return found
 
 
-def _stretches(question: EvaluationItem) -> Iterator[tuple[int, int, int]]:
+def _stretches(item: EvaluationItem) -> Iterator[tuple[int, int, int]]:
     """Yield (track, start, end) of cells that touch, joined."""
-    cells = sorted((cell.track, cell.start, cell.end) for cell in question.prompt.cells)
+    cells = sorted((cell.track, cell.start, cell.end) for cell in item.prompt.cells)
     while cells:
         track, start, end = cells.pop(0)
         while cells and cells[0][:2] == (track, end):

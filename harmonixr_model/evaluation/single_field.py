@@ -31,39 +31,39 @@ _QUARTER = 24
 _COPY_VELOCITY, _COPY_PITCH, _COPY_DURATION = 66, 60, 12  # where a copy finds nothing to copy
 
 
-def field_measures(question: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
+def field_measures(item: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
     """Return how many notes have the asked field as it was, and how far off the field is on average.
 
     Notes are compared one by one, in their order: everything else of them is known.
     """
     pairs = [
         (was, said)
-        for notes, made in zip(question.answer, fill, strict=True)
+        for notes, made in zip(item.original, fill, strict=True)
         for was, said in zip(notes, made, strict=True)
     ]
-    kept = {i for i in range(4) if question.only is None or i not in _KEPT[question.only]}
+    kept = {i for i in range(4) if item.only is None or i not in _KEPT[item.only]}
     right = sum(all(was[i] == said[i] for i in kept) for was, said in pairs)
     measures = {RIGHT: Ratio(right, len(pairs))}
-    if question.only == "pitch":
+    if item.only == "pitch":
         measures[SEMITONES_OFF] = Ratio(sum(abs(was.pitch - said.pitch) for was, said in pairs), len(pairs))
-    if question.only == "velocity":
+    if item.only == "velocity":
         measures[VELOCITY_OFF] = Ratio(sum(abs(was.velocity - said.velocity) for was, said in pairs), len(pairs))
-    if question.only == "rhythm":
+    if item.only == "rhythm":
         measures[STEPS_OFF] = Ratio(sum(abs(w.onset - s.onset) for w, s in pairs) / _QUARTER, len(pairs))
-    if question.only in ("rhythm", "duration"):
+    if item.only in ("rhythm", "duration"):
         measures[DURATION_OFF] = Ratio(sum(abs(w.duration - s.duration) for w, s in pairs) / _QUARTER, len(pairs))
     return measures
 
 
-def lent(question: EvaluationItem, fill: Fills) -> Fills:
+def copied_field(item: EvaluationItem, fill: Fills) -> Fills:
     """Return an answer that takes the asked field from what a copy plays there; others come back as they are.
 
     A known note takes it of the copied note nearest to it: of those at the nearest onset the nearest pitch, of a hidden
     pitch the same place in the chord, of a hidden onset the same place in the cell.
     """
-    if question.only is None:
+    if item.only is None:
         return fill
-    return [_lent(cell, notes, question.only) for cell, notes in zip(question.prompt.cells, fill, strict=True)]
+    return [_lent(cell, notes, item.only) for cell, notes in zip(item.prompt.cells, fill, strict=True)]
 
 
 def _lent(cell: GridCell, offered: Sequence[Note], only: NoteField) -> tuple[Note, ...]:
@@ -100,21 +100,21 @@ def _nearest(
     return min(together, key=lambda note: abs(note.pitch - known.pitch))
 
 
-def retouched(question: EvaluationItem, song: Song, fill: Fills, number: dict[int, int]) -> tuple[bool, Ratio]:
+def with_field_changed(item: EvaluationItem, song: Song, fill: Fills, number: dict[int, int]) -> tuple[bool, Ratio]:
     """Make the answer in a file of the piece; return whether all else is as it was, and the share of changes made.
 
     `number` says which track of the file a track of the piece is.
     """
-    assert question.only is not None
+    assert item.only is not None
     wishes: dict[int, dict[int, Note]] = {}
-    for cell, was, said in zip(question.prompt.cells, question.answer, fill, strict=True):
+    for cell, was, said in zip(item.prompt.cells, item.original, fill, strict=True):
         track = number[cell.track]
         index = {(note.onset, note.pitch): n for n, note in enumerate(song.score.tracks[track].notes)}
         chosen = wishes.setdefault(track, {})
         chosen.update({index[old.onset, old.pitch]: new for old, new in zip(was, said, strict=True)})
     result = edit_notes(song, wishes)
     after = Song.parse(result.midi)
-    kept = _KEPT[question.only]
+    kept = _KEPT[item.only]
     is_kept = song.score.tempos == after.score.tempos and song.score.time_signatures == after.score.time_signatures
     for track, (old, new) in enumerate(zip(song.score.tracks, after.score.tracks, strict=True)):
         asked = wishes.get(track, {})

@@ -41,9 +41,9 @@ class CopyFinder:
     _wanted: dict[int, Hashes] = field(default_factory=dict)
     _found: dict[int, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
-    def add(self, question: EvaluationItem, fill: Fills) -> None:
+    def add(self, item: EvaluationItem, fill: Fills) -> None:
         """Look for this fill too."""
-        for notes in _lines(question, fill):
+        for notes in _lines(item, fill):
             for length, grams in ngrams(notes, LENGTHS).items():
                 self._pending[length].append(grams)
 
@@ -62,10 +62,10 @@ class CopyFinder:
                     at = np.minimum(np.searchsorted(wanted, likely), len(wanted) - 1)
                     self._found[length][at[wanted[at] == likely]] = True
 
-    def measure(self, question: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
+    def measure(self, item: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
         """Return COPIED and LONGEST of a fill that was added; a line of fewer than COPY notes is left out of COPIED."""
         copied = long_enough = longest = 0
-        for notes in _lines(question, fill):
+        for notes in _lines(item, fill):
             stands = {length: self._stands(grams, length) for length, grams in ngrams(notes, LENGTHS).items()}
             if len(notes) >= COPY:
                 is_copied = np.zeros(len(notes), dtype=bool)
@@ -117,9 +117,9 @@ def _mixed(values: Hashes) -> Hashes:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def _lines(question: EvaluationItem, fill: Fills) -> list[list[Note]]:
+def _lines(item: EvaluationItem, fill: Fills) -> list[list[Note]]:
     """Return what each track plays in the gap, in order."""
     lines: dict[int, list[Note]] = {}
-    for cell, notes in zip(question.prompt.cells, fill, strict=True):
+    for cell, notes in zip(item.prompt.cells, fill, strict=True):
         lines.setdefault(cell.track, []).extend(notes)
     return [sorted(notes, key=lambda note: (note.onset, note.pitch)) for notes in lines.values()]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from harmonixr_model.errors import TokenError
 from harmonixr_model.evaluation.metrics import Fills, Ratio
 from harmonixr_model.evaluation.protocol import EvaluationItem
-from harmonixr_model.evaluation.single_field import retouched
+from harmonixr_model.evaluation.single_field import with_field_changed
 from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.music.region import Cell, NoteKey, Region
 from harmonixr_model.music.score import Note, Score
@@ -24,35 +24,35 @@ VALID, KEPT, PLACED = "valid fills", "fills that leave all else as it was", "not
 PERCENT = (VALID, KEPT, PLACED)
 
 
-def keeping(question: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
+def keeping(item: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
     """Return the shares of PERCENT for one fill."""
-    kept, placed = spliced(question, fill)
-    return {VALID: Ratio(is_valid(question, fill), 1), KEPT: Ratio(kept, 1), PLACED: placed}
+    kept, placed = spliced(item, fill)
+    return {VALID: Ratio(is_valid(item, fill), 1), KEPT: Ratio(kept, 1), PLACED: placed}
 
 
-def is_valid(question: EvaluationItem, fill: Fills) -> bool:
+def is_valid(item: EvaluationItem, fill: Fills) -> bool:
     """Return whether the fill, said in tokens, keeps the grammar of its prompt."""
     try:
-        check_fill(question.prompt.tables, encode_fill(question.prompt, fill)[0])
+        check_fill(item.prompt.tables, encode_fill(item.prompt, fill)[0])
     except TokenError:
         return False
     return True
 
 
-def spliced(question: EvaluationItem, fill: Fills) -> tuple[bool, Ratio]:
+def spliced(item: EvaluationItem, fill: Fills) -> tuple[bool, Ratio]:
     """Put the fill where the answer was, in a real file, and read that file back.
 
     Returns whether every note outside the gap, each locked note and the tempo and metre maps are as they were, and
     which share of the fill's notes found room.
     """
-    full = with_notes(question, question.answer)
+    full = with_notes(item, item.original)
     song = Song.parse(write_midi(full))
     number = {track: at for at, track in enumerate(t for t, content in enumerate(full.tracks) if content.notes)}
-    region = _region(question, number)
-    if question.only:
-        return retouched(question, song, fill, number)
+    region = _region(item, number)
+    if item.only:
+        return with_field_changed(item, song, fill, number)
     by_track: dict[int, list[Note]] = {}
-    for cell, notes in zip(question.prompt.cells, fill, strict=True):
+    for cell, notes in zip(item.prompt.cells, fill, strict=True):
         # A track that is silent but for the fill has no place in the file.
         if notes and cell.track in number:
             by_track.setdefault(number[cell.track], []).extend(notes)
@@ -65,11 +65,11 @@ def spliced(question: EvaluationItem, fill: Fills) -> tuple[bool, Ratio]:
     return kept, Ratio(asked - result.dropped, asked)
 
 
-def with_notes(question: EvaluationItem, fill: Fills) -> Score:
+def with_notes(item: EvaluationItem, fill: Fills) -> Score:
     """Return the context with these notes in the gap."""
-    score = question.context.score
+    score = item.context.score
     added: dict[int, list[Note]] = {}
-    for cell, notes in zip(question.prompt.cells, fill, strict=True):
+    for cell, notes in zip(item.prompt.cells, fill, strict=True):
         added.setdefault(cell.track, []).extend(notes)
     tracks = list(score.tracks)
     for track, notes in added.items():
@@ -77,10 +77,10 @@ def with_notes(question: EvaluationItem, fill: Fills) -> Score:
     return replace(score, tracks=tuple(tracks))
 
 
-def _region(question: EvaluationItem, number: dict[int, int]) -> Region:
-    cells = [cell for cell in question.prompt.cells if cell.track in number]
+def _region(item: EvaluationItem, number: dict[int, int]) -> Region:
+    cells = [cell for cell in item.prompt.cells if cell.track in number]
     locks = {
-        NoteKey(number[cell.track], note.onset, note.pitch) for cell in cells for note in question.context.hidden(cell)
+        NoteKey(number[cell.track], note.onset, note.pitch) for cell in cells for note in item.context.hidden(cell)
     }
     return Region(
         tuple(Cell(number[cell.track], cell.start, cell.end) for cell in cells),

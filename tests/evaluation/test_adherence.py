@@ -8,10 +8,10 @@ import pytest
 from harmonixr_model.engine.engine import GeneratedFill, Sampling
 from harmonixr_model.evaluation.adherence import (
     Pairs,
-    asked_prompt,
     asking,
     chord_adherence,
     chord_share,
+    controlled_prompt,
     follows,
     measured,
     moved,
@@ -19,7 +19,7 @@ from harmonixr_model.evaluation.adherence import (
 )
 from harmonixr_model.evaluation.constraint_checks import draw_limits, violations
 from harmonixr_model.evaluation.harmony import composed_accuracies, estimated_key, hand_labelled, read_labels
-from harmonixr_model.evaluation.protocol import questions
+from harmonixr_model.evaluation.protocol import evaluation_items
 from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords, estimate_key
 from harmonixr_model.music.harmony import Key, read_chord
@@ -33,7 +33,7 @@ from harmonixr_model.prompt.fill_tokens import encode_fill
 
 @pytest.fixture(scope="module")
 def asked(corpus):
-    return list(questions(corpus, split="valid", count=4, shapes=["track-2"]))
+    return list(evaluation_items(corpus, split="valid", count=4, shapes=["track-2"]))
 
 
 class Obedient:
@@ -69,7 +69,7 @@ def test_pairs_give_the_rank_correlation_and_the_mean_by_requested_value():
 
 
 def test_what_is_asked_stands_in_every_header_and_only_there(asked):
-    prompt = asked_prompt(asked[0], AttributeControls(density=2, style="pop"))
+    prompt = controlled_prompt(asked[0], AttributeControls(density=2, style="pop"))
     assert all(any(token in VOCAB.density for token in header) for header in prompt.headers)
     assert all(VOCAB.style[0] in header for header in prompt.headers)
     assert not any(token in block for block in (VOCAB.density, VOCAB.style) for token in prompt.prefix.tolist())
@@ -78,18 +78,18 @@ def test_what_is_asked_stands_in_every_header_and_only_there(asked):
 
 def test_the_hidden_music_stands_in_its_own_chords_and_less_in_foreign_ones(asked):
     pitched = [q for q in asked if not q.context.tracks[q.prompt.cells[0].track].is_drum]
-    own = [chord_share(own_chords(q), q.answer) for q in pitched]
-    foreign = [chord_share(moved(own_chords(q)), q.answer) for q in pitched]
+    own = [chord_share(own_chords(q), q.original) for q in pitched]
+    foreign = [chord_share(moved(own_chords(q)), q.original) for q in pitched]
     assert np.mean(own) > np.mean(foreign) + 0.2
     shares = chord_adherence(Obedient(), pitched, sampling=Sampling())
     assert shares["own chords, asked"] == shares["own chords, not asked"]
 
 
 def test_measures_count_over_the_whole_gap(asked):
-    question = asked[0]
-    steps = sum(cell.end - cell.start for cell in question.prompt.cells)
-    assert measured(question, question.answer, "density") == question.notes * 24 / steps
-    assert measured(question, [()] * len(question.prompt.cells), "velocity") is None
+    item = asked[0]
+    steps = sum(cell.end - cell.start for cell in item.prompt.cells)
+    assert measured(item, item.original, "density") == item.notes * 24 / steps
+    assert measured(item, [()] * len(item.prompt.cells), "velocity") is None
 
 
 CONTEXT = EncodedScore(Score(24, (Track((Note(0, 96, 40, 64),), channel=0), Track(is_drum=True, channel=9))))

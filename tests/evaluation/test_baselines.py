@@ -6,7 +6,7 @@ import pytest
 
 from harmonixr_model.evaluation.baselines import END, Markov, MarkovBaseline, copy_bar, copy_passage
 from harmonixr_model.evaluation.likelihood import BITS
-from harmonixr_model.evaluation.protocol import LEAST_NOTES, SHAPES, Gap, ask, questions
+from harmonixr_model.evaluation.protocol import LEAST_NOTES, SHAPES, Gap, evaluation_items, make_item
 from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Note, Score, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
@@ -20,7 +20,7 @@ def markov(corpus):
 
 @pytest.fixture(scope="module")
 def asked(corpus):
-    return list(questions(corpus, split="valid", count=len(SHAPES), seed=9))
+    return list(evaluation_items(corpus, split="valid", count=len(SHAPES), seed=9))
 
 
 def test_witten_bell_by_hand():
@@ -45,9 +45,9 @@ def test_after_any_history_the_probabilities_of_all_tokens_sum_to_one(markov):
 
 def test_a_chain_that_saw_nothing_spends_the_uniform_bits_on_every_token_that_counts(asked):
     untrained = MarkovBaseline()
-    for question in asked:
-        counted = question.example().loss_mask.sum()
-        assert untrained.bits(question)[BITS] == pytest.approx(counted * math.log2(VOCAB.size))
+    for item in asked:
+        counted = item.example().loss_mask.sum()
+        assert untrained.bits(item)[BITS] == pytest.approx(counted * math.log2(VOCAB.size))
 
 
 def test_training_lowers_the_bits_of_held_out_answers(markov, asked):
@@ -61,54 +61,54 @@ def song_of_equal_bars(bars=6):
 
 
 def question_of(full, *cells, locks=()):
-    found = ask(full, Gap(cells, frozenset(locks)), shape="track-1", piece_id="p", number=0)
+    found = make_item(full, Gap(cells, frozenset(locks)), shape="track-1", piece_id="p", number=0)
     assert found is not None
     return found
 
 
 def test_reading_the_song_makes_its_repetitions_cheap(markov):
-    question = question_of(song_of_equal_bars(), GridCell(0, 192, 288))
-    assert markov.bits_of_primed_ppm(question)[BITS] < 0.5 * markov.bits(question)[BITS]
+    item = question_of(song_of_equal_bars(), GridCell(0, 192, 288))
+    assert markov.bits_of_primed_ppm(item)[BITS] < 0.5 * markov.bits(item)[BITS]
 
 
 def test_a_song_of_equal_bars_is_copied_perfectly_from_either_side():
     for cells in ((GridCell(0, 192, 288), GridCell(0, 288, 384)), (GridCell(0, 192, 288, 60, 62),)):
-        question = question_of(song_of_equal_bars(), *cells)
-        assert copy_bar(question, "previous") == copy_bar(question, "next") == list(question.answer)
+        item = question_of(song_of_equal_bars(), *cells)
+        assert copy_bar(item, "previous") == copy_bar(item, "next") == list(item.original)
 
 
 def test_a_passage_of_the_song_is_copied_from_where_the_accompaniment_is_the_same():
     melody = [Note(96 * bar, 48, 60 + bar % 4 + 5 * (bar // 4 % 2), 82) for bar in range(12)]
     bass = [Note(96 * bar, 96, 36 + bar % 4 + 7 * (bar // 4 % 2), 82) for bar in range(12)]
     full = EncodedScore(Score(24, (Track(tuple(melody)), Track(tuple(bass), program=33))))
-    question = question_of(full, *(GridCell(0, 96 * bar, 96 * bar + 96) for bar in (1, 2, 3)))
-    assert question.is_repeated
-    assert copy_passage(question) == list(question.answer)
-    assert copy_bar(question, "previous") != list(question.answer)
+    item = question_of(full, *(GridCell(0, 96 * bar, 96 * bar + 96) for bar in (1, 2, 3)))
+    assert item.is_repeated
+    assert copy_passage(item) == list(item.original)
+    assert copy_bar(item, "previous") != list(item.original)
     assert not question_of(full, *(GridCell(0, 96 * bar, 96 * bar + 96) for bar in (3, 4, 5))).is_repeated
 
 
 def test_without_another_passage_nothing_is_copied():
-    question = question_of(song_of_equal_bars(3), *(GridCell(0, 96 * bar, 96 * bar + 96) for bar in (0, 1)))
-    assert copy_passage(question) == [(), ()]
+    item = question_of(song_of_equal_bars(3), *(GridCell(0, 96 * bar, 96 * bar + 96) for bar in (0, 1)))
+    assert copy_passage(item) == [(), ()]
 
 
 def test_copies_never_double_a_note_that_stays():
-    question = question_of(song_of_equal_bars(3), GridCell(0, 96, 192), locks=[NoteKey(0, 96, 60)])
-    assert question.notes == LEAST_NOTES
-    assert copy_bar(question, "previous") == list(question.answer)
+    item = question_of(song_of_equal_bars(3), GridCell(0, 96, 192), locks=[NoteKey(0, 96, 60)])
+    assert item.notes == LEAST_NOTES
+    assert copy_bar(item, "previous") == list(item.original)
 
 
 def test_nothing_is_copied_from_after_a_continuation(corpus):
-    for question in questions(corpus, split="valid", count=3, shapes=["continuation"]):
-        assert not any(copy_bar(question, "next"))
-        assert any(copy_bar(question, "previous"))
+    for item in evaluation_items(corpus, split="valid", count=3, shapes=["continuation"]):
+        assert not any(copy_bar(item, "next"))
+        assert any(copy_bar(item, "previous"))
 
 
 @pytest.mark.parametrize("direction", ["previous", "next"])
 def test_copies_stay_in_their_cells_and_come_from_shown_notes_of_their_track(asked, direction):
-    for question in asked:
-        shown = {(i, *note[1:]) for i, track in enumerate(question.context.tracks) for note in track.notes}
-        for cell, fill in zip(question.prompt.cells, copy_bar(question, direction), strict=True):
+    for item in asked:
+        shown = {(i, *note[1:]) for i, track in enumerate(item.context.tracks) for note in track.notes}
+        for cell, fill in zip(item.prompt.cells, copy_bar(item, direction), strict=True):
             assert all(cell.contains(note) for note in fill)
             assert {(cell.track, *note[1:]) for note in fill} <= shown

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from harmonixr_model.data.corpus import Corpus
-from harmonixr_model.evaluation.protocol import questions
+from harmonixr_model.evaluation.protocol import evaluation_items
 from harmonixr_model.infill.config import sized
 from harmonixr_model.training.composed_corpus import write_composed_corpus
 from harmonixr_model.training.infill_task import BatchConfig
@@ -31,20 +31,20 @@ def corpus(tmp_path_factory):
 def test_text_in_seconds_says_the_very_notes_of_an_answer(corpus):
     from parts.text_gaps import parse_fill, text_of
 
-    for question in questions(corpus, split="valid", count=12, shapes=("track-1", "track-4", "all-1", "band")):
-        parsed = parse_fill(text_of(question).answer, question)
-        assert parsed.valid == parsed.lines == question.notes
-        for said, notes in zip(parsed.fills, question.answer, strict=True):
+    for item in evaluation_items(corpus, split="valid", count=12, shapes=("track-1", "track-4", "all-1", "band")):
+        parsed = parse_fill(text_of(item).answer, item)
+        assert parsed.valid == parsed.lines == item.notes
+        for said, notes in zip(parsed.fills, item.original, strict=True):
             assert said == tuple(sorted(notes))
 
 
 def test_lines_that_say_no_note_of_the_gap_are_invalid(corpus):
     from parts.text_gaps import END, parse_fill, text_of
 
-    (question,) = questions(corpus, split="valid", count=1, shapes=("track-1",))
-    letter = text_of(question).answer[0]
+    (item,) = evaluation_items(corpus, split="valid", count=1, shapes=("track-1",))
+    letter = text_of(item).answer[0]
     nonsense = (f"{letter} 999.00 60 0.50 80", "? 0.00 60 0.50 80", f"{letter} 0.00 200 0.50 80", "x y z")
-    parsed = parse_fill("\n".join(nonsense) + END + f"\n{letter} 0.00 60 0.50 80", question)
+    parsed = parse_fill("\n".join(nonsense) + END + f"\n{letter} 0.00 60 0.50 80", item)
     assert (parsed.lines, parsed.valid) == (4, 0)
     assert not any(parsed.fills)
 
@@ -52,8 +52,8 @@ def test_lines_that_say_no_note_of_the_gap_are_invalid(corpus):
 def test_a_prompt_shows_the_notes_nearest_to_the_gap_in_order_of_time(corpus):
     from parts.text_gaps import around_within, text_of
 
-    (question,) = questions(corpus, split="valid", count=1, shapes=("track-1",))
-    gap = text_of(question)
+    (item,) = evaluation_items(corpus, split="valid", count=1, shapes=("track-1",))
+    gap = text_of(item)
     lines = around_within(gap, 6).removeprefix(gap.header).removesuffix(gap.asked).splitlines()
     assert len(lines) == 6
     onsets = [float(line.split()[1]) for line in lines]
@@ -73,7 +73,7 @@ def test_every_arm_learns_and_answers_the_same_gaps(corpus, tmp_path):
         loop=LoopConfig(steps=3, warmup=1, validate_every=4),
         batch=BatchConfig(batch_tokens=256, micro_tokens=512, validation_examples=1),
         context=256,
-        questions=8,
+        evaluation_items=8,
     )
     comparison = Comparison(plan, corpus, out=tmp_path, say=lambda _: None)
     arms = [arm for arm in ARMS if not arm.loop and "dropout" not in arm.model]

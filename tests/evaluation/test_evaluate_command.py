@@ -12,9 +12,9 @@ from harmonixr_model.data.collate import collate
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.evaluation.gallery import choose, to_html
-from harmonixr_model.evaluation.likelihood import BITS, answer_bits
-from harmonixr_model.evaluation.protocol import hide_future, questions
-from harmonixr_model.evaluation.report import Shown, evaluate
+from harmonixr_model.evaluation.likelihood import BITS, target_bits
+from harmonixr_model.evaluation.protocol import evaluation_items, hide_future
+from harmonixr_model.evaluation.report import ReportedFill, evaluate
 from harmonixr_model.evaluation.systems import (
     Sampler,
     System,
@@ -45,31 +45,31 @@ def checkpoint(model, tmp_path_factory):
 
 
 def ask(corpus, count, *shapes):
-    return list(questions(corpus, split="valid", count=count, shapes=shapes))
+    return list(evaluation_items(corpus, split="valid", count=count, shapes=shapes))
 
 
 def test_bits_are_those_of_the_model_s_own_distribution_one_token_at_a_time(corpus, model):
-    [question] = ask(corpus, 1, "half-locked")
-    example = question.example()
+    [item] = ask(corpus, 1, "half-locked")
+    example = item.example()
     tokens = torch.from_numpy(example.tokens).long()[None]
     coordinates = torch.from_numpy(example.coordinates).long()[None]
     with torch.inference_mode():
         logits = model(tokens, coordinates, torch.tensor([example.prefix_length]))[0].log_softmax(-1)
     predicted = range(example.prefix_length, len(example.tokens))
     nats = -sum(float(logits[t - 1, tokens[0, t]]) for t in predicted if example.loss_mask[t])
-    assert answer_bits(model, question) == pytest.approx(nats / math.log(2), rel=1e-4)
+    assert target_bits(model, item) == pytest.approx(nats / math.log(2), rel=1e-4)
 
 
 def test_a_model_that_studied_the_answers_needs_fewer_bits(corpus, model):
     asked = ask(corpus, 2, "track-1")
     learner = copy.deepcopy(model)
     optimiser = torch.optim.Adam(learner.parameters(), lr=1e-2)
-    batch = collate([question.example() for question in asked])
+    batch = collate([item.example() for item in asked])
     for _ in range(6):
         optimiser.zero_grad()
         infill_loss(learner, batch)[0].mean().backward()
         optimiser.step()
-    assert sum(answer_bits(learner, q) for q in asked) < 0.8 * sum(answer_bits(model, q) for q in asked)
+    assert sum(target_bits(learner, q) for q in asked) < 0.8 * sum(target_bits(model, q) for q in asked)
 
 
 def test_the_same_questions_give_the_same_report(corpus, model):
@@ -81,21 +81,21 @@ def test_the_same_questions_give_the_same_report(corpus, model):
 
 
 def test_the_best_of_several_is_one_of_them_and_greedy_is_the_likeliest_at_each_step(corpus, model):
-    [question] = ask(corpus, 1, "track-1")
+    [item] = ask(corpus, 1, "track-1")
     sampler = Sampler(Decoder(model), 4, Sampling())
     [best] = best_of_systems(sampler)
     assert best.name == "model, best of 4 by likelihood"
-    assert best.fills(question)[0] in sampler.fills(question)
-    each = [made.log_probability / len(made.tokens) for made in sampler.generated(question)]
+    assert best.fills(item)[0] in sampler.fills(item)
+    each = [made.log_probability / len(made.tokens) for made in sampler.generated(item)]
     assert len(set(each)) == 4
-    [greedy], [again] = (greedy_system(Decoder(model)).fills(question) for _ in range(2))
+    [greedy], [again] = (greedy_system(Decoder(model)).fills(item) for _ in range(2))
     assert greedy == again
 
 
 def test_margins_pair_gaps_however_many_fills_each_has(corpus, model):
     asked = ask(corpus, 2, "track-1")
-    twice = System("twice", fills=lambda question: [question.answer, question.answer])
-    once = System("once", fills=lambda question: [question.answer])
+    twice = System("twice", fills=lambda item: [item.original, item.original])
+    once = System("once", fills=lambda item: [item.original])
     report = evaluate(asked, [twice, once], made={})
     assert report.margins["note F1"]["once"].value == 0
     assert report.value("twice", "diversity among fills").value == 0
@@ -104,19 +104,19 @@ def test_margins_pair_gaps_however_many_fills_each_has(corpus, model):
 
 
 def test_the_future_can_be_hidden_and_the_answer_stays_the_same(corpus, model):
-    for question in ask(corpus, 6, "track-1", "all-2"):
-        blind = hide_future(question)
-        end = max(cell.end for cell in question.prompt.cells)
+    for item in ask(corpus, 6, "track-1", "all-2"):
+        blind = hide_future(item)
+        end = max(cell.end for cell in item.prompt.cells)
         assert all(note.onset < end for track in blind.context.tracks for note in track.notes)
-        assert blind.answer == question.answer
-        assert decode_fill(blind.prompt, blind.fill) == decode_fill(question.prompt, question.fill)
-        assert blind_system(model).bits(question)[BITS] == answer_bits(model, blind)
+        assert blind.original == item.original
+        assert decode_fill(blind.prompt, blind.fill) == decode_fill(item.prompt, item.fill)
+        assert blind_system(model).bits(item)[BITS] == target_bits(model, blind)
 
 
 def test_margins_are_paired_and_the_page_shows_and_sounds_its_fills(corpus, model):
     asked = ask(corpus, 4, "track-1")
-    truth = System("truth", fills=lambda question: [question.answer])
-    silence = System("silence", fills=lambda question: [[() for _ in question.answer]])
+    truth = System("truth", fills=lambda item: [item.original])
+    silence = System("silence", fills=lambda item: [[() for _ in item.original]])
     report = evaluate(asked, [truth, silence], made={})
     assert report.margins["note F1"]["silence"].value == report.margins["note F1"]["silence"].low == 1
     assert [item.note_f1 for item in report.shown] == [1.0] * 4
@@ -129,8 +129,8 @@ def test_margins_are_paired_and_the_page_shows_and_sounds_its_fills(corpus, mode
 
 
 def test_the_best_the_middling_and_the_worst_are_each_shown_once(corpus):
-    [question] = ask(corpus, 1, "track-1")
-    shown = [Shown(replace(question, number=i), question.answer, f1) for i, f1 in enumerate((0.5, 0.1, 0.9, math.nan))]
+    [item] = ask(corpus, 1, "track-1")
+    shown = [ReportedFill(replace(item, number=i), item.original, f1) for i, f1 in enumerate((0.5, 0.1, 0.9, math.nan))]
     chosen = choose(shown, each=1)
     assert [(kind, item.note_f1) for kind, item in chosen] == [("best", 0.9), ("middling", 0.5), ("worst", 0.1)]
     assert len(choose(shown, each=2)) == 3
@@ -145,10 +145,10 @@ def test_the_command_prints_tables_and_writes_a_report(corpus, checkpoint, model
     report = json.loads((out / "report.json").read_text())
     assert report["made"]["gaps"] == 4
     assert report["made"]["model"] == "tiny.safetensors"
-    asked = list(questions(corpus, split="valid", count=4, seed=2, shapes=["track-1", "all-1"]))
+    asked = list(evaluation_items(corpus, split="valid", count=4, seed=2, shapes=["track-1", "all-1"]))
     found = report["results"]["model"][BITS]["all shapes"]
     assert found["value"] == pytest.approx(
-        sum(answer_bits(model, q) for q in asked) / sum(q.notes for q in asked), rel=1e-5
+        sum(target_bits(model, q) for q in asked) / sum(q.notes for q in asked), rel=1e-5
     )
     assert found["low"] <= found["value"] <= found["high"]
     assert (out / "report.md").read_text().count("| track-1 ") == 2

@@ -86,9 +86,9 @@ def test_an_estimate_sums_ratios_and_brackets_them():
 
 def test_gaps_of_one_piece_count_as_one_draw():
     values = [Ratio(value, 1) for value in [0.0] * 20 + [1.0] * 20]
-    apart = estimate([(str(i), ratio) for i, ratio in enumerate(values)])
+    separate = estimate([(str(i), ratio) for i, ratio in enumerate(values)])
     together = estimate([(str(i // 10), ratio) for i, ratio in enumerate(values)])
-    assert together.high - together.low > 1.5 * (apart.high - apart.low)
+    assert together.high - together.low > 1.5 * (separate.high - separate.low)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():

@@ -6,7 +6,7 @@ import torch
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.evaluation.fit_copy_gate import fit_copy_gate
 from harmonixr_model.evaluation.likelihood import BITS, FIELDS, measured_bits
-from harmonixr_model.evaluation.protocol import questions
+from harmonixr_model.evaluation.protocol import evaluation_items
 from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
 from harmonixr_model.infill.config import InfillConfig
 from harmonixr_model.infill.model import InfillTransformer
@@ -24,11 +24,11 @@ def gate(model, corpus):
 
 
 def test_music_that_repeats_itself_takes_fewer_bits(model, gate, corpus):
-    asked = list(questions(corpus, split="train", count=6, seed=5, shapes=["track-4"]))
-    alone = [measured_bits(model, question)[BITS] for question in asked]
+    asked = list(evaluation_items(corpus, split="train", count=6, seed=5, shapes=["track-4"]))
+    alone = [measured_bits(model, item)[BITS] for item in asked]
     model.copy_gate = gate
     try:
-        pointed = [measured_bits(model, question) for question in asked]
+        pointed = [measured_bits(model, item) for item in asked]
     finally:
         model.copy_gate = None
     assert sum(bits[BITS] for bits in pointed) < 0.8 * sum(alone)

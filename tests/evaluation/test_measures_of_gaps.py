@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harmonixr_model.evaluation.breakdown import kinds_of, role_of
+from harmonixr_model.evaluation.breakdown import groups_of, role_of
 from harmonixr_model.evaluation.likelihood import BITS, FIELDS, WITH_GRAMMAR, allowed_tokens, by_field, measured_bits
 from harmonixr_model.evaluation.metrics import diversity
-from harmonixr_model.evaluation.protocol import SHAPES, Gap, ask, questions
+from harmonixr_model.evaluation.protocol import SHAPES, Gap, evaluation_items, make_item
 from harmonixr_model.evaluation.seams import LEAP, LEAP_OFF, WAIT, WAIT_OFF, seam_measures
 from harmonixr_model.evaluation.validity import KEPT, PLACED, VALID, keeping
 from harmonixr_model.infill.config import sized
@@ -29,13 +29,13 @@ def model():
 
 @pytest.fixture(scope="module")
 def asked(corpus):
-    return list(questions(corpus, split="valid", count=len(SHAPES)))
+    return list(evaluation_items(corpus, split="valid", count=len(SHAPES)))
 
 
 @pytest.fixture
-def question():
+def item():
     """The second of three bars of a rising melody is hidden."""
-    made = ask(
+    made = make_item(
         EncodedScore(Score(24, (Track(MELODY),))), Gap((GridCell(0, 96, 192),)), shape="x", piece_id="p", number=0
     )
     assert made is not None
@@ -43,18 +43,18 @@ def question():
 
 
 def test_bits_by_field_sum_to_the_whole_with_and_without_the_grammar(model, asked):
-    for question in asked[:4]:
-        bits = measured_bits(model, question)
+    for item in asked[:4]:
+        bits = measured_bits(model, item)
         for total in (BITS, WITH_GRAMMAR):
             assert sum(bits[f"{total}, {field}"] for field in FIELDS) == pytest.approx(bits[total])
         assert bits[WITH_GRAMMAR] < bits[BITS]  # what cannot be said takes no probability
 
 
-def test_a_model_that_knows_nothing_spends_the_bits_of_the_tokens_the_grammar_leaves(model, question):
+def test_a_model_that_knows_nothing_spends_the_bits_of_the_tokens_the_grammar_leaves(model, item):
     torch.nn.init.zeros_(model.embedding.token.weight)
-    allowed = allowed_tokens(question)
+    allowed = allowed_tokens(item)
     expected = sum(math.log2(int(row.sum())) for row in allowed)
-    assert measured_bits(model, question)[WITH_GRAMMAR] == pytest.approx(expected, rel=1e-4)
+    assert measured_bits(model, item)[WITH_GRAMMAR] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_end_of_a_cell_counts_with_onsets():
@@ -64,46 +64,46 @@ def test_the_end_of_a_cell_counts_with_onsets():
     assert bits[BITS] == 31
 
 
-def test_an_answer_that_breaks_the_grammar_has_no_bits_under_it(model, question):
-    broken = question.fill.copy()
+def test_an_answer_that_breaks_the_grammar_has_no_bits_under_it(model, item):
+    broken = item.fill.copy()
     duration = next(i for i, token in enumerate(broken) if token in VOCAB.duration)
     broken[duration + 1 : duration + 2] = VOCAB.pitch[0]  # a pitch where the first velocity belongs
-    measured = measured_bits(model, replace(question, fill=broken))
+    measured = measured_bits(model, replace(item, fill=broken))
     assert BITS in measured
     assert WITH_GRAMMAR not in measured
 
 
 def test_the_truth_is_valid_and_leaves_everything_as_it_was(asked):
-    for question in asked:
-        assert {name: ratio.value for name, ratio in keeping(question, question.answer).items()} == {
+    for item in asked:
+        assert {name: ratio.value for name, ratio in keeping(item, item.original).items()} == {
             VALID: 1,
             KEPT: 1,
             PLACED: 1,
         }
 
 
-def test_a_fill_that_runs_into_the_context_is_not_valid_and_finds_no_room(question):
+def test_a_fill_that_runs_into_the_context_is_not_valid_and_finds_no_room(item):
     doubled = Note(96, 24, 64, 82)
-    measured = keeping(question, [(doubled, doubled)])
+    measured = keeping(item, [(doubled, doubled)])
     assert measured[VALID].value == 0
     assert measured[PLACED].value == 0.5
     assert measured[KEPT].value == 1
 
 
-def test_seams_are_the_steps_into_the_gap_and_out_of_it(question):
-    assert {name: ratio.value for name, ratio in seam_measures(question, question.answer).items()} == {
+def test_seams_are_the_steps_into_the_gap_and_out_of_it(item):
+    assert {name: ratio.value for name, ratio in seam_measures(item, item.original).items()} == {
         LEAP: 1,
         WAIT: 1,
         LEAP_OFF: 0,
         WAIT_OFF: 0,
     }
     # From 63 down to 56 after a beat and a half, out from 80 to 68 after half a beat.
-    measured = seam_measures(question, [(Note(108, 12, 50, 82), Note(108, 12, 56, 82), Note(180, 12, 80, 82))])
+    measured = seam_measures(item, [(Note(108, 12, 50, 82), Note(108, 12, 56, 82), Note(180, 12, 80, 82))])
     assert measured[LEAP].value == (7 + 12) / 2
     assert measured[WAIT].value == (1.5 + 0.5) / 2
     assert measured[LEAP_OFF].value == (6 + 11) / 2
     assert measured[WAIT_OFF].value == 0.5
-    assert seam_measures(question, [()])[LEAP].whole == 0  # silence has no seams
+    assert seam_measures(item, [()])[LEAP].whole == 0  # silence has no seams
 
 
 def test_fills_are_as_diverse_as_they_disagree():
@@ -122,8 +122,10 @@ def test_tracks_are_told_by_what_they_do():
     assert role_of(Track(MELODY)) == "line"
 
 
-def test_a_gap_is_listed_by_shape_repetition_source_and_role(question):
+def test_a_gap_is_listed_by_shape_repetition_source_and_role(item):
     band = Score(24, tuple(Track(MELODY, channel=channel) for channel in range(4)))
-    inside = ask(EncodedScore(band), Gap((GridCell(2, 96, 192),)), shape="s", piece_id="p", number=0, source="here")
-    assert kinds_of(inside) == ["all shapes", "novel", "s", "source: here", "role: line of a band"]
-    assert kinds_of(question) == ["all shapes", "novel", "x", "role: line"]
+    inside = make_item(
+        EncodedScore(band), Gap((GridCell(2, 96, 192),)), shape="s", piece_id="p", number=0, source="here"
+    )
+    assert groups_of(inside) == ["all shapes", "novel", "s", "source: here", "role: line of a band"]
+    assert groups_of(item) == ["all shapes", "novel", "x", "role: line"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harmonixr_model.evaluation.metrics import compare
-from harmonixr_model.evaluation.protocol import Gap, ask, questions
+from harmonixr_model.evaluation.protocol import Gap, evaluation_items, make_item
 from harmonixr_model.evaluation.report import evaluate
 from harmonixr_model.evaluation.retrieval import retrieve
 from harmonixr_model.evaluation.systems import System, retrieval_system
@@ -27,9 +27,9 @@ def piece(seed, **how):
 
 def hidden(score, first=4, bars=4):
     cells = tuple(GridCell(0, 96 * bar, 96 * bar + 96) for bar in range(first, first + bars))
-    question = ask(EncodedScore(score), Gap(cells), shape="x", piece_id="p", number=0)
-    assert question is not None
-    return question
+    item = make_item(EncodedScore(score), Gap(cells), shape="x", piece_id="p", number=0)
+    assert item is not None
+    return item
 
 
 @pytest.mark.parametrize("length", LENGTHS[:5])
@@ -46,39 +46,39 @@ def test_a_hash_stands_for_the_steps_between_notes_and_nothing_else(length):
 
 
 def test_copies_are_found_in_another_key_and_what_is_new_is_not():
-    question = hidden(piece(0))
+    item = hidden(piece(0))
     finder = CopyFinder()
-    finder.add(question, question.answer)
+    finder.add(item, item.original)
     finder.read([piece(5)])
-    assert {name: ratio.value for name, ratio in finder.measure(question, question.answer).items()} == {
+    assert {name: ratio.value for name, ratio in finder.measure(item, item.original).items()} == {
         COPIED: 0,
         LONGEST: 0,
     }
     finder.read([piece(5), piece(0, shift=7)])
-    measured = finder.measure(question, question.answer)
+    measured = finder.measure(item, item.original)
     assert measured[COPIED].value == 1
-    assert measured[LONGEST].value == max(length for length in LENGTHS if length <= question.notes)
+    assert measured[LONGEST].value == max(length for length in LENGTHS if length <= item.notes)
 
 
 def test_retrieval_answers_with_the_passage_that_stood_in_the_same_surroundings_in_any_key_and_octave():
-    question = hidden(piece(0))
+    item = hidden(piece(0))
     for shift in (0, 5, -10):
-        found = retrieve([question], [piece(3), piece(0, shift=shift), piece(4)])[0]
-        assert compare(question.prompt.cells, question.answer, found)["note F1"].value == 1
+        found = retrieve([item], [piece(3), piece(0, shift=shift), piece(4)])[0]
+        assert compare(item.prompt.cells, item.original, found)["note F1"].value == 1
 
 
 def test_retrieval_knows_nothing_of_the_answer():
-    question, other = hidden(piece(0)), hidden(piece(0, shift=0))
+    item, other = hidden(piece(0)), hidden(piece(0, shift=0))
     others = [piece(3), piece(4)]
-    emptied = tuple(() for _ in other.answer)
-    blank = type(other)(**{name: getattr(other, name) for name in other.__dataclass_fields__} | {"answer": emptied})
-    assert retrieve([question], others) == retrieve([blank], others)
+    emptied = tuple(() for _ in other.original)
+    blank = type(other)(**{name: getattr(other, name) for name in other.__dataclass_fields__} | {"original": emptied})
+    assert retrieve([item], others) == retrieve([blank], others)
 
 
 def test_what_is_retrieved_is_all_copied_and_the_report_says_so(corpus):
-    asked = list(questions(corpus, split="valid", count=3, shapes=["track-4"]))
+    asked = list(evaluation_items(corpus, split="valid", count=3, shapes=["track-4"]))
     training = [corpus.score(i) for i in corpus.split("train")]
-    silence = System("silence", fills=lambda question: [[() for _ in question.answer]])
+    silence = System("silence", fills=lambda item: [[() for _ in item.original]])
     report = evaluate(asked, [retrieval_system(asked, training), silence], made={}, training=iter(training))
     assert report.value("retrieve from training", COPIED).value > 0.9
     assert report.value("retrieve from training", LONGEST).value >= 8

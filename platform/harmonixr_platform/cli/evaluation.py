@@ -14,7 +14,7 @@ from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling, temperature_text
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.evaluation.baselines import MarkovBaseline, training_pieces
-from harmonixr_model.evaluation.protocol import CONTEXT_TOKENS, VERSION, EvaluationItem, questions
+from harmonixr_model.evaluation.protocol import CONTEXT_TOKENS, VERSION, EvaluationItem, evaluation_items
 from harmonixr_model.evaluation.report import Report, evaluate
 from harmonixr_model.evaluation.systems import (
     Sampler,
@@ -138,7 +138,7 @@ def _items(args: argparse.Namespace, corpus: Corpus) -> list[EvaluationItem]:
 
     items = []
     with progress_bar("choosing gaps", args.items, "gap") as bar:
-        found = questions(
+        found = evaluation_items(
             corpus,
             split=args.split,
             count=args.items,
