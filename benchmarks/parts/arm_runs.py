@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from parts.arms import Arm, Remembered
-from parts.steps import InSteps, StepTask, collate_steps, grouped, step_nats
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,6 +26,7 @@ from harmonixr_model.training.infill_task import BatchConfig, InfillTask
 from harmonixr_model.training.loop import LoopConfig, new_run, train
 from harmonixr_model.training.state import Run, load_state, save_state
 from harmonixr_model.variants.compound import CompoundTransformer
+from harmonixr_model.variants.compound_task import CompoundTask, collate_compound, compound_loss, grouped_example
 
 SAVE_EVERY_S = 60.0
 Say = Callable[[str], None]
@@ -142,7 +142,7 @@ class Comparison:
         # Nothing is validated on the way: the loop's configuration says so.
         batch = replace(self.plan.batch, seed=arm.seed)
         if arm.is_in_steps:
-            return StepTask({context: InSteps(source)}, InSteps(source), batch, steps=steps)
+            return CompoundTask({context: source}, source, batch, steps=steps)
         return InfillTask({context: source}, source, batch, steps=steps)
 
     def ask(self, arm: Arm) -> list[EvaluationItem]:
@@ -199,7 +199,7 @@ def flops_per_token(model: nn.Module, task: InfillTask) -> float:
 def target_bits(model: nn.Module, example: Example) -> float:
     """Return the bits the model gives to the true answer, END included, without the grammar's help."""
     if isinstance(model, CompoundTransformer):
-        nats, _ = step_nats(model, collate_steps([grouped(example)]))
+        nats, _ = compound_loss(model, collate_compound([grouped_example(example)]))
     else:
         nats, _ = infill_loss(model, collate([example]))
     return float(nats.sum()) / math.log(2)

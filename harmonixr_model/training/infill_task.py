@@ -131,7 +131,7 @@ class InfillTask:
 
 
 def corpus_task(
-    corpus: Path,
+    corpus: Path | Corpus,
     config: BatchConfig,
     *,
     context: Sequence[int],
@@ -140,20 +140,21 @@ def corpus_task(
     world_size: int = 1,
     dataset: DatasetConfig = DEFAULT_DATASET,
     songs_first: float = 0.0,
+    task_type: type[InfillTask] = InfillTask,
 ) -> InfillTask:
-    """Open a corpus as a task: one stage a context length, validated unaltered at the longest; raises CorpusError.
+    """Open a corpus as a task with one stage a context length; raises CorpusError.
 
-    The first `songs_first` of the steps read whole songs, each token to be predicted. What is validated says no soft
-    control, as when nothing is asked for.
+    A share `songs_first` of the steps, at the start, reads whole songs with loss on every token. Validation examples
+    have the longest context, no augmentation and no controls.
     """
-    opened = Corpus.open(corpus)
+    opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
 
     def source(tokens: int) -> ExampleSource:
         config = replace(dataset, split="train", max_tokens=tokens)
         gaps = InfillDataset(opened, config)
         return WarmUp(SongDataset(opened, config), gaps, until=round(songs_first * steps)) if songs_first else gaps
 
-    return InfillTask(
+    return task_type(
         {tokens: source(tokens) for tokens in context},
         InfillDataset(
             opened, replace(dataset, split="valid", max_tokens=max(context), augments=False, control_share=0.0)

@@ -1,1 +1,1 @@
-"""Model and data variants that experiments compare with the main path. Nothing that is served uses them."""
+"""Variants of the model and of the corpus for experiments; a job file selects them, and nothing serves them."""

@@ -1,10 +1,11 @@
-"""One step a note in place of one a token: its fields go in as a sum and come out one after another from one state.
+"""A transformer over compound steps: one step is a note instead of a token.
 
-Said are the same tokens, so that bits a note compare with those of the flat sequence. Made for that comparison
-(docs/experiments/architectures.md): the engine does not decode with it and no checkpoint holds it.
+The input of a step is the sum of its fields' embeddings; its output predicts the fields one after another. The tokens
+are those of the flat sequence, so that bits per note are comparable (docs/experiments/architectures.md). No engine
+decodes with this model.
 """
 
-# B batch, T steps, S = 4 fields of a step: position, pitch, duration, velocity; K coordinates, N asked steps, C width
+# B batch, T steps, S = 4 fields of a step: position, pitch, duration, velocity; K coordinates, N target steps, C width
 
 from __future__ import annotations
 
@@ -20,59 +21,53 @@ from harmonixr_model.nn.embedding import MusicEmbedding
 from harmonixr_model.notes.vocabulary import VOCAB
 
 FIELDS = (VOCAB.position, VOCAB.pitch, VOCAB.duration, VOCAB.velocity)
-NOTHING = VOCAB.id("PAD")  # a field that a step does not say
+EMPTY = VOCAB.id("PAD")  # a field without a token
 
 Tokens = npt.NDArray[np.int32]
 
 
-def _fields() -> npt.NDArray[np.int8]:
+def _field_numbers() -> npt.NDArray[np.int8]:
     field = np.full(VOCAB.size, -1, dtype=np.int8)
     for number, block in enumerate(FIELDS):
         field[block.start : block.stop] = number
     return field
 
 
-_FIELD = _fields()
+_FIELD = _field_numbers()
 
 
-def steps_of(tokens: Tokens, loss_mask: npt.NDArray[np.bool_]) -> tuple[Tokens, npt.NDArray[np.int64]]:
-    """Return the steps int32 [T, S] that say a flat sequence, and where each begins in it.
+def compound_steps(tokens: Tokens, loss_mask: npt.NDArray[np.bool_]) -> tuple[Tokens, npt.NDArray[np.int64]]:
+    """Return the steps int32 [T, S] of a flat sequence, and the index of each step's first token.
 
-    A step holds tokens that follow each other in the order of FIELDS and are all asked or all given; any other token
-    is a step of its own, in the first field. Nothing is lost: `tokens_of` gives the sequence back.
+    A step holds consecutive tokens in the order of FIELDS, either all targets or all context. Any other token is a step
+    of its own, in the first field. The tokens that are not EMPTY are the flat sequence.
     """
     steps: list[list[int]] = []
     starts: list[int] = []
     last = len(FIELDS)
-    for place, token in enumerate(tokens.tolist()):
+    for index, token in enumerate(tokens.tolist()):
         field = int(_FIELD[token])
-        if field <= last or loss_mask[place] != loss_mask[place - 1]:
-            steps.append([NOTHING] * len(FIELDS))
-            starts.append(place)
+        if field <= last or loss_mask[index] != loss_mask[index - 1]:
+            steps.append([EMPTY] * len(FIELDS))
+            starts.append(index)
         steps[-1][max(field, 0)] = token
-        # After a token that is no field nothing may join.
+        # No token joins the step of a token that is no field.
         last = field if field >= 0 else len(FIELDS)
     return np.array(steps, dtype=np.int32), np.array(starts)
 
 
-def tokens_of(steps: Tokens) -> Tokens:
-    """Return the flat sequence that steps say."""
-    said: Tokens = steps[steps != NOTHING]
-    return said
-
-
 class StepEmbedding(MusicEmbedding):
-    """MusicEmbedding for steps: the sum of what their fields say, at the place of their last token."""
+    """MusicEmbedding for steps: the sum of the fields' embeddings, with the coordinates of the last field."""
 
     def forward(self, tokens_BTS: Tensor, coordinates_BTK: Tensor) -> Tensor:
         """Embed [B, T, S] and [B, T, K] as [B, T, C]."""
-        said_BTSC = self.token(tokens_BTS) * (tokens_BTS != NOTHING).unsqueeze(-1)
-        said: Tensor = said_BTSC.sum(-2)
-        return self.embed_place(coordinates_BTK) + self.embed_previous(coordinates_BTK) + said
+        fields_BTSC = self.token(tokens_BTS) * (tokens_BTS != EMPTY).unsqueeze(-1)
+        embedded: Tensor = fields_BTSC.sum(-2)
+        return self.embed_place(coordinates_BTK) + self.embed_previous(coordinates_BTK) + embedded
 
 
 class CompoundTransformer(nn.Module):
-    """InfillTransformer over steps, and for each further field a small layer that reads the fields before it."""
+    """InfillTransformer over steps, with a small layer for each further field that reads the fields before it."""
 
     def __init__(self, config: InfillConfig) -> None:
         super().__init__()
@@ -86,7 +81,7 @@ class CompoundTransformer(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.normal_(layer.weight, std=0.02)
 
-    def nats(
+    def losses(
         self,
         tokens_BTS: Tensor,
         coordinates_BTK: Tensor,
@@ -94,11 +89,11 @@ class CompoundTransformer(nn.Module):
         length_B: Tensor,
         loss_mask_BT: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Return (nats of each asked step [N], its fields [N, S]); to say nothing in a field costs bits as well."""
+        """Return (nats of each target step [N], its fields [N, S]); an empty field costs bits as well."""
         hidden_BTC = self.trunk.hidden(tokens_BTS, coordinates_BTK, prefix_length_B, length_B)
-        asked_BT = F.pad(loss_mask_BT[:, 1:], (0, 1), value=False)
+        predicts_BT = F.pad(loss_mask_BT[:, 1:], (0, 1), value=False)
         targets_NS = tokens_BTS[:, 1:][loss_mask_BT[:, 1:]].long()
-        hidden_NC = hidden_BTC[asked_BT]
+        hidden_NC = hidden_BTC[predicts_BT]
         embedding = self.trunk.embedding
         nats_N = F.cross_entropy(embedding.logits(hidden_NC).float(), targets_NS[:, 0], reduction="none")
         read_NC = hidden_NC

@@ -1,4 +1,4 @@
-"""A corpus heard in one key: every piece transposed to C major or A minor. Knows nothing of tokens or models."""
+"""A corpus in one key: every piece is transposed to C major or A minor."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _HOME = {"major": 0, "minor": 9}
 
 
 class SingleKeyCorpus(Corpus):
-    """A corpus whose pieces are moved to C or A as they are read; what is on disk stays as it is."""
+    """A corpus whose pieces are transposed to C or A when they are read; the files stay unchanged."""
 
     def score(self, index: int) -> Score:
         """Return a piece as a grid score in C major or A minor."""
-        return in_one_key(super().score(index))
+        return in_single_key(super().score(index))
 
 
-def in_one_key(score: Score) -> Score:
+def in_single_key(score: Score) -> Score:
     """Return a score transposed to C major or A minor by the fewest semitones that keep its pitches within MIDI's.
 
-    Its key is estimated from all its notes, drums left out. What has none, or fits nowhere, stays.
+    The key is estimated from all notes except drums. A score without a key, or with too wide a range, stays unchanged.
     """
     notes = [note for track in score.tracks if not track.is_drum for note in track.notes]
     key = estimate_key(notes)

@@ -19,7 +19,7 @@ from harmonixr_model.notes.tokenizer import decode
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.coordinates import coordinates_of_tokens
 from harmonixr_model.training.composed_corpus import write_composed_corpus
-from harmonixr_model.variants.single_key_corpus import SingleKeyCorpus, in_one_key
+from harmonixr_model.variants.single_key_corpus import SingleKeyCorpus, in_single_key
 
 EOS = VOCAB.id("EOS")
 
@@ -62,11 +62,11 @@ def test_a_warm_up_ends_at_its_step(corpus):
 @pytest.mark.parametrize("seed", range(4))
 def test_in_one_key_a_piece_is_the_same_piece_in_c_or_a(seed):
     score = quantize(compose(seed, bars=8))
-    moved = in_one_key(score)
+    moved = in_single_key(score)
     assert estimate_key(pitched(moved)) in {Key(0, "major"), Key(9, "minor")}
     shifts = {two.pitch - one.pitch for one, two in zip(pitched(score), pitched(moved), strict=True)}
     assert len(shifts) == 1
-    elsewhere = in_one_key(transpose(score, 3))
+    elsewhere = in_single_key(transpose(score, 3))
     apart = {one.pitch - two.pitch for one, two in zip(pitched(elsewhere), pitched(moved), strict=True)}
     assert apart in ({0}, {12}, {-12})
     drums = [track.notes for track in score.tracks if track.is_drum]
@@ -76,7 +76,7 @@ def test_in_one_key_a_piece_is_the_same_piece_in_c_or_a(seed):
 def test_a_corpus_in_one_key_has_the_same_pieces(corpus):
     heard = SingleKeyCorpus.open(corpus.folder)
     assert heard.split("train") == corpus.split("train")
-    assert heard.score(0) == in_one_key(corpus.score(0))
+    assert heard.score(0) == in_single_key(corpus.score(0))
 
 
 def test_without_transposing_only_the_key_differs(corpus):

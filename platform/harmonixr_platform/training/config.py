@@ -17,6 +17,7 @@ from harmonixr_model.prompt.coordinates import PASSAGES
 from harmonixr_model.training.infill_task import DEFAULT_DATASET, BatchConfig
 from harmonixr_model.training.local_run import identity
 from harmonixr_model.training.loop import LoopConfig
+from harmonixr_model.variants.selection import DEFAULT_VARIANT, Variant
 
 JobT = TypeVar("JobT", bound=BaseModel)
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -73,6 +74,9 @@ class ModelSpec(JobSettings):
     coordinates: bool = Field(
         default=True, description="embed the bar, step, track slot and previous token of each token"
     )
+    variant: Variant = Field(
+        default=DEFAULT_VARIANT, description="encoder_decoder and compound are for experiments: no engine decodes them"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -103,10 +107,12 @@ class DataSpec(JobSettings):
     songs_first: float = Field(
         default=0.0, ge=0, lt=1, description="share of the steps, at the beginning, that read whole songs without gaps"
     )
+    single_key: bool = Field(default=False, description="transpose all pieces to C major or A minor, for experiments")
 
     def build(self) -> DatasetConfig:
         """Return the options that all datasets of the job share."""
-        return replace(DEFAULT_DATASET, passages=self.passages, transposes=self.transposes)
+        transposes = self.transposes and not self.single_key
+        return replace(DEFAULT_DATASET, passages=self.passages, transposes=transposes)
 
     def identity(self) -> dict[str, Any]:
         """Return the changed settings; empty for the defaults, so that runs of older versions can resume."""
@@ -183,6 +189,8 @@ class InfillJob(TrainingJob):
     def _check_corpus(self) -> InfillJob:
         if (self.corpus is None) == (self.composed is None):
             raise ValueError("give either `corpus: FOLDER` or `composed: {}`")
+        if self.register_version and self.model.variant != DEFAULT_VARIANT:
+            raise ValueError(f"the model variant {self.model.variant} cannot be registered: no engine decodes it")
         return self
 
     def architecture(self) -> InfillConfig:
@@ -199,7 +207,9 @@ class InfillJob(TrainingJob):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that determine the final weights: a resumed run must have the same."""
-        return identity(self.architecture(), self.loop(), self.batch(), self.context) | self.data.identity()
+        variant = {} if self.model.variant == DEFAULT_VARIANT else {"variant": self.model.variant}
+        settings = identity(self.architecture(), self.loop(), self.batch(), self.context)
+        return settings | self.data.identity() | variant
 
 
 def read_job_file(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.errors import CheckpointError
 from harmonixr_model.evaluation.fit_copy_gate import fit_copy_gate
 from harmonixr_model.infill.checkpoint import load_checkpoint, save_checkpoint
@@ -20,6 +21,14 @@ from harmonixr_model.training.local_run import estimate_flops, training_info
 from harmonixr_model.training.loop import StepMetrics, new_run, train
 from harmonixr_model.training.report import MetricsLog, metrics
 from harmonixr_model.training.state import Run, load_state, state_of, write_state
+from harmonixr_model.variants.selection import (
+    DEFAULT_VARIANT,
+    build_model,
+    open_corpus,
+    read_variant_info,
+    save_variant,
+    task_class,
+)
 from harmonixr_platform.registry import Version, open_registry
 from harmonixr_platform.settings import Settings
 from harmonixr_platform.training.config import InfillJob, parse_job, read_job_file
@@ -62,7 +71,7 @@ def run(
             max_failures=job.max_failures,
             on_message=log,
         )
-    model, info = _finish_model(checkpoint, folder, corpus, pointer_gaps=job.pointer_gaps)
+    model, info = _finish_model(job, checkpoint, folder, corpus)
     version = _register(job, model, info, values, settings) if job.register_version else None
     return JobResult(model, info, version)
 
@@ -103,7 +112,8 @@ def train_worker(config: dict[str, Any]) -> None:
     task = infill_task(job, corpus, rank=rank, world_size=world_size)
     run = resumed_run(job, device, ray.train.get_checkpoint(), identity)
     values: dict[str, Any] = {"step": run.step}
-    flops_estimate = estimate_flops(job.architecture(), job.loop(), device)
+    is_default = job.model.variant == DEFAULT_VARIANT
+    flops_estimate = estimate_flops(job.architecture(), job.loop(), device) if is_default else None
     for progress in train(
         run, task, job.loop(), device=device, rank=rank, world_size=world_size, flops_estimate=flops_estimate
     ):
@@ -111,14 +121,14 @@ def train_worker(config: dict[str, Any]) -> None:
         if rank == 0:
             config["messages"].put(progress)
         if progress.step % job.checkpoint_every == 0:
-            _report(run, values, identity)
-    _report(run, values, identity, data=describe_corpus(corpus))
+            _report(job, run, values, identity)
+    _report(job, run, values, identity, data=describe_corpus(corpus))
 
 
 def infill_task(job: InfillJob, corpus: Path, *, rank: int = 0, world_size: int = 1) -> InfillTask:
     """Return the batches and the loss of a job."""
     return corpus_task(
-        corpus,
+        open_corpus(corpus, single_key=job.data.single_key),
         job.batch(),
         context=job.context,
         steps=job.optimisation.steps,
@@ -126,48 +136,62 @@ def infill_task(job: InfillJob, corpus: Path, *, rank: int = 0, world_size: int 
         world_size=world_size,
         dataset=job.data.build(),
         songs_first=job.data.songs_first,
+        task_type=task_class(job.model.variant),
     )
 
 
 def resumed_run(job: InfillJob, device: torch.device, checkpoint: Any, identity: dict[str, Any]) -> Run:
     """Return the run of a Ray checkpoint, or a new one where there is none."""
     torch.manual_seed(job.seed)
-    run = new_run(InfillTransformer(job.architecture()).to(device), job.loop())
+    run = new_run(build_model(job.model.variant, job.architecture()).to(device), job.loop())
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             load_state(Path(folder) / STATE, run, job=identity)
     return run
 
 
-def _report(run: Run, values: dict[str, Any], identity: dict[str, Any], *, data: dict[str, Any] | None = None) -> None:
+def _report(
+    job: InfillJob, run: Run, values: dict[str, Any], identity: dict[str, Any], *, data: dict[str, Any] | None = None
+) -> None:
     """Report metrics and the state; with `data`, at the end, the finished model too. Every worker calls this."""
     # Sharded weights are gathered here, so every worker takes part.
     state = state_of(run, job=identity)
-    model = None if data is None else _best_model(run)
+    model = None if data is None else best_model(job, run)
 
     def write(folder: Path) -> None:
         write_state(folder / STATE, state)
         if model is not None and data is not None:
-            save_checkpoint(folder / MODEL, model, info=training_info(run, identity, data))
+            save_model(folder / MODEL, job, model, info=training_info(run, identity, data))
 
     report_checkpoint(values, write)
 
 
-def _best_model(run: Run) -> InfillTransformer:
+def best_model(job: InfillJob, run: Run) -> nn.Module:
     """Return a whole copy of the model on the host, with the best validated weights or the last ones."""
-    assert isinstance(run.model, InfillTransformer)
     weights = run.best_weights or run.weights()
-    model = InfillTransformer(run.model.config)
+    model = build_model(job.model.variant, job.architecture())
     model.load_state_dict(weights)
     return model
 
 
-def _finish_model(checkpoint: Any, folder: Path, corpus: Path, *, pointer_gaps: int) -> tuple[Path, dict[str, Any]]:
-    """Copy the model to this machine, fit its copy gate, and save it."""
+def save_model(path: Path, job: InfillJob, model: nn.Module, *, info: dict[str, Any]) -> None:
+    """Write the finished model, a variant in its own format."""
+    if isinstance(model, InfillTransformer):
+        save_checkpoint(path, model, info=info)
+    else:
+        save_variant(path, model, job.model.variant, job.architecture(), info=info)
+
+
+def _finish_model(job: InfillJob, checkpoint: Any, folder: Path, corpus: Path) -> tuple[Path, dict[str, Any]]:
+    """Copy the model to this machine, fit its copy gate, and save it. A variant has no copy gate."""
     with checkpoint.as_directory() as where:
+        if job.model.variant != DEFAULT_VARIANT:
+            shutil.copy(Path(where) / MODEL, folder / MODEL)
+            return folder / MODEL, read_variant_info(folder / MODEL)
         model, info = load_checkpoint(Path(where) / MODEL)
-    if pointer_gaps:
-        model.copy_gate = fit_copy_gate(model, Corpus.open(corpus), gaps=pointer_gaps)
+    if job.pointer_gaps:
+        source = open_corpus(corpus, single_key=job.data.single_key)
+        model.copy_gate = fit_copy_gate(model, source, gaps=job.pointer_gaps)
     save_checkpoint(folder / MODEL, model, info=info)
     return folder / MODEL, info
 
