@@ -1,10 +1,11 @@
 """Agreement against the published example, and raters who do not listen are found."""
 
 import random
+from typing import Any
 
 import pytest
 
-from harmonixr_platform.feedback.statistics.agreement import alpha_with_interval, krippendorff_alpha, repeat_consistency
+from harmonixr_platform.feedback.statistics.agreement import alpha_with_interval, repeat_consistency
 from harmonixr_platform.feedback.statistics.quality import RaterJudgment, rate, repeats_of, units_of
 
 # Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), section C: four observers, twelve units.
@@ -16,28 +17,33 @@ PUBLISHED = [
 ]
 
 
+def _alpha(units: dict[Any, list[str]]) -> float | None:
+    found = alpha_with_interval(units, resamples=1)
+    return None if found is None else found.value
+
+
 def test_alpha_is_the_published_one() -> None:
     columns = zip(*(row.split() for row in PUBLISHED), strict=True)
     units = {i: [value for value in column if value != "."] for i, column in enumerate(columns)}
-    assert krippendorff_alpha(units) == pytest.approx(0.743, abs=0.0005)
+    assert _alpha(units) == pytest.approx(0.743, abs=0.0005)
 
 
 def test_alpha_of_two_observers_is_the_published_one() -> None:
     """Section A of the same paper: two observers, ten units, binary, no missing data: 0.095."""
     one, other = ["0", "1", "0", "0", "0", "0", "0", "0", "1", "0"], ["1", "1", "1", "0", "0", "1", "0", "0", "0", "0"]
     units = {i: list(values) for i, values in enumerate(zip(one, other, strict=True))}
-    assert krippendorff_alpha(units) == pytest.approx(0.095, abs=0.0005)
+    assert _alpha(units) == pytest.approx(0.095, abs=0.0005)
 
 
 def test_alpha_is_one_in_agreement_about_zero_by_chance_and_undefined_without_overlap() -> None:
-    assert krippendorff_alpha({"x": ["a", "a"], "y": ["b", "b"]}) == 1
+    assert _alpha({"x": ["a", "a"], "y": ["b", "b"]}) == 1
     rng = random.Random(0)
     random_answers = {i: [rng.choice("ab") for _ in range(3)] for i in range(500)}
     found = alpha_with_interval(random_answers, resamples=100)
     assert found is not None
     assert found.low < 0 < found.high
-    assert krippendorff_alpha({"x": ["a"], "y": ["b"]}) is None
-    assert krippendorff_alpha({"x": ["a", "a"], "y": ["a", "a"]}) is None
+    assert _alpha({"x": ["a"], "y": ["b"]}) is None
+    assert _alpha({"x": ["a", "a"], "y": ["a", "a"]}) is None
 
 
 def test_repeats_give_the_noise_that_explains_them() -> None:

@@ -214,6 +214,7 @@ def test_the_arms_of_a_study_are_ranked_though_one_model_made_them_all() -> None
 def test_a_vote_carries_its_side_and_how_many_more_notes_the_first_has() -> None:
     """The note held into the gap is not the fill's own: 7 against 3 notes are one doubling, one more each."""
     vote = vote_of(_judged(0, _pair(0, notes=(7, 3)), "r", "a", swapped=True))
+    assert vote is not None
     assert (vote.side, vote.notes, vote.outcome) == (-1, 1.0, 1)
 
 

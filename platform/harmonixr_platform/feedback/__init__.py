@@ -1,1 +1,1 @@
-"""Blind comparisons and judgments: shown, recorded once, moved to objects, read back. Knows nothing of HTTP or Ray."""
+"""Blind comparisons and judgments: the write path, listening studies, statistics and reports."""

@@ -2,16 +2,3 @@
 
 from harmonixr_platform.registry.records import Alias, Lineage, Promotion, PromotionCheck, RegistryError, Version
 from harmonixr_platform.registry.registry import ALIASES, NAMES, Registry, open_registry
-
-__all__ = [
-    "ALIASES",
-    "NAMES",
-    "Alias",
-    "Lineage",
-    "Promotion",
-    "PromotionCheck",
-    "Registry",
-    "RegistryError",
-    "Version",
-    "open_registry",
-]

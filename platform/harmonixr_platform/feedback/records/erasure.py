@@ -31,11 +31,11 @@ from harmonixr_platform.feedback.records.mover import (
     SEGMENTS,
     Manifest,
     Mover,
-    manifest_key,
     manifest_of,
     seal,
     unpack,
 )
+from harmonixr_platform.feedback.records.pairs import pair_key
 from harmonixr_platform.feedback.records.signing import Signer, erased_name
 from harmonixr_platform.schemas import Tombstone
 from harmonixr_platform.stores.connect import open_object_store, open_stream
@@ -140,7 +140,7 @@ class Eraser:
         segments = sorted(self._segments(), key=lambda segment: segment.entries[0][0], reverse=True)
         for segment in segments:
             erased.collect(record for _, record in segment.entries)
-        # Pairs first: without the comparisons, nobody knows whose music a pair is.
+        # Pairs first: without the comparisons, the owner of a pair's music is unknown.
         done = Counter(pairs=self._remove_pairs(erased.own_pairs()))
         for segment in segments:
             remaining = [entry for entry in segment.entries if entry[1] not in erased]
@@ -168,15 +168,15 @@ class Eraser:
         if remaining:
             seal(self._store, _entries(remaining))
         void = manifest_of(segment.data, _entries(segment.entries)).model_copy(update={"void": True})
-        self._store.put(manifest_key(void), void.model_dump_json().encode())
+        self._store.put(void.key, void.model_dump_json().encode())
         self._store.delete(void.segment)
 
     def _remove_pairs(self, pair_ids: Iterable[str]) -> int:
         removed = 0
         for pair_id in pair_ids:
             with contextlib.suppress(NotFound):
-                self._store.get(f"feedback/pairs/{pair_id}.json")
-                self._store.delete(f"feedback/pairs/{pair_id}.json")
+                self._store.get(pair_key(pair_id))
+                self._store.delete(pair_key(pair_id))
                 removed += 1
         return removed
 

@@ -50,6 +50,11 @@ class Manifest(Strict):
     last_entry: str
     void: bool = False
 
+    @property
+    def key(self) -> str:
+        """Its key in the object store."""
+        return f"{MANIFESTS}{self.sha256}.json"
+
 
 class Mover:
     """One consumer of the stream's group; any number may run at once."""
@@ -122,7 +127,7 @@ def seal(store: ObjectStore, entries: Sequence[StreamEntry]) -> None:
     with contextlib.suppress(ConditionFailed):
         store.put_if_absent(manifest.segment, data)
     with contextlib.suppress(ConditionFailed):
-        store.put_if_absent(manifest_key(manifest), manifest.model_dump_json().encode())
+        store.put_if_absent(manifest.key, manifest.model_dump_json().encode())
 
 
 def manifest_of(data: bytes, entries: Sequence[StreamEntry]) -> Manifest:
@@ -135,11 +140,6 @@ def manifest_of(data: bytes, entries: Sequence[StreamEntry]) -> Manifest:
         first_entry=entries[0].entry_id,
         last_entry=entries[-1].entry_id,
     )
-
-
-def manifest_key(manifest: Manifest) -> str:
-    """Return the key of a manifest."""
-    return f"{MANIFESTS}{manifest.sha256}.json"
 
 
 def pack(entries: Sequence[StreamEntry]) -> bytes:

@@ -58,7 +58,7 @@ class PairStore:
     def put(self, pair: Pair) -> Pair:
         """Store the pair unless it is stored already; return it."""
         with contextlib.suppress(ConditionFailed):
-            self._store.put_if_absent(_key(pair.pair_id), pair.model_dump_json().encode())
+            self._store.put_if_absent(pair_key(pair.pair_id), pair.model_dump_json().encode())
         return pair
 
     def get(self, pair_id: str) -> Pair:
@@ -67,7 +67,7 @@ class PairStore:
 
     def _read(self, pair_id: str) -> Pair:
         try:
-            pair = Pair.model_validate_json(self._store.get(_key(pair_id)).data)
+            pair = Pair.model_validate_json(self._store.get(pair_key(pair_id)).data)
         except NotFound:
             raise UnknownPair(f"there is no pair {pair_id}") from None
         if pair.pair_id != pair_id or pair_hash(pair) != pair_id:
@@ -75,5 +75,6 @@ class PairStore:
         return pair
 
 
-def _key(pair_id: str) -> str:
+def pair_key(pair_id: str) -> str:
+    """Return the key of a pair in the object store."""
     return f"feedback/pairs/{pair_id}.json"

@@ -38,7 +38,12 @@ class PoolStore:
         return tuple(sorted({key.split("/")[2] for key in self._store.list("feedback/pools/")}))
 
 
+def checked_name(name: str) -> str:
+    """Return the name of a pool or study; raise UnknownPool if it is not valid."""
+    if not _NAME.fullmatch(name):
+        raise UnknownPool(f"{name!r} cannot be the name of a pool or study; use small letters, digits, '-' and '_'")
+    return name
+
+
 def _folder(pool: str) -> str:
-    if not _NAME.fullmatch(pool):
-        raise UnknownPool(f"{pool!r} cannot be the name of a pool; use small letters, digits, '-' and '_'")
-    return f"feedback/pools/{pool}/"
+    return f"feedback/pools/{checked_name(pool)}/"

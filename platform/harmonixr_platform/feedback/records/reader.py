@@ -37,6 +37,11 @@ class JudgedPair:
     pair: Pair
 
     @property
+    def seconds(self) -> float:
+        """The time from showing the pair to the judgment."""
+        return (self.judgment.received - self.comparison.created).total_seconds()
+
+    @property
     def outcome(self) -> Outcome:
         """The choice in terms of the pair's first and second candidate instead of sides."""
         a, b = ("second", "first") if self.comparison.swapped else ("first", "second")

@@ -26,15 +26,11 @@ def compared(judged: JudgedPair, *, by_arm: bool = False) -> tuple[str, str]:
     return judged.pair.first.model_version, judged.pair.second.model_version
 
 
-def is_vote(judged: JudgedPair, *, by_arm: bool = False) -> bool:
-    """Return whether a judgment ranks two models: a win or tie between different models in a plain pair."""
+def vote_of(judged: JudgedPair, *, by_arm: bool = False) -> Vote | None:
+    """Return the vote of a judgment; None unless it is a win or tie between different models in a plain pair."""
     first, second = compared(judged, by_arm=by_arm)
-    return judged.outcome in _OUTCOMES and judged.comparison.role == "plain" and first != second
-
-
-def vote_of(judged: JudgedPair, *, by_arm: bool = False) -> Vote:
-    """Return the vote of a judgment for which `is_vote` is true."""
-    first, second = compared(judged, by_arm=by_arm)
+    if judged.outcome not in _OUTCOMES or judged.comparison.role != "plain" or first == second:
+        return None
     return Vote(
         first=first,
         second=second,
@@ -47,7 +43,7 @@ def vote_of(judged: JudgedPair, *, by_arm: bool = False) -> Vote:
 
 def votes_of(judged: Sequence[JudgedPair], *, by_arm: bool = False) -> list[Vote]:
     """Return the votes between models (or arms), in the order of the judgments."""
-    return [vote_of(one, by_arm=by_arm) for one in judged if is_vote(one, by_arm=by_arm)]
+    return [vote for one in judged if (vote := vote_of(one, by_arm=by_arm)) is not None]
 
 
 def rater_judgments(judged: Sequence[JudgedPair]) -> list[RaterJudgment]:
@@ -61,9 +57,7 @@ def rater_judgments(judged: Sequence[JudgedPair]) -> list[RaterJudgment]:
             outcome=one.outcome,
             expected=one.comparison.expected if one.comparison.role == "gold" else None,
             heard=min(one.judgment.listening.heard_a, one.judgment.listening.heard_b),
-            seconds=None
-            if one.judgment.simulated
-            else (one.judgment.received - one.comparison.created).total_seconds(),
+            seconds=None if one.judgment.simulated else one.seconds,
         )
         for one in judged
     ]

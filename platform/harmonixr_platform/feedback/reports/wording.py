@@ -69,7 +69,7 @@ def agreement_notes(panel: Mapping[str, Any]) -> list[str]:
 
 
 def verdict_text(row: Mapping[str, Any]) -> str:
-    """Return what the stopping rule says about two models."""
+    """Return the verdict of the stopping rule on two models."""
     return _VERDICTS[row["verdict"]].format(**row)
 
 

@@ -42,21 +42,16 @@ class Consistency:
     noise: float | None
 
 
-def krippendorff_alpha(answers: Mapping[Unit, Sequence[str]]) -> float | None:
-    """Return α for nominal values, where any may be missing; None if it is undefined.
-
-    `answers` has each unit's values, one for each rater. Krippendorff, "Computing Krippendorff's alpha-reliability"
-    (2011): 1 − observed / expected disagreement in the coincidence matrix. It is undefined if no unit has two values or
-    if all values are equal.
-    """
-    return _alpha([Counter(values) for values in answers.values() if len(values) > 1])
-
-
 def alpha_with_interval(
-    answers: Mapping[Unit, Sequence[str]], *, resamples: int = RESAMPLES, seed: int = 0
+    judgments: Mapping[Unit, Sequence[str]], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Alpha | None:
-    """Return α and its interval by resampling units with replacement; None if α is undefined."""
-    units = [Counter(values) for values in answers.values() if len(values) > 1]
+    """Return α for nominal values, where any may be missing, with an interval; None if α is undefined.
+
+    `judgments` has each unit's values, one for each rater. Krippendorff, "Computing Krippendorff's alpha-reliability"
+    (2011): 1 − observed / expected disagreement in the coincidence matrix. It is undefined if no unit has two values or
+    if all values are equal. The interval is a bootstrap over units.
+    """
+    units = [Counter(values) for values in judgments.values() if len(values) > 1]
     value = _alpha(units)
     if value is None:
         return None
@@ -71,8 +66,7 @@ def _alpha(units: Sequence[Counter[str]]) -> float | None:
     totals: Counter[str] = Counter()
     observed = 0.0
     for unit in units:
-        answers = unit.total()
-        observed += _disagreements(unit) / (answers - 1)
+        observed += _disagreements(unit) / (unit.total() - 1)
         totals.update(unit)
     expected = _disagreements(totals)
     if expected == 0:
@@ -93,7 +87,7 @@ def repeat_consistency(twice: Iterable[tuple[str, str]]) -> Consistency | None:
     both = list(twice)
     if not both:
         return None
-    first, second = (Counter(answer[k] for answer in both) for k in range(2))
+    first, second = (Counter(outcomes[k] for outcomes in both) for k in range(2))
     by_chance = sum(first[value] * second[value] for value in first) / len(both) ** 2
     decided = [pair for pair in both if set(pair) <= {"first", "second"}]
     reversed_ = sum(a != b for a, b in decided)

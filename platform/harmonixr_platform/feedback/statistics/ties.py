@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -32,25 +31,11 @@ class Terms:
     info_tie: Floats
 
 
-class TieModel(Protocol):
-    """A model to fit. `no_ties` is the tie parameter at which ties do not occur; `lowest` is its lower bound."""
-
-    name: str
-    no_ties: float
-    start: float
-    lowest: float
-
-    def terms(self, eta: Floats, tie: Floats, outcome_N: Ints) -> Terms:
-        """Return the terms of each row under each weighting."""
-        ...
-
-    def chances(self, eta: Floats, tie: float) -> Floats:
-        """Return the probabilities of first, second and tie, [3, ...]."""
-        ...
-
-
 class Davidson:
-    """A tie is more likely the closer the two strengths are, by their geometric mean."""
+    """A tie is more likely the closer the two strengths are, by their geometric mean.
+
+    `no_ties` is the tie parameter at which ties do not occur, `start` that of the fit, `lowest` its lower bound.
+    """
 
     name = "davidson"
     no_ties, start, lowest = -30.0, 0.0, -np.inf
@@ -107,6 +92,9 @@ class RaoKupper:
         first, second = 1 / (1 + np.exp(tie - eta)), 1 / (1 + np.exp(tie + eta))
         # σ(η + t) − σ(η − t) without the cancellation.
         return first, second, np.sinh(tie) / (np.cosh(eta) + np.cosh(tie))
+
+
+TieModel = Davidson | RaoKupper
 
 
 def _davidson(eta: Floats, tie: Floats | np.float64) -> tuple[Floats, Floats, Floats, Floats]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from datetime import datetime
 from typing import Literal
 
 from harmonixr_platform.feedback.errors import BadStudy, UnknownPool
+from harmonixr_platform.feedback.records.pools import checked_name
 from harmonixr_platform.feedback.studies.definition import Study
 from harmonixr_platform.schemas import Strict
 from harmonixr_platform.stores.errors import ConditionFailed, NotFound
 from harmonixr_platform.stores.objects import ObjectStore
 
 STUDIES = "feedback/studies/"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 class StudyPair(Strict):
@@ -108,6 +107,4 @@ class StudyStore:
 
 
 def _key(name: str, part: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise UnknownPool(f"{name!r} cannot be the name of a study; use small letters, digits, '-' and '_'")
-    return f"{STUDIES}{name}/{part}.json"
+    return f"{STUDIES}{checked_name(name)}/{part}.json"
