@@ -37,7 +37,7 @@ def _length(stream: RecordStream) -> int:
     return stream.backlog("none").length
 
 
-def test_every_answered_write_is_there_after_kill_9_and_the_next_call_starts_it_again(tmp_path: Path) -> None:
+def test_kill_9_loses_no_acknowledged_write_and_the_next_call_restarts_the_server(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path) as server:
         stream = RecordStream(server)
         for round_ in range(1, 4):
@@ -65,7 +65,7 @@ def test_many_threads_starting_at_once_get_one_server(tmp_path: Path) -> None:
     assert len(urls) == 1
 
 
-def test_the_server_goes_when_its_owner_is_killed_and_a_new_start_replays(tmp_path: Path) -> None:
+def test_the_server_stops_when_its_owner_is_killed_and_a_restart_replays(tmp_path: Path) -> None:
     owner = subprocess.Popen([sys.executable, "-c", _OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert owner.stdout
     url = owner.stdout.readline().strip()

@@ -49,7 +49,7 @@ def _fill(stream: RecordStream, *, most: int) -> tuple[int, StoreUnavailable]:
     raise AssertionError("the store was never full")
 
 
-def test_a_redis_whose_disk_is_full_says_so_and_keeps_all_it_acknowledged(tmp_path: Path) -> None:
+def test_a_full_redis_disk_is_reported_and_loses_no_acknowledged_write(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path, binary=_limited_server(tmp_path, 64 * _BLOCK)) as server:
         stream = RecordStream(server)
         acknowledged, error = _fill(stream, most=100)
@@ -79,7 +79,7 @@ def test_a_redis_out_of_memory_refuses_whole_scripts(tmp_path: Path) -> None:
         assert stream.backlog("g").length == 1
 
 
-def test_a_full_disk_under_objects_says_so_and_leaves_no_part_of_one(tmp_path: Path) -> None:
+def test_a_full_object_disk_is_reported_and_leaves_no_partial_object(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
     store.put("key", b"small")
     writes: list[Callable[[bytes], Any]] = [
@@ -97,7 +97,7 @@ def test_a_full_disk_under_objects_says_so_and_leaves_no_part_of_one(tmp_path: P
 
 
 @pytest.mark.parametrize(("status", "code"), [(507, "Whatever"), (403, "QuotaExceeded")])
-def test_an_s3_server_that_is_full_is_told_from_one_that_is_away(
+def test_a_full_s3_server_is_distinguished_from_an_unavailable_one(
     monkeypatch: pytest.MonkeyPatch, status: int, code: str
 ) -> None:
     store = S3Store("bucket", endpoint_url="http://127.0.0.1:9", access_key="a", secret_key="b")

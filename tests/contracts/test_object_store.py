@@ -52,7 +52,7 @@ def test_delete_removes_and_may_be_repeated(store: ObjectStore) -> None:
         store.get("key")
 
 
-def test_put_if_absent_keeps_what_is_there(store: ObjectStore) -> None:
+def test_put_if_absent_keeps_an_existing_object(store: ObjectStore) -> None:
     version = store.put_if_absent("key", b"one")
     with pytest.raises(ConditionFailed):
         store.put_if_absent("key", b"two")
@@ -116,7 +116,7 @@ def test_a_key_that_some_store_could_not_hold_is_refused(store: ObjectStore, key
         store.put(key, b"")
 
 
-def test_the_probe_passes_a_store_that_keeps_conditions_and_leaves_nothing(store: ObjectStore) -> None:
+def test_the_probe_accepts_conditional_writes_and_leaves_no_object(store: ObjectStore) -> None:
     probe_conditions(store)
     assert store.list() == ()
 

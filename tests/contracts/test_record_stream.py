@@ -54,7 +54,7 @@ def test_a_group_made_late_reads_from_the_beginning(stream: RecordStream) -> Non
     assert [e.record for e in stream.read_new("g", "c", count=9)] == ["one"]
 
 
-def test_another_consumer_takes_over_what_was_left_pending(stream: RecordStream) -> None:
+def test_another_consumer_claims_pending_entries(stream: RecordStream) -> None:
     stream.create_group("g")
     _append(stream, "one")
     left = stream.read_new("g", "dead", count=9)
@@ -63,7 +63,7 @@ def test_another_consumer_takes_over_what_was_left_pending(stream: RecordStream)
     assert stream.read_pending("g", "heir", count=9) == left
 
 
-def test_trim_drops_what_is_acknowledged_and_nothing_above(stream: RecordStream) -> None:
+def test_trim_deletes_acknowledged_entries_only(stream: RecordStream) -> None:
     stream.create_group("g")
     assert stream.trim("g") == 0
     _append(stream, "one", "two", "three", "four")
@@ -75,7 +75,7 @@ def test_trim_drops_what_is_acknowledged_and_nothing_above(stream: RecordStream)
     assert [e.record for e in stream.read_new("g", "c", count=9)] == ["four"]
 
 
-def test_the_backlog_counts_what_is_not_carried_away(stream: RecordStream) -> None:
+def test_the_backlog_counts_unprocessed_entries(stream: RecordStream) -> None:
     assert stream.backlog("g").length == 0
     _append(stream, "one", "two", "three")
     assert stream.backlog("g").undelivered == 3
@@ -102,7 +102,7 @@ def test_a_server_that_may_evict_is_reported(tmp_path: Path) -> None:
         assert stream.durability_faults() == ["Redis has maxmemory-policy 'allkeys-lru'; set it to 'noeviction'"]
 
 
-def test_a_redis_that_is_away_is_unavailable_in_a_sentence() -> None:
+def test_an_unavailable_redis_gives_a_clear_error() -> None:
     stream = RecordStream(ExternalRedis("redis://127.0.0.1:9/0"), timeout_s=1)
     with pytest.raises(StoreUnavailable, match="does not respond"):
         stream.create_group("g")

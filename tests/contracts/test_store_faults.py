@@ -58,13 +58,13 @@ def test_kill_9_of_a_writer_loses_no_written_file_and_leaves_none_torn(tmp_path:
     store.put("replaced", b"after")  # the dead writer's lock is free
 
 
-def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_an_unwritable_folder_gives_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable, match="check the disk and the permissions"):
         FileStore(tmp_path / "file" / "objects").put("key", b"")
 
 
-def test_an_s3_server_that_is_away_is_unavailable() -> None:
+def test_an_unreachable_s3_server_is_unavailable() -> None:
     store = S3Store("bucket", endpoint_url="http://127.0.0.1:9", access_key="a", secret_key="b")
     with pytest.raises(StoreUnavailable, match="does not respond"):
         store.get("key")
@@ -125,7 +125,7 @@ class _LosesAnswers(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_conditional_write_whose_answer_was_lost_is_known_as_our_own() -> None:
+def test_a_conditional_write_with_a_lost_response_is_recognised() -> None:
     class Server(_LosesAnswers):
         pass
 

@@ -37,7 +37,7 @@ from harmonixr_platform.stores.streams import ExternalRedis, RecordStream, Redis
 
 @dataclass
 class Clock:
-    """Time that stands still until it is moved."""
+    """A clock that moves only when a test calls `pass_`."""
 
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -111,10 +111,10 @@ class Lab:
     def request(self, rater: str = rater, pool: str = "default") -> ComparisonRequest:
         return ComparisonRequest(rater_key=rater, pool=pool)
 
-    def ask(self, rater: str = rater, pool: str = "default") -> ComparisonView:
+    def compare(self, rater: str = rater, pool: str = "default") -> ComparisonView:
         return self.service.create_comparison(self.request(rater, pool))
 
-    def answer(
+    def judgment(
         self,
         view: ComparisonView,
         choice: str = "a",
@@ -137,8 +137,8 @@ class Lab:
         return JudgmentRequest.model_validate(content | more)
 
     def judge(self, choice: str = "a", *, rater: str = rater) -> JudgmentRequest:
-        """Ask, answer and return what was answered."""
-        answer = self.answer(self.ask(rater), choice, rater=rater)
+        """Request a comparison, judge it and return the request."""
+        answer = self.judgment(self.compare(rater), choice, rater=rater)
         self.service.record_judgment(answer)
         return answer
 

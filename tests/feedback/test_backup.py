@@ -86,7 +86,7 @@ def test_an_older_backup_is_restored_by_name(lab: Any, target: Any, empty: Any) 
         restore(target, empty, name="19990101")
 
 
-def test_restoring_over_a_store_that_went_on_keeps_what_it_has_and_doubles_nothing(lab: Any, target: Any) -> None:
+def test_restoring_over_newer_data_keeps_it_and_duplicates_nothing(lab: Any, target: Any) -> None:
     lab.fill_pool(1)
     old = _judge(lab, 2)
     back_up(lab.store, target, now=NOW)
@@ -143,7 +143,7 @@ def test_backups_share_content_and_old_ones_go_without_harm(lab: Any, target: An
     assert _votes(empty) == Counter(answers)
 
 
-def test_an_erasure_stands_though_an_older_backup_is_restored(lab: Any, target: Any) -> None:
+def test_an_erasure_survives_restoring_an_older_backup(lab: Any, target: Any) -> None:
     lab.fill_pool(1)
     _judge(lab, 1)
     back_up(lab.store, target, now=NOW)
@@ -156,12 +156,12 @@ def test_an_erasure_stands_though_an_older_backup_is_restored(lab: Any, target: 
     assert not read_feedback(lab.store).judged
 
 
-def test_after_a_replay_a_lost_redis_knows_every_answer_again(lab: Any, new_redis: Any) -> None:
+def test_a_replay_restores_every_judgment_to_a_lost_redis(lab: Any, new_redis: Any) -> None:
     lab.fill_pool(2)
-    view = lab.ask()
-    answer = lab.answer(view, "a")
+    view = lab.compare()
+    answer = lab.judgment(view, "a")
     lab.service.record_judgment(answer)
-    unanswered = lab.ask("rater-number-two")
+    unanswered = lab.compare("rater-number-two")
     back = lab.judge("b")
     lab.service.retract(back.judgment_id, rater_key=lab.rater)
     lab.judge(rater="goes-away")
@@ -183,17 +183,17 @@ def test_after_a_replay_a_lost_redis_knows_every_answer_again(lab: Any, new_redi
     assert stream.backlog(GROUP).length == 0
     assert lab.service.record_judgment(answer).duplicate
     with pytest.raises(AlreadyJudged):
-        lab.service.record_judgment(lab.answer(view, "b"))
+        lab.service.record_judgment(lab.judgment(view, "b"))
     with pytest.raises(RaterErased):
-        lab.ask("goes-away")
+        lab.compare("goes-away")
     assert lab.service.retract(back.judgment_id, rater_key=lab.rater)
-    late = lab.answer(unanswered, "tie", rater="rater-number-two")
+    late = lab.judgment(unanswered, "tie", rater="rater-number-two")
     assert not lab.service.record_judgment(late).duplicate
     Mover(stream, lab.store).run_once()
     assert _votes(lab.store) == stood + Counter([late.judgment_id])
 
 
-def test_a_replay_again_or_beside_a_running_service_changes_nothing(lab: Any) -> None:
+def test_a_repeated_or_concurrent_replay_changes_nothing(lab: Any) -> None:
     lab.fill_pool(2)
     _judge(lab, 3)
     waiting = lab.judge(rater="not-yet-carried")

@@ -146,13 +146,13 @@ class World:
         faults.meanwhile = self._meanwhile
         faults.on = True
 
-    def ask(self, rater: str) -> ComparisonView:
+    def compare(self, rater: str) -> ComparisonView:
         request = ComparisonRequest(rater_key=rater, pool="default")
         view: ComparisonView = self._until_answered(lambda service: service.create_comparison(request))
         return view
 
     def judge(self, view: ComparisonView, choice: str, *, rater: str) -> JudgmentRequest:
-        answer: JudgmentRequest = self.lab.answer(view, choice, rater=rater)
+        answer: JudgmentRequest = self.lab.judgment(view, choice, rater=rater)
         with contextlib.suppress(GivenUp):
             self._until_answered(lambda service: service.record_judgment(answer))
             self.acknowledged.add(answer.judgment_id)
@@ -202,7 +202,7 @@ class World:
             return
         rater = f"late-rater-{self.faults.steps}"
         service = self._service(faulty=False)
-        answer = self.lab.answer(self.lab.ask(rater), "tie", rater=rater)
+        answer = self.lab.judgment(self.lab.compare(rater), "tie", rater=rater)
         service.record_judgment(answer)
         self.acknowledged.add(answer.judgment_id)
 
@@ -231,13 +231,13 @@ class GivenUp(Exception):
 
 def _scenario(world: World) -> None:
     """Everything a record can go through, in two movers' hands."""
-    first = world.ask("rater-one")
+    first = world.compare("rater-one")
     hasty = world.judge(first, "a", rater="rater-one")
     world.move("mover-a", max_entries=1)
     world.retract(hasty.judgment_id, rater="rater-one")
     world.judge(first, "b", rater="rater-one")
     world.move("mover-b")
-    world.judge(world.ask("rater-two"), "tie", rater="rater-two")
+    world.judge(world.compare("rater-two"), "tie", rater="rater-two")
     world.move("mover-a")
 
 
@@ -247,7 +247,7 @@ def _wander(world: World, rng: random.Random) -> None:
     for _ in range(14):
         rater = f"rater-number-{rng.randrange(3)}"
         with contextlib.suppress(GivenUp):
-            answer = world.judge(world.ask(rater), rng.choice(["a", "b", "tie", "both_bad"]), rater=rater)
+            answer = world.judge(world.compare(rater), rng.choice(["a", "b", "tie", "both_bad"]), rater=rater)
             mine.append((answer.judgment_id, rater))
         if mine and rng.random() < 0.3:
             judgment_id, rater = rng.choice(mine)
@@ -296,7 +296,7 @@ def _strikes_often(rng: random.Random, chance: float) -> Callable[[int], str | N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_fault_at_any_step_loses_nothing_and_doubles_nothing(
+def test_one_fault_at_any_step_loses_and_duplicates_nothing(
     new_world: Callable[..., World], request: pytest.FixtureRequest, kind: str
 ) -> None:
     calm = new_world(lambda step: None)
@@ -316,7 +316,7 @@ def test_one_fault_at_any_step_loses_nothing_and_doubles_nothing(
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_many_faults_at_random_lose_nothing_and_double_nothing(new_world: Callable[..., World], seed: int) -> None:
+def test_random_faults_lose_and_duplicate_nothing(new_world: Callable[..., World], seed: int) -> None:
     rng = random.Random(seed)
     world = new_world(_strikes_often(rng, rng.choice([0.02, 0.08, 0.2])))
     _wander(world, rng)

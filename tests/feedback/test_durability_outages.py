@@ -80,7 +80,7 @@ def _carry(here: socket.socket, there: socket.socket) -> None:
         there.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_study_goes_on_while_the_object_store_is_away(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_continues_while_the_object_store_is_unavailable(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Away(FileStore):
         is_away = False
 
@@ -103,7 +103,7 @@ def test_a_study_goes_on_while_the_object_store_is_away(lab: Any, monkeypatch: p
     store.is_away = True
     answers += [lab.judge().judgment_id for _ in range(3)]
     with pytest.raises(StoreUnavailable):
-        lab.ask(pool="never-read")
+        lab.compare(pool="never-read")
     store.is_away = False
     Mover(lab.stream, store).run_once()
     assert _votes(store) == Counter(answers)
@@ -133,14 +133,14 @@ def wire(s3_url: str) -> Iterator[Wire]:
     laid.close()
 
 
-def test_an_s3_that_is_away_costs_no_vote_and_the_mover_catches_up(
+def test_an_s3_outage_loses_no_vote_and_the_mover_catches_up(
     lab: Any, wire: Wire, s3_url: str, caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
 ) -> None:
     away_s = 60 if request.node.callspec.params["s3_url"] == "s3" else 3
     store = _s3(wire.url)
     lab.service = FeedbackService(lab.stream, store, secret=b"secret", now=lab.clock)
     lab.fill_pool(2)
-    views = [(lab.ask(f"rater-number-{i}"), f"rater-number-{i}") for i in range(12)]
+    views = [(lab.compare(f"rater-number-{i}"), f"rater-number-{i}") for i in range(12)]
     stop = threading.Event()
     mover = Mover(lab.stream, store, max_entries=4, dead_after_s=60)
     moving = threading.Thread(target=mover.run_forever, args=(stop,), kwargs={"interval_s": 0.1}, daemon=True)
@@ -179,14 +179,14 @@ def test_a_full_redis_refuses_a_vote_whole_and_takes_it_once_there_is_room(tmp_p
         lab.fill_pool(1)
         before = lab.judge()
         Mover(stream, lab.store).run_once()
-        view = lab.ask()
-        answer = lab.answer(view, "b")
+        view = lab.compare()
+        answer = lab.judgment(view, "b")
         client.config_set("maxmemory", 1)
         for _ in range(3):
             with pytest.raises(StoreFull, match="no acknowledged data is lost"):
                 lab.service.record_judgment(answer)
         with pytest.raises(StoreFull):
-            lab.ask()
+            lab.compare()
         tally = lab.service._log.tally("default")
         # What waits can be carried away, or there would never be room again.
         Mover(stream, lab.store).run_once()
@@ -216,7 +216,7 @@ def test_a_full_object_store_keeps_everything_in_the_stream(lab: Any) -> None:
 
 
 def _vote(lab: Any, view: Any, rater: str) -> str:
-    answer = lab.answer(view, rater=rater)
+    answer = lab.judgment(view, rater=rater)
     deadline = time.monotonic() + 10
     while True:
         try:

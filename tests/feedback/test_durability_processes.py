@@ -154,7 +154,7 @@ def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
 
 
 @pytest.mark.parametrize("victim", ["redis", "redis's keeper", "mover", "api"])
-def test_kill_9_loses_no_answered_vote_and_counts_none_twice(plant: Plant, lab: Any, victim: str) -> None:
+def test_kill_9_loses_no_acknowledged_vote_and_counts_none_twice(plant: Plant, lab: Any, victim: str) -> None:
     lab.service = FeedbackService(RecordStream(plant.redis), open_object_store(plant.settings), secret=b"unused")
     lab.fill_pool(2)
     url = f"http://127.0.0.1:{plant.port}"

@@ -84,7 +84,7 @@ def judged(lab: Any, request: pytest.FixtureRequest) -> Any:
     own = lab.pair(9)
     infill = InfillRequest(midi_base64=own.context_base64, region=RegionSpec(bars="2-3"))
     view = lab.service.create_comparison(ComparisonRequest(rater_key=GONE, infill=infill), own=own)
-    lab.service.record_judgment(lab.answer(view, rater=GONE, comment="my own song"))
+    lab.service.record_judgment(lab.judgment(view, rater=GONE, comment="my own song"))
     lab.own_pair = own.pair_id
     return lab
 
@@ -123,7 +123,7 @@ def votes(lab: Any) -> list[str]:
     return [one.judgment.judgment_id for one in read_feedback(lab.store).judged]
 
 
-def test_nothing_that_can_be_reached_names_an_erased_rater(judged: Any) -> None:
+def test_no_stored_data_contains_an_erased_rater(judged: Any) -> None:
     assert names(judged, GONE)
     done = eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
     assert not names(judged, GONE)
@@ -147,7 +147,7 @@ def test_the_tallies_are_as_if_the_rater_had_never_been(judged: Any) -> None:
     assert not judged.service._log.history("default", eraser(judged).pseudonym(GONE))
 
 
-def test_what_is_left_is_whole_and_a_void_manifest_names_nobody(judged: Any) -> None:
+def test_remaining_segments_are_complete_and_void_manifests_contain_no_rater(judged: Any) -> None:
     eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
     live = {manifest.segment for manifest in live_manifests(judged.store).values()}
     assert live == set(judged.store.list(SEGMENTS))
@@ -170,7 +170,7 @@ def test_a_mover_slower_than_the_erasure_brings_nobody_back(judged: Any) -> None
     assert not names(judged, GONE)
 
 
-def test_erasing_again_finds_nothing_and_a_stranger_costs_nobody_anything(judged: Any) -> None:
+def test_erasing_again_or_an_unknown_rater_changes_nothing(judged: Any) -> None:
     Mover(judged.stream, judged.store).run_once()
     before = votes(judged)
     eraser(judged).erase("0" * 24, now=judged.clock())
@@ -179,14 +179,14 @@ def test_erasing_again_finds_nothing_and_a_stranger_costs_nobody_anything(judged
     assert eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock()) == Counter()
 
 
-def test_an_erased_rater_is_told_so_and_nothing_more_is_taken(judged: Any) -> None:
-    open_view = judged.ask(GONE)
+def test_requests_of_an_erased_rater_are_refused(judged: Any) -> None:
+    open_view = judged.compare(GONE)
     eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
     with pytest.raises(RaterErased) as caught:
-        judged.ask(GONE)
+        judged.compare(GONE)
     assert caught.value.status == 410
     with pytest.raises(UnknownComparison):
-        judged.service.record_judgment(judged.answer(open_view, rater=GONE))
+        judged.service.record_judgment(judged.judgment(open_view, rater=GONE))
     assert not names(judged, GONE)
     judged.judge(rater="the-same-person-anew")
 

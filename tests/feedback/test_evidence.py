@@ -39,7 +39,7 @@ def test_each_second_of_the_fill_counts_once_and_seconds_around_it_never(interva
 
 
 @given(stretches)
-def test_coverage_is_what_counting_every_hundredth_gives(intervals):
+def test_coverage_equals_counting_every_hundredth(intervals):
     marks = [10 + (i + 0.5) / 100 for i in range(1000)]
     counted = sum(any(begin <= mark < end for begin, end in intervals) for mark in marks) / 100
     assert covered_s(intervals, start_s=10, end_s=20) == pytest.approx(counted, abs=0.02 * (len(intervals) + 1))
@@ -51,7 +51,7 @@ def test_hearing_more_never_counts_as_less(some, more):
     assert alone <= together + 1e-9 <= 10 + 2e-9
 
 
-def test_what_the_client_says_of_its_own_coverage_is_not_believed():
+def test_the_clients_own_coverage_is_ignored():
     with pytest.raises(NotHeard, match="0% of the fill was heard on side a"):
         checked((), WHOLE, heard_a=1.0, heard_b=1.0)
     listening = checked(((0.0, 18.0),), WHOLE, heard_a=0.1)
@@ -83,11 +83,11 @@ def test_an_interval_that_ends_before_it_begins_is_refused():
         checked(((15.0, 12.0),), WHOLE)
 
 
-def test_the_service_refuses_an_unheard_verdict_and_takes_it_once_heard(lab: Any) -> None:
+def test_a_judgment_is_accepted_only_after_listening(lab: Any) -> None:
     lab.fill_pool(1)
-    view = lab.ask()
+    view = lab.compare()
     assert view.min_heard == MIN_HEARD
-    heard = lab.answer(view, "tie")
+    heard = lab.judgment(view, "tie")
     with pytest.raises(NotHeard):
         lab.service.record_judgment(heard.model_copy(update={"listening": Listening(heard_a=1, heard_b=1)}))
     assert lab.stream.backlog("none").length == 1
@@ -96,8 +96,8 @@ def test_the_service_refuses_an_unheard_verdict_and_takes_it_once_heard(lab: Any
 
 def test_a_verdict_faster_than_the_music_is_refused(lab: Any) -> None:
     lab.fill_pool(1)
-    view = lab.ask()
-    answer = lab.answer(view)
+    view = lab.compare()
+    answer = lab.judgment(view)
     lab.clock.now -= 2 * (lab.clock.now - lab.clock.now.replace(microsecond=0))
     lab.clock.pass_(seconds=-2 * (view.end_s - view.start_s) + 1)
     with pytest.raises(TooSoon):
@@ -106,10 +106,10 @@ def test_a_verdict_faster_than_the_music_is_refused(lab: Any) -> None:
 
 def test_strength_tags_comment_and_consent_are_stored_with_the_judgment(lab: Any) -> None:
     lab.fill_pool(1)
-    view = lab.ask()
+    view = lab.compare()
     consent = {"version": "1", "given": lab.clock()}
     said = {"strength": 3, "tags": ["timing", "boring"], "comment": "  late in bar 2 \n", "consent": consent}
-    lab.service.record_judgment(lab.answer(view, "b", **said))
+    lab.service.record_judgment(lab.judgment(view, "b", **said))
     Mover(lab.stream, lab.store).run_once()
     (row,) = read_feedback(lab.store).judged
     judgment = row.judgment
@@ -132,7 +132,7 @@ def test_strength_tags_comment_and_consent_are_stored_with_the_judgment(lab: Any
         {"choice": "a", "listening": {"intervals_a": [[0, 1]] * 513}},
     ],
 )
-def test_what_no_page_of_ours_would_send_is_no_request(wrong):
+def test_invalid_listening_is_refused_by_the_schema(wrong):
     content = {"judgment_id": secrets.token_hex(8), "comparison_id": "c", "token": "t", "rater_key": "a-rater-key"}
     with pytest.raises(ValueError, match="JudgmentRequest"):
         JudgmentRequest.model_validate(content | wrong)

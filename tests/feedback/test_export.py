@@ -31,8 +31,8 @@ def judged(lab: Any) -> Any:
         for choice in ("a", "tie", "skip"):
             answer = lab.judge(choice, rater=rater)
     lab.service.retract(answer.judgment_id, rater_key="rater-three")
-    view = lab.ask("rater-one", "other")
-    answer = lab.answer(view, "b", rater="rater-one", comment="schön", tags=["seam"], simulated=True)
+    view = lab.compare("rater-one", "other")
+    answer = lab.judgment(view, "b", rater="rater-one", comment="schön", tags=["seam"], simulated=True)
     lab.service.record_judgment(answer)
     lab.service._log.append(
         Flag(flag_id="f1", judgment_id=answer.judgment_id, rule="r", rule_version=2, received=lab.clock())
@@ -41,7 +41,7 @@ def judged(lab: Any) -> Any:
     return lab
 
 
-def test_rows_are_the_same_in_both_forms_and_say_what_the_manifest_says(judged: Any, tmp_path: Path) -> None:
+def test_both_formats_have_the_same_rows_and_match_the_manifest(judged: Any, tmp_path: Path) -> None:
     manifest = export(judged, tmp_path / "out")
     assert manifest == ExportManifest.model_validate_json((tmp_path / "out" / "manifest.json").read_text())
     assert manifest.counts | {"judgments": 9, "raters": 3, "simulated": 1} == manifest.counts
@@ -93,7 +93,7 @@ def test_the_id_is_of_the_records_and_not_of_how_they_arrived(judged: Any, tmp_p
     assert second.source != first.source
 
 
-def test_another_answer_is_another_data_set(judged: Any, tmp_path: Path) -> None:
+def test_another_judgment_changes_the_dataset_id(judged: Any, tmp_path: Path) -> None:
     before = export(judged, tmp_path / "a").dataset_id
     assert export(judged, tmp_path / "b").dataset_id == before
     judged.judge("b")

@@ -48,7 +48,7 @@ def test_two_fills_of_a_pair_are_never_the_same(lab: Any) -> None:
     assert set(lab.service.pools.pair_ids("default")) == {pair.pair_id for pair in pairs}
 
 
-def test_a_model_that_always_says_the_same_is_skipped_with_the_reason(lab: Any) -> None:
+def test_a_pair_of_equal_fills_is_skipped_with_a_reason(lab: Any) -> None:
     made = _pool(lab, FillModel(OneNote(60), "v", "s"))
     assert len(made) == 6
     assert all(isinstance(pair, SkippedPair) and "nothing to compare" in pair.reason for pair in made)
@@ -67,7 +67,7 @@ def test_a_file_that_is_no_song_is_skipped_and_the_rest_is_made(lab: Any) -> Non
     assert [isinstance(pair, SkippedPair) for pair in made] == [True, False, True, False]
 
 
-def test_nothing_to_make_pairs_of_is_said(lab: Any) -> None:
+def test_a_pool_without_songs_or_models_is_refused(lab: Any) -> None:
     with pytest.raises(FeedbackError, match="at least one song"):
         list(build_pool(lab.store, [], pool="p", models=[], pairs=1, seed=0))
 
@@ -90,4 +90,4 @@ def test_a_real_model_makes_pairs_that_replay_and_can_be_judged(lab: Any) -> Non
     for candidate in (pair.first, pair.second):
         replayed = infiller.replay(song, resolve_region(pair.region, song), candidate.tokens)
         assert base64.b64encode(replayed.midi).decode() == candidate.midi_base64
-    assert lab.service.record_judgment(lab.answer(lab.ask())).stored
+    assert lab.service.record_judgment(lab.judgment(lab.compare())).stored

@@ -50,7 +50,7 @@ def test_a_model_that_always_wins_has_a_finite_strength() -> None:
     assert 1 < best.strength - other.strength < 20
 
 
-def test_raters_who_disagree_widen_the_interval() -> None:
+def test_disagreement_between_raters_widens_the_interval() -> None:
     agreeing = [Vote("a", "b", int(i % 2), f"rater-{i % 7}") for i in range(200)]
     opposed = [Vote("a", "b", int(i % 6 < 3), f"rater-{i % 6}") for i in range(200)]
     widths = [_width(rank(votes).standings[0]) for votes in (agreeing, opposed)]
@@ -68,19 +68,19 @@ def test_one_rater_alone_gives_no_interval() -> None:
     assert (best.low, best.high) == (None, None)
 
 
-def test_models_that_nothing_compares_are_not_ranked_and_named() -> None:
+def test_unconnected_models_are_named_and_not_ranked() -> None:
     votes = [Vote("a", "b", 0, "r"), Vote("x", "y", 1, "s")]
     with pytest.raises(Disconnected, match=r"\{a, b\} from \{x, y\}"):
         rank(votes)
 
 
-def test_without_votes_there_is_no_ranking_and_the_report_says_so(lab: Any) -> None:
+def test_the_report_without_votes_has_no_ranking(lab: Any) -> None:
     text = report_text(report(read_feedback(lab.store)))
     assert text.startswith("0 judgments")
     assert "no ranking" in text
 
 
-def test_the_report_counts_what_was_judged(lab: Any) -> None:
+def test_the_report_counts_the_judgments(lab: Any) -> None:
     lab.fill_pool(3)
     for choice in ("a", "b", "tie", "skip", "both_bad"):
         lab.judge(choice)

@@ -29,7 +29,7 @@ def _votes(store: ObjectStore) -> Counter[str]:
     return Counter(judged.judgment.judgment_id for judged in read_feedback(store).judged)
 
 
-def test_what_was_judged_is_read_back_joined_and_the_stream_is_empty(lab: Any) -> None:
+def test_moved_judgments_are_read_back_with_their_pairs(lab: Any) -> None:
     pairs = {pair.pair_id: pair for pair in lab.fill_pool(3)}
     answers = [lab.judge(choice) for choice in ("a", "b", "tie")]
     mover = Mover(lab.stream, lab.store)
@@ -44,12 +44,12 @@ def test_what_was_judged_is_read_back_joined_and_the_stream_is_empty(lab: Any) -
     assert (backlog.length, backlog.undelivered, backlog.pending) == (0, 0, 0)
 
 
-def test_the_outcome_is_said_of_the_pair_whatever_the_sides_were(lab: Any) -> None:
+def test_the_outcome_does_not_depend_on_the_sides(lab: Any) -> None:
     (pair,) = lab.fill_pool(1)
     for _ in range(8):
-        view = lab.ask()
+        view = lab.compare()
         first_is_a = view.a.midi_base64 == pair.first.midi_base64
-        lab.service.record_judgment(lab.answer(view, "a" if first_is_a else "b"))
+        lab.service.record_judgment(lab.judgment(view, "a" if first_is_a else "b"))
     Mover(lab.stream, lab.store).run_once()
     judged = read_feedback(lab.store).judged
     assert [j.outcome for j in judged] == ["first"] * 8
@@ -57,7 +57,7 @@ def test_the_outcome_is_said_of_the_pair_whatever_the_sides_were(lab: Any) -> No
     assert lab.service._log.tally("default")[pair.pair_id].first == 8
 
 
-def test_what_was_taken_back_or_erased_is_not_read_but_counted(lab: Any) -> None:
+def test_retracted_and_erased_judgments_are_counted_and_not_read(lab: Any) -> None:
     lab.fill_pool(3)
     kept, back = lab.judge(), lab.judge()
     lab.judge(rater="goes-away")
@@ -78,7 +78,7 @@ def test_a_tombstone_that_holds_the_pseudonym_itself_is_still_obeyed(lab: Any) -
     assert read_feedback(lab.store).judged == ()
 
 
-def test_flags_are_read_and_what_is_no_record_is_counted_and_stops_nothing(lab: Any) -> None:
+def test_flags_are_read_and_unreadable_entries_are_counted(lab: Any) -> None:
     lab.fill_pool(1)
     for garbage in ("{", '{"record": "judgment"}'):
         lab.stream.run_script(
@@ -118,7 +118,7 @@ def test_a_damaged_or_missing_segment_is_an_error_not_a_shorter_list(lab: Any) -
         read_feedback(lab.store)
 
 
-def test_movers_running_side_by_side_carry_every_record(lab: Any) -> None:
+def test_concurrent_movers_move_every_record(lab: Any) -> None:
     lab.fill_pool(2)
     stop = threading.Event()
     movers = [Mover(lab.stream, lab.store, consumer=f"m{i % 2}", max_entries=2) for i in range(3)]
@@ -136,9 +136,7 @@ def test_movers_running_side_by_side_carry_every_record(lab: Any) -> None:
 
 
 @pytest.mark.parametrize("binary", [None, pytest.param("redis-server", marks=pytest.mark.redis)])
-def test_kill_9_of_redis_under_votes_and_movers_loses_nothing_acknowledged(
-    tmp_path: Path, lab: Any, binary: str | None
-) -> None:
+def test_kill_9_of_redis_under_load_loses_no_acknowledged_vote(tmp_path: Path, lab: Any, binary: str | None) -> None:
     if binary and not (binary := shutil.which(binary)):
         pytest.skip("no redis-server is installed")
     stop = threading.Event()
@@ -147,11 +145,11 @@ def test_kill_9_of_redis_under_votes_and_movers_loses_nothing_acknowledged(
         lab.service = FeedbackService(stream, lab.store, secret=b"secret", now=lab.clock)
         lab.fill_pool(2)
         acknowledged: list[str] = []
-        views = [lab.ask(f"rater-number-{i}") for i in range(60)]
+        views = [lab.compare(f"rater-number-{i}") for i in range(60)]
 
         def vote(part: int) -> None:
             for i in range(part, len(views), 3):
-                answer = lab.answer(views[i], rater=f"rater-number-{i}")
+                answer = lab.judgment(views[i], rater=f"rater-number-{i}")
                 while answer.judgment_id not in acknowledged and not stop.is_set():
                     with contextlib.suppress(StoreUnavailable):  # no answer: the same again, until there is one
                         lab.service.record_judgment(answer)
@@ -178,7 +176,7 @@ def test_kill_9_of_redis_under_votes_and_movers_loses_nothing_acknowledged(
         assert _votes(lab.store) == Counter(acknowledged)
 
 
-def test_a_mover_waits_out_a_store_that_is_away(lab: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_mover_survives_a_store_outage(lab: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Away(FileStore):
         back = False
 

@@ -51,11 +51,11 @@ def listen(lab: Any, rater: str, choose: Any = lambda view: "a") -> int:
     count = 0
     while True:
         try:
-            view = lab.ask(rater, "s")
+            view = lab.compare(rater, "s")
         except StudyComplete:
             return count
         heard = {"heard_a": 1, "heard_b": 1}
-        lab.service.record_judgment(lab.answer(view, choose(view), rater=rater, simulated=True, listening=heard))
+        lab.service.record_judgment(lab.judgment(view, choose(view), rater=rater, simulated=True, listening=heard))
         count += 1
 
 
@@ -64,19 +64,19 @@ def read(lab: Any) -> tuple[JudgedPair, ...]:
     return read_feedback(lab.store).judged
 
 
-def test_a_rater_hears_as_many_as_the_study_asks_and_is_told_how_far_they_are(lab: Any) -> None:
+def test_a_rater_gets_the_studys_quota_and_sees_the_progress(lab: Any) -> None:
     begin(lab)
-    first = lab.ask("rater-one", "s")
+    first = lab.compare("rater-one", "s")
     assert (first.progress.done, first.progress.total) == (0, 10)
-    lab.service.record_judgment(lab.answer(first, rater="rater-one", simulated=True))
-    assert lab.ask("rater-one", "s").progress.done == 1
+    lab.service.record_judgment(lab.judgment(first, rater="rater-one", simulated=True))
+    assert lab.compare("rater-one", "s").progress.done == 1
     assert listen(lab, "rater-two") == 10
     with pytest.raises(StudyComplete, match="the 10 pairs") as caught:
-        lab.ask("rater-two", "s")
+        lab.compare("rater-two", "s")
     assert caught.value.status == 409
 
 
-def test_a_repeat_shows_the_same_pair_with_its_sides_swapped_and_nothing_tells(lab: Any) -> None:
+def test_a_repeat_swaps_the_sides_and_is_not_recognisable(lab: Any) -> None:
     begin(lab)
     views = {}
     for number in range(4):
@@ -102,10 +102,10 @@ def test_no_receipt_of_a_study_names_a_model(lab: Any) -> None:
         rater = f"rater-{number}xx"
         while True:
             try:
-                view = lab.ask(rater, "s")
+                view = lab.compare(rater, "s")
             except StudyComplete:
                 break
-            receipts.append(lab.service.record_judgment(lab.answer(view, rater=rater, simulated=True)))
+            receipts.append(lab.service.record_judgment(lab.judgment(view, rater=rater, simulated=True)))
     assert {one.comparison.expected for one in read(lab) if one.comparison.role == "gold"} >= {"tie"}
     assert {(receipt.model_a, receipt.model_b) for receipt in receipts} == {(None, None)}
 
@@ -117,7 +117,7 @@ def test_a_rater_with_several_windows_is_shown_each_pair_once_and_no_more_than_t
     def ask(_: int) -> str | None:
         start.wait()
         try:
-            return lab.ask("rater-onexx", "s").comparison_id
+            return lab.compare("rater-onexx", "s").comparison_id
         except StudyComplete:
             return None
 
@@ -132,7 +132,7 @@ def test_a_rater_with_several_windows_is_shown_each_pair_once_and_no_more_than_t
     assert 4 <= len(history) <= lab.service.studies.get("s").study.quotas.per_rater
 
 
-def test_a_reward_model_learns_nothing_from_gold_pairs(lab: Any) -> None:
+def test_gold_pairs_are_not_in_the_reward_models_data(lab: Any) -> None:
     begin(lab)
     for number in range(3):
         listen(lab, f"rater-{number}xx")
@@ -161,7 +161,7 @@ def test_pairs_are_judged_by_enough_raters_before_new_ones_open_each_presentatio
     assert len({one.comparison.comparison_id for one in judged}) == len(judged) == 36
 
 
-def test_every_comparison_says_its_study_its_arms_and_the_chance_it_had(lab: Any) -> None:
+def test_every_comparison_records_study_arms_and_propensity(lab: Any) -> None:
     begun = begin(lab)
     listen(lab, "rater-one")
     for one in read(lab):
@@ -174,22 +174,22 @@ def test_a_study_ends_after_its_judgments_or_when_it_is_closed(lab: Any, monkeyp
     monkeypatch.setattr("harmonixr_platform.feedback.studies.presenter._CACHE_S", 0.0)
     begin(lab, repeats={"share": 0}, gold={"share": 0}, stopping={"most_judgments": 3})
     for _ in range(3):
-        lab.service.record_judgment(lab.answer(lab.ask("rater-one", "s"), rater="rater-one", simulated=True))
+        lab.service.record_judgment(lab.judgment(lab.compare("rater-one", "s"), rater="rater-one", simulated=True))
     with pytest.raises(StudyClosed, match="3 judgments") as caught:
-        lab.ask("rater-two", "s")
+        lab.compare("rater-two", "s")
     assert caught.value.status == 410
     closed = lab.service.studies.close("s", reason="enough", now=lab.clock())
     assert lab.service.studies.close("s", reason="later", now=lab.clock()) == closed
     with pytest.raises(StudyClosed, match="ended: enough"):
-        lab.ask("rater-two", "s")
+        lab.compare("rater-two", "s")
 
 
-def test_a_skipped_pair_is_repeated_to_nobody_and_an_answer_taken_back_neither(lab: Any) -> None:
+def test_skipped_and_retracted_pairs_are_not_repeated(lab: Any) -> None:
     begin(lab, repeats={"share": 0.5, "after": 1}, gold={"share": 0}, quotas={"raters_per_pair": 1, "per_rater": 12})
     skipped = Counter[bool]()
     for number in range(12):
-        view = lab.ask("rater-one", "s")
-        answer = lab.answer(view, "skip" if number % 2 else "a", rater="rater-one", simulated=True)
+        view = lab.compare("rater-one", "s")
+        answer = lab.judgment(view, "skip" if number % 2 else "a", rater="rater-one", simulated=True)
         lab.service.record_judgment(answer)
         if number == 0:
             lab.service.retract(answer.judgment_id, rater_key="rater-one")
@@ -201,23 +201,23 @@ def test_a_skipped_pair_is_repeated_to_nobody_and_an_answer_taken_back_neither(l
     assert skipped[True] == 0 < skipped[False]
 
 
-def test_a_persons_answer_to_a_study_needs_consent_to_its_wording(lab: Any) -> None:
+def test_a_persons_judgment_in_a_study_needs_consent(lab: Any) -> None:
     begin(lab, consent="2", gold={"share": 0}, repeats={"share": 0})
-    view = lab.ask("rater-one", "s")
+    view = lab.compare("rater-one", "s")
     lab.clock.pass_(seconds=60)
     heard = [(view.start_s, view.end_s)]
     said = {"rater": "rater-one", "listening": {"intervals_a": heard, "intervals_b": heard}}
     for consent in (None, {"version": "1", "given": lab.clock()}):
         with pytest.raises(NoConsent) as caught:
-            lab.service.record_judgment(lab.answer(view, consent=consent, **said))
+            lab.service.record_judgment(lab.judgment(view, consent=consent, **said))
         assert caught.value.status == 422
-    agreed = lab.answer(view, consent={"version": "2", "given": lab.clock()}, **said)
+    agreed = lab.judgment(view, consent={"version": "2", "given": lab.clock()}, **said)
     assert lab.service.record_judgment(agreed).stored
     (one,) = read(lab)
     assert (one.judgment.consent.version, one.judgment.listening.heard_a) == ("2", 1.0)
 
 
-def test_who_always_says_a_is_detected_and_who_listens_is_not(lab: Any) -> None:
+def test_raters_who_always_choose_a_are_flagged_and_honest_ones_are_not(lab: Any) -> None:
     """Sides are drawn by a fair coin, gold pairs have an answer and repeats swap sides: each rule sees it."""
     begin(lab, quotas={"raters_per_pair": 2, "per_rater": 20}, repeats={"share": 0.25, "after": 1})
     rng = random.Random(2)

@@ -61,12 +61,12 @@ def test_a_pair_owed_raters_comes_before_any_new_one_is_opened() -> None:
     assert set(plain(chances(board(xy1=(1, 1, 0)), RULES))) == {"xy2", "yz1", "yz2"}
 
 
-def test_who_has_heard_the_owed_pair_gets_a_new_one_and_does_not_wait() -> None:
+def test_a_rater_who_has_judged_the_pair_below_the_floor_gets_a_new_one() -> None:
     found = chances(board(xy1=(1, 0, 0), history=[shown(0, "xy1")]), RULES)
     assert set(plain(found)) == {"xy2", "yz1", "yz2"}
 
 
-def test_when_all_are_covered_those_heard_least_come_first() -> None:
+def test_covered_pairs_with_the_fewest_judgments_come_first() -> None:
     full = {"xy1": (2, 1, 0), "xy2": (1, 1, 0), "yz1": (3, 0, 0), "yz2": (2, 0, 0)}
     assert set(plain(chances(board(**full), RULES))) == {"xy2", "yz2"}
 
@@ -79,7 +79,7 @@ def test_a_pair_on_somebodys_screen_counts_as_covered_until_it_has_stood_there_t
     assert set(plain(chances(later, RULES))) == {"xy1"}
 
 
-def test_the_arms_known_least_are_heard_more_and_every_open_pair_keeps_a_chance() -> None:
+def test_uncertain_arms_are_shown_more_and_every_open_pair_can_be_chosen() -> None:
     seen = {"a": (6, 5, 0), "b": (5, 6, 0)}
     entries = [pair_of("a", "x", "y"), pair_of("b", "x", "y"), *ENTRIES]
     found = plain(chances(board(entries, **seen), RULES))
@@ -88,13 +88,13 @@ def test_the_arms_known_least_are_heard_more_and_every_open_pair_keeps_a_chance(
     assert min(found.values()) >= 0.1 / 4
 
 
-def test_between_fills_of_one_arm_the_pair_answered_least_is_worth_most() -> None:
+def test_within_an_arm_the_pair_with_fewest_judgments_has_most_information() -> None:
     posterior = Posterior(["x"], {})
     worth = [posterior.information("x", "x", judgments=n) for n in range(5)]
     assert worth == sorted(worth, reverse=True)
 
 
-def test_the_posterior_narrows_as_answers_come_and_follows_chains() -> None:
+def test_the_posterior_narrows_with_judgments_also_along_chains() -> None:
     before = Posterior(["x", "y", "z"], {})
     some = Posterior(["x", "y", "z"], {("x", "y"): 20, ("y", "x"): 20, ("y", "z"): 20, ("z", "y"): 20})
     assert some.deviation("x", "y") < 0.5 * before.deviation("x", "y")
@@ -104,7 +104,7 @@ def test_the_posterior_narrows_as_answers_come_and_follows_chains() -> None:
     assert alone.deviation("x", "y") == pytest.approx(10.5**-0.5)
 
 
-def test_a_repeat_is_of_a_pair_answered_long_enough_ago_and_knows_its_sides() -> None:
+def test_a_repeat_is_of_an_earlier_judged_pair_and_records_its_sides() -> None:
     history = [shown(0, "xy1", swapped=True), shown(1, "xy2", answered=False), *(shown(i) for i in range(2, 5))]
     found = chances(board(history=history), RULES)
     repeats = {option: chance for option, chance in found.items() if option.role == "repeat"}
@@ -133,7 +133,7 @@ def test_quotas_caps_and_the_studys_end_are_kept() -> None:
         chances(board(xy1=(1, 1, 1)), replace(RULES, most_judgments=3))
 
 
-def test_in_a_bare_pool_everything_may_be_heard_again() -> None:
+def test_a_pool_without_study_may_be_judged_again() -> None:
     bare = replace(RULES, again=True)
     history = [shown(i, entry.pair_id) for i, entry in enumerate(ENTRIES)]
     assert len(plain(chances(board(history=history), bare))) == 4
@@ -145,7 +145,7 @@ def test_in_a_bare_pool_everything_may_be_heard_again() -> None:
     st.lists(st.sampled_from(["xy1", "xy2", "yz1", "g"]), unique=True, max_size=4),
     st.integers(0, 2**32),
 )
-def test_whatever_the_board_the_chances_sum_to_one_and_never_name_a_pair_heard(counts, heard, seed) -> None:
+def test_chances_always_sum_to_one_and_exclude_shown_pairs(counts, heard, seed) -> None:
     history = [shown(i, pair, role="gold" if pair == "g" else "plain") for i, pair in enumerate(heard)]
     now = board(
         gold=[GoldPair(pair_id="g", expected="tie")],

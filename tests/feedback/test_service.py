@@ -28,10 +28,10 @@ from harmonixr_platform.stores.errors import StoreUnavailable
 from harmonixr_platform.stores.streams import ExternalRedis, RecordStream
 
 
-def test_a_judgment_is_stored_once_and_its_receipt_names_what_was_heard(lab: Any) -> None:
+def test_a_judgment_is_stored_once_and_its_receipt_names_the_models(lab: Any) -> None:
     (pair,) = lab.fill_pool(1)
-    view = lab.ask()
-    answer = lab.answer(view, "b", strength=2, tags=["seam"], comment=" abrupt ")
+    view = lab.compare()
+    answer = lab.judgment(view, "b", strength=2, tags=["seam"], comment=" abrupt ")
     receipt = lab.service.record_judgment(answer)
     assert (receipt.stored, receipt.duplicate) == (True, False)
     models = {view.a.midi_base64: receipt.model_a, view.b.midi_base64: receipt.model_b}
@@ -41,9 +41,9 @@ def test_a_judgment_is_stored_once_and_its_receipt_names_what_was_heard(lab: Any
     assert lab.stream.backlog("none").length == 2  # the comparison and one judgment
 
 
-def test_a_view_tells_nothing_of_the_models_and_its_gap_is_empty(lab: Any) -> None:
+def test_a_view_hides_the_models_and_has_an_empty_gap(lab: Any) -> None:
     (pair,) = lab.fill_pool(1)
-    view = lab.ask()
+    view = lab.compare()
     text = view.model_dump_json()
     for secret in ("model-x", "model-y", pair.pair_id, pair.first.checkpoint_sha256, lab.rater):
         assert secret not in text
@@ -65,9 +65,9 @@ def test_a_fair_coin_decides_the_sides(lab: Any) -> None:
     assert len({comparison.comparison_id for comparison in comparisons}) == 400
 
 
-def test_audio_tokens_lead_to_what_each_side_sounds_like_and_to_nothing_else(lab: Any) -> None:
+def test_an_audio_token_gives_its_own_side_only(lab: Any) -> None:
     lab.fill_pool(1)
-    view = lab.ask()
+    view = lab.compare()
     tokens = [url.rpartition("/")[2] for url in (view.a.audio_url, view.b.audio_url, view.context_audio_url)]
     heard = [lab.service.audio(token) for token in tokens]
     expected = [base64.b64decode(midi) for midi in (view.a.midi_base64, view.b.midi_base64, view.context_base64)]
@@ -84,7 +84,7 @@ def test_audio_tokens_lead_to_what_each_side_sounds_like_and_to_nothing_else(lab
 @pytest.mark.parametrize("comparison_id", ["0" * 32, "nonsense", "", "a" * 4000, "}{*"])
 def test_an_unknown_comparison_is_404(lab: Any, comparison_id: str) -> None:
     lab.fill_pool(1)
-    answer = lab.answer(lab.ask()).model_copy(update={"comparison_id": comparison_id})
+    answer = lab.judgment(lab.compare()).model_copy(update={"comparison_id": comparison_id})
     with pytest.raises(UnknownComparison) as caught:
         lab.service.record_judgment(answer)
     assert caught.value.status == 404
@@ -92,19 +92,19 @@ def test_an_unknown_comparison_is_404(lab: Any, comparison_id: str) -> None:
 
 def test_a_wrong_token_or_another_raters_key_is_403(lab: Any) -> None:
     lab.fill_pool(1)
-    view = lab.ask()
+    view = lab.compare()
     with pytest.raises(BadToken) as caught:
-        lab.service.record_judgment(lab.answer(view, token="1." + "0" * 64))
+        lab.service.record_judgment(lab.judgment(view, token="1." + "0" * 64))
     assert caught.value.status == 403
-    for stranger in (lab.answer(view, rater="another-rater"), lab.answer(view, token="é" * 20)):
+    for stranger in (lab.judgment(view, rater="another-rater"), lab.judgment(view, token="é" * 20)):
         with pytest.raises(BadToken):
             lab.service.record_judgment(stranger)
     assert lab.stream.backlog("none").length == 1
 
 
-def test_an_answer_after_the_end_is_410_but_a_repeat_of_an_earlier_one_is_welcome(lab: Any) -> None:
+def test_a_late_judgment_is_410_and_a_late_repeat_is_accepted(lab: Any) -> None:
     lab.fill_pool(2)
-    early, late = lab.answer(lab.ask()), lab.answer(lab.ask())
+    early, late = lab.judgment(lab.compare()), lab.judgment(lab.compare())
     lab.service.record_judgment(early)
     lab.clock.pass_(hours=25)
     with pytest.raises(ComparisonExpired) as caught:
@@ -115,31 +115,31 @@ def test_an_answer_after_the_end_is_410_but_a_repeat_of_an_earlier_one_is_welcom
 
 def test_a_second_vote_is_409_whatever_its_id(lab: Any) -> None:
     lab.fill_pool(1)
-    view = lab.ask()
-    first = lab.answer(view, "a")
+    view = lab.compare()
+    first = lab.judgment(view, "a")
     lab.service.record_judgment(first)
     with pytest.raises(AlreadyJudged, match="has been judged") as caught:
-        lab.service.record_judgment(lab.answer(view, "b"))
+        lab.service.record_judgment(lab.judgment(view, "b"))
     assert caught.value.status == 409
     with pytest.raises(AlreadyJudged, match="another answer"):
-        lab.service.record_judgment(lab.answer(view, "b", judgment_id=first.judgment_id))
+        lab.service.record_judgment(lab.judgment(view, "b", judgment_id=first.judgment_id))
 
 
 def test_a_judgment_id_of_another_comparison_is_409(lab: Any) -> None:
     lab.fill_pool(2)
     used = lab.judge()
     with pytest.raises(AlreadyJudged):
-        lab.service.record_judgment(lab.answer(lab.ask(), judgment_id=used.judgment_id))
+        lab.service.record_judgment(lab.judgment(lab.compare(), judgment_id=used.judgment_id))
 
 
-def test_a_judgment_taken_back_opens_its_comparison_again(lab: Any) -> None:
+def test_a_retraction_reopens_the_comparison(lab: Any) -> None:
     lab.fill_pool(1)
-    view = lab.ask()
-    first = lab.answer(view, "a")
+    view = lab.compare()
+    first = lab.judgment(view, "a")
     lab.service.record_judgment(first)
     assert lab.service.retract(first.judgment_id, rater_key=lab.rater) is False
     assert lab.service.retract(first.judgment_id, rater_key=lab.rater) is True
-    assert not lab.service.record_judgment(lab.answer(view, "b")).duplicate
+    assert not lab.service.record_judgment(lab.judgment(view, "b")).duplicate
     assert lab.stream.backlog("none").length == 4
 
 
@@ -159,20 +159,20 @@ def test_two_fills_of_ones_own_gap_can_be_judged(lab: Any) -> None:
     with pytest.raises(FeedbackError, match="must be made"):
         lab.service.create_comparison(request)
     view = lab.service.create_comparison(request, own=pair)
-    assert lab.service.record_judgment(lab.answer(view)).stored
+    assert lab.service.record_judgment(lab.judgment(view)).stored
     assert lab.service.pairs.get(pair.pair_id) == pair
 
 
-def test_a_pool_without_pairs_says_how_to_make_some(lab: Any) -> None:
+def test_an_empty_pool_error_names_the_command(lab: Any) -> None:
     with pytest.raises(UnknownPool, match="harmonixr feedback pool --name empty"):
-        lab.ask(pool="empty")
+        lab.compare(pool="empty")
     with pytest.raises(UnknownPool, match="cannot be the name"):
-        lab.ask(pool="../secrets")
+        lab.compare(pool="../secrets")
 
 
 def test_no_rater_sees_a_pair_twice_before_all_were_seen(lab: Any) -> None:
     lab.fill_pool(4)
-    seen = [frozenset({(v := lab.ask()).a.midi_base64, v.b.midi_base64}) for _ in range(8)]
+    seen = [frozenset({(v := lab.compare()).a.midi_base64, v.b.midi_base64}) for _ in range(8)]
     assert len(set(seen[:4])) == 4
     assert len(set(seen)) == 4
 
@@ -186,15 +186,15 @@ def test_the_raters_key_is_stored_nowhere(lab: Any, tmp_path: Path) -> None:
     assert not any(lab.rater in record for record in records)
 
 
-def test_with_redis_away_everything_is_503_at_once_and_says_so(lab: Any) -> None:
+def test_without_redis_every_call_fails_at_once_with_503(lab: Any) -> None:
     lab.fill_pool(1)
-    view = lab.ask()
+    view = lab.compare()
     away = FeedbackService(
         RecordStream(ExternalRedis("redis://127.0.0.1:9/0"), timeout_s=1), lab.store, secret=b"secret", now=lab.clock
     )
     for call in (
         lambda: away.create_comparison(ComparisonRequest(rater_key=lab.rater, pool="default")),
-        lambda: away.record_judgment(lab.answer(view)),
+        lambda: away.record_judgment(lab.judgment(view)),
         away.backlog,
     ):
         with pytest.raises(StoreUnavailable, match="Redis does not respond") as caught:
@@ -207,10 +207,10 @@ def test_settings_alone_open_a_service_that_keeps_its_judgments_over_a_restart(t
     service = FeedbackService.open(settings, now=lab.clock)
     lab.service = service
     lab.fill_pool(1)
-    view = lab.ask()
+    view = lab.compare()
     service.close()
     lab.service = FeedbackService.open(settings, now=lab.clock)
-    assert lab.service.record_judgment(lab.answer(view)).stored
+    assert lab.service.record_judgment(lab.judgment(view)).stored
     assert lab.service.backlog().length == 2
     assert lab.service.durability_faults() == []
     lab.service.close()

@@ -69,12 +69,12 @@ def test_simulated_judgments_are_stored_and_labelled(lab: Any, api: str) -> None
     assert len({row.judgment.rater for row in judged}) == 3
 
 
-def test_a_pool_that_does_not_exist_ends_it_with_what_the_service_says(lab: Any, api: str) -> None:
+def test_an_unknown_pool_ends_the_simulation_with_the_services_error(lab: Any, api: str) -> None:
     with pytest.raises(FeedbackError, match=r"404.*has no pairs"):
         list(simulate(api, 1, pool="none"))
 
 
-def test_raters_of_each_kind_do_what_the_rules_find_and_a_study_ends_when_it_wants_no_more(lab: Any, api: str) -> None:
+def test_the_rules_find_each_kind_of_rater_and_a_complete_study_ends_the_simulation(lab: Any, api: str) -> None:
     pairs = [lab.service.pairs.put(lab.pair(i)) for i in range(16)]
     values = {
         "name": "mixed",
@@ -103,7 +103,7 @@ def test_raters_of_each_kind_do_what_the_rules_find_and_a_study_ends_when_it_wan
     assert flagged == {("always_a", "one_side"), ("fast", "not_heard")}
 
 
-def test_a_mix_that_names_no_listeners_says_which_there_are() -> None:
+def test_an_invalid_mix_error_names_the_kinds_of_raters() -> None:
     with pytest.raises(FeedbackError, match="honest, always_a, random, fast"):
         read_mix("honest=2,sleepy=1")
 
@@ -119,7 +119,7 @@ def _notes(pitches: list[int], *, track: int, onset: int) -> tuple[PlacedNote, .
 
 def test_the_taste_is_for_the_scale_and_for_the_usual_density(lab: Any) -> None:
     lab.fill_pool(1)
-    view = lab.ask()
+    view = lab.compare()
     context = Song.parse(base64.b64decode(view.context_base64))
     region = resolve_region(view.region, context)
     track = next(i for i in region.tracks if not context.score.tracks[i].is_drum)

@@ -89,7 +89,7 @@ def _answers(rater: str, count: int, **more: object) -> list[RaterJudgment]:
         (_answers("quick", 8, seconds=1.2), "too_fast"),
     ],
 )
-def test_a_rater_who_does_not_listen_is_flagged(answers: list[RaterJudgment], rule: str) -> None:
+def test_an_inattentive_rater_is_flagged(answers: list[RaterJudgment], rule: str) -> None:
     (found,) = rate(answers)
     assert [(flag.rule, flag.version) for flag in found.flags] == [(rule, 1)]
 

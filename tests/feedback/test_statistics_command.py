@@ -46,7 +46,7 @@ def test_the_report_has_three_forms(one_sided: Path, capsys: pytest.CaptureFixtu
     assert json.loads(_says(capsys, "--json", "--study", "other"))["judgments"] == 0
 
 
-def test_flags_are_recorded_when_asked_for(one_sided: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_are_recorded_on_request(one_sided: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "recorded 12 new flags" in _says(capsys, "--record-flags")
     assert "recorded 0 new flags" in _says(capsys, "--record-flags")
     mover = Mover.open(Settings())

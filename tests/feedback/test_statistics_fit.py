@@ -135,7 +135,7 @@ def test_an_uneven_share_of_sides_does_not_move_the_strengths() -> None:
     assert table.difference("x", "y") @ fit(table, ridge=0.0).value_DP[0] == pytest.approx([0.0], abs=1e-6)
 
 
-def test_a_side_that_cannot_be_told_from_the_models_is_left_out_and_named() -> None:
+def test_an_unidentified_side_effect_is_left_out_and_named() -> None:
     votes = [Vote("x", "y", i % 2, "r", side=1) for i in range(10)]
     assert design(votes).unidentified == ("side",)
     assert design([Vote("x", "y", 0, "r")], covariates=("notes",)).unidentified == ("notes",)
@@ -164,7 +164,7 @@ def test_the_first_and_second_of_a_pair_are_only_names() -> None:
     assert fit(one).value_DP == pytest.approx(fit(other).value_DP, abs=1e-6)
 
 
-def test_models_that_nothing_joins_are_found() -> None:
+def test_unconnected_groups_are_found() -> None:
     votes = [Vote("a", "b", 0, "r"), Vote("b", "c", 2, "r"), Vote("x", "y", 1, "r")]
     assert separate_groups(votes) == [("a", "b", "c"), ("x", "y")]
     assert separate_groups([*votes, Vote("c", "x", 0, "r")]) == [("a", "b", "c", "x", "y")]

@@ -29,7 +29,7 @@ def _coverage(method: Method, *, panels: int, seed: int, draws: int = 100) -> fl
 
 
 @pytest.mark.parametrize("method", ["jackknife", "sandwich"])
-def test_intervals_over_eight_raters_cover_what_they_claim(method: Method) -> None:
+def test_intervals_over_eight_raters_have_their_nominal_coverage(method: Method) -> None:
     assert 0.95 - 2.5 * math.sqrt(0.95 * 0.05 / 120) <= _coverage(method, panels=120, seed=0) <= 0.995
 
 

@@ -130,7 +130,7 @@ def test_people_and_programs_are_never_mixed_and_programs_are_labelled() -> None
     assert "simulated raters" not in report_html(alone)
 
 
-def test_a_listener_who_always_says_a_is_flagged_and_the_results_are_shown_without_them() -> None:
+def test_a_rater_who_always_chooses_a_is_flagged_and_left_out_of_the_second_ranking() -> None:
     lazy = [_judged(90_000 + i, _pair(i), "lazy", "a", swapped=bool(i % 2)) for i in range(40)]
     content = report(_feedback(_study() + lazy), resamples=20)
     (panel,) = content["panels"]
@@ -171,7 +171,7 @@ def test_gold_pairs_and_repeats_check_raters_and_never_rank() -> None:
     assert panel["all"]["models"] == report(_feedback(study), resamples=20)["panels"][0]["all"]["models"]
 
 
-def test_models_that_nothing_joins_are_not_ranked_but_counted() -> None:
+def test_unconnected_models_are_counted_and_not_ranked() -> None:
     apart = [_judged(i, _pair(i), f"r{i % 3}", "ab"[i % 2]) for i in range(12)]
     apart += [_judged(100 + i, _pair(i, ("model-p", "model-q")), f"r{i % 3}", "a") for i in range(12)]
     content = report(_feedback(apart), resamples=20)
@@ -211,7 +211,7 @@ def test_the_arms_of_a_study_are_ranked_though_one_model_made_them_all() -> None
     assert report(_feedback(judged), resamples=20)["models"] == []
 
 
-def test_a_vote_carries_its_side_and_how_many_more_notes_the_first_has() -> None:
+def test_a_vote_has_its_side_and_note_ratio() -> None:
     """The note held into the gap is not the fill's own: 7 against 3 notes are one doubling, one more each."""
     vote = vote_of(_judged(0, _pair(0, notes=(7, 3)), "r", "a", swapped=True))
     assert vote is not None
@@ -237,7 +237,7 @@ class _Reader(HTMLParser):
 @pytest.mark.parametrize(
     "make", [list, _study, lambda: _study(raters=1), lambda: _study(2, 3)], ids=["empty", "study", "one rater", "small"]
 )
-def test_the_page_is_whole_and_needs_nothing_from_elsewhere(make: Callable[[], list[JudgedPair]]) -> None:
+def test_the_page_is_well_formed_and_self_contained(make: Callable[[], list[JudgedPair]]) -> None:
     page = report_html(report(_feedback(make()), resamples=20))
     reader = _Reader()
     reader.feed(page)

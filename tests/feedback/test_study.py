@@ -56,7 +56,7 @@ def test_any_change_of_the_definition_is_another_version() -> None:
         ("name: [", "is not YAML"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+def test_an_error_names_its_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(BadStudy, match=message):
         read_study(written(tmp_path, text))
 

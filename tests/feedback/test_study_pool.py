@@ -101,7 +101,7 @@ def test_all_fills_of_a_gap_meet_where_the_study_wants_it(lab: Any) -> None:
     assert len(hashes) > 6
 
 
-def test_fills_that_come_out_alike_are_drawn_anew_and_else_left_out_with_a_reason(lab: Any) -> None:
+def test_equal_fills_are_sampled_again_or_left_out_with_a_reason(lab: Any) -> None:
     with pytest.raises(BadStudy, match="only 0 pairs could be made"):
         begin(lab, study(), fills=Scales(kinds=1))
     some = begin(lab, study(name="some", quotas={"per_rater": 2}), fills=Scales(kinds=3))
@@ -114,7 +114,7 @@ def test_the_same_definition_makes_the_same_pairs(lab: Any, tmp_path: Any) -> No
     assert (first.pairs, first.gold) == (second.pairs, second.gold)
 
 
-def test_what_was_cut_off_goes_on_and_makes_nothing_twice(lab: Any) -> None:
+def test_an_interrupted_study_continues_and_makes_no_pair_twice(lab: Any) -> None:
     fills, defined = Scales(), study()
     models = {arm.name: FillModel(fills, f"model-{arm.name}", "0" * 64) for arm in defined.arms}
     steps = begin_study(lab.store, defined, SONGS, models=models, now=lab.clock())
@@ -134,7 +134,7 @@ def test_a_study_that_has_begun_cannot_change(lab: Any) -> None:
         begin(lab, study(quotas={"per_rater": 7}))
 
 
-def test_gold_pairs_are_broken_on_one_side_or_equal_and_say_so(lab: Any) -> None:
+def test_gold_pairs_have_the_expected_outcome(lab: Any) -> None:
     begun = begin(lab, study())
     assert Counter(gold.expected == "tie" for gold in begun.gold) == {False: 3, True: 1}
     plain = {stored(lab, entry.pair_id).first.midi_sha256 for entry in begun.pairs}
@@ -151,7 +151,7 @@ def test_gold_pairs_are_broken_on_one_side_or_equal_and_say_so(lab: Any) -> None
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_broken_fill_is_heard_and_everything_around_it_is_untouched(lab: Any, seed: int) -> None:
+def test_a_broken_fill_differs_audibly_and_keeps_the_context(lab: Any, seed: int) -> None:
     begun = begin(lab, study())
     source = stored(lab, begun.pairs[seed].pair_id)
     pair, expected = broken_pair(source, random.Random(seed))
@@ -174,7 +174,7 @@ def test_a_broken_fill_is_heard_and_everything_around_it_is_untouched(lab: Any, 
     assert difference > 0.3
 
 
-def test_a_fill_of_almost_nothing_cannot_be_broken(lab: Any) -> None:
+def test_a_fill_of_too_few_notes_cannot_be_broken(lab: Any) -> None:
     pair = lab.pair(3)
     empty = base64.b64encode(lab.service._pair_view(lab.service.pairs.put(pair).pair_id).context).decode()
     silent = pair.first.model_copy(update={"midi_base64": empty})

@@ -58,13 +58,13 @@ def test_a_file_damaged_in_the_store_is_refused(registry: Registry, store: FileS
 
 
 @pytest.mark.parametrize("reference", ["champion", "00000000", "no-such", "abc"])
-def test_what_does_not_exist_is_named_with_what_does(registry: Registry, tmp_path: Path, reference: str) -> None:
+def test_an_unknown_name_error_lists_the_known_names(registry: Registry, tmp_path: Path, reference: str) -> None:
     made = _register(registry, tmp_path, b"weights")
     with pytest.raises(RegistryError, match=made.version):
         registry.resolve("infill", reference)
 
 
-def test_an_empty_registry_says_what_to_do(registry: Registry) -> None:
+def test_an_empty_registry_error_names_the_remedy(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="register one first"):
         registry.resolve("infill", "champion")
     with pytest.raises(RegistryError, match="use one of infill, reward"):
@@ -94,7 +94,7 @@ def test_an_alias_is_not_moved_over_a_change_the_caller_has_not_seen(registry: R
     assert registry.resolve("infill").version == b.version
 
 
-def test_an_alias_never_points_at_what_does_not_exist(registry: Registry) -> None:
+def test_an_alias_points_to_existing_versions_only(registry: Registry) -> None:
     with pytest.raises(RegistryError, match="there is no infill model"):
         registry.promote("infill", "0123456789ab")
     assert registry.alias("infill", "champion") is None

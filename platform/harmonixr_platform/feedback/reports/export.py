@@ -49,18 +49,11 @@ class ExportManifest(Strict):
 def export_dataset(
     feedback: Feedback, folder: Path, *, study: str | None, begun: BegunStudy | None, now: datetime
 ) -> ExportManifest:
-    """Write an export into `folder`; the manifest is written last, so a folder with a manifest is complete.
+    """Write an export of one study or pool, or of all judgments, into `folder`.
 
-    Args:
-        feedback: the judgments.
-        folder: created if needed; files of an earlier export are replaced.
-        study: export this study's or pool's judgments only; None exports all.
-        begun: the study's definition, for the data card.
-        now: the time of the export.
-
-    Raises:
-        FeedbackError: there is nothing to export.
-
+    The folder is created if needed, and files of an earlier export are replaced. The manifest is written last, so a
+    folder with a manifest is complete. `begun` is the study's definition for the data card. Raises FeedbackError if
+    there is nothing to export.
     """
     judged = [one for one in feedback.judged if study is None or one.comparison.pool == study]
     if not judged:

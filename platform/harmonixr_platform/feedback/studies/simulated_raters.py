@@ -17,7 +17,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -53,8 +53,6 @@ class Taste:
 
 
 Kind = Literal["honest", "always_a", "random", "fast"]
-# A rater's choice, given the comparison and a source of noise.
-Decide = Callable[[ComparisonView, random.Random], Choice]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,25 +74,13 @@ def simulate(
     seed: int = 0,
     taste: Taste | None = None,
     mix: Mapping[Kind, int] | None = None,
-    decide: Decide | None = None,
 ) -> Iterator[Simulated]:
     """Request and judge `count` comparisons of a pool or study, as different raters in turn.
 
-    Args:
-        api_url: the service.
-        count: how many judgments; fewer if the study is complete for these raters.
-        pool: a pool or a study.
-        raters: how many honest raters.
-        seed: seed of the noise and of the raters' keys.
-        taste: the utility of honest raters.
-        mix: how many raters of each kind, instead of `raters`.
-        decide: an honest rater's choice, instead of `taste`.
-
-    Raises:
-        FeedbackError: the service does not respond, or refuses.
-
+    There are `raters` honest raters with the given taste, or `mix` has the number of raters of each kind. There are
+    fewer judgments if the study is complete for these raters. Raises FeedbackError if the service does not respond or
+    refuses.
     """
-    decide = decide or _by_taste(taste or Taste())
     rng = random.Random(seed)
     waiting = _raters(seed, raters, mix)
     made = 0
@@ -108,7 +94,7 @@ def simulate(
                 continue
             except StudyClosed:
                 return
-            choice = _choice(kind, view, decide, rng)
+            choice = _choice(kind, view, taste or Taste(), rng)
             judgment = JudgmentRequest(
                 # Derived from seed and comparison, so that a new run after a failure repeats no vote.
                 judgment_id=f"sim-{seed}-{view.comparison_id}",
@@ -145,16 +131,12 @@ def _raters(seed: int, raters: int, mix: Mapping[Kind, int] | None) -> list[tupl
     return [(kind, f"simulated-{seed}-{kind}-{number}") for kind, many in mix.items() for number in range(many)]
 
 
-def _by_taste(taste: Taste) -> Decide:
-    return lambda view, rng: judge(view, rng, taste=taste)
-
-
-def _choice(kind: Kind, view: ComparisonView, decide: Decide, rng: random.Random) -> Choice:
+def _choice(kind: Kind, view: ComparisonView, taste: Taste, rng: random.Random) -> Choice:
     if kind == "always_a":
         return Choice.A
     if kind == "random":
         return rng.choice((Choice.A, Choice.B))
-    return decide(view, rng)
+    return judge(view, rng, taste=taste)
 
 
 def _listening(kind: Kind, view: ComparisonView) -> Listening:

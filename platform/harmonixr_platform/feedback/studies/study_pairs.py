@@ -57,16 +57,8 @@ def begin_study(
 ) -> Iterator[GapProgress | BegunStudy]:
     """Make the pairs of every gap and the gold pairs, then open the study, which is yielded last.
 
-    Args:
-        store: stores the pairs and the study.
-        study: the definition.
-        pieces: the songs of its contexts.
-        models: the model of each arm, by the arm's name.
-        now: the time at which the study begins.
-
-    Raises:
-        BadStudy: a study of this name has another definition, or there are too few pairs for one rater.
-
+    `models` has the model of each arm by the arm's name. Raises BadStudy if a study of this name has another
+    definition, or if there are too few pairs for one rater.
     """
     studies = StudyStore(store)
     studies.check_free(study)
