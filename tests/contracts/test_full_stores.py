@@ -1,4 +1,4 @@
-"""A store that is full says so in a sentence, loses nothing it acknowledged, and goes on once there is room."""
+"""A full store gives a clear error, loses no acknowledged data, and works again once there is space."""
 
 import resource
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def _no_file_above(size: int) -> Iterator[None]:
 
 
 def _limited_server(folder: Path, size: int) -> str:
-    """Return a redis-server whose files cannot grow past `size`, which it is told of by an error, not killed for."""
+    """Return a redis-server whose files cannot grow past `size`, which gives it an error instead of a signal."""
     script = folder / "limited-redis"
     script.write_text(f"#!/bin/sh\ntrap '' XFSZ\nulimit -f {size // _BLOCK}\nexec {server_binary()} \"$@\"\n")
     script.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The deployment files say what the code understands: settings that exist, commands that parse, one serve config."""
+"""The deployment files match the code: existing settings, commands that parse, one serve config."""
 
 from pathlib import Path
 

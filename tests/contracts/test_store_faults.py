@@ -45,16 +45,16 @@ def test_the_probe_finds_a_store_that_overwrites_silently(tmp_path: Path) -> Non
 def test_kill_9_of_a_writer_loses_no_written_file_and_leaves_none_torn(tmp_path: Path) -> None:
     writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert writer.stdout
-    told = [int(writer.stdout.readline()) for _ in range(60)]
+    written = [int(writer.stdout.readline()) for _ in range(60)]
     writer.kill()
-    told += [int(line) for line in writer.stdout.read().split("\n") if line]
+    written += [int(line) for line in writer.stdout.read().split("\n") if line]
     writer.stdout.close()
     writer.wait()
     store = FileStore(tmp_path)
-    for i in told:
+    for i in written:
         assert store.get(f"acknowledged/{i:06d}").data == b"x" * 4096
     replaced = store.get("replaced").data
-    assert int(replaced[: len(replaced) // 4096]) >= told[-1]
+    assert int(replaced[: len(replaced) // 4096]) >= written[-1]
     store.put("replaced", b"after")  # the dead writer's lock is free
 
 

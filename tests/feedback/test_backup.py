@@ -38,7 +38,7 @@ def empty(tmp_path: Path) -> FileStore:
 
 @pytest.fixture
 def new_redis(lab: Any, any_address: RedisServer) -> Callable[[], RecordStream]:
-    """A Redis that knows nothing of what happened; the lab's service is started anew on it."""
+    """An empty Redis; the lab's service is restarted on it."""
 
     def make() -> RecordStream:
         stream = RecordStream(any_address, name=f"{{new-{secrets.token_hex(6)}}}:feedback")
@@ -230,19 +230,19 @@ def test_the_commands_bring_a_machine_back_that_lost_everything(
     answers = [lab.judge(choice) for choice in ("a", "b", "tie")]
     lab.service.close()
 
-    def says(*arguments: str) -> str:
+    def output(*arguments: str) -> str:
         assert main(["feedback", *arguments]) == 0
         return capsys.readouterr().out
 
     place = str(tmp_path / "elsewhere")
-    # Whatever waits in the stream is carried first, so that the backup has it.
-    assert " 6 objects of file:" in says("backup", place, "--keep", "3")
+    # The command moves waiting entries first, so that the backup has them.
+    assert " 6 objects of file:" in output("backup", place, "--keep", "3")
     shutil.rmtree(tmp_path / "state")
-    assert "restored to file:" in says("restore", place)
-    assert says("replay") == "restored in Redis: 3 comparisons, 3 judgments\n"
-    assert says("report").startswith("3 judgments")
-    assert len(says("restore", place, "--list").splitlines()) == 1
-    assert "0 objects written, 0 damaged objects repaired, 6 already there" in says("restore", place)
+    assert "restored to file:" in output("restore", place)
+    assert output("replay") == "restored in Redis: 3 comparisons, 3 judgments\n"
+    assert output("report").startswith("3 judgments")
+    assert len(output("restore", place, "--list").splitlines()) == 1
+    assert "0 objects written, 0 damaged objects repaired, 6 already there" in output("restore", place)
     lab.service = FeedbackService.open(Settings(), now=lab.clock)
     assert all(lab.service.record_judgment(answer).duplicate for answer in answers)
     lab.service.close()

@@ -1,4 +1,4 @@
-"""No acknowledged judgment is lost and none counts twice, whatever dies, or loses its answer, at whichever step.
+"""No acknowledged judgment is lost or counted twice, for any failure at any step.
 
 A step is one command to Redis, one call of the object store, or one system call that makes a file durable. A fault
 strikes before or after a step. A fixed scenario is run once for each step, with one fault; random ones with many.
@@ -165,14 +165,14 @@ class World:
             self.taken_back.add(judgment_id)
 
     def move(self, consumer: str, *, max_entries: int = 100) -> None:
-        """Run a mover once; whatever ended it, the next one finds what it left."""
+        """Run a mover once; the next one continues after any failure."""
         store = FaultyStore(self.store, self.faults)
         mover = Mover(self._faulty_stream(), store, consumer=consumer, max_entries=max_entries, dead_after_s=0)  # type: ignore[arg-type]
         with contextlib.suppress(Died, StoreUnavailable):
             mover.run_once()
 
     def _until_answered(self, call: Callable[[FeedbackService], Any]) -> Any:
-        """Ask as an outbox does: again after no answer, of a service that may have been started anew."""
+        """Call as an outbox does: again after no response, on a service that may have been restarted."""
         for _ in range(6):
             try:
                 return call(self._frail)
@@ -209,20 +209,20 @@ class World:
     def check(self) -> None:
         """Carry what is left without faults, then hold what is read against what was acknowledged."""
         self.faults.on = False
-        told = f"after {self.faults.struck}"
+        context = f"after {self.faults.struck}"
         Mover(self.stream, self.store, consumer="last", dead_after_s=0).run_once()
         feedback = read_feedback(self.store)
         read = Counter(judged.judgment.judgment_id for judged in feedback.judged)
-        assert self.acknowledged - self.maybe_taken_back <= read.keys(), told
-        assert not self.taken_back & read.keys(), told
-        assert set(read.values()) <= {1}, told
-        assert len({judged.comparison.comparison_id for judged in feedback.judged}) == read.total(), told
+        assert self.acknowledged - self.maybe_taken_back <= read.keys(), context
+        assert not self.taken_back & read.keys(), context
+        assert set(read.values()) <= {1}, context
+        assert len({judged.comparison.comparison_id for judged in feedback.judged}) == read.total(), context
         # What the scheduler counts in Redis is what readers count in the objects.
         tally = self.lab.service._log.tally("default").values()
-        assert sum(t.first + t.second + t.tie for t in tally) == read.total(), told
-        assert self.stream.backlog(GROUP).length == 0, told
+        assert sum(t.first + t.second + t.tie for t in tally) == read.total(), context
+        assert self.stream.backlog(GROUP).length == 0, context
         named = {Manifest.model_validate_json(self.store.get(key).data).segment for key in self.store.list(MANIFESTS)}
-        assert named <= set(self.store.list(SEGMENTS)), told
+        assert named <= set(self.store.list(SEGMENTS)), context
 
 
 class GivenUp(Exception):

@@ -45,7 +45,7 @@ from harmonixr_platform.settings import Settings
 from harmonixr_platform.stores.connect import open_object_store
 from harmonixr_platform.stores.connect import open_stream
 settings = Settings()
-mover = Mover(open_stream(settings), open_object_store(settings), consumer="apart", max_entries=3, dead_after_s=0.2)
+mover = Mover(open_stream(settings), open_object_store(settings), consumer="other", max_entries=3, dead_after_s=0.2)
 mover.run_forever(threading.Event(), interval_s=0.02)
 """
 _PATIENCE_S = 120
@@ -103,7 +103,7 @@ class Plant:
 
 
 class Rater:
-    """A person with an outbox: asks again until there is an answer, and notes what was answered 201."""
+    """A client with an outbox: retries until there is a response, and records what was acknowledged with 201."""
 
     def __init__(self, url: str, acknowledged: list[str], taken_back: list[str]) -> None:
         self._http = httpx.Client(base_url=url, timeout=10, trust_env=False)

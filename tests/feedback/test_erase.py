@@ -1,4 +1,4 @@
-"""After an erasure nothing that can be reached names the rater, whatever stopped it on the way; nobody else loses."""
+"""After an erasure, even an interrupted one, no stored data contains the rater; other raters lose nothing."""
 
 import contextlib
 import gzip
@@ -138,7 +138,7 @@ def test_no_stored_data_contains_an_erased_rater(judged: Any) -> None:
 
 
 def test_the_tallies_are_as_if_the_rater_had_never_been(judged: Any) -> None:
-    """What the scheduler counts must follow, or pairs would lack the raters that their study asks for."""
+    """The scheduler's counts must follow, or pairs would lack the raters that their study needs."""
     eraser(judged).erase(eraser(judged).pseudonym(GONE), now=judged.clock())
     counts = judged.service._log.tally("default")
     expected = Counter(one.pair.pair_id for one in read_feedback(judged.store).judged)
@@ -203,7 +203,7 @@ def test_wherever_it_stops_asking_again_finishes_it(judged: Any) -> None:
         except Crash:
             stops += 1
             turn += 1
-            # What others said can be read at every moment.
+            # Other raters' judgments can be read at every moment.
             assert len(votes(judged)) >= 3
             continue
         break

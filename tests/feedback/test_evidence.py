@@ -108,8 +108,8 @@ def test_strength_tags_comment_and_consent_are_stored_with_the_judgment(lab: Any
     lab.fill_pool(1)
     view = lab.compare()
     consent = {"version": "1", "given": lab.clock()}
-    said = {"strength": 3, "tags": ["timing", "boring"], "comment": "  late in bar 2 \n", "consent": consent}
-    lab.service.record_judgment(lab.judgment(view, "b", **said))
+    details = {"strength": 3, "tags": ["timing", "boring"], "comment": "  late in bar 2 \n", "consent": consent}
+    lab.service.record_judgment(lab.judgment(view, "b", **details))
     Mover(lab.stream, lab.store).run_once()
     (row,) = read_feedback(lab.store).judged
     judgment = row.judgment

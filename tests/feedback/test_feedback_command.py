@@ -31,30 +31,30 @@ def judged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lab: Any) -> Path:
     return tmp_path
 
 
-def _says(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
+def _output(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
     assert main(["feedback", *arguments]) == status
     out, err = capsys.readouterr()
     return out if status == 0 else err
 
 
 def test_judgments_are_moved_reported_and_exported(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "6 new" in _says(capsys, "status")
-    assert "moved 6 records" in _says(capsys, "move")
-    status = _says(capsys, "status")
+    assert "6 new" in _output(capsys, "status")
+    assert "moved 6 records" in _output(capsys, "move")
+    status = _output(capsys, "status")
     assert "0 new, 0 in progress" in status
     assert "pool default: 2 pairs" in status
-    report = _says(capsys, "report")
+    report = _output(capsys, "report")
     assert report.startswith("3 judgments (0 simulated) by 1 raters on 2 pairs: 1 a, 1 b, 1 tie")
-    assert json.loads(_says(capsys, "report", "--json"))["judgments"] == 3
-    said = _says(capsys, "export", "default", "--out", str(judged / "out"))
+    assert json.loads(_output(capsys, "report", "--json"))["judgments"] == 3
+    output = _output(capsys, "export", "default", "--out", str(judged / "out"))
     manifest = json.loads((judged / "out" / "manifest.json").read_text())
-    assert said.startswith(f"dataset {manifest['dataset_id']}: 3 judgments of 2 pairs")
+    assert output.startswith(f"dataset {manifest['dataset_id']}: 3 judgments of 2 pairs")
     rows = [json.loads(line) for line in (judged / "out" / "judgments.jsonl").read_text().splitlines()]
     assert sorted(row["choice"] for row in rows) == ["a", "b", "tie"]
 
 
 def test_the_redis_a_command_starts_is_gone_after_it(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _says(capsys, "status")
+    _output(capsys, "status")
     record = json.loads((judged / "state" / "redis" / "server.json").read_text())
     assert not is_responding(f"redis://:{record['password']}@127.0.0.1:{record['port']}/0")
 
@@ -62,17 +62,17 @@ def test_the_redis_a_command_starts_is_gone_after_it(judged: Path, capsys: pytes
 def test_a_command_beside_a_running_service_uses_its_redis(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with EmbeddedRedis(judged / "state") as running:
         url = running.url()
-        _says(capsys, "move")
+        _output(capsys, "move")
         assert is_responding(url)
 
 
 def test_refusals_are_one_sentence(
     judged: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "holds no .mid" in _says(capsys, "pool", str(judged), status=2)
-    assert "no such file" in _says(capsys, "pool", str(judged / "none.mid"), status=2)
+    assert "holds no .mid" in _output(capsys, "pool", str(judged), status=2)
+    assert "no such file" in _output(capsys, "pool", str(judged / "none.mid"), status=2)
     monkeypatch.setenv("HARMONIXR_REDIS_URL", "redis://127.0.0.1:9/0")
-    assert _says(capsys, "move", status=2).strip().endswith("try again shortly with the same id")
+    assert _output(capsys, "move", status=2).strip().endswith("try again shortly with the same id")
 
 
 def test_a_study_is_begun_watched_and_ended(
@@ -93,22 +93,22 @@ def test_a_study_is_begun_watched_and_ended(
         "contexts: {songs: [song.mid], gaps: {per_song: 3, max_bars: 1}}\nquotas: {per_rater: 3}\ngold: {pairs: 2}\n"
     )
     for _ in range(2):
-        assert "warm = " in _says(capsys, "study", "begin", str(file))
-    assert "study warmth: 3 pairs and" in _says(capsys, "status")
-    said = _says(capsys, "study", "status", "warmth")
-    assert "0 judgments by 0 raters have been moved" in said
-    assert said.endswith("it continues\n")
+        assert "warm = " in _output(capsys, "study", "begin", str(file))
+    assert "study warmth: 3 pairs and" in _output(capsys, "status")
+    output = _output(capsys, "study", "status", "warmth")
+    assert "0 judgments by 0 raters have been moved" in output
+    assert output.endswith("it continues\n")
     file.write_text(file.read_text() + "title: another\n")
-    assert "give the new one another name" in _says(capsys, "study", "begin", str(file), status=2)
-    assert "no study 'heat' has begun (there is: warmth)" in _says(capsys, "study", "close", "heat", status=2)
-    assert "ended" in _says(capsys, "study", "close", "warmth", "--reason", "enough heard")
-    assert "enough heard" in _says(capsys, "study", "status", "warmth")
+    assert "give the new one another name" in _output(capsys, "study", "begin", str(file), status=2)
+    assert "no study 'heat' has begun (there is: warmth)" in _output(capsys, "study", "close", "heat", status=2)
+    assert "ended" in _output(capsys, "study", "close", "warmth", "--reason", "enough heard")
+    assert "enough heard" in _output(capsys, "study", "status", "warmth")
 
 
 def test_a_rater_is_erased_by_key_or_pseudonym(judged: Path, capsys: pytest.CaptureFixture[str], lab: Any) -> None:
-    _says(capsys, "move")
-    assert _says(capsys, "erase", "a-key-that-nobody-has").startswith("erased: 0 records")
+    _output(capsys, "move")
+    assert _output(capsys, "erase", "a-key-that-nobody-has").startswith("erased: 0 records")
     # Three comparisons and their three judgments.
-    assert _says(capsys, "erase", lab.rater).startswith("erased: 6 records")
-    assert "no judgments of any study" in _says(capsys, "export", "--out", str(judged / "out"), status=2)
-    assert _says(capsys, "erase", "--again").startswith("erased: 0 records")
+    assert _output(capsys, "erase", lab.rater).startswith("erased: 6 records")
+    assert "no judgments of any study" in _output(capsys, "export", "--out", str(judged / "out"), status=2)
+    assert _output(capsys, "erase", "--again").startswith("erased: 0 records")

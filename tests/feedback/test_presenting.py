@@ -114,7 +114,7 @@ def test_a_rater_with_several_windows_is_shown_each_pair_once_and_no_more_than_t
     begin(lab)
     start = threading.Barrier(4)
 
-    def ask(_: int) -> str | None:
+    def compare(_: int) -> str | None:
         start.wait()
         try:
             return lab.compare("rater-onexx", "s").comparison_id
@@ -124,7 +124,7 @@ def test_a_rater_with_several_windows_is_shown_each_pair_once_and_no_more_than_t
     shown = []
     with ThreadPoolExecutor(4) as windows:
         while None not in shown:
-            shown += windows.map(ask, range(4))
+            shown += windows.map(compare, range(4))
     history = lab.service._log.history("s", lab.service._signer.pseudonym("rater-onexx"))
     assert {one.comparison_id for one in history} == {one for one in shown if one}
     heard = [one.pair_id for one in history if one.role != "repeat"]
@@ -206,12 +206,12 @@ def test_a_persons_judgment_in_a_study_needs_consent(lab: Any) -> None:
     view = lab.compare("rater-one", "s")
     lab.clock.pass_(seconds=60)
     heard = [(view.start_s, view.end_s)]
-    said = {"rater": "rater-one", "listening": {"intervals_a": heard, "intervals_b": heard}}
+    shared = {"rater": "rater-one", "listening": {"intervals_a": heard, "intervals_b": heard}}
     for consent in (None, {"version": "1", "given": lab.clock()}):
         with pytest.raises(NoConsent) as caught:
-            lab.service.record_judgment(lab.judgment(view, consent=consent, **said))
+            lab.service.record_judgment(lab.judgment(view, consent=consent, **shared))
         assert caught.value.status == 422
-    agreed = lab.judgment(view, consent={"version": "2", "given": lab.clock()}, **said)
+    agreed = lab.judgment(view, consent={"version": "2", "given": lab.clock()}, **shared)
     assert lab.service.record_judgment(agreed).stored
     (one,) = read(lab)
     assert (one.judgment.consent.version, one.judgment.listening.heard_a) == ("2", 1.0)

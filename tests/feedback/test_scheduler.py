@@ -99,7 +99,7 @@ def test_the_posterior_narrows_with_judgments_also_along_chains() -> None:
     some = Posterior(["x", "y", "z"], {("x", "y"): 20, ("y", "x"): 20, ("y", "z"): 20, ("z", "y"): 20})
     assert some.deviation("x", "y") < 0.5 * before.deviation("x", "y")
     assert some.deviation("x", "y") < some.deviation("x", "z") < before.deviation("x", "z")
-    # Forty answers between equals tell 40/4 about their difference, and the priors 1/2: 1 / √10.5.
+    # Forty judgments between equals have information 40/4 about their difference, and the priors 1/2: 1 / √10.5.
     alone = Posterior(["x", "y"], {("x", "y"): 20, ("y", "x"): 20})
     assert alone.deviation("x", "y") == pytest.approx(10.5**-0.5)
 

@@ -1,4 +1,4 @@
-"""From asking for a blind pair to the receipt: what a rater may do, and what each mistake is called."""
+"""From requesting a blind pair to the receipt, with the error of each mistake."""
 
 import base64
 import random

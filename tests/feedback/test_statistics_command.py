@@ -27,28 +27,28 @@ def one_sided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lab: Any) -> Path
     return tmp_path
 
 
-def _says(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def _output(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     capsys.readouterr()
     assert main(["feedback", "report", "--draws", "20", *arguments]) == 0
     return capsys.readouterr().out
 
 
 def test_the_report_has_three_forms(one_sided: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = _says(capsys)
+    text = _output(capsys)
     assert "side a in 12 of 12 decided judgments" in text
     assert "one rater: unknown" in text
-    data = json.loads(_says(capsys, "--json"))
+    data = json.loads(_output(capsys, "--json"))
     assert data["panels"][0]["quality"][0]["flags"][0]["rule"] == "one_side"
     page = one_sided / "report.html"
-    assert "wrote" in _says(capsys, "--html", str(page))
+    assert "wrote" in _output(capsys, "--html", str(page))
     assert page.read_text().startswith("<!doctype html>")
-    assert json.loads(_says(capsys, "--json", "--study", "default"))["judgments"] == 12
-    assert json.loads(_says(capsys, "--json", "--study", "other"))["judgments"] == 0
+    assert json.loads(_output(capsys, "--json", "--study", "default"))["judgments"] == 12
+    assert json.loads(_output(capsys, "--json", "--study", "other"))["judgments"] == 0
 
 
 def test_flags_are_recorded_on_request(one_sided: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "recorded 12 new flags" in _says(capsys, "--record-flags")
-    assert "recorded 0 new flags" in _says(capsys, "--record-flags")
+    assert "recorded 12 new flags" in _output(capsys, "--record-flags")
+    assert "recorded 0 new flags" in _output(capsys, "--record-flags")
     mover = Mover.open(Settings())
     mover.run_once()
     mover.close()

@@ -1,4 +1,4 @@
-"""Intervals over raters hold the truth about as often as they say; the i.i.d. bootstrap does not."""
+"""Intervals over raters have about their nominal coverage; the i.i.d. bootstrap does not."""
 
 import math
 
@@ -12,7 +12,7 @@ from harmonixr_platform.feedback.statistics.panel import Panel, sample_votes
 from harmonixr_platform.feedback.statistics.ranking import rank
 from harmonixr_platform.feedback.statistics.votes import Vote, design
 
-# Two equal models: whatever raters' tastes spread by, the population's difference is zero by symmetry.
+# Two equal models: for any spread of tastes, the population's difference is zero by symmetry.
 PANEL = Panel({"x": 0.0, "y": 0.0}, taste=0.5, side=0.3, side_spread=0.3)
 
 
@@ -21,8 +21,8 @@ def _coverage(method: Method, *, panels: int, seed: int, draws: int = 100) -> fl
     held = 0
     for trial in range(panels):
         table = design(sample_votes(PANEL, raters=8, each=40, rng=rng))
-        asked = table.difference("x", "y")
-        at = intervals(table, fit(table), asked, method=method, resamples=draws, seed=trial)
+        contrast = table.difference("x", "y")
+        at = intervals(table, fit(table), contrast, method=method, resamples=draws, seed=trial)
         assert at is not None
         held += bool(at.low_K[0] <= 0 <= at.high_K[0])
     return held / panels
@@ -52,11 +52,11 @@ def test_the_methods_agree_where_raters_are_alike_and_many() -> None:
 def test_the_one_step_jackknife_is_close_to_leaving_raters_out_one_by_one() -> None:
     votes = sample_votes(PANEL, raters=10, each=40, rng=np.random.default_rng(3))
     table = design(votes)
-    asked = table.difference("x", "y")
+    contrast = table.difference("x", "y")
     weight_DN = np.stack([table.count_N * (table.rater_N != g) for g in range(10)])
-    left_out = (fit(table, weight_DN=weight_DN).value_DP @ asked.T)[:, 0]
+    left_out = (fit(table, weight_DN=weight_DN).value_DP @ contrast.T)[:, 0]
     error = math.sqrt(9 / 10 * ((left_out - left_out.mean()) ** 2).sum())
-    at = intervals(table, fit(table), asked)
+    at = intervals(table, fit(table), contrast)
     assert at is not None
     assert (at.high_K - at.low_K)[0] / 2 == pytest.approx(stdtrit(9, 0.975) * error, rel=0.05)
 

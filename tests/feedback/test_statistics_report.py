@@ -1,4 +1,4 @@
-"""The report keeps people and programs apart, says what it leaves out, and shows itself."""
+"""The report separates people and programs, names what it leaves out, and has a text and an HTML form."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -172,9 +172,9 @@ def test_gold_pairs_and_repeats_check_raters_and_never_rank() -> None:
 
 
 def test_unconnected_models_are_counted_and_not_ranked() -> None:
-    apart = [_judged(i, _pair(i), f"r{i % 3}", "ab"[i % 2]) for i in range(12)]
-    apart += [_judged(100 + i, _pair(i, ("model-p", "model-q")), f"r{i % 3}", "a") for i in range(12)]
-    content = report(_feedback(apart), resamples=20)
+    unconnected = [_judged(i, _pair(i), f"r{i % 3}", "ab"[i % 2]) for i in range(12)]
+    unconnected += [_judged(100 + i, _pair(i, ("model-p", "model-q")), f"r{i % 3}", "a") for i in range(12)]
+    content = report(_feedback(unconnected), resamples=20)
     assert content["models"] == []
     assert "{model-p, model-q} from {model-x, model-y}" in content["refusal"]
     assert content["wins"]["model-p"]["model-q"] == 12

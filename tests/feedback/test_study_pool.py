@@ -1,4 +1,4 @@
-"""The pairs of a study, made before its first listener comes: all different, gold ones apart, the same for a seed."""
+"""The pairs of a study, made in advance: all different, with separate gold pairs, and the same for a seed."""
 
 import base64
 import random
@@ -32,7 +32,7 @@ class Scales:
     """SupportsFill a gap with eight notes drawn from a scale; `kinds` limits how many different fills there are."""
 
     def __init__(self, *, kinds: int = 10_000) -> None:
-        self.asked = 0
+        self.calls = 0
         self._kinds = kinds
 
     def fill(
@@ -46,7 +46,7 @@ class Scales:
         seed: int,
         sampling: Any,
     ) -> list[Fill]:
-        self.asked += 1
+        self.calls += 1
         return [self._one(song, region, seed + i) for i in range(n)]
 
     def _one(self, song: Song, region: Any, seed: int) -> Fill:
@@ -121,9 +121,9 @@ def test_an_interrupted_study_continues_and_makes_no_pair_twice(lab: Any) -> Non
     for _ in range(4):
         next(steps)
     steps.close()
-    asked = fills.asked
+    calls = fills.calls
     begun = begin(lab, defined, fills=fills)
-    assert fills.asked - asked == asked / 2
+    assert fills.calls - calls == calls / 2
     assert begun.pairs == begin(lab, defined, store=FileStore(lab.store.root / "anew")).pairs
 
 

@@ -22,7 +22,7 @@ def _checkpoint(path: Path, seed: int) -> Path:
     return path
 
 
-def _says(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
+def _output(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
     assert main(["models", *arguments]) == status
     out, err = capsys.readouterr()
     return out if status == 0 else err
@@ -32,22 +32,22 @@ def test_register_promote_list_and_roll_back(tmp_path: Path, capsys: pytest.Capt
     versions = []
     for seed in range(2):
         file = _checkpoint(tmp_path / f"{seed}.safetensors", seed)
-        said = _says(capsys, "register", "infill", str(file), "--note", f"number {seed}")
-        versions.append(said.split()[2])
-        _says(capsys, "promote", "infill", versions[-1])
-    listed = _says(capsys, "list")
+        output = _output(capsys, "register", "infill", str(file), "--note", f"number {seed}")
+        versions.append(output.split()[2])
+        _output(capsys, "promote", "infill", versions[-1])
+    listed = _output(capsys, "list")
     assert "infill: 2 versions" in listed
     assert "reward: 0 versions" in listed
     assert f"{versions[1]}" in next(line for line in listed.splitlines() if "champion" in line)
-    assert f"is {versions[0]} again" in _says(capsys, "rollback", "infill")
-    assert '"number 0"' in _says(capsys, "show", "infill")
+    assert f"is {versions[0]} again" in _output(capsys, "rollback", "infill")
+    assert '"number 0"' in _output(capsys, "show", "infill")
 
 
 def test_refusals_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no infill model is champion yet" in _says(capsys, "show", "infill", status=2)
-    assert "no earlier version" in _says(capsys, "rollback", "infill", status=2)
-    assert "no such file" in _says(capsys, "register", "infill", str(tmp_path / "none"), status=2)
+    assert "no infill model is champion yet" in _output(capsys, "show", "infill", status=2)
+    assert "no earlier version" in _output(capsys, "rollback", "infill", status=2)
+    assert "no such file" in _output(capsys, "register", "infill", str(tmp_path / "none"), status=2)
     (tmp_path / "text").write_text("not weights")
-    said = _says(capsys, "register", "infill", str(tmp_path / "text"), status=2)
-    assert len(said.strip().splitlines()) == 1
-    assert "infill: 0 versions" in _says(capsys)
+    output = _output(capsys, "register", "infill", str(tmp_path / "text"), status=2)
+    assert len(output.strip().splitlines()) == 1
+    assert "infill: 0 versions" in _output(capsys)

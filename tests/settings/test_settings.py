@@ -1,4 +1,4 @@
-"""What the environment may say, and what it is told when it says it wrong."""
+"""The settings of the environment and their error messages."""
 
 import stat
 from pathlib import Path
