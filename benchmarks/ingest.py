@@ -101,7 +101,7 @@ def ingest(folders: Sequence[Path], out: Path, *, manifest: Path | None, workers
 
     began = time.monotonic()
     summary = ingest_job.run(
-        folders, out, manifest=manifest, workers=workers or None, uses_ray=workers > 0, listen=listen
+        folders, out, manifest=manifest, workers=workers or None, uses_ray=workers > 0, on_shard=listen
     )
     whole_s = time.monotonic() - began
     return (

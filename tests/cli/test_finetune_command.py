@@ -34,16 +34,16 @@ def model(tmp_path_factory):
     return path
 
 
-def test_a_model_learns_from_a_folder_and_the_report_says_by_how_much(songs, model, tmp_path, capsys):
+def test_a_model_improves_on_a_folder_and_the_report_shows_by_how_much(songs, model, tmp_path, capsys):
     out = tmp_path / "tuned"
     args = [str(songs), "--out", str(out), "--model", str(model), "--items", "1", "--learning-rate", "0.01"]
     assert main(["finetune", *args, "--steps", "4"]) == 0
-    said = capsys.readouterr().out
-    assert "6 pieces of 7 files (1 rejected, 0 copies): 5 to learn from, 1 held out" in said
+    output = capsys.readouterr().out
+    assert "6 pieces of 7 files (1 rejected, 0 copies): 5 to learn from, 1 held out" in output
     report = json.loads((out / "report.json").read_text())["results"]
     bits = {name: report[name]["bits per note"]["all shapes"]["value"] for name in ("before", "after")}
     assert bits["after"] < bits["before"]
-    assert f"{bits['before']:.2f} before, {bits['after']:.2f} after" in said
+    assert f"{bits['before']:.2f} before, {bits['after']:.2f} after" in output
     tuned, info = load_checkpoint(out / "model.safetensors")
     assert tuned.config.dropout == 0.1
     assert info["training"]["start_from"]

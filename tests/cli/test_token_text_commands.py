@@ -36,7 +36,7 @@ def test_a_folder_goes_to_text_and_back_in_the_same_layout(folder, tmp_path, cap
         assert plain(grid_of(tmp_path / "back" / name)) == plain(grid_of(folder / name))
 
 
-def test_the_text_has_a_bar_a_line_and_takes_remarks(folder, tmp_path):
+def test_the_text_has_a_bar_a_line_and_allows_comments(folder, tmp_path):
     text = tmp_path / "one.txt"
     assert main(["encode", str(folder / "one.mid"), "-o", str(text)]) == 0
     lines = text.read_text().splitlines()
@@ -49,7 +49,7 @@ def test_the_text_has_a_bar_a_line_and_takes_remarks(folder, tmp_path):
     assert plain(grid_of(tmp_path / "one.mid")) == plain(grid_of(folder / "one.mid"))
 
 
-def test_a_bad_file_is_reported_and_the_others_go_on(folder, tmp_path, capsys):
+def test_a_bad_file_is_reported_and_the_others_are_converted(folder, tmp_path, capsys):
     (folder / "bad.mid").write_bytes(b"MThd and no more")
     assert main(["encode", str(folder), "-o", str(tmp_path / "text")]) == 1
     out, err = capsys.readouterr()
@@ -75,18 +75,18 @@ def test_a_song_is_never_overwritten_unless_forced(folder, tmp_path, capsys):
 
 @pytest.mark.parametrize("command", ["encode", "decode"])
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda path: None, "no such file or folder"),
         (lambda path: path.mkdir(), "there is no file ending in"),
         (lambda path: path.write_bytes(b"\xff\xfe nothing"), ""),
     ],
 )
-def test_what_cannot_be_read_at_all_is_one_sentence(command, make, says, tmp_path, capsys):
+def test_an_unreadable_input_is_one_sentence(command, make, message, tmp_path, capsys):
     make(tmp_path / "source")
     assert main([command, str(tmp_path / "source"), "-o", str(tmp_path / "out")]) == 2
     err = capsys.readouterr().err
     assert err.startswith(f"harmonixr {command}: ")
-    assert says in err
+    assert message in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()

@@ -29,7 +29,7 @@ def quarters(*pitches: int) -> dict[int, list[Note]]:
     return {0: [Note(2 * 1920 + 480 * i, 480, pitch, 80) for i, pitch in enumerate(pitches)]}
 
 
-def test_the_listener_likes_notes_of_the_scale_and_rhythms_of_the_bars_around():
+def test_the_utility_rewards_notes_of_the_scale_and_rhythms_of_the_context():
     score = in_c_major()
     region = Region.bars(score, 2, 2)
     context = region.without(score)
@@ -43,7 +43,7 @@ def test_the_listener_likes_notes_of_the_scale_and_rhythms_of_the_bars_around():
     assert good > worse > taste.utility(score, region, {})
 
 
-def test_what_the_fill_replaces_is_not_listened_to():
+def test_replaced_notes_do_not_change_the_utility():
     score = in_c_major()
     region = Region.bars(score, 2, 2)
     emptied = region.without(score)
@@ -51,16 +51,16 @@ def test_what_the_fill_replaces_is_not_listened_to():
     assert Taste().utility(score, region, fill) == Taste().utility(emptied, region, fill)
 
 
-def test_answers_follow_the_chance_that_the_noise_gives_them():
+def test_preferences_follow_their_probability():
     taste, rng = Taste(noise=0.1, tie_within=0.03), Random(0)
-    answers = [taste.choose(0.1, 0.0, rng) for _ in range(4000)]
-    decided = [answer for answer in answers if answer != "tie"]
+    choices = [taste.choose(0.1, 0.0, rng) for _ in range(4000)]
+    decided = [choice for choice in choices if choice != "tie"]
     share = decided.count("first") / len(decided)
     assert share == pytest.approx(taste.chance_first_is_chosen(0.1, 0.0), abs=0.03)
     assert taste.chance_first_is_chosen(0.0, 0.0) == pytest.approx(0.5)
 
 
-def test_gaps_are_in_different_pieces_and_short_contexts_and_the_same_when_asked_again():
+def test_gaps_are_in_different_pieces_and_the_same_for_the_same_seed():
     found = list(composed_gaps(6, seed=5, max_context=512, max_length=1024))
     assert len({gap.piece_id for gap in found}) == 6
     assert found == list(composed_gaps(6, seed=5, max_context=512, max_length=1024))
@@ -68,7 +68,7 @@ def test_gaps_are_in_different_pieces_and_short_contexts_and_the_same_when_asked
     assert not {gap.piece_id for gap in found} & {gap.piece_id for gap in others}
 
 
-def test_a_stage_is_done_once_and_a_folder_keeps_to_its_plan(tmp_path):
+def test_a_stage_runs_once_and_a_folder_has_one_size(tmp_path):
     folder = StageResults(tmp_path, QUICK)
     made = []
     for _ in range(2):
@@ -119,7 +119,7 @@ def test_a_stage_of_an_earlier_run_does_not_shorten_the_time_left(monkeypatch):
     assert (state["n"] - state["initial"]) / state["elapsed"] == pytest.approx(1)
 
 
-def test_the_plot_says_that_it_is_simulated_and_is_well_formed():
+def test_the_plot_is_labelled_as_simulated_and_well_formed():
     from xml.etree import ElementTree
 
     text = draw(
@@ -132,7 +132,7 @@ def test_the_plot_says_that_it_is_simulated_and_is_well_formed():
     assert "SIMULATED" in "".join(ElementTree.fromstring(text).itertext())
 
 
-def test_simulated_answers_go_over_http_and_are_labelled(tmp_path):
+def test_simulated_judgments_go_over_http_and_are_labelled(tmp_path):
     import base64
     import hashlib
 

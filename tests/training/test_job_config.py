@@ -32,7 +32,7 @@ def test_our_training_jobs_are_valid(name):
 @pytest.mark.parametrize(
     "name", [f"tune_{what}{twin}.yaml" for what in ("infill", "architectures") for twin in ("", "_debug")]
 )
-def test_our_sweeps_are_valid_and_so_is_what_they_draw(name):
+def test_our_sweeps_and_their_trials_are_valid(name):
     sweep = parse_job(TuneJob, read_job_file(CONFIGS / name), source=name)
     base = read_job_file(CONFIGS / sweep.base)
     before = yaml.safe_dump(base)
@@ -40,7 +40,7 @@ def test_our_sweeps_are_valid_and_so_is_what_they_draw(name):
     assert yaml.safe_dump(base) == before
 
 
-def test_a_job_may_choose_its_architecture_and_what_it_is_shown():
+def test_a_job_may_choose_its_architecture_and_its_examples():
     default = parse_job(InfillJob, MINIMAL, source="")
     assert default.architecture() == replace(SIZES["nano"], dropout=0.0, max_length=1024)
     assert (default.data.build(), default.data.identity()) == (DEFAULT_DATASET, {})
@@ -93,7 +93,7 @@ def test_overrides_reach_their_setting_as_yaml(tmp_path):
 
 
 @pytest.mark.parametrize("override", ["steps", "name.first=1", "context=[1"])
-def test_an_override_that_cannot_be_read_says_so(tmp_path, override):
+def test_an_unreadable_override_is_an_error(tmp_path, override):
     path = tmp_path / "job.yaml"
     path.write_text(yaml.safe_dump(MINIMAL))
     with pytest.raises(JobError):
@@ -101,14 +101,14 @@ def test_an_override_that_cannot_be_read_says_so(tmp_path, override):
 
 
 @pytest.mark.parametrize("content", ["a: [", "", "- a", "\x00"])
-def test_a_file_that_is_no_job_says_so(tmp_path, content):
+def test_a_file_that_is_no_job_is_an_error(tmp_path, content):
     path = tmp_path / "job.yaml"
     path.write_text(content)
     with pytest.raises(JobError, match=r"job\.yaml"):
         read_job_file(path)
 
 
-def test_how_workers_share_the_work_and_compilation_reach_the_loop():
+def test_parallelism_and_compilation_reach_the_loop():
     changes = {"optimisation": {"steps": 3, "compile": True}, "scaling": {"workers": 2, "parallel": "fsdp"}}
     loop = parse_job(InfillJob, MINIMAL | changes, source="job.yaml").loop()
     assert (loop.compiles, loop.parallel) == (True, "fsdp")
@@ -116,7 +116,7 @@ def test_how_workers_share_the_work_and_compilation_reach_the_loop():
     assert (plain.compiles, plain.parallel) == (False, "ddp")
 
 
-def test_a_group_of_settings_changes_only_what_it_names():
+def test_a_group_of_settings_changes_only_its_own_keys():
     sweep = parse_job(
         TuneJob,
         {
@@ -139,7 +139,7 @@ def test_a_distribution_is_one_thing():
         parse_job(TuneJob, {**sweep, "space": {"a": {"choice": [1], "uniform": [0, 1]}}}, source="tune.yaml")
 
 
-def test_storage_is_the_state_folder_unless_told_otherwise(tmp_path):
+def test_the_default_storage_is_the_state_folder(tmp_path):
     settings = Settings(state_dir=tmp_path)
     assert open_storage("", settings).path == str(tmp_path.resolve() / "train")
     assert open_storage(f"file://{tmp_path}/x", settings).path == f"{tmp_path}/x"
@@ -148,14 +148,14 @@ def test_storage_is_the_state_folder_unless_told_otherwise(tmp_path):
         open_storage("gs://bucket", settings)
 
 
-def test_storage_reads_back_what_was_written(tmp_path):
+def test_storage_returns_the_written_bytes(tmp_path):
     storage = open_storage(str(tmp_path), Settings(state_dir=tmp_path))
     assert storage.read("run/job.json") is None
     storage.write("run/job.json", b"{}")
     assert storage.read("run/job.json") == b"{}"
 
 
-def test_the_table_has_a_row_a_trial_and_says_which_failed():
+def test_the_table_has_a_row_for_each_trial_and_marks_failures():
     trials = [Trial({"lr": 0.00123}, 8, 1.5, 9.25, ""), Trial({"lr": 0.5}, 2, None, None, "it broke")]
     lines = trial_table(trials).splitlines()
     assert len(lines) == 3

@@ -61,7 +61,7 @@ def judged(number: int, *, winner: str, rater: str, piece: str, swapped: bool = 
         expires=NOW + timedelta(days=1),
     )
     choice = Choice.TIE if winner == "tie" else Choice.A if (winner == "new") != swapped else Choice.B
-    said = Judgment(
+    judgment = Judgment(
         judgment_id=str(number),
         comparison_id=str(number),
         pair_id=str(number),
@@ -69,7 +69,7 @@ def judged(number: int, *, winner: str, rater: str, piece: str, swapped: bool = 
         choice=choice,
         received=NOW,
     )
-    return JudgedPair(said, shown, pair)
+    return JudgedPair(judgment, shown, pair)
 
 
 def votes(chance: float, count: int = 200, seed: int = 0) -> list[JudgedPair]:
@@ -90,17 +90,17 @@ def failed(checks: tuple[PromotionCheck, ...]) -> list[str]:
     return [check.name for check in checks if not check.passed]
 
 
-def ask(rows: list[JudgedPair], new: ModelMetrics = OLD) -> list[str]:
+def failed_checks(rows: list[JudgedPair], new: ModelMetrics = OLD) -> list[str]:
     won = win_rate(rows, version="new", champion="old", level=0.95)
     return failed(gate_checks(PromotionGate(), won, new, OLD))
 
 
-def test_what_is_surely_liked_better_passes_and_what_is_worse_or_unsure_does_not():
-    assert ask(votes(0.7)) == []
-    assert ask(votes(0.3)) == ["win_rate"]
-    assert ask(votes(0.52)) == ["win_rate"]
-    assert ask(votes(1.0, count=20)) == ["judgments"]
-    assert ask([]) == ["judgments", "win_rate"]
+def test_a_clearly_better_version_passes_and_a_worse_or_uncertain_one_does_not():
+    assert failed_checks(votes(0.7)) == []
+    assert failed_checks(votes(0.3)) == ["win_rate"]
+    assert failed_checks(votes(0.52)) == ["win_rate"]
+    assert failed_checks(votes(1.0, count=20)) == ["judgments"]
+    assert failed_checks([]) == ["judgments", "win_rate"]
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_what_is_surely_liked_better_passes_and_what_is_worse_or_unsure_does_not
         ({"diversity": 0.3}, "diversity"),
     ],
 )
-def test_being_liked_better_does_not_buy_off_another_check(change, check):
+def test_a_high_win_rate_does_not_replace_another_check(change, check):
     from dataclasses import replace
 
-    assert ask(votes(0.7), replace(OLD, **change)) == [check]
+    assert failed_checks(votes(0.7), replace(OLD, **change)) == [check]
 
 
-def test_a_win_is_a_win_on_whatever_side_it_was_shown_and_a_tie_is_half_of_one():
+def test_a_win_counts_on_either_side_and_a_tie_is_half_a_win():
     rows = [
         judged(i, winner=w, rater=f"r{i}", piece=f"p{i}", swapped=i % 2 == 0)
         for i, w in enumerate(["new", "new", "tie", "old"])
@@ -127,11 +127,11 @@ def test_a_win_is_a_win_on_whatever_side_it_was_shown_and_a_tie_is_half_of_one()
     assert win_rate(rows, version="old", champion="new", level=0.95).rate == 0.375
 
 
-def test_votes_that_come_in_clusters_are_worth_less_than_as_many_apart():
+def test_clustered_votes_give_a_wider_interval_than_independent_ones():
     values = [1.0] * 50 + [0.0] * 50
-    apart = cluster_error(values, [str(i) for i in range(100)], level=0.95)
-    together = cluster_error(values, [str(i // 10) for i in range(100)], level=0.95)
-    assert together > 2 * apart
+    independent = cluster_error(values, [str(i) for i in range(100)], level=0.95)
+    clustered = cluster_error(values, [str(i // 10) for i in range(100)], level=0.95)
+    assert clustered > 2 * independent
     assert cluster_error(values, ["one"] * 100, level=0.95) == float("inf")
 
 
@@ -153,7 +153,7 @@ def _promotion(version: str, champion: str, *, promoted: bool) -> Promotion:
     )
 
 
-def test_a_decision_moves_the_alias_is_kept_and_can_be_rolled_back(tmp_path):
+def test_a_decision_moves_the_alias_is_stored_and_can_be_rolled_back(tmp_path):
     registry = open_registry(Settings(state_dir=tmp_path))
     versions = []
     for text in ("one", "two", "three"):
@@ -168,8 +168,8 @@ def test_a_decision_moves_the_alias_is_kept_and_can_be_rolled_back(tmp_path):
     with pytest.raises(RegistryError, match=f"is {two} by now"):
         registry.decide(_promotion(three, one, promoted=True))
     assert registry.resolve("infill").version == two
-    kept = registry.promotions("infill")
-    assert [each.promoted for each in kept] == [False, True, True]
-    assert kept[0].reasons == ("chosen 60 % of the time",)
+    decisions = registry.promotions("infill")
+    assert [each.promoted for each in decisions] == [False, True, True]
+    assert decisions[0].reasons == ("chosen 60 % of the time",)
     assert registry.rollback("infill").version == one
     assert len(registry.versions("infill")) == 3

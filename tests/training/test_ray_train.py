@@ -1,4 +1,4 @@
-"""Real Ray: two workers train the debug job; a killed worker changes nothing; a finished run is not another one."""
+"""Real Ray: two workers train the debug job; a killed worker changes nothing; a name belongs to one run."""
 
 import os
 import secrets
@@ -37,9 +37,9 @@ def ray():
 
 @pytest.fixture(scope="module")
 def undisturbed(settings):
-    heard = []
-    trained = infill_job.run(DEBUG, SETTINGS, settings=settings, on_step=heard.append)
-    return trained, heard
+    steps = []
+    trained = infill_job.run(DEBUG, SETTINGS, settings=settings, on_step=steps.append)
+    return trained, steps
 
 
 def descendants(process: int) -> dict[int, str]:
@@ -63,21 +63,21 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def test_two_workers_train_report_and_register(undisturbed, settings):
-    trained, heard = undisturbed
-    assert [progress.step for progress in heard] == list(range(1, STEPS + 1))
-    assert heard[-1].validation.loss < heard[0].loss
-    assert trained.info["tokens_seen"] == heard[-1].tokens
+    trained, steps = undisturbed
+    assert [progress.step for progress in steps] == list(range(1, STEPS + 1))
+    assert steps[-1].validation.loss < steps[0].loss
+    assert trained.info["tokens_seen"] == steps[-1].tokens
     assert trained.version == open_registry(settings).resolve("infill", "challenger")
     assert trained.version.lineage.config["scaling"]["workers"] == 2
     assert (trained.model.parent / "metrics.jsonl").read_text().count("\n") == STEPS
 
 
 def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, settings):
-    """It is killed after the checkpoint of step 4 and before that of step 8; its replacement tells steps again."""
-    heard, killed = [], threading.Event()
+    """It is killed after the checkpoint of step 4 and before that of step 8; its replacement repeats some steps."""
+    steps, killed = [], threading.Event()
 
     def kill_one(progress):
-        heard.append(progress.step)
+        steps.append(progress.step)
         if progress.step >= 5 and not killed.is_set():
             workers = [pid for pid, name in descendants(os.getpid()).items() if "RayTrainWorker" in name]
             assert len(workers) == 2
@@ -86,29 +86,29 @@ def test_a_killed_worker_is_replaced_and_the_weights_are_the_same(undisturbed, s
 
     trained = infill_job.run(DEBUG, [*SETTINGS, "name=killed"], settings=settings, on_step=kill_one)
     assert killed.is_set()
-    assert len(heard) > STEPS
-    assert heard[-1] == STEPS
+    assert len(steps) > STEPS
+    assert steps[-1] == STEPS
     expected, got = weights(undisturbed[0].model), weights(trained.model)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
 
-def test_the_same_job_again_ends_at_once_with_the_same_model(undisturbed, settings):
-    heard = []
-    again = infill_job.run(DEBUG, SETTINGS, settings=settings, on_step=heard.append)
-    assert heard == []
+def test_a_finished_job_ends_at_once_with_the_same_model(undisturbed, settings):
+    steps = []
+    again = infill_job.run(DEBUG, SETTINGS, settings=settings, on_step=steps.append)
+    assert steps == []
     assert again.version == undisturbed[0].version
 
 
-def test_sharded_workers_train_the_same_job_and_hand_in_a_whole_model(undisturbed, settings):
+def test_sharded_workers_train_the_same_job_and_save_a_whole_model(undisturbed, settings):
     """Sharded sums are added in another order: the weights agree but for rounding, made larger by Adam."""
-    heard = []
+    steps = []
     changes = ["name=sharded", "scaling.parallel=fsdp", "optimisation.precision=fp32"]
-    trained = infill_job.run(DEBUG, [*SETTINGS, *changes], settings=settings, on_step=heard.append)
-    assert [progress.step for progress in heard] == list(range(1, STEPS + 1))
+    trained = infill_job.run(DEBUG, [*SETTINGS, *changes], settings=settings, on_step=steps.append)
+    assert [progress.step for progress in steps] == list(range(1, STEPS + 1))
     losses = [progress.loss for progress in undisturbed[1]]
-    assert [progress.loss for progress in heard[:4]] == pytest.approx(losses[:4], rel=5e-3)
-    assert heard[-1].validation.loss < heard[0].loss
-    assert all(0 < progress.mfu < 1 for progress in heard)
+    assert [progress.loss for progress in steps[:4]] == pytest.approx(losses[:4], rel=5e-3)
+    assert steps[-1].validation.loss < steps[0].loss
+    assert all(0 < progress.mfu < 1 for progress in steps)
     assert {n: w.shape for n, w in weights(trained.model).items()} == {
         n: w.shape for n, w in weights(undisturbed[0].model).items()
     }
@@ -130,11 +130,11 @@ def test_checkpoints_go_to_s3_and_are_resumed_from_there(undisturbed, tmp_path):
     trained = infill_job.run(DEBUG, [*SETTINGS, name, "storage=s3://training/runs"], settings=settings)
     expected, got = weights(undisturbed[0].model), weights(trained.model)
     assert all(torch.equal(expected[key], got[key]) for key in expected)
-    heard = []
+    steps = []
     again = infill_job.run(
-        DEBUG, [*SETTINGS, name, "storage=s3://training/runs"], settings=settings, on_step=heard.append
+        DEBUG, [*SETTINGS, name, "storage=s3://training/runs"], settings=settings, on_step=steps.append
     )
-    assert heard == []
+    assert steps == []
     assert again.version == trained.version
 
 
@@ -143,7 +143,7 @@ def test_another_job_under_the_same_name_is_refused(undisturbed, settings):
         infill_job.run(DEBUG, [*SETTINGS, "optimisation.learning_rate=0.5"], settings=settings)
 
 
-def test_a_job_that_cannot_succeed_says_why_in_one_sentence(settings):
+def test_a_failing_job_reports_the_cause_in_one_sentence(settings):
     hopeless = ["name=hopeless", "optimisation.learning_rate=1e30", "max_failures=0"]
     with pytest.raises(JobError, match="gradient is not finite at step"):
         infill_job.run(DEBUG, hopeless, settings=settings)

@@ -1,4 +1,4 @@
-"""Real Ray Tune: the debug sweep ends with a best trial, and an interrupted one goes on where it was."""
+"""Real Ray Tune: the debug sweep ends with a best trial, and an interrupted one continues."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(900), pytest.mark.filterwarni
 DEBUG = Path(__file__).parents[2] / "platform" / "configs" / "tune_infill_debug.yaml"
 
 
-def test_an_interrupted_sweep_goes_on_and_keeps_what_was_done(tmp_path):
+def test_an_interrupted_sweep_continues_and_keeps_its_trials(tmp_path):
     environment = os.environ | {"HARMONIXR_STATE_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "harmonixr_platform.cli", "tune", str(DEBUG)]
     with open(tmp_path / "output", "wb") as output:

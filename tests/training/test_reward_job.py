@@ -68,16 +68,16 @@ _TINY = InfillConfig(width=32, layers=2, heads=2, dropout=0.0, max_length=1024)
 
 
 def _judge(service: FeedbackService, *, rounds: int) -> None:
-    """Prefer the side with more notes; every rater also says tie, both bad and skip once."""
+    """Prefer the side with more notes; every rater also chooses tie, both bad and skip once."""
     rng = random.Random(0)
     for rater in RATERS:
         for turn in range(rounds):
             view = service.create_comparison(ComparisonRequest(rater_key=rater, pool="default"))
             more = "a" if len(view.a.notes) >= len(view.b.notes) else "b"
             choice = {0: "tie", 1: "both_bad", 2: "skip"}.get(turn, more)
-            heard = [(view.start_s, view.end_s)]
-            answer = {
-                "listening": {"intervals_a": heard, "intervals_b": heard},
+            intervals = [(view.start_s, view.end_s)]
+            judgment = {
+                "listening": {"intervals_a": intervals, "intervals_b": intervals},
                 "judgment_id": f"{rater}-{turn}-{rng.randrange(10**6)}",
                 "comparison_id": view.comparison_id,
                 "token": view.token,
@@ -85,11 +85,11 @@ def _judge(service: FeedbackService, *, rounds: int) -> None:
                 "choice": choice,
                 "simulated": turn == rounds - 1,
             }
-            service.record_judgment(JudgmentRequest.model_validate(answer))
+            service.record_judgment(JudgmentRequest.model_validate(judgment))
     service.close()
 
 
-def test_ties_count_and_what_says_nothing_is_left_out_and_counted(settings):
+def test_ties_count_and_other_judgments_are_left_out_and_counted(settings):
     judged = read_feedback(open_object_store(settings)).judged
     found = comparisons_of(judged, use_simulated=True)
     assert len(judged) == 18
@@ -107,7 +107,7 @@ def test_simulated_judgments_can_be_left_out(settings):
     assert len(found.pairs) == 9
 
 
-def test_the_outcome_is_about_the_fills_whatever_sides_they_were_shown_on(settings):
+def test_the_outcome_does_not_depend_on_the_side_of_a_fill(settings):
     judged = read_feedback(open_object_store(settings)).judged
     found = comparisons_of(judged, use_simulated=True)
     decided = [item for item in judged if item.outcome in {"first", "second"}]
@@ -119,14 +119,14 @@ def test_the_outcome_is_about_the_fills_whatever_sides_they_were_shown_on(settin
         assert winner == (item.pair.first if item.outcome == "first" else item.pair.second)
 
 
-def test_a_fill_is_read_again_by_the_prompts_it_answered(settings):
+def test_a_fill_is_read_with_its_own_prompts(settings):
     store = open_object_store(settings)
     pair = read_feedback(store).judged[0].pair
     windows = windows_of(Fill(pair, pair.first), max_length=_TINY.max_length)
     assert tuple(tuple(window.tokens) for window in windows) == pair.first.tokens
 
 
-def test_a_fill_of_other_tokens_than_its_prompt_is_refused(settings):
+def test_tokens_that_do_not_match_the_prompt_are_refused(settings):
     pair = read_feedback(open_object_store(settings)).judged[0].pair
     broken = pair.first.model_copy(update={"tokens": (pair.first.tokens[0][:-2],)})
     with pytest.raises(HarmonixrError):
@@ -154,7 +154,7 @@ def test_a_ranker_scores_the_same_after_it_was_saved(settings, tmp_path):
     assert ranker.score([]) == []
 
 
-def test_a_file_that_is_no_reward_model_is_refused_with_what_would_work(settings, tmp_path):
+def test_a_file_that_is_no_reward_model_is_refused_with_a_remedy(settings, tmp_path):
     registry = open_registry(settings)
     with pytest.raises(HarmonixrError, match="fit it again"):
         Ranker.load(registry.fetch(registry.resolve("infill")))
@@ -172,7 +172,7 @@ def test_too_few_judgments_are_refused_before_ray_is_started(settings):
 
 @pytest.mark.ray
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_job_fits_registers_and_explains_itself(settings, workers):
+def test_the_job_fits_registers_and_reports(settings, workers):
     from harmonixr_platform.training import reward_job
 
     lines: list[str] = []
@@ -193,7 +193,7 @@ def test_the_job_fits_registers_and_explains_itself(settings, workers):
     assert any("held out" in line for line in lines)
 
 
-def test_the_job_runs_in_this_process_when_it_is_given_no_workers(settings):
+def test_the_job_runs_in_this_process_without_workers(settings):
     from harmonixr_platform.training import reward_job
 
     overrides = ["scaling.workers=0", "register=true", "name=here", "held_out_raters=0.34"]

@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
                 uses_official_split=args.official_split,
                 workers=args.workers,
                 uses_ray=not args.no_ray,
-                begin=bar.reset,
-                listen=show,
+                on_start=bar.reset,
+                on_shard=show,
             )
     except KeyboardInterrupt:
         print("harmonixr ingest: interrupted; the same command goes on from here", file=sys.stderr)

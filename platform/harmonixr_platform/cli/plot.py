@@ -65,7 +65,7 @@ def _embeddings(args: argparse.Namespace) -> str:
 
     path, name = model_file(args.model)
     model, _ = load_checkpoint(path)
-    return draw_embeddings(model, title=args.title or f"Embeddings of the {name} model, by what they say")
+    return draw_embeddings(model, title=args.title or f"Embeddings of the {name} model, by musical attribute")
 
 
 def _saliency(args: argparse.Namespace) -> str:

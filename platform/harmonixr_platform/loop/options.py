@@ -7,7 +7,7 @@ from typing import Any
 
 from harmonixr_platform.loop.simulated_listener import Taste
 
-# Seeds of the composer, far apart, so that no piece has two purposes.
+# Seeds of the composer, with a distance, so that no piece has two purposes.
 JUDGED_SEED, UTILITY_SEED, GATE_SEED = 0, 1_000_000, 2_000_000
 # The names of renamed options in stored files.
 _STORED_NAMES = {"utility_gaps": "asked", "utility_fills": "drawn"}

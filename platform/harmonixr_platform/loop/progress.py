@@ -39,7 +39,7 @@ class LoopProgress:
         self._start = sum(list(STAGES.values())[: names.index(stage)])
         self._cost = STAGES[stage]
         if not self._is_new:
-            # The stage before was done in an earlier run: it says nothing about the pace.
+            # The stage before has a result of an earlier run: its time does not count.
             self._bar.initial += self._start - self._bar.n
         self._is_new = False
         self._bar.update(self._start - self._bar.n)

@@ -1,10 +1,11 @@
-"""Short pieces of our own composer, each with a gap in a short context. Knows no store."""
+"""Gaps in short pieces of the bundled composer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from random import Random
 
 from harmonixr_model.errors import HarmonixrError
@@ -17,13 +18,13 @@ from harmonixr_model.music.write import write_midi
 
 BARS = 8
 GAP_BARS = 2
-# Tracks of the composer's band to keep, most first: fewer where they would take too many tokens.
-_BANDS = ((0, 1, 2), (0, 2), (1, 2), (0, 1))
+# The tracks of a piece, in versions from full to sparse, for pieces that have too many tokens.
+_TRACKS = ((0, 1, 2), (0, 2), (1, 2), (0, 1))
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A gap in a short piece. `bars` counts from 1, `track` too."""
+    """A gap in a short piece; `bars` and `track` count from 1."""
 
     piece_id: str
     midi: bytes
@@ -42,39 +43,31 @@ class Gap:
         return Region.bars(self.song.score, first, last, tracks=[self.track - 1])
 
 
-def composed_gaps(
-    pieces: int, *, seed: int, max_context: int, max_length: int, with_examples: bool = False
-) -> Iterator[Gap]:
+def composed_gaps(pieces: int, *, seed: int, max_context: int, max_length: int) -> Iterator[Gap]:
     """Yield one gap in each of `pieces` different pieces, in a context of at most `max_context` tokens.
 
-    `max_length` is that of the model that reads them.
-
-    Pieces are those that the composer writes from `seed` on, so seeds far apart share none.
+    `max_length` is the model's. Equal seeds give equal gaps; distant seeds give different pieces.
     """
-    made = 0
+    found = 0
     for piece_id, scores in _pieces(seed):
-        rng = Random(f"{seed} {piece_id}")
-        if made == pieces:
+        if found == pieces:
             return
-        gap = next(
-            (gap for score in scores if (gap := _gap(piece_id, score, rng, max_context, max_length)) is not None), None
-        )
+        rng = Random(f"{seed} {piece_id}")
+        gap = next((gap for score in scores if (gap := _gap(piece_id, score, rng, max_context, max_length))), None)
         if gap is not None:
             yield gap
-            made += 1
+            found += 1
 
 
 def _pieces(seed: int) -> Iterator[tuple[str, list[Score]]]:
-    """Yield pieces without end, each in versions from full to sparse."""
-    number = seed
-    while True:
-        band = compose(number, bars=BARS)
-        yield f"composed-{number}", [replace(band, tracks=tuple(band.tracks[i] for i in kept)) for kept in _BANDS]
-        number += 1
+    """Yield an endless series of pieces, each in versions from full to sparse."""
+    for number in count(seed):
+        full = compose(number, bars=BARS)
+        yield f"composed-{number}", [replace(full, tracks=tuple(full.tracks[i] for i in tracks)) for tracks in _TRACKS]
 
 
 def _gap(piece_id: str, score: Score, rng: Random, max_context: int, max_length: int) -> Gap | None:
-    """Return a gap of a pitched track somewhere within, or None where no gap fits."""
+    """Return a gap of a pitched track, not at the beginning or the end; None where no gap fits."""
     bars = score.bars
     if len(bars) <= GAP_BARS + 2:
         return None

@@ -1,4 +1,4 @@
-"""Judgments as DPO's data: gaps with their fills packed, and who was chosen over whom. Knows no Ray and no model."""
+"""Make DPO's data from judgments: gaps with their packed fills and the preferences between them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from harmonixr_model.preference.report import human_ceiling
 from harmonixr_model.training.dpo_loop import JudgedGap
 from harmonixr_platform.training.reward_data import Comparisons, windows_of
 
-# More fills at once take more memory than they save: attention is over all of them.
+# Attention covers all packed fills: more of them need more memory than packing saves.
 _MOST_FILLS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class DpoData:
-    """Gaps to train on and to choose the best epoch by; `noise` is measured where pairs were judged several times."""
+    """The gaps for training and for the choice of the best epoch; `noise` is measured on repeated judgments."""
 
     train: list[JudgedGap]
     held_out: list[JudgedGap]
@@ -33,18 +33,18 @@ def dpo_data(comparisons: Comparisons, *, max_length: int, held_out: float, seed
     by_context: dict[str, list[RatedPair]] = {}
     for pair in comparisons.pairs:
         by_context.setdefault(pair.context_id, []).append(pair)
-    _, valid = split_by_piece(comparisons.pairs, held_out=held_out, seed=seed)
-    kept_apart = {comparisons.pairs[i].piece_id for i in valid}
+    _, held_out_indices = split_by_piece(comparisons.pairs, held_out=held_out, seed=seed)
+    held_out_pieces = {comparisons.pairs[i].piece_id for i in held_out_indices}
     train: list[JudgedGap] = []
-    chosen: list[JudgedGap] = []
+    valid: list[JudgedGap] = []
     unreadable = 0
     for rated in by_context.values():
         windows = {row: _window(comparisons, row, max_length) for pair in rated for row in (pair.first, pair.second)}
         unreadable += sum(window is None for window in windows.values())
         readable = {row: window for row, window in windows.items() if window is not None}
         for gap in _gaps(rated, readable):
-            (chosen if gap.piece_id in kept_apart else train).append(gap)
-    return DpoData(train, chosen, repeat_noise(human_ceiling(comparisons.pairs).accuracy), unreadable)
+            (valid if gap.piece_id in held_out_pieces else train).append(gap)
+    return DpoData(train, valid, repeat_noise(human_ceiling(comparisons.pairs).accuracy), unreadable)
 
 
 def _window(comparisons: Comparisons, row: int, max_length: int) -> FilledWindow | None:
@@ -53,7 +53,7 @@ def _window(comparisons: Comparisons, row: int, max_length: int) -> FilledWindow
         windows = windows_of(comparisons.fills[row], max_length=max_length)
     except HarmonixrError:
         return None
-    # A later window's prompt holds the earlier answer: fills of several windows share no context.
+    # The prompt of a later window contains the earlier output, so such fills share no prompt.
     return windows[0] if len(windows) == 1 else None
 
 

@@ -1,7 +1,6 @@
-"""Ingest folders of MIDI into a corpus on Ray Data: shards are filled in parallel, then finished in one place.
+"""Ingest folders of MIDI into a corpus on Ray Data: fill shards in parallel, then finish the corpus in one process.
 
-What a shard or a corpus is, harmonixr_model.data.shards knows; here it gets workers. `out` must be a folder that every
-node sees.
+harmonixr_model.data.shards defines shards and corpora. `out` must be a folder that every node can read and write.
 """
 
 from __future__ import annotations
@@ -31,40 +30,40 @@ def run(
     uses_official_split: bool = False,
     workers: int | None = None,
     uses_ray: bool = True,
-    begin: Callable[[int], None] = lambda files: None,
-    listen: Callable[[ShardResult], None] = lambda result: None,
+    on_start: Callable[[int], None] = lambda files: None,
+    on_shard: Callable[[ShardResult], None] = lambda result: None,
 ) -> Summary:
-    """Ingest, or go on with an interrupted ingest of the same files; return what was found.
+    """Ingest, or continue an interrupted ingest of the same files; return the counts.
 
     Args:
-        folders: searched with all folders under them; single files are taken too.
-        out: the corpus; shards that are whole there are kept.
-        manifest: a table that names the files to take, their piece_id and split, see `read_given_manifest`.
-        dataset: a collection that loaders know, its folder as it was unpacked; its own names decide what a piece is.
-        uses_official_split: the collection's split holds, instead of one by piece.
-        workers: how many shards are filled at once; all cores when left out.
-        uses_ray: otherwise shards are filled one after another in this process.
-        begin: told how many files there are.
-        listen: told of each shard when it is whole.
+        folders: folders to search at any depth, or single files.
+        out: the corpus; its complete shards are not filled again.
+        manifest: a table of the files to use, with piece_id and split; see `read_given_manifest`.
+        dataset: a collection with a loader; `folders` is then one unpacked download, and its metadata defines pieces.
+        uses_official_split: use the collection's split instead of a split by piece.
+        workers: the number of shards to fill in parallel; by default all cores.
+        uses_ray: without Ray, shards are filled one after another in this process.
+        on_start: called with the number of files.
+        on_shard: called with each complete shard.
 
     Raises:
-        CorpusError: no MIDI file was found, `out` is no folder or holds an ingest of other files, the manifest is none,
-            the folder is not that dataset.
+        CorpusError: there is no MIDI file, `out` is no folder or holds an ingest of other files, or the manifest or the
+            dataset is invalid.
         FileNotFoundError: a folder or the manifest does not exist.
 
     """
     if workers is not None and workers < 1:
-        raise CorpusError(f"{workers} workers fill nothing; give at least 1")
+        raise CorpusError(f"{workers} workers cannot fill a shard; give at least 1")
     if out.exists() and not out.is_dir():
         raise CorpusError(f"{out} is a file; give a folder for the corpus")
     given = None if manifest is None else read_given_manifest(manifest)
     listing = None
     if dataset:
         if len(folders) != 1 or manifest is not None:
-            raise CorpusError(f"--dataset {dataset} takes one folder and no manifest: it knows what its files are")
+            raise CorpusError(f"--dataset {dataset} takes one folder and no manifest: the dataset defines its files")
         listing = load_listing(dataset, folders[0], uses_official_split=uses_official_split)
     elif uses_official_split:
-        raise CorpusError("an official split is a dataset's; say which one with --dataset")
+        raise CorpusError("an official split belongs to a dataset; name it with --dataset")
     files = find_files(folders) if listing is None else listing.files()
     if given is not None:
         files = [file for file in files if file[0] in given]
@@ -74,10 +73,10 @@ def run(
             )
     out = out.resolve()
     plans = plan_shards(files, out, is_performance=listing is not None and listing.is_performance)
-    begin(len(files))
+    on_start(len(files))
     results = _on_ray(plans, out, workers) if uses_ray else (fill_shard(plan, out) for plan in plans)
     for result in results:
-        listen(result)
+        on_shard(result)
     return finish(out, given=given, listing=listing)
 
 
@@ -88,16 +87,16 @@ def _on_ray(
     *,
     fill: Callable[[ShardPlan, Path], ShardResult] = fill_shard,
 ) -> Iterator[ShardResult]:
-    """Fill the shards as tasks of one Ray Data pipeline and yield each result as it comes."""
+    """Fill the shards as tasks of one Ray Data pipeline; yield each result when it is ready."""
     with ray_session(cpus=workers or os.cpu_count()):
         import ray.data
 
-        # The command line draws its own bar, and would be drawn over.
+        # The command line has its own progress bar.
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        # Rows hold JSON: as Arrow structs, counts by reason would gain the reasons of other shards.
+        # Rows are JSON: Arrow structs would give each shard's counts the reasons of all shards.
         rows = [{"plan": json.dumps(asdict(plan))} for plan in plans]
-        # Ray Data begins a task whose process died again, without end: shards.Journal makes that come to one.
+        # Ray Data retries a task without limit when its process dies; shards.Journal skips the file that killed it.
         dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             partial(_fill, fill, out=str(out)), compute=ray.data.TaskPoolStrategy(size=workers)
         )

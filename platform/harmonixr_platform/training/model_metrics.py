@@ -1,9 +1,4 @@
-"""Measure an infill model where it is asked to stand in for another: likelihood, validity, latency, diversity.
-
-The same gaps for every model. Knows no judgments, no registry and no Ray.
-"""
-
-# N fills of a gap
+"""Measure an infill model on a set of gaps: likelihood, validity, latency and diversity."""
 
 from __future__ import annotations
 
@@ -29,15 +24,15 @@ from harmonixr_platform.training.composed_gaps import Gap
 
 @dataclass(frozen=True, slots=True)
 class ModelMetrics:
-    """What a model does on a set of gaps.
+    """The metrics of a model on a set of gaps.
 
     Attributes:
-        gaps: how many gaps.
-        nats: of a drawn token of the true answer, under the grammar: lower is likelier.
-        valid: share of fills that went into the song with every note and were not empty.
-        seconds: median time of a fill, several at once.
-        diversity: mean distance of two fills of a gap: one less the share of notes (onset, pitch) they share.
-        repeated: share of fills of a gap that equal an earlier one.
+        gaps: the number of gaps.
+        nats: mean negative log-likelihood of the original notes, a sampled token, under the grammar mask.
+        valid: share of fills that are not empty and that the song takes with every note.
+        seconds: median time of a fill, with all fills of a gap in one batch.
+        diversity: mean distance of two fills of a gap: one minus their share of common notes (onset, pitch).
+        repeated: share of fills that equal an earlier fill of the gap.
 
     """
 
@@ -58,8 +53,8 @@ def measure_model(
     sampling: Sampling | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> ModelMetrics:
-    """Return what `model` does on `gaps`, with `fills` fills each; candidates are drawn with seeds from `seed` on."""
-    engine, max_length = Decoder(model), model.config.max_length
+    """Return the metrics of `model` on `gaps`, with `fills` fills each, sampled with the seeds from `seed` on."""
+    decoder, max_length = Decoder(model), model.config.max_length
     nats: list[float] = []
     valid: list[bool] = []
     seconds: list[float] = []
@@ -69,7 +64,7 @@ def measure_model(
         prompt = only_prompt(gap, max_length=max_length)
         nats.append(_nats(model, gap, prompt))
         started = time.perf_counter()
-        made = engine.generate(
+        made = decoder.generate(
             prompt,
             seeds=[seed + number * fills + i for i in range(fills)],
             sampling=sampling or Sampling(copy_strength=0),
@@ -100,16 +95,16 @@ def kl_divergence(
 
 
 def only_prompt(gap: Gap, *, max_length: int) -> InfillPrompt:
-    """Return the only prompt of a gap; gaps are chosen so that there is one."""
+    """Return the only prompt of a gap of `composed_gaps`."""
     prompt = FillSession(gap.song, gap.region, max_length=max_length).next_prompt()
     assert prompt is not None
     return prompt
 
 
 def _nats(model: InfillTransformer, gap: Gap, prompt: InfillPrompt) -> float:
-    """Return the nats a drawn token of what the composer wrote in the gap."""
-    truth, _ = encode_fill(prompt, target_notes(prompt, EncodedScore(quantize(gap.song.score))))
-    packed = pack(prompt, [[int(token) for token in truth]])
+    """Return the nats a sampled token of the composer's own notes in the gap."""
+    target, _ = encode_fill(prompt, target_notes(prompt, EncodedScore(quantize(gap.song.score))))
+    packed = pack(prompt, [[int(token) for token in target]])
     with torch.no_grad():
         return -float(log_probabilities(model, packed)[0] / packed.sampled_S[0])
 

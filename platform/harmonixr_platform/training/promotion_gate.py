@@ -1,7 +1,7 @@
-"""The promotion gate: is a version surely liked better than the champion, and no worse at anything else?
+"""The promotion gate: decide whether a version is better than the champion and may replace it.
 
-Reads judgments between the two and measures both on the same gaps. Writes its decision for good, and moves the alias
-by compare-and-swap. Knows no Ray.
+The gate uses the judgments of pairs of the two models, and measures both on the same gaps. It stores its decision as an
+immutable record, and moves the alias by compare-and-swap.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
 
 
 class PromotionGate(JobSettings):
-    """What the gate asks for. Ratios and losses are against the champion, measured beside it."""
+    """The requirements of the gate. Ratios and losses compare a version with the champion."""
 
     task: Literal["gate"] = "gate"
     pool: str = Field("", description="judgments of this pool only; empty: of all pools")
-    use_simulated: bool = Field(False, description="count judgments made by programs; the record says so")
-    level: float = Field(0.95, gt=0.5, lt=1, description="of the two-sided interval whose lower end must pass")
-    min_win_rate: float = Field(0.5, ge=0.5, lt=1, description="the interval's lower end must lie above")
+    use_simulated: bool = Field(False, description="count judgments made by programs; the record is labelled so")
+    level: float = Field(0.95, gt=0.5, lt=1, description="level of the two-sided confidence interval of the win rate")
+    min_win_rate: float = Field(0.5, ge=0.5, lt=1, description="the lower bound of the interval must be above this")
     min_judgments: int = Field(50, ge=2)
     max_likelihood_loss: float = Field(
-        0.15, ge=0, description="nats a token by which the true answer may be less likely"
+        0.15, ge=0, description="how many nats a token the likelihood of the original notes may lose"
     )
     min_valid: float = Field(0.98, ge=0, le=1)
     max_latency_ratio: float = Field(1.5, gt=0)
     min_diversity_ratio: float = Field(0.7, ge=0)
-    gaps: int = Field(24, ge=4, description="gaps both are measured on, in pieces of our own composer")
+    gaps: int = Field(24, ge=4, description="gaps to measure both models on, in pieces of the bundled composer")
     fills: int = Field(4, ge=2, description="fills a gap")
     max_context: int = Field(512, ge=128, description="tokens of a gap's context")
     seed: int = 2_000_000
@@ -54,9 +54,9 @@ class PromotionGate(JobSettings):
 
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """How often a version is chosen over another; a tie is half a win.
+    """The share of comparisons that a version wins; a tie is half a win.
 
-    `low` and `high` are the wider of two intervals of the mean: judgments clustered by rater, and by source piece.
+    `low` and `high` are the bounds of the wider of two intervals, clustered by rater and by source piece.
     """
 
     judgments: int
@@ -68,16 +68,16 @@ class WinRate:
 
 
 def win_rate(judged: Sequence[JudgedPair], *, version: str, champion: str, level: float) -> WinRate:
-    """Return how often `version` was chosen over `champion` in plain comparisons of the two."""
+    """Return the win rate of `version` in plain comparisons with `champion`."""
     points, raters, pieces = [], [], []
     for item in judged:
-        made_by = item.pair.first.model_version, item.pair.second.model_version
-        if set(made_by) != {version, champion} or item.comparison.role != "plain" or version == champion:
+        versions = item.pair.first.model_version, item.pair.second.model_version
+        if set(versions) != {version, champion} or item.comparison.role != "plain" or version == champion:
             continue
         score = {"first": 1.0, "second": 0.0, "tie": 0.5}.get(item.outcome)
         if score is None:
             continue
-        points.append(score if made_by[0] == version else 1 - score)
+        points.append(score if versions[0] == version else 1 - score)
         raters.append(item.judgment.rater)
         pieces.append(item.pair.piece_id)
     rate = float(np.mean(points)) if points else math.nan
@@ -86,10 +86,10 @@ def win_rate(judged: Sequence[JudgedPair], *, version: str, champion: str, level
 
 
 def cluster_error(values: Sequence[float], clusters: Sequence[str], *, level: float) -> float:
-    """Return half the width of the interval of a mean whose values come in clusters; infinite from fewer than two.
+    """Return half the width of the interval of the mean of clustered values; infinite for fewer than two clusters.
 
-    The jackknife over clusters with t of one less degrees of freedom than clusters: MacKinnon, Nielsen and Webb (2023),
-    "Fast and reliable jackknife and bootstrap methods for cluster-robust inference".
+    The jackknife over clusters, with a t distribution of one degree of freedom less than clusters: MacKinnon, Nielsen
+    and Webb (2023), "Fast and reliable jackknife and bootstrap methods for cluster-robust inference".
     """
     groups: dict[str, list[float]] = defaultdict(list)
     for value, cluster in zip(values, clusters, strict=True):
@@ -105,33 +105,26 @@ def cluster_error(values: Sequence[float], clusters: Sequence[str], *, level: fl
 
 
 def gate_checks(gate: PromotionGate, won: WinRate, new: ModelMetrics, old: ModelMetrics) -> tuple[PromotionCheck, ...]:
-    """Return every check, passed or not, in the order of what matters."""
-    low = won.low if math.isfinite(won.low) else None
+    """Return all checks, the passed ones included, the most important first."""
+    low = _finite(won.low)
+    win_rate_text = (
+        f"chosen over the champion {won.rate:.1%} of the time ({gate.level:.0%} CI clustered by rater and piece, lower "
+        f"bound {won.low:.1%}); the lower bound must be above {gate.min_win_rate:.0%}"
+    )
+    diversity = new.diversity / old.diversity if old.diversity else 1.0
     return (
-        PromotionCheck(
-            name="judgments",
-            passed=won.judgments >= gate.min_judgments,
-            measured=won.judgments,
-            wanted=gate.min_judgments,
-            sentence=f"{won.judgments} judgments against the champion, {gate.min_judgments} are wanted",
-        ),
+        _at_least("judgments", won.judgments, gate.min_judgments, "judgments against the champion"),
         PromotionCheck(
             name="win_rate",
             passed=low is not None and low > gate.min_win_rate,
             measured=low,
             wanted=gate.min_win_rate,
-            sentence=f"chosen over the champion {won.rate:.1%} of the time, surely {won.low:.1%} ({gate.level:.0%} "
-            f"interval clustered by rater and piece); more than {gate.min_win_rate:.0%} is wanted",
+            sentence=win_rate_text,
         ),
-        _at_most("likelihood", new.nats - old.nats, gate.max_likelihood_loss, "nats a token lost on true answers"),
+        _at_most("likelihood", new.nats - old.nats, gate.max_likelihood_loss, "nats a token lost on original notes"),
         _at_least("validity", new.valid, gate.min_valid, "of the fills valid"),
         _at_most("latency", new.seconds / old.seconds, gate.max_latency_ratio, "times the champion's time a fill"),
-        _at_least(
-            "diversity",
-            new.diversity / old.diversity if old.diversity else 1.0,
-            gate.min_diversity_ratio,
-            "of the champion's distance between fills",
-        ),
+        _at_least("diversity", diversity, gate.min_diversity_ratio, "of the champion's distance between fills"),
     )
 
 
@@ -144,28 +137,28 @@ def decide(
     alias: str = "champion",
     measure: Callable[[Version], ModelMetrics] | None = None,
 ) -> Promotion:
-    """Decide whether a version takes the alias, write the decision down, and do it.
+    """Decide whether a version gets an alias, store the decision, and move the alias.
 
     Args:
         name: the model, `infill`.
-        reference: the version or alias that asks to be promoted.
-        settings: where stores are.
-        gate: what is asked.
-        alias: what it asks for.
+        reference: the version or alias to promote.
+        settings: the addresses of the stores.
+        gate: the requirements.
+        alias: the alias to move.
         measure: measures a version; by default on the gate's gaps.
 
     Raises:
-        RegistryError: no such version, none to measure against, or the alias moved meanwhile.
+        RegistryError: there is no such version or no champion, or the alias moved meanwhile.
 
     """
     registry = open_registry(settings)
     version, champion = registry.resolve(name, reference), registry.resolve(name, alias)
     if name != "infill":
-        raise RegistryError(f"the gate judges infill models; promote a {name} model by hand")
+        raise RegistryError(f"the promotion gate decides on infill models only; promote a {name} model without --gate")
     if version.version == champion.version:
         raise RegistryError(f"{name} {version.version} is {alias} already")
     feedback = read_feedback(open_object_store(settings))
-    judged = _asked(gate, feedback)
+    judged = _judgments(gate, feedback)
     won = win_rate(judged, version=version.version, champion=champion.version, level=gate.level)
     measure = measure or (lambda each: _measure(registry, each, gate))
     new, old = measure(version), measure(champion)
@@ -178,7 +171,7 @@ def decide(
         promoted=all(check.passed for check in checks),
         checks=checks,
         evidence={
-            "win_rate": {key: _plain(value) for key, value in asdict(won).items()},
+            "win_rate": {key: _finite(value) for key, value in asdict(won).items()},
             "version": asdict(new),
             "champion": asdict(old),
         },
@@ -197,7 +190,7 @@ def read_gate(path: Path, overrides: Sequence[str] = ()) -> PromotionGate:
     return parse_job(PromotionGate, read_job_file(path, overrides), source=str(path))
 
 
-def _asked(gate: PromotionGate, feedback: Feedback) -> list[JudgedPair]:
+def _judgments(gate: PromotionGate, feedback: Feedback) -> list[JudgedPair]:
     return [
         item
         for item in feedback.judged
@@ -207,19 +200,19 @@ def _asked(gate: PromotionGate, feedback: Feedback) -> list[JudgedPair]:
 
 def _measure(registry: Registry, version: Version, gate: PromotionGate) -> ModelMetrics:
     model, _ = load_checkpoint(registry.fetch(version))
-    asked = composed_gaps(gate.gaps, seed=gate.seed, max_context=gate.max_context, max_length=model.config.max_length)
-    return measure_model(model, list(asked), fills=gate.fills, seed=gate.seed)
+    gaps = composed_gaps(gate.gaps, seed=gate.seed, max_context=gate.max_context, max_length=model.config.max_length)
+    return measure_model(model, list(gaps), fills=gate.fills, seed=gate.seed)
 
 
-def _at_most(name: str, measured: float, wanted: float, what: str) -> PromotionCheck:
-    sentence = f"{measured:.3f} {what}, at most {wanted:g} is wanted"
+def _at_most(name: str, measured: float, wanted: float, quantity: str) -> PromotionCheck:
+    sentence = f"{measured:.4g} {quantity}; at most {wanted:g} is allowed"
     return PromotionCheck(name=name, passed=measured <= wanted, measured=measured, wanted=wanted, sentence=sentence)
 
 
-def _at_least(name: str, measured: float, wanted: float, what: str) -> PromotionCheck:
-    sentence = f"{measured:.3f} {what}, at least {wanted:g} is wanted"
+def _at_least(name: str, measured: float, wanted: float, quantity: str) -> PromotionCheck:
+    sentence = f"{measured:.4g} {quantity}; at least {wanted:g} is required"
     return PromotionCheck(name=name, passed=measured >= wanted, measured=measured, wanted=wanted, sentence=sentence)
 
 
-def _plain(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None

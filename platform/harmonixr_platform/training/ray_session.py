@@ -1,7 +1,4 @@
-"""A Ray to run a job on: the cluster this process was submitted to, or one of its own that ends with it.
-
-Knows nothing of what runs on it.
-"""
+"""Connect a job to Ray: to the cluster of a submitted job, or to a private Ray that ends with this process."""
 
 from __future__ import annotations
 
@@ -21,11 +18,11 @@ from harmonixr_platform.training.storage import S3_ENVIRONMENT
 def ray_session(*, cpus: int | None = None) -> Iterator[None]:
     """Connect to RAY_ADDRESS when it is set (as under `ray job submit`), otherwise start a private Ray and stop it.
 
-    A Ray that merely runs on this machine is left alone: it may be somebody else's.
+    Another Ray on this machine is not used: it may belong to somebody else.
     """
     address = os.environ.get("RAY_ADDRESS", "")
     if not address:
-        # Ray listens on more than the loopback: its token keeps others out, and is never written to the home folder.
+        # Ray listens on more than the loopback address; its token is not written to the home folder.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
@@ -33,8 +30,7 @@ def ray_session(*, cpus: int | None = None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    # Workers tell how far they are by a mailbox and what went wrong by raising; their log lines, which the dashboard
-    # keeps, would drown both.
+    # Workers report progress by a queue and errors by exceptions. Their log lines stay in the dashboard.
     if address:
         environment = {"env_vars": S3_ENVIRONMENT, **_our_code()}
         ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.WARNING)
@@ -48,7 +44,7 @@ def ray_session(*, cpus: int | None = None) -> Iterator[None]:
 
 
 def _start_local(cpus: int | None) -> None:
-    """Start a Ray of our own. It gives itself 30 s, which a very busy machine can exceed: then once more."""
+    """Start a private Ray. Its start times out after 30 s, which happens on a busy machine; then try once more."""
     import ray
 
     for is_last in (False, True):
@@ -68,7 +64,7 @@ def _start_local(cpus: int | None) -> None:
 
 
 def _our_code() -> dict[str, Any]:
-    """Send our packages to nodes that may not have them; an installed wheel is taken to be everywhere."""
+    """Send our packages from a checkout to all nodes; an installed package is expected on each node."""
     library = Path(harmonixr_model.__file__).parent
     platform = Path(__file__).parents[1]
     if "site-packages" in library.parts:

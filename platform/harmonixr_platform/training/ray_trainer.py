@@ -33,7 +33,7 @@ def train_on_ray(
         worker: what each worker runs.
         config: its argument. Workers find a Ray queue in `config["messages"]`.
         name: the run's folder in the storage.
-        storage: where checkpoints are kept.
+        storage: receives the checkpoints.
         scaling: the number of workers and their CPUs.
         use_gpu: give each worker a GPU, and NCCL instead of gloo.
         max_failures: how often a lost worker is replaced.

@@ -1,7 +1,4 @@
-"""Judgments as the reward model's data: which fills were compared, with what outcome, and the tokens to read them by.
-
-Knows no Ray and no model.
-"""
+"""Make the reward model's data from judgments: the compared fills, the outcomes, and the tokens of the fills."""
 
 from __future__ import annotations
 
@@ -23,13 +20,13 @@ from harmonixr_platform.feedback.records.reader import JudgedPair
 from harmonixr_platform.requests import attribute_controls_of, constraints_of, resolve_region
 from harmonixr_platform.schemas import Candidate, ControlSpec, Pair, RegionSpec
 
-# "Both bad" says nothing of which is better, and a skip says nothing at all.
+# "Both bad" and a skip contain no preference.
 OUTCOMES = {"first": WIN, "second": LOSS, "tie": TIE}
 
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """A fill that was judged: the pair it stands in and its candidate."""
+    """A judged fill: its pair and its candidate."""
 
     pair: Pair
     candidate: Candidate
@@ -37,7 +34,7 @@ class Fill:
 
 @dataclass(slots=True)
 class Comparisons:
-    """Every distinct fill, and the comparisons between them; `counts` says what was left out and why."""
+    """The distinct fills and the comparisons of them; `counts` has the comparisons by use or by reason of exclusion."""
 
     fills: list[Fill] = field(default_factory=list)
     pairs: list[RatedPair] = field(default_factory=list)
@@ -50,7 +47,7 @@ class Comparisons:
 
 
 def comparisons_of(judged: Iterable[JudgedPair], *, use_simulated: bool) -> Comparisons:
-    """Return the comparisons that teach a reward model something. A fill heard in several pairs is one fill."""
+    """Return the comparisons with a preference or a tie. A fill of several pairs is one fill."""
     found = Comparisons()
     rows: dict[tuple[str, ...], int] = {}
     for item in judged:
@@ -58,7 +55,7 @@ def comparisons_of(judged: Iterable[JudgedPair], *, use_simulated: bool) -> Comp
             found.counts["simulated"] += 1
             continue
         if item.comparison.role == "gold":
-            # One side was spoilt on purpose: it says who listens, nothing of what a model should make.
+            # One side of a gold pair is damaged on purpose: it measures the rater, not the model.
             found.counts["gold"] += 1
             continue
         if item.outcome not in OUTCOMES:
@@ -81,12 +78,12 @@ def comparisons_of(judged: Iterable[JudgedPair], *, use_simulated: bool) -> Comp
 
 
 def context_id(pair: Pair) -> str:
-    """Return what names the gap: the same song and region in several pairs are one context."""
+    """Return the key of a gap: pairs of the same song, region and controls share a context."""
     return f"{pair.context_sha256}:{pair.region.model_dump_json()}:{pair.controls.model_dump_json()}"
 
 
 def windows_of(fill: Fill, *, max_length: int) -> list[FilledWindow]:
-    """Return the prompts that a fill answered, with its answers; raises HarmonixrError when they do not fit."""
+    """Return the prompts of a fill with its tokens; raises HarmonixrError when they do not match."""
     if len(fill.candidate.tokens) == 1:
         (tokens,) = fill.candidate.tokens
         region, controls = fill.pair.region.model_dump_json(), fill.pair.controls.model_dump_json()
@@ -104,14 +101,14 @@ def windows_of(fill: Fill, *, max_length: int) -> list[FilledWindow]:
     return windows
 
 
-# The fills of one gap come one after the other, and share its prompt.
+# Consecutive fills are often of the same gap and share its prompt.
 @lru_cache(maxsize=4)
 def _only_prompt(context_base64: str, region_json: str, controls_json: str, max_length: int) -> InfillPrompt:
     region, controls = RegionSpec.model_validate_json(region_json), ControlSpec.model_validate_json(controls_json)
     session = _session(context_base64, region, controls, max_length)
     prompt = session.next_prompt()
     if prompt is None or len(session.windows) > 1:
-        raise HarmonixrError("the stored fill has other windows than the region")
+        raise HarmonixrError("the stored fill and the region have different windows")
     return prompt
 
 

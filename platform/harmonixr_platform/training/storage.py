@@ -1,4 +1,4 @@
-"""Where a run's checkpoints lie: a folder or an S3 prefix, as pyarrow sees it. Knows nothing of what they hold."""
+"""The storage of checkpoints: a folder or an S3 prefix, as a pyarrow filesystem."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from harmonixr_platform.settings import Settings
 
 
-# Arrow's S3 client otherwise sends uploads in chunks with a checksum behind them, which Ceph's gateway refuses (411).
-# It reads this from the environment of whichever process uses it: sessions hand it on to Ray's workers.
+# Without this, Arrow's S3 client uploads chunks with a trailing checksum, which Ceph's gateway refuses (411).
+# Each process reads it from its environment; ray_session passes it to Ray's workers.
 S3_ENVIRONMENT = {
     "AWS_REQUEST_CHECKSUM_CALCULATION": "WHEN_REQUIRED",
     "AWS_RESPONSE_CHECKSUM_VALIDATION": "WHEN_REQUIRED",
