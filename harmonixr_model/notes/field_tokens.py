@@ -22,26 +22,19 @@ from dataclasses import dataclass
 
 from harmonixr_model.errors import TokenError
 from harmonixr_model.music.score import Note
-from harmonixr_model.notes.encoded_score import DURATION_TOKENS, VELOCITY_TOKENS, GridCell, NoteField
-from harmonixr_model.notes.vocabulary import DURATIONS, MAX_DURATION, VOCAB, velocity_of
+from harmonixr_model.notes.encoded_score import GridCell, NoteField, decode_notes, encode_notes
+from harmonixr_model.notes.vocabulary import VOCAB, Block
 
 NOTE_FIELDS: tuple[NoteField, ...] = ("pitch", "rhythm", "velocity", "duration")
 END = VOCAB.id("END")
-_HIDDEN_PITCH, _HIDDEN_VEL, _HIDDEN_DUR, _HIDDEN_ONSET = (
-    VOCAB.id(name) for name in ("HIDDEN_PITCH", "HIDDEN_VEL", "HIDDEN_DUR", "HIDDEN_ONSET")
-)
-HIDDEN: dict[NoteField, int] = {
-    "pitch": _HIDDEN_PITCH,
-    "rhythm": _HIDDEN_ONSET,
-    "velocity": _HIDDEN_VEL,
-    "duration": _HIDDEN_DUR,
+# The attributes of a note in the order of its tokens POS PITCH DUR VEL, with their blocks and HIDDEN tokens.
+_NAMES = ["onset", "pitch", "duration", "velocity"]
+_BLOCKS = dict(zip(_NAMES, (VOCAB.position, VOCAB.pitch, VOCAB.duration, VOCAB.velocity), strict=True))
+_HIDDEN_TOKENS = {
+    name: VOCAB.id(f"HIDDEN_{kind}") for name, kind in zip(_NAMES, ("ONSET", "PITCH", "DUR", "VEL"), strict=True)
 }
-_BLANK: dict[NoteField, dict[str, int]] = {
-    "pitch": {"pitch": 0},
-    "rhythm": {"onset": 0, "duration": 0},
-    "velocity": {"velocity": 0},
-    "duration": {"duration": 0},
-}
+_FILLED = {field: ("onset", "duration") if field == "rhythm" else (field,) for field in NOTE_FIELDS}
+HIDDEN: dict[NoteField, int] = {field: _HIDDEN_TOKENS[filled[0]] for field, filled in _FILLED.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +45,6 @@ class SingleFieldCell(GridCell):
     known: tuple[Note, ...]
 
     @property
-    def fills_velocity(self) -> bool:
-        """Whether the fill sets the velocity of its notes."""
-        return self.field == "velocity"
-
-    @property
     def header_tokens(self) -> tuple[int, ...]:
         """The tokens of the cell's header after FILL BARIDX TRACK."""
         return (HIDDEN[self.field], *self.controls)
@@ -64,16 +52,10 @@ class SingleFieldCell(GridCell):
     def prefix_tokens(self, bar_start: int) -> list[int]:
         """Return the tokens of the cell's known notes in the prefix, with HIDDEN tokens for the field."""
         tokens: list[int] = []
-        position = -1
-        for note in self.known:
-            if self.field == "rhythm":
-                tokens.append(_HIDDEN_ONSET)
-            elif note.onset != position:
-                position = note.onset
-                tokens.append(VOCAB.position.start + note.onset - bar_start)
-            tokens.append(_HIDDEN_PITCH if self.field == "pitch" else VOCAB.pitch.start + note.pitch)
-            tokens.append(_HIDDEN_DUR if self.field in ("duration", "rhythm") else _duration_token(note.duration))
-            tokens.append(_HIDDEN_VEL if self.field == "velocity" else VELOCITY_TOKENS[note.velocity])
+        for note, names in self._notes_with_names():
+            row = _row(note, bar_start)
+            shown = names if self.field == "velocity" else [*names, "velocity"]
+            tokens += (_HIDDEN_TOKENS[name] if name in _FILLED[self.field] else row[name] for name in shown)
         return tokens
 
     def encode(self, notes: Iterable[Note], bar_start: int) -> tuple[list[int], list[bool]]:
@@ -85,54 +67,39 @@ class SingleFieldCell(GridCell):
             )
         tokens: list[int] = []
         is_forced: list[bool] = []
-        position = -1
-        for known, note in zip(self.known, new_notes, strict=True):
-            onset = note.onset if self.field == "rhythm" else known.onset
-            if self.field == "rhythm" or onset != position:
-                position = onset
-                tokens.append(VOCAB.position.start + onset - bar_start)
-                is_forced.append(self.field != "rhythm")
-            fills_duration = self.field in ("rhythm", "duration")
-            tokens.append(VOCAB.pitch.start + (note.pitch if self.field == "pitch" else known.pitch))
-            tokens.append(_duration_token(note.duration if fills_duration else known.duration))
-            is_forced += (self.field != "pitch", not fills_duration)
-            if self.field == "velocity":
-                tokens.append(VELOCITY_TOKENS[note.velocity])
-                is_forced.append(False)
+        for (known, names), note in zip(self._notes_with_names(), new_notes, strict=True):
+            old_row, new_row = _row(known, bar_start), _row(note, bar_start)
+            tokens += ((new_row if name in _FILLED[self.field] else old_row)[name] for name in names)
+            is_forced += (name not in _FILLED[self.field] for name in names)
         return [*tokens, END], [*is_forced, True]
 
     def template(self, bar_start: int, choice: int) -> list[int]:
         """Return the tokens of the cell's fill with `choice` in place of those that are not forced."""
-        notes = [note._replace(onset=bar_start) if self.field == "rhythm" else note for note in self.known]
-        tokens, is_forced = self.encode(notes, bar_start)
+        tokens, is_forced = self.encode(self.known, bar_start)
         return [token if forced else choice for token, forced in zip(tokens, is_forced, strict=True)]
 
     def decode(self, tokens: Sequence[int], bar_start: int) -> list[Note]:
         """Return the cell's notes with the field from its fill (END left out). Raises TokenError at a wrong token."""
         given = iter(tokens)
         notes: list[Note] = []
-        position = -1
-        for known in self.known:
-            onset, duration, pitch, velocity = known
-            if self.field == "rhythm":
-                onset = bar_start + _value(given, "position")
-            elif onset != position:
-                position = onset
-                _expect(given, VOCAB.position.start + onset - bar_start)
-            if self.field == "pitch":
-                pitch = _value(given, "pitch")
-            else:
-                _expect(given, VOCAB.pitch.start + pitch)
-            if self.field in ("rhythm", "duration"):
-                duration = DURATIONS[_value(given, "duration")]
-            else:
-                _expect(given, _duration_token(duration))
-            if self.field == "velocity":
-                velocity = velocity_of(_value(given, "velocity"))
-            notes.append(Note(onset, duration, pitch, velocity))
+        for known, names in self._notes_with_names():
+            row = _row(known, bar_start)
+            for name in names:
+                allowed = _BLOCKS[name] if name in _FILLED[self.field] else Block(row[name], 1)
+                row[name] = _checked(next(given, None), allowed)
+            (made,) = decode_notes(list(row.values()), bar_start)
+            notes.append(known._replace(**{name: getattr(made, name) for name in _FILLED[self.field]}))
         if next(given, None) is not None:
             raise TokenError(f"the fill has tokens after the {len(self.known)} notes of its cell")
         return notes
+
+    def _notes_with_names(self) -> Iterator[tuple[Note, list[str]]]:
+        """Yield each known note and the attributes whose tokens the fill has for it, in their order."""
+        position = -1
+        for note in self.known:
+            has_position = self.field == "rhythm" or note.onset != position
+            position = note.onset
+            yield note, _NAMES[0 if has_position else 1 : 4 if self.field == "velocity" else 3]
 
     def max_length(self, notes: Sequence[Note]) -> int:
         """Return the most tokens that a fill of so many notes takes, END included."""
@@ -141,26 +108,20 @@ class SingleFieldCell(GridCell):
 
 def single_field_cell(cell: GridCell, field: NoteField, notes: Sequence[Note]) -> SingleFieldCell:
     """Return the cell that fills one field of these notes, in order."""
-    known = tuple(note._replace(**_BLANK[field]) for note in notes)
+    known = tuple(note._replace(**dict.fromkeys(_FILLED[field], 0)) for note in notes)
     return SingleFieldCell(
         cell.track, cell.start, cell.end, cell.low, cell.high, cell.controls, field=field, known=known
     )
 
 
-def _duration_token(steps: int) -> int:
-    return DURATION_TOKENS[min(steps, MAX_DURATION)]
+def _row(note: Note, bar_start: int) -> dict[str, int]:
+    """Return the four tokens of a note alone by attribute."""
+    return dict(zip(_NAMES, encode_notes([note], bar_start), strict=True))
 
 
-def _value(given: Iterator[int], block: str) -> int:
-    token = next(given, None)
-    if token is None or token not in getattr(VOCAB, block):
+def _checked(token: int | None, allowed: Block) -> int:
+    """Return the token; raises TokenError where it is missing or not allowed."""
+    if token is None or token not in allowed:
         found = "nothing" if token is None else VOCAB.name(token)
-        raise TokenError(f"the fill has {found} where a {block} belongs")
-    return token - int(getattr(VOCAB, block).start)
-
-
-def _expect(given: Iterator[int], token: int) -> None:
-    found = next(given, None)
-    if found != token:
-        name = "nothing" if found is None else VOCAB.name(found)
-        raise TokenError(f"the fill has {name} where {VOCAB.name(token)} is forced")
+        raise TokenError(f"the fill has {found} where a token such as {VOCAB.name(allowed.start)} belongs")
+    return token
