@@ -132,7 +132,7 @@ class FillSession:
         notes = {cell.track: list(score.tracks[cell.track].notes) for cell, _ in fills}
         for cell, cell_notes in fills:
             notes[cell.track] += cell_notes
-        self._context = EncodedScore(score.replace_notes(dict(notes)))
+        self._context = EncodedScore(score.replace_notes(notes))
 
     def result(self) -> EditedSong:
         """Return the song with every window's fill; with an empty region its bytes equal the input's."""

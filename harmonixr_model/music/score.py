@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
@@ -100,7 +100,7 @@ class Score:
         names = (f"{i} {track.name!r}" if track.name else str(i) for i, track in enumerate(self.tracks, 1))
         return ", ".join(names) or "no tracks with notes"
 
-    def replace_notes(self, notes: dict[int, Iterable[Note]]) -> Score:
+    def replace_notes(self, notes: Mapping[int, Iterable[Note]]) -> Score:
         """Return this score with the notes of the named tracks replaced."""
         tracks = tuple(t.with_notes(notes[i]) if i in notes else t for i, t in enumerate(self.tracks))
         return replace(self, tracks=tracks)

@@ -18,7 +18,6 @@ from harmonixr_model.notes.grid import GRID, bar_steps
 from harmonixr_model.notes.vocabulary import (
     DENOMINATORS,
     DURATIONS,
-    MAX_BAR_STEPS,
     MAX_DURATION,
     VOCAB,
     duration_bin,
@@ -63,7 +62,7 @@ class GridCell:
     @property
     def fills_velocity(self) -> bool:
         """Whether the fill sets the velocity of its notes."""
-        return True
+        return self.field in (None, "velocity")
 
     @property
     def header_tokens(self) -> tuple[int, ...]:
@@ -169,8 +168,6 @@ class EncodedScore:
                 f"a grid score has {GRID} ticks a quarter, this one has {score.ticks_per_quarter}; quantize it first"
             )
         self.score = score
-        self._onsets: list[list[int]] = [[n.onset for n in track.notes] for track in score.tracks]
-        self._ends: list[int] = [_end(track.notes) for track in score.tracks]
         self._runs: dict[tuple[int, int], list[int]] = {}
         self._places: dict[int, Places] = {}
 
@@ -182,12 +179,12 @@ class EncodedScore:
     @property
     def end(self) -> int:
         """Step at which the last note stops (0 for a score without notes)."""
-        return max(self._ends, default=0)
+        return max((_end(track.notes) for track in self.tracks), default=0)
 
     def notes(self, track: int, start: int, end: int) -> tuple[Note, ...]:
         """Return the notes of a track with onset in [start, end)."""
-        onsets = self._onsets[track]
-        return self.score.tracks[track].notes[bisect_left(onsets, start) : bisect_left(onsets, end)]
+        notes = self.tracks[track].notes
+        return notes[bisect_left(notes, (start,)) : bisect_left(notes, (end,))]
 
     def held(self, track: int, step: int) -> list[Note]:
         """Return the notes of a track that began before `step` and still sound there, by pitch."""
@@ -219,27 +216,15 @@ class EncodedScore:
             if cell.low <= n.pitch <= cell.high and NoteKey(cell.track, n.onset, n.pitch) not in locks
         )
 
-    def without(self, cells: Sequence[GridCell], locks: Collection[NoteKey] = ()) -> EncodedScore:
+    def without(self, cells: Iterable[GridCell], locks: Collection[NoteKey] = ()) -> EncodedScore:
         """Return the context: this score without the unlocked notes of the cells."""
-        context = EncodedScore.__new__(EncodedScore)
-        tracks = list(self.score.tracks)
-        context._onsets, context._ends = list(self._onsets), list(self._ends)
-        touched: dict[int, list[int]] = {}
-        for cell in sorted(cells, key=lambda c: c.start):
-            touched.setdefault(cell.track, []).append(cell.start)
-            notes, onsets = tracks[cell.track].notes, context._onsets[cell.track]
-            first, stop = bisect_left(onsets, cell.start), bisect_left(onsets, cell.end)
-            hidden = set(self.hidden(cell, locks))
-            locked = tuple(note for note in notes[first:stop] if note not in hidden)
-            tracks[cell.track] = replace(tracks[cell.track], notes=notes[:first] + locked + notes[stop:])
-            context._onsets[cell.track] = onsets[:first] + [note.onset for note in locked] + onsets[stop:]
-        for track in touched:
-            context._ends[track] = _end(tracks[track].notes)
-        context.score = replace(self.score, tracks=tuple(tracks))
-        context._places = {track: places for track, places in self._places.items() if track not in touched}
-        context._runs = {
-            key: run for key, run in self._runs.items() if not _contains_start(key, touched.get(key[0], ()))
-        }
+        hidden: dict[int, set[Note]] = {}
+        for cell in cells:
+            hidden.setdefault(cell.track, set()).update(self.hidden(cell, locks))
+        left = {t: [note for note in self.tracks[t].notes if note not in notes] for t, notes in hidden.items()}
+        context = EncodedScore(self.score.replace_notes(left))
+        context._places = {track: places for track, places in self._places.items() if track not in hidden}
+        context._runs = {key: run for key, run in self._runs.items() if key[0] not in hidden}
         return context
 
 
@@ -248,10 +233,4 @@ def _end(notes: Sequence[Note]) -> int:
     if not notes:
         return 0
     near = bisect_left(notes, (notes[-1].onset - MAX_DURATION,))
-    return max(onset + duration for onset, duration, *_ in notes[near:])
-
-
-def _contains_start(key: tuple[int, int], starts: Sequence[int]) -> bool:
-    """Return whether a cell starts within the bar of this run; a bar ends within MAX_BAR_STEPS of its start."""
-    after = bisect_left(starts, key[1])
-    return after < len(starts) and starts[after] < key[1] + MAX_BAR_STEPS
+    return max(note.end for note in notes[near:])
