@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from harmonixr_model.data.corpus import Piece
-from harmonixr_model.notes.tags import COMPOSERS, STYLES
+from harmonixr_model.notes.vocabulary import COMPOSERS, STYLES
 
 _OF_SOURCE = {
     "pop909": "pop",

@@ -10,7 +10,7 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 
 from harmonixr_model.errors import TokenError
 
@@ -35,6 +35,20 @@ DURATIONS: tuple[int, ...] = (
     *(864, 960, 1056, 1152, 1344, 1536),
 )
 MAX_DURATION: int = DURATIONS[-1]
+# Append only: the index of a style or composer gives its token, which checkpoints depend on.
+STYLES: tuple[str, ...] = (
+    *("pop", "lied", "game", "classical", "folk", "chorale"),
+    *("rock", "funk", "jazz", "latin", "hiphop", "soul", "afrobeat", "afrocuban", "country", "dance", "gospel"),
+    *("highlife", "middleeastern", "neworleans", "punk", "reggae", "blues"),
+)
+COMPOSERS: tuple[str, ...] = (
+    *("Schumann", "Lang", "Holmes", "Brahms", "Kinkel", "Reichardt", "Schubert", "Chaminade", "Cornelius", "Franz"),
+    *("Hensel", "Faisst", "Schroter", "Lehmann", "Bizet", "Warlock", "Wolf", "Boulanger", "Debussy", "Faure"),
+    *("Munktell", "Bridge", "Gonzaga", "Jaell", "Viardot", "Beethoven", "Chausson", "Haydn", "Parratt", "Satie"),
+    *("Arne", "Beach", "Kralik", "Mendelssohn", "Paradis", "Somervell", "Zumsteeg", "Bach", "Chopin", "Handel"),
+    *("Liszt", "Mozart", "Hummel", "Byrd", "Bartok", "Rachmaninoff", "Sullivan", "Tchaikovsky", "Scriabin", "Ravel"),
+    *("Grieg", "Albeniz", "Stravinsky", "Corelli", "Scarlatti", "Vivaldi", "Shostakovich", "Verdi"),
+)
 VELOCITY_BINS = 32
 TEMPO_BINS = 32
 SLOWEST_QUARTERS_PER_MINUTE = 30.0
@@ -64,43 +78,11 @@ class Block:
     def __iter__(self) -> Iterator[int]:
         return iter(range(self.start, self.stop))
 
-    def __len__(self) -> int:
-        return self.size
-
     def index(self, token: int) -> int:
         """Return which token of the block `token` is, counted from 0."""
         if token not in self:
             raise TokenError(f"token {token} is not within {self.start}-{self.stop - 1}")
         return token - self.start
-
-
-def _names() -> dict[str, tuple[str, ...]]:
-    """Return the names of each block's tokens, in the order of their ids, which checkpoints depend on."""
-    return {
-        "special": SPECIALS,
-        "time_signature": tuple(f"TS_{n}/{d}" for n in NUMERATORS for d in DENOMINATORS),
-        "tempo": tuple(f"TEMPO_{i}" for i in range(TEMPO_BINS)),
-        "key": (*(f"KEY_{c}_{m}" for m in ("major", "minor") for c in PITCH_CLASSES), "KEY_none"),
-        "style": tuple(f"STYLE_{i}" for i in range(32)),
-        "composer": tuple(f"COMPOSER_{i}" for i in range(64)),
-        "chord": (*(f"CHORD_{c}_{q}" for c in PITCH_CLASSES for q in CHORD_QUALITIES), "CHORD_none"),
-        "track": tuple(f"TRACK_{i}" for i in range(MAX_TRACKS)),
-        "program": (*(f"PROG_{i}" for i in range(128)), "DRUMS"),
-        "bar_index": tuple(f"BARIDX_{i}" for i in range(128)),
-        "position": tuple(f"POS_{i}" for i in range(MAX_BAR_STEPS + 1)),
-        "pitch": tuple(f"PITCH_{i}" for i in range(128)),
-        "duration": tuple(f"DUR_{d}" for d in DURATIONS),
-        "velocity": tuple(f"VEL_{velocity_of(b)}" for b in range(VELOCITY_BINS)),
-        # Reserved: offsets from the grid (docs/decisions/0011-micro.md).
-        "micro": tuple(f"MICRO_{i:+d}" for i in range(-12, 13)),
-        "density": tuple(f"DENSITY_{i}" for i in range(16)),
-        "polyphony": tuple(f"POLYPHONY_{i}" for i in range(16)),
-        "velocity_range": tuple(f"VELRANGE_{i}" for i in range(16)),
-        "scale": tuple(f"SCALE_{i}" for i in range(64)),
-        "tag": tuple(f"TAG_{i}" for i in range(64)),
-        "match": tuple(f"MATCH_{i}" for i in range(8)),
-        "spare": tuple(f"SPARE_{i}" for i in range(56)),
-    }
 
 
 def velocity_of(bin_index: int) -> int:
@@ -152,50 +134,55 @@ def duration_floor(steps: int) -> int:
     return DURATIONS[bisect_right(DURATIONS, steps) - 1]
 
 
-@dataclass(frozen=True)
 class Vocabulary:
-    """All tokens: blocks as attributes, ids by name, names by id. Immutable; `VOCAB` is the only one."""
+    """All tokens: blocks as attributes, ids by name, names by id. Immutable; `VOCAB` is the only one.
 
-    special: Block
-    time_signature: Block
-    tempo: Block
-    key: Block
-    style: Block
-    composer: Block
-    chord: Block
-    track: Block
-    program: Block
-    bar_index: Block
-    position: Block
-    pitch: Block
-    duration: Block
-    velocity: Block
-    micro: Block
-    density: Block
-    polyphony: Block
-    velocity_range: Block
-    scale: Block
-    tag: Block
-    match: Block
-    spare: Block
-    names: tuple[str, ...] = field(repr=False)
-    hash: str
-    _ids: dict[str, int] = field(repr=False, compare=False)
+    The order of the blocks and of the names in them gives the ids, which checkpoints depend on.
+    """
 
-    @property
-    def size(self) -> int:
-        """How many tokens there are."""
-        return len(self.names)
+    def __init__(self) -> None:
+        names: list[str] = []
 
-    @property
-    def drums(self) -> int:
-        """The id of DRUMS, which replaces a program."""
-        return self.program.stop - 1
+        def block(*block_names: str) -> Block:
+            names.extend(block_names)
+            return Block(len(names) - len(block_names), len(block_names))
+
+        def numbered(name: str, count: int) -> Block:
+            return block(*(f"{name}_{i}" for i in range(count)))
+
+        self.special = block(*SPECIALS)
+        self.time_signature = block(*(f"TS_{n}/{d}" for n in NUMERATORS for d in DENOMINATORS))
+        self.tempo = numbered("TEMPO", TEMPO_BINS)
+        self.key = block(*(f"KEY_{c}_{m}" for m in ("major", "minor") for c in PITCH_CLASSES), "KEY_none")
+        self.style = numbered("STYLE", 32)
+        self.composer = numbered("COMPOSER", 64)
+        self.chord = block(*(f"CHORD_{c}_{q}" for c in PITCH_CLASSES for q in CHORD_QUALITIES), "CHORD_none")
+        self.track = numbered("TRACK", MAX_TRACKS)
+        self.program = block(*(f"PROG_{i}" for i in range(128)), "DRUMS")
+        self.bar_index = numbered("BARIDX", 128)
+        self.position = numbered("POS", MAX_BAR_STEPS + 1)
+        self.pitch = numbered("PITCH", 128)
+        self.duration = block(*(f"DUR_{d}" for d in DURATIONS))
+        self.velocity = block(*(f"VEL_{velocity_of(b)}" for b in range(VELOCITY_BINS)))
+        # Reserved: offsets from the grid (docs/decisions/0011-micro.md).
+        self.micro = block(*(f"MICRO_{i:+d}" for i in range(-12, 13)))
+        self.density = numbered("DENSITY", 16)
+        self.polyphony = numbered("POLYPHONY", 16)
+        self.velocity_range = numbered("VELRANGE", 16)
+        self.scale = numbered("SCALE", 64)
+        self.tag = numbered("TAG", 64)
+        self.match = numbered("MATCH", 8)
+        self.spare = numbered("SPARE", 56)
+        self.drums = self.program.stop - 1  # replaces a program
+        self.names = tuple(names)
+        self.size = len(names)
+        self.hash = hashlib.sha256("\n".join(names).encode()).hexdigest()
+        self._ids = {name: i for i, name in enumerate(names)}
 
     def name(self, token: int) -> str:
         """Return the name of a token id."""
-        if not 0 <= token < len(self.names):
-            raise TokenError(f"there is no token {token}; ids run from 0 to {len(self.names) - 1}")
+        if not 0 <= token < self.size:
+            raise TokenError(f"there is no token {token}; ids run from 0 to {self.size - 1}")
         return self.names[token]
 
     def id(self, name: str) -> int:
@@ -205,22 +192,5 @@ class Vocabulary:
         except KeyError:
             raise TokenError(f"there is no token named {name!r}; names look like BAR, TS_4/4 or PITCH_60") from None
 
-    def block_of(self, token: int) -> str:
-        """Return the name of the block that contains a token id."""
-        for item in fields(self)[:-3]:
-            if token in getattr(self, item.name):
-                return item.name
-        raise TokenError(f"there is no token {token}; ids run from 0 to {len(self.names) - 1}")
 
-
-def _build() -> Vocabulary:
-    blocks: dict[str, Block] = {}
-    names: list[str] = []
-    for block, block_names in _names().items():
-        blocks[block] = Block(len(names), len(block_names))
-        names.extend(block_names)
-    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
-    return Vocabulary(**blocks, names=tuple(names), hash=digest, _ids={name: i for i, name in enumerate(names)})
-
-
-VOCAB = _build()
+VOCAB = Vocabulary()

@@ -81,7 +81,7 @@ def attributes_of_music() -> list[Attribute]:
     pitches = range(LOWEST, HIGHEST + 1)
     names = tuple(f"{PITCH_CLASSES[pitch % 12]}{pitch // 12 - 1}" for pitch in pitches)
     first_pitch = VOCAB.pitch.start + LOWEST
-    velocities = [velocity_of(i) for i in range(len(VOCAB.velocity))]
+    velocities = [velocity_of(i) for i in range(VOCAB.velocity.size)]
     durations = (("1/24", 1), ("1/4", 6), ("1", 24), ("4", 96), ("64 quarters", 1536))
     positions = (("on it", 0), ("1/4", 6), ("1/3", 8), ("1/2", 12), ("2/3", 16), ("3/4", 18))
     return [

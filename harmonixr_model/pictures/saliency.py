@@ -200,7 +200,7 @@ def _rows(prompt: InfillPrompt, notes: list[SalientNote], gap: list[SalientNote]
             rows.append(_Row(f"track {prompt.slots[slot] + 1}", of_slot, filled))
     passages = sorted((n for n in notes if n.passage is not None), key=lambda note: -(note.passage or 0))
     for level, passage in groupby(passages, key=lambda note: note.passage):
-        rows.append(_Row(f"passage {((level or 0) + 1) / len(VOCAB.match):.0%} similar", list(passage), []))
+        rows.append(_Row(f"passage {((level or 0) + 1) / VOCAB.match.size:.0%} similar", list(passage), []))
     return rows
 
 

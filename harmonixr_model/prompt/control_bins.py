@@ -6,8 +6,7 @@ from bisect import bisect_right
 from itertools import pairwise
 
 from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of
-from harmonixr_model.notes.tags import COMPOSERS, STYLES
-from harmonixr_model.notes.vocabulary import PITCH_CLASSES, VOCAB, Block
+from harmonixr_model.notes.vocabulary import COMPOSERS, PITCH_CLASSES, STYLES, VOCAB, Block
 
 # Each bin's notes over four quarters. Bins are narrow where one note more or less is heard.
 _NOTES_IN_FOUR_QUARTERS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 56)

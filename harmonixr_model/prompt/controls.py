@@ -17,8 +17,7 @@ from harmonixr_model.grammar.control import Control, check_field, controls_of
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of, read_key
 from harmonixr_model.notes.encoded_score import GridCell, NoteField
-from harmonixr_model.notes.tags import COMPOSERS, STYLES
-from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.notes.vocabulary import COMPOSERS, STYLES, VOCAB
 from harmonixr_model.prompt.chords import read_chords
 from harmonixr_model.prompt.control_bins import (
     MAX_DENSITY,

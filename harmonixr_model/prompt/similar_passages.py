@@ -102,7 +102,7 @@ def passage_tokens(
     hidden = {(bar_at(bars, cell.start).index, cell.track) for cell in cells}
     first_bar = min(hidden)[0]
     # MATCH is the binned similarity of the surroundings.
-    tokens = [REF, VOCAB.match[min(len(VOCAB.match) - 1, int(passage.similarity * len(VOCAB.match)))]]
+    tokens = [REF, VOCAB.match[min(VOCAB.match.size - 1, int(passage.similarity * VOCAB.match.size))]]
     least = len(tokens)
     for index, places in groupby(sorted(hidden), key=lambda place: place[0]):
         there = index + passage.offset

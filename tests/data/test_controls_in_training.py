@@ -13,13 +13,15 @@ from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.music.compose import compose
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB, Block
 from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.control_bins import density_token, mean_velocity_token, polyphony_token
 from harmonixr_model.prompt.control_measures import measure_density, measure_polyphony, measure_velocity
 from harmonixr_model.prompt.controls import TRAINED
 from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_model.training.composed_corpus import write_composed_corpus
+
+BLOCK_OF = {token: name for name, block in vars(VOCAB).items() if isinstance(block, Block) for token in block}
 
 CONTROL_BLOCKS = {"density", "polyphony", "velocity_range", "chord", "key", "style", "composer"}
 
@@ -30,7 +32,7 @@ def corpus(tmp_path_factory):
 
 
 def blocks_of(example) -> set[str]:
-    return {VOCAB.block_of(int(token)) for token in example.tokens} & CONTROL_BLOCKS
+    return {BLOCK_OF[int(token)] for token in example.tokens} & CONTROL_BLOCKS
 
 
 def gap(full, bar, tracks=(0, 1, 3)):
@@ -66,7 +68,7 @@ def test_each_cells_controls_measure_its_target_and_carry_no_loss():
     full = EncodedScore(quantize(compose(2, bars=16)))
     mask = with_controls(full, gap(full, 5), TRAINED, tags=Tags("pop", "Bach"))
     for cell in mask.cells:
-        assert [VOCAB.block_of(token) for token in cell.controls[:3]] == ["key", "style", "composer"]
+        assert [BLOCK_OF[token] for token in cell.controls[:3]] == ["key", "style", "composer"]
         hidden = full.hidden(cell)
         expected = (
             density_token(measure_density(hidden, cell)),
@@ -81,7 +83,7 @@ def test_each_cells_controls_measure_its_target_and_carry_no_loss():
     np.testing.assert_array_equal(example.tokens[: example.prefix_length], prompt.prefix)
     fills = decode_fill(prompt, example.tokens[example.prefix_length :])
     assert [list(fill) for fill in fills] == [list(full.hidden(cell)) for cell in prompt.cells]
-    assert not any(VOCAB.block_of(int(t)) in CONTROL_BLOCKS for t in example.tokens[example.loss_mask])
+    assert not any(BLOCK_OF[int(t)] in CONTROL_BLOCKS for t in example.tokens[example.loss_mask])
 
 
 def test_a_silent_cell_has_a_density_of_zero():

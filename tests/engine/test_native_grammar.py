@@ -20,9 +20,11 @@ from harmonixr_model.infill.copy_gate import FEATURES, CopyGate
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.notes.encoded_score import GridCell, split_at_bars
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB, Block
 from harmonixr_model.prompt.builder import build_prompt
 from harmonixr_model.prompt.copy_pointer import KINDS
+
+BLOCK_OF = {token: name for name, block in vars(VOCAB).items() if isinstance(block, Block) for token in block}
 
 torch.set_num_threads(1)
 
@@ -74,8 +76,8 @@ def halves(cell):
 
 def draw_token(rng: random.Random, allowed) -> int:
     options = np.flatnonzero(allowed)
-    kind = rng.choice(sorted({VOCAB.block_of(int(token)) for token in options}))
-    return int(rng.choice([token for token in options if VOCAB.block_of(int(token)) == kind]))
+    kind = rng.choice(sorted({BLOCK_OF[int(token)] for token in options}))
+    return int(rng.choice([token for token in options if BLOCK_OF[int(token)] == kind]))
 
 
 def take(grammar: FillGrammar, token: int | None = None) -> None:

@@ -14,8 +14,7 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
-from harmonixr_model.notes.tags import COMPOSERS
-from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.notes.vocabulary import COMPOSERS, VOCAB
 from harmonixr_model.prompt.chords import read_chords
 from harmonixr_model.prompt.controls import TRAINED, AttributeControls
 

@@ -16,11 +16,13 @@ from harmonixr_model.music.region import NoteKey
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, split_at_bars
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB, Block
 from harmonixr_model.prompt.builder import build_layout, build_prompt
 from harmonixr_model.prompt.coordinates import COORDINATE_SIZES, CoordinateState
 from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill, target_notes
 from harmonixr_model.prompt.layout import InfillPrompt
+
+BLOCK_OF = {token: name for name, block in vars(VOCAB).items() if isinstance(block, Block) for token in block}
 
 END = VOCAB.id("END")
 slow = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
@@ -106,9 +108,9 @@ def walk(prompt: InfillPrompt, policy: str, seed: int) -> list[int]:
         options = np.flatnonzero(grammar.allowed())
         assert len(options), f"no token is allowed after {[VOCAB.name(t) for t in fill[-8:]]}"
         if policy == "kinds":
-            kinds = {VOCAB.block_of(int(t)) for t in options}
+            kinds = {BLOCK_OF[int(t)] for t in options}
             kind = rng.choice(sorted(kinds))
-            options = [t for t in options if VOCAB.block_of(int(t)) == kind]
+            options = [t for t in options if BLOCK_OF[int(t)] == kind]
         token = {"lowest": min, "highest": max}.get(policy, rng.choice)(options)
         grammar.advance(int(token))
         fill.append(int(token))

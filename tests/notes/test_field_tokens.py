@@ -10,10 +10,12 @@ from harmonixr_model.music.compose import compose
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.field_tokens import HIDDEN, NOTE_FIELDS, single_field_cell
 from harmonixr_model.notes.grid import quantize
-from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB, Block
 from harmonixr_model.prompt.builder import build_layout
 from harmonixr_model.prompt.coordinates import COORDINATE_SIZES
 from harmonixr_model.prompt.fill_tokens import encode_fill, fill_length
+
+BLOCK_OF = {token: name for name, block in vars(VOCAB).items() if isinstance(block, Block) for token in block}
 
 CHANGED = {
     "pitch": {"pitch": 61},
@@ -78,7 +80,7 @@ def test_the_hidden_field_does_not_change_the_prefix(field):
 def test_only_the_filled_field_carries_loss(field):
     full, cells = single_field(field)
     example = build_example(full, Mask(tuple(cells), frozenset(), None), max_tokens=8192)
-    predicted = [VOCAB.block_of(int(token)) for token in example.tokens[example.loss_mask]]
+    predicted = [BLOCK_OF[int(token)] for token in example.tokens[example.loss_mask]]
     notes = sum(len(cell.known) for cell in cells)
     blocks = {"pitch": ["pitch"], "rhythm": ["position", "duration"]}.get(field, [field])
     assert predicted == blocks * notes

@@ -10,8 +10,7 @@ from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.harmony import QUALITIES, Key, chord_named, quality_of, read_chord, read_key
 from harmonixr_model.music.score import Note
 from harmonixr_model.notes.encoded_score import GridCell
-from harmonixr_model.notes.tags import COMPOSERS, STYLES
-from harmonixr_model.notes.vocabulary import CHORD_QUALITIES, PITCH_CLASSES, VOCAB
+from harmonixr_model.notes.vocabulary import CHORD_QUALITIES, COMPOSERS, PITCH_CLASSES, STYLES, VOCAB
 from harmonixr_model.prompt.control_bins import (
     chord_token,
     density_of,

@@ -10,7 +10,7 @@ import pytest
 
 from harmonixr_model import examples
 from harmonixr_model.evaluation.protocol import SHAPES
-from harmonixr_model.notes.tags import COMPOSERS, STYLES
+from harmonixr_model.notes.vocabulary import COMPOSERS, STYLES
 from harmonixr_platform.feedback.studies.simulated_raters import Kind
 from harmonixr_platform.registry import ALIASES, NAMES
 from harmonixr_platform.settings import Settings
