@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -71,44 +72,35 @@ def run_check(check: Callable[[Settings], Iterator[CheckResult]], settings: Sett
         yield CheckResult("fail", check.__name__.replace("_", " "), str(error))
 
 
+def rated(name: str, text: str, *, is_good: bool, remedy: str, otherwise: Status = "warn") -> CheckResult:
+    """Return an ok result, or another status with the remedy."""
+    return CheckResult("ok", name, text) if is_good else CheckResult(otherwise, name, f"{text}; {remedy}")
+
+
 def machine() -> Iterator[CheckResult]:
     """Check Python, packages, processors, memory and compiler."""
-    version = sys.version_info[:2]
-    is_known = _MIN_PYTHON <= version < _TOO_NEW
-    advice = "" if is_known else "; use 3.11, 3.12 or 3.13"
-    yield CheckResult("ok" if is_known else "fail", "python", platform.python_version() + advice)
+    is_known = _MIN_PYTHON <= sys.version_info[:2] < _TOO_NEW
+    python = platform.python_version()
+    yield rated("python", python, is_good=is_known, remedy="use 3.11, 3.12 or 3.13", otherwise="fail")
     for package in ("torch", "ray", "gradio", "redis", "symusic"):
         try:
             yield CheckResult("ok", package, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
             yield CheckResult("fail", package, "not installed; `make demo` installs everything")
-    yield from _processors()
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    found = (
-        f"{compiler}, so torch.compile may be used"
-        if compiler
-        else "none: models run without compilation, which is slower"
-    )
-    yield CheckResult("ok" if compiler else "warn", "C++ compiler", found)
-
-
-def _processors() -> Iterator[CheckResult]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    advice = "" if cores > 1 else "; two or more are better, since stages and training share them"
-    yield CheckResult("ok" if cores > 1 else "warn", "CPU", f"{cores} cores{advice}")
+    yield rated("CPU", f"{cores} cores", is_good=cores > 1, remedy="two are better: stages and training share them")
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        is_enough = total >= _MIN_MEMORY_BYTES
-        advice = "" if is_enough else "; the whole service needs 4 GiB"
-        yield CheckResult("ok" if is_enough else "warn", "memory", f"{total / 2**30:.0f} GiB{advice}")
-    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        is_enough = memory >= _MIN_MEMORY_BYTES
+        yield rated("memory", f"{memory / 2**30:.0f} GiB", is_good=is_enough, remedy="the whole service needs 4 GiB")
+    with contextlib.suppress(ImportError):
         import torch
-    except ImportError:
-        return
-    if torch.cuda.is_available():
-        yield CheckResult("ok", "GPU", torch.cuda.get_device_name(0))
-    else:
-        yield CheckResult("ok", "GPU", "none; everything runs on the CPU, and training is slow")
+
+        name = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none; training on the CPU is slow"
+        yield CheckResult("ok", "GPU", name)
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    remedy = "install one: models run slower without torch.compile"
+    yield rated("C++ compiler", compiler or "none", is_good=bool(compiler), remedy=remedy)
 
 
 def ports(settings: Settings) -> Iterator[CheckResult]:
@@ -117,22 +109,19 @@ def ports(settings: Settings) -> Iterator[CheckResult]:
 
     for name, port in (("port of the API", settings.api_port), ("port of the page", settings.ui_port)):
         is_free = free_port(port, host=settings.host) == port
-        text = f"{port} is free" if is_free else f"{port} is in use: `harmonixr up` takes the next free one"
-        yield CheckResult("ok" if is_free else "warn", name, text)
+        yield rated(name, str(port), is_good=is_free, remedy="in use, so `harmonixr up` takes another free port")
 
 
 def disk(settings: Settings) -> Iterator[CheckResult]:
-    """Check that state_dir can be written and has room."""
+    """Check that the state folder is writable and has free space."""
     settings.state_dir.mkdir(parents=True, exist_ok=True)
     if not os.access(settings.state_dir, os.W_OK):
-        yield CheckResult(
-            "fail", "disk", f"{settings.state_dir} cannot be written; set HARMONIXR_STATE_DIR to another folder"
-        )
+        text = f"{settings.state_dir} cannot be written; set HARMONIXR_STATE_DIR to another folder"
+        yield CheckResult("fail", "disk", text)
         return
     free = shutil.disk_usage(settings.state_dir).free
-    is_enough = free >= _MIN_FREE_BYTES
-    advice = "" if is_enough else "; make room: judgments cannot be stored on a full disk"
-    yield CheckResult("ok" if is_enough else "warn", "disk", f"{free / 2**30:.0f} GiB free{advice}")
+    remedy = "make room: judgments cannot be stored on a full disk"
+    yield rated("disk", f"{free / 2**30:.0f} GiB free", is_good=free >= _MIN_FREE_BYTES, remedy=remedy)
 
 
 def object_store(settings: Settings) -> Iterator[CheckResult]:
@@ -148,11 +137,8 @@ def redis(settings: Settings) -> Iterator[CheckResult]:
     """Check that Redis responds and loses nothing."""
     from harmonixr_platform.stores.connect import open_stream
 
-    stream = open_stream(settings)
-    try:
+    with contextlib.closing(open_stream(settings)) as stream:
         faults = stream.durability_faults()
-    finally:
-        stream.close()
     where = "the given server" if settings.redis_url else "the embedded server"
     if not faults:
         yield CheckResult("ok", "redis", f"{where} responds, fsyncs every write and evicts nothing")

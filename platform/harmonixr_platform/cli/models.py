@@ -130,12 +130,10 @@ def _list(registry: Registry, names: tuple[str, ...]) -> None:
     for name in names:
         versions = registry.versions(name)
         print(f"{name}: {len(versions)} version{'' if len(versions) == 1 else 's'}")
-        named: dict[str, list[str]] = {}
-        for alias in ALIASES:
-            target = registry.alias(name, alias)
-            if target:
-                named.setdefault(target.version, []).append(alias)
+        targets = {alias: target.version for alias in ALIASES if (target := registry.alias(name, alias))}
         for version in versions:
             metrics = json.dumps(version.lineage.metrics) if version.lineage.metrics else version.lineage.note
-            aliases = ", ".join(named.get(version.version, []))
+            aliases = ", ".join(
+                alias for alias, target in targets.items() if target and target.version == version.version
+            )
             print(f"  {version.version}  {version.created:%F %H:%M}  {aliases:<22}{metrics}".rstrip())

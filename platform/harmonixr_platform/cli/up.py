@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from harmonixr_model.errors import HarmonixrError
 from harmonixr_platform.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from harmonixr_platform.client import Client
     from harmonixr_platform.serving.deploy.local_ray import LocalRay, OwnProcess
     from harmonixr_platform.settings import Settings
 
@@ -82,14 +84,14 @@ def _start_and_run(
     service = _start(args, settings, config, stack, progress)
     client = stack.enter_context(Client(service.api_url, api_key=next(iter(settings.api_key_list()), None)))
     progress.set_description_str("loading the model")
-    _wait(lambda: _is_ready(client, service.processes), progress, "the graph")
+    _wait(lambda: _is_ready(client, service), progress, "the graph")
     _report(progress, f"ready after {time.monotonic() - started:.0f} s")
     from harmonixr_platform.cli import starter
 
     starter.ensure_pool(client, settings, pool=POOL, show=progress.set_description_str)
     if service.page_url:
         progress.set_description_str("opening the page")
-        _wait(lambda: _responds(service.page_url, service.processes), progress, "the page")
+        _wait(lambda: _responds(service), progress, "the page")
     progress.clear()
     if args.check:
         starter.check(client, pool=POOL, show=progress.set_description_str, done=lambda text: _report(progress, text))
@@ -103,18 +105,22 @@ def _start_and_run(
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(1)
-            for process in service.processes:
-                process.check()
+            service.check()
     progress.set_description_str("stopping")
 
 
+@dataclass(frozen=True, slots=True)
 class Service:
     """The addresses and processes of the service."""
 
-    def __init__(self, api_url: str, page_url: str, processes: list[OwnProcess]) -> None:
-        self.api_url = api_url
-        self.page_url = page_url
-        self.processes = processes
+    api_url: str
+    page_url: str
+    processes: list[OwnProcess]
+
+    def check(self) -> None:
+        """Raise StartFailed when a process has ended."""
+        for process in self.processes:
+            process.check()
 
 
 def _start(
@@ -165,12 +171,7 @@ def _report(progress: Any, text: str) -> None:
 def _settings(args: argparse.Namespace) -> Settings:
     from harmonixr_platform.settings import Settings
 
-    given: dict[str, Any] = {
-        "state_dir": args.state_dir,
-        "host": args.host,
-        "api_port": args.port,
-        "ui_port": args.ui_port,
-    }
+    given = {"state_dir": args.state_dir, "host": args.host, "api_port": args.port, "ui_port": args.ui_port}
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
@@ -210,20 +211,17 @@ def _listens(ray: LocalRay, graph: OwnProcess, port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _is_ready(client: Any, processes: list[OwnProcess]) -> bool:
-    for process in processes:
-        process.check()
-    ready: bool = client.is_ready()
-    return ready
+def _is_ready(client: Client, service: Service) -> bool:
+    service.check()
+    return client.is_ready()
 
 
-def _responds(url: str, processes: list[OwnProcess]) -> bool:
+def _responds(service: Service) -> bool:
     import httpx
 
-    for process in processes:
-        process.check()
+    service.check()
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(url, timeout=5, follow_redirects=True).status_code == 200
+        return httpx.get(service.page_url, timeout=5, follow_redirects=True).status_code == 200
     return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,97 +45,92 @@ def summary(options: LoopOptions, results: dict[str, Any]) -> list[tuple[str, bo
 
 def report_text(options: LoopOptions, results: dict[str, Any]) -> str:
     """Return the report as Markdown."""
-    ranking, reward, dpo = results["ranking"], results["reward"], results["dpo"]
-    held_out, ceiling = reward["held_out"], reward["quality"]["human_ceiling"]
-    alone, nuisances = ranking["spearman_alone"], reward["quality"].get("nuisances", {})
-    champion = results["gate"]["measured"]
-    lines = [
+    claims = [(claim, "yes" if holds else "**no**", numbers) for claim, holds, numbers in summary(options, results)]
+    parts = [
         "# One run of the feedback loop with a simulated listener",
-        "",
         SIMULATED,
-        "",
         f"{results['pool']['fills']} fills of {options.pieces} gaps, {results['pool']['pairs']} pairs, "
         f"{results['judged']['judgments']} judgments over HTTP by {options.raters} simulated raters "
         f"(seed {options.seed}; hidden taste: {options.taste}).",
-        "",
-        "| claim | holds | measured |",
-        "|---|---|---|",
-        *(
-            f"| {claim} | {'yes' if held else '**no**'} | {numbers} |"
-            for claim, held, numbers in summary(options, results)
-        ),
-        "",
+        _table(("claim", "holds", "measured"), claims),
         "![Reward against utility, utilities, reliability](report.svg)",
-        "",
+        *_utility_section(options, results),
+        *_metrics_section(results),
+        "## The reward model",
+        _table(("", ""), _reward_rows(results)),
+        "## The promotion gate",
+        *(_decision_text(name, results["gate"][name]) for name in ("worse", "dpo")),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _utility_section(options: LoopOptions, results: dict[str, Any]) -> list[str]:
+    best = f"best of {options.best_of}"
+    before, after = results["before"], results["after"]
+    return [
         "## Hidden utility on fresh gaps",
-        "",
         f"Means over {options.utility_gaps} gaps of pieces that no model was fitted to, with 95 % intervals over gaps.",
-        "",
-        f"| | n = 1 | best of {options.best_of} by reward | best of {options.best_of} by utility | notes a fill |",
-        "|---|---|---|---|---|",
-        *(_utility_row(name, results[key]) for name, key in (("before", "before"), ("after DPO", "after"))),
-        "",
-        f"Gain of best of {options.best_of} by DPO: "
-        f"{_gain_text(_gain(results['after']['best'], results['before']['best']))}.",
-        "",
-        "## Likelihood, validity, diversity, before and after",
-        "",
-        "| model | nats a token of the original notes | valid | s a fill | distance between fills | repeated |",
-        "|---|---|---|---|---|---|",
-        *(
-            _measured_row(name, champion[version])
-            for name, version in (
-                ("before", results["base"]),
-                ("after DPO", dpo["version"]),
-                ("worse on purpose", results["worse"]["version"]),
-            )
+        _table(
+            ("", "n = 1", f"{best} by reward", f"{best} by utility", "notes a fill"),
+            (_utility_row("before", before), _utility_row("after DPO", after)),
         ),
-        "",
+        f"Gain of {best} by DPO: {_gain_text(_gain(after['best'], before['best']))}.",
+    ]
+
+
+def _utility_row(name: str, utilities: dict[str, Any]) -> list[str]:
+    cells = [mean_and_interval(utilities[key]) for key in ("single", "best", "oracle")]
+    notes = mean_and_interval(utilities["notes"])[0]
+    return [name, *(f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in cells), f"{notes:.1f}"]
+
+
+def _metrics_section(results: dict[str, Any]) -> list[str]:
+    dpo, metrics = results["dpo"], results["gate"]["measured"]
+    versions = {"before": results["base"], "after DPO": dpo["version"], "worse model": results["worse"]["version"]}
+    keys = ("nats", "valid", "seconds", "diversity", "repeated")
+    header = ("model", "nats a token of the original notes", "valid", "s a fill", "distance between fills", "repeated")
+    return [
+        "## Likelihood, validity, diversity, before and after",
+        _table(header, ([name, *(f"{metrics[v][key]:.3f}" for key in keys)] for name, v in versions.items())),
         f"DPO: label smoothing {dpo['smoothing']:.3f} from measured disagreement, divergence from the reference "
         f"{_number(dpo['kl_nats_a_fill'])} nats a fill, {dpo['held_out']['accuracy']:.3f} of held-out pairs correct.",
-        "",
-        "## The reward model",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| held-out accuracy | {held_out['accuracy']:.3f} "
-        f"(95 %: {held_out['interval'][0]:.3f} to {held_out['interval'][1]:.3f}), "
-        f"of {held_out['decided']} decided |",
-        f"| accuracy of the hidden utility itself | {ranking['best_possible_accuracy']:.3f} |",
-        f"| raters agree | {ceiling['agreement']:.3f} of {ceiling['pairs']} pairs judged twice; "
-        f"the more frequent choice has accuracy {ceiling['accuracy']:.3f} |",
-        f"| log-loss, calibration error | {held_out['log_loss']:.3f}, {held_out['calibration_error']:.3f} |",
-        *(
-            f"| accuracy where the margin is {part} | {row['accuracy']:.3f} of {row['comparisons']} |"
-            for part, row in zip(
-                ("smallest", "small", "large", "largest"), reward["quality"]["accuracy_by_margin"], strict=False
-            )
-        ),
-        f"| ρ by trunk alone, by musical measures alone | {alone['trunk_alone']:.3f}, {alone['music_alone']:.3f} |",
     ]
-    if nuisances:
-        lines.append(
-            f"| nuisances (note count, density, range, velocity) | R² {nuisances['r_squared']:.3f} of the margin, "
-            f"accuracy of these alone {nuisances['accuracy_alone']:.3f} |"
+
+
+def _reward_rows(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    ranking, held_out, quality = results["ranking"], results["reward"]["held_out"], results["reward"]["quality"]
+    ceiling, (low, high), alone = quality["human_ceiling"], held_out["interval"], ranking["spearman_alone"]
+    accuracy = f"{held_out['accuracy']:.3f} (95 %: {low:.3f} to {high:.3f}), of {held_out['decided']} decided"
+    yield "held-out accuracy", accuracy
+    yield "accuracy of the hidden utility itself", f"{ranking['best_possible_accuracy']:.3f}"
+    yield (
+        "raters agree",
+        f"{ceiling['agreement']:.3f} of {ceiling['pairs']} pairs judged twice; "
+        f"the more frequent choice has accuracy {ceiling['accuracy']:.3f}",
+    )
+    yield "log-loss, calibration error", f"{held_out['log_loss']:.3f}, {held_out['calibration_error']:.3f}"
+    sizes = ("smallest", "small", "large", "largest")
+    for size, row in zip(sizes, quality["accuracy_by_margin"], strict=False):
+        yield f"accuracy where the margin is {size}", f"{row['accuracy']:.3f} of {row['comparisons']}"
+    trunk, music = alone["trunk_alone"], alone["music_alone"]
+    yield "ρ by trunk alone, by musical measures alone", f"{trunk:.3f}, {music:.3f}"
+    if nuisances := quality.get("nuisances"):
+        yield (
+            "nuisances (note count, density, range, velocity)",
+            f"R² {nuisances['r_squared']:.3f} of the margin, accuracy alone {nuisances['accuracy_alone']:.3f}",
         )
-    lines += ["", "## The promotion gate", "", *_gate_lines(results["gate"])]
-    return "\n".join(lines)
 
 
-def _gate_lines(gate: dict[str, Any]) -> list[str]:
-    lines: list[str] = []
-    for name in ("worse", "dpo"):
-        decision = gate[name]
-        lines += [
-            f"**{decision['version']}** ({name}): {'promoted' if decision['promoted'] else 'refused'}, recorded as "
-            f"promotion {decision['promotion_id']}.",
-            "",
-        ]
-        lines += [
-            f"- {'passed' if c['passed'] else 'failed'}: {c['name']}: {c['sentence']}" for c in decision["checks"]
-        ]
-        lines.append("")
-    return lines
+def _decision_text(name: str, decision: dict[str, Any]) -> str:
+    outcome = "promoted" if decision["promoted"] else "refused"
+    checks = (f"- {'passed' if c['passed'] else 'failed'}: {c['name']}: {c['sentence']}" for c in decision["checks"])
+    title = f"**{decision['version']}** ({name}): {outcome}, recorded as promotion {decision['promotion_id']}."
+    return "\n".join([title, "", *checks])
 
 
 def _plot(options: LoopOptions, results: dict[str, Any]) -> str:
@@ -169,19 +165,6 @@ def _gain_text(gain: tuple[float, float, float]) -> str:
 def _decision(decision: dict[str, Any]) -> str:
     won = decision["evidence"]["win_rate"]
     return f"chosen {_number(won['rate'])} of {won['judgments']} times, lower bound {_number(won['low'])}"
-
-
-def _utility_row(name: str, utilities: dict[str, Any]) -> str:
-    cells = [mean_and_interval(utilities[key]) for key in ("single", "best", "oracle")]
-    text = " | ".join(f"{mean:.3f} ({low:.3f} to {high:.3f})" for mean, low, high in cells)
-    return f"| {name} | {text} | {mean_and_interval(utilities['notes'])[0]:.1f} |"
-
-
-def _measured_row(name: str, measured: dict[str, Any]) -> str:
-    return (
-        f"| {name} | {measured['nats']:.3f} | {measured['valid']:.3f} | {measured['seconds']:.2f} | "
-        f"{measured['diversity']:.3f} | {measured['repeated']:.3f} |"
-    )
 
 
 def _number(value: float | None) -> str:

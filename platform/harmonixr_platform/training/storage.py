@@ -31,13 +31,11 @@ class RunStorage:
 
     def read(self, name: str) -> bytes | None:
         """Return a file under the path, or None where there is none."""
-        from pyarrow import fs
-
-        [info] = self.filesystem.get_file_info([f"{self.path}/{name}"])
-        if info.type != fs.FileType.File:
+        try:
+            with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
+                data: bytes = stream.read()
+        except FileNotFoundError:
             return None
-        with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
-            data: bytes = stream.read()
         return data
 
     def write(self, name: str, data: bytes) -> None:
