@@ -133,7 +133,5 @@ def _list(registry: Registry, names: tuple[str, ...]) -> None:
         targets = {alias: target.version for alias in ALIASES if (target := registry.alias(name, alias))}
         for version in versions:
             metrics = json.dumps(version.lineage.metrics) if version.lineage.metrics else version.lineage.note
-            aliases = ", ".join(
-                alias for alias, target in targets.items() if target and target.version == version.version
-            )
+            aliases = ", ".join(alias for alias, target in targets.items() if target == version.version)
             print(f"  {version.version}  {version.created:%F %H:%M}  {aliases:<22}{metrics}".rstrip())
