@@ -1,39 +1,17 @@
-"""The interface between the Model stage and an engine. Importing it imports no torch."""
+"""Load a checkpoint into a running engine. Importing this module imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from harmonixr_platform.serving.stages.prompt_timer import PromptTimer
 
 if TYPE_CHECKING:
-    from harmonixr_model.engine.engine import Sampling
-    from harmonixr_model.engine.request import RequestHandle
-    from harmonixr_model.prompt.layout import InfillPrompt
+    from harmonixr_model.engine.scheduler import EngineLoop
     from harmonixr_platform.serving.arguments import ServingArgs
-
-
-class ServingEngine(Protocol):
-    """Decodes concurrent requests on its own thread; the library's EngineLoop is one."""
-
-    def submit(
-        self,
-        prompt: InfillPrompt,
-        seeds: Sequence[int],
-        sampling: Sampling,
-        *,
-        owner: str = "",
-        deadline: float | None = None,
-    ) -> RequestHandle:
-        """Queue a prompt, one candidate a seed; raises PromptError, EngineBusy."""
-        ...
-
-    def close(self, *, drain: bool = True) -> None:
-        """Take no more requests; end after all that were taken, or at once."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +22,7 @@ class LoadedEngine:
     training (`supported_controls`), `precision` is the number format of the arithmetic.
     """
 
-    engine: ServingEngine
+    engine: EngineLoop
     max_length: int
     timer: PromptTimer = field(default_factory=PromptTimer)
     supported: dict[str, Any] = field(default_factory=dict)
