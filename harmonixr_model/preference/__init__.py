@@ -1,1 +1,1 @@
-"""What listeners prefer: reward heads, their loss and their metrics."""
+"""The reward model and preference optimisation: features, heads, losses, metrics and reports."""

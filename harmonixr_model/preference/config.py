@@ -1,4 +1,4 @@
-"""The reward model's architecture. Travels inside its checkpoint."""
+"""The architecture of a reward model; its checkpoint stores it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from harmonixr_model.preference.musical_features import NAMES
 
 @dataclass(frozen=True, slots=True)
 class RewardConfig:
-    """Heads over musical measures and a trunk's hidden states, each head fitted to its own bootstrap of the pieces.
+    """Heads over musical features and a trunk's hidden states, each fitted to its own bootstrap of the pieces.
 
     Attributes:
-        trunk_width: the width D of the hidden states that the trunk hands over.
-        trunk_layers: how many layers of the trunk are read, the last one included; 0 reads none.
-        trunk_components: the hidden states come down to so many principal components of what differs within a context.
-        trunk_scale: how much louder or softer a component is than a musical measure; the penalty on weights is then
-            the stronger or weaker prior on it.
-        music_features: musical measures, `preference.musical_features.NAMES`; 0 reads none.
-        heads: the ensemble's size.
-        head_width: the width of the bent part of a head, beside its linear part; 0 leaves it linear.
-        tie_prior: where Davidson's ν starts.
+        trunk_width: width D of the trunk's hidden states.
+        trunk_layers: how many of the trunk's last layers are read; 0 reads none.
+        trunk_components: number of principal components of the trunk features, within contexts.
+        trunk_scale: standard deviation of a component relative to a musical feature: the weight penalty is a stronger
+            prior on smaller inputs.
+        music_features: number of musical features, `musical_features.NAMES`; 0 reads none.
+        heads: size of the ensemble.
+        head_width: width of the non-linear part of a head; 0 for linear heads.
+        tie_prior: initial value of Davidson's ν.
 
     """
 
@@ -39,20 +39,20 @@ class RewardConfig:
         rest = self.trunk_layers, self.trunk_components, self.head_width, self.music_features
         if min(whole) < 1 or min(rest) < 0 or self.tie_prior <= 0 or self.inputs < 1:
             raise CheckpointError(
-                f"{self} is no reward model: widths and heads are at least 1, ν > 0, and something must be read"
+                f"{self} is not a reward model: widths and heads are at least 1, ν > 0, and it needs an input"
             )
 
     @property
     def trunk_features(self) -> int:
-        """How many pooled trunk features a fill has: the fill's mean and its distance from the context's, a layer."""
+        """Number of pooled trunk features: for each layer the fill's mean and its difference from the context's."""
         return 2 * self.trunk_width * self.trunk_layers
 
     @property
     def features(self) -> int:
-        """How many features a fill has: musical measures first, then the trunk's."""
+        """Number of features of a fill: musical features first, then the trunk's."""
         return self.music_features + self.trunk_features
 
     @property
     def inputs(self) -> int:
-        """How many numbers a head reads, once the trunk's features are brought down to components."""
+        """Number of inputs of a head: musical features and principal components."""
         return self.music_features + min(self.trunk_components, self.trunk_features)

@@ -1,8 +1,8 @@
-"""Direct preference optimisation: the loss, and the comparisons of one gap it is taken over. Knows no model.
+"""The loss of direct preference optimisation (DPO), and the preferences among one gap's fills.
 
-Rafailov et al. (2023), "Direct Preference Optimization", eq. 7, with two additions: labels smoothed by how often the
-listeners contradict themselves (Mitchell 2023, "A note on DPO with noisy preferences", cDPO), and the likelihood of
-what was chosen (Pang et al. 2024, "Iterative Reasoning Preference Optimization", eq. 2), which DPO alone may lower.
+Rafailov et al. (2023), "Direct Preference Optimization", eq. 7, with two additions: label smoothing by the listeners'
+measured disagreement (Mitchell 2023, "A note on DPO with noisy preferences", cDPO), and the likelihood of chosen fills
+(Pang et al. 2024, "Iterative Reasoning Preference Optimization", eq. 2), which DPO alone may lower.
 """
 
 # S fills of a gap, C comparisons
@@ -23,19 +23,20 @@ from harmonixr_model.preference.pairs import RatedPair
 
 @dataclass(frozen=True, slots=True)
 class DpoConfig:
-    """How preferences bind: `beta` the pull towards the reference, `smoothing` the share of labels taken as wrong.
+    """The weights of the loss, named as in TRL.
 
-    `likelihood` weighs the nats a token of what was chosen.
+    `beta` is the strength of the reference, `label_smoothing` the share of labels assumed wrong, `rpo_alpha` the weight
+    of the chosen fills' negative log-likelihood per token.
     """
 
     beta: float = 0.1
-    smoothing: float = 0.0
-    likelihood: float = 0.1
+    label_smoothing: float = 0.0
+    rpo_alpha: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class DpoLoss:
-    """The loss of one gap, and what it is made of: the share of pairs ranked rightly, and how far fills moved."""
+    """The loss of one gap and its parts, the share of correctly ranked pairs, and the mean reward margin."""
 
     total: Tensor
     preference: float
@@ -46,9 +47,9 @@ class DpoLoss:
 
 @dataclass(frozen=True, slots=True)
 class Preferences:
-    """What listeners said of one gap's fills: in each comparison `winner` was chosen over `loser`, rows of the gap.
+    """The preferences among one gap's fills: `chosen` was preferred to `rejected`, both indices of fills.
 
-    `weight` sums to one, each pair of fills weighing the same however often it was judged.
+    `weight` sums to 1, and each pair of fills weighs the same however often it was judged.
     """
 
     chosen_C: Tensor
@@ -57,7 +58,7 @@ class Preferences:
 
 
 def preferences_of(pairs: Sequence[RatedPair], rows: Sequence[int]) -> Preferences | None:
-    """Return the decided comparisons between the fills `rows`; None where there is none. Ties prefer nothing."""
+    """Return the preferences among the fills `rows`; None where all comparisons are ties."""
     place = {row: number for number, row in enumerate(rows)}
     votes: dict[tuple[int, int], int] = defaultdict(int)
     for pair in pairs:
@@ -72,8 +73,8 @@ def preferences_of(pairs: Sequence[RatedPair], rows: Sequence[int]) -> Preferenc
         of_pair[frozenset(sides)] += count
     weight = torch.tensor([count / of_pair[frozenset(sides)] for sides, count in votes.items()])
     return Preferences(
-        chosen_C=torch.tensor([winner for winner, _ in votes]),
-        rejected_C=torch.tensor([loser for _, loser in votes]),
+        chosen_C=torch.tensor([chosen for chosen, _ in votes]),
+        rejected_C=torch.tensor([rejected for _, rejected in votes]),
         weight_C=weight / weight.sum(),
     )
 
@@ -84,21 +85,23 @@ def dpo_loss(
     """Return the loss of one gap.
 
     Args:
-        policy_S: log probability of each fill under the model that learns.
-        reference_S: the same under the model it began as, without gradient.
-        preferences: which fills were chosen over which.
-        sampled_S: how many tokens of each fill were drawn; likelihood is a token's.
-        config: how preferences bind.
+        policy_S: log probability of each fill under the trained model.
+        reference_S: the same under the reference model, without gradient.
+        preferences: the preferences among the fills.
+        sampled_S: the number of sampled tokens of each fill.
+        config: the weights of the loss.
 
     """
-    moved_S = policy_S - reference_S
-    margin_C = config.beta * (moved_S[preferences.chosen_C] - moved_S[preferences.rejected_C])
-    smoothed_C = (1 - config.smoothing) * F.logsigmoid(margin_C) + config.smoothing * F.logsigmoid(-margin_C)
+    log_ratio_S = policy_S - reference_S
+    margin_C = config.beta * (log_ratio_S[preferences.chosen_C] - log_ratio_S[preferences.rejected_C])
+    smoothed_C = (1 - config.label_smoothing) * F.logsigmoid(margin_C) + config.label_smoothing * F.logsigmoid(
+        -margin_C
+    )
     preference = -(smoothed_C * preferences.weight_C).sum()
     nats_S = -policy_S / sampled_S
     likelihood = (nats_S[preferences.chosen_C] * preferences.weight_C).sum()
     return DpoLoss(
-        total=preference + config.likelihood * likelihood,
+        total=preference + config.rpo_alpha * likelihood,
         preference=float(preference.detach()),
         likelihood=float(likelihood.detach()),
         accuracy=float(((margin_C.detach() > 0).float() * preferences.weight_C).sum()),
@@ -106,12 +109,12 @@ def dpo_loss(
     )
 
 
-def repeat_noise(agreement_accuracy: float, *, most: float = 0.4) -> float:
-    """Return the label smoothing that measured agreement asks for: how often the less likely side is chosen.
+def measured_label_smoothing(agreement_accuracy: float, *, maximum: float = 0.4) -> float:
+    """Return the label smoothing for a measured agreement: the probability of choosing the less likely side.
 
-    `agreement_accuracy` is `report.Ceiling.accuracy`; NaN, where nothing was judged twice, asks for none. Half of all
-    labels wrong would leave nothing to learn from, so no more than `most` is taken.
+    `agreement_accuracy` is `report.Ceiling.accuracy`; NaN, where no pair was judged twice, gives 0. With half of all
+    labels wrong there is nothing to learn, so the result is at most `maximum`.
     """
     if agreement_accuracy != agreement_accuracy:
         return 0.0
-    return min(most, max(0.0, 1 - agreement_accuracy))
+    return min(maximum, max(0.0, 1 - agreement_accuracy))

@@ -1,4 +1,4 @@
-"""How well rewards explain judgments: Bradley–Terry with Davidson's ties, grouped by context."""
+"""The reward model's loss: Bradley–Terry with Davidson's ties, grouped by context."""
 
 # C comparisons, H heads, G contexts
 
@@ -27,7 +27,7 @@ def preference_loss(log_probability_CH: Tensor, *, context_C: Tensor, weight_CH:
     """Return the negative log probability of a comparison, averaged within each context, then over contexts and heads.
 
     Ouyang et al. (2022), "Training language models to follow instructions", eq. 1: all comparisons of one context
-    count together as one, so a context with many judgments does not drown the others.
+    count together as one, so that a context with many judgments does not dominate.
 
     Args:
         log_probability_CH: from `outcome_log_probability`.
@@ -45,9 +45,9 @@ def preference_loss(log_probability_CH: Tensor, *, context_C: Tensor, weight_CH:
 
 
 def bootstrap_weights(piece_ids: list[str], heads: int, *, seed: int) -> Tensor:
-    """Return one Poisson(1) weight per piece and head, C × H: comparisons of one piece are drawn together.
+    """Return one Poisson(1) weight per piece and head, C × H: comparisons of one piece share it.
 
-    The online bootstrap of Oza and Russell (2001); resampling whole pieces keeps correlated judgments together.
+    The online bootstrap of Oza and Russell (2001); whole pieces are resampled because their judgments are correlated.
     """
     generator = torch.Generator().manual_seed(seed)
     pieces = {piece: i for i, piece in enumerate(sorted(set(piece_ids)))}

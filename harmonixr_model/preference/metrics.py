@@ -14,7 +14,7 @@ from harmonixr_model.preference.loss import LOSS, TIE, WIN, outcome_log_probabil
 
 @dataclass(frozen=True, slots=True)
 class RewardMetrics:
-    """What a reward model gets right on comparisons it has not seen.
+    """The quality of a reward model on held-out comparisons.
 
     `accuracy` counts decided comparisons (no ties) whose winner has the higher mean reward; `interval` is its 95 %
     bootstrap over pieces; `log_loss` in nats, ties included; `calibration_error` is the expected calibration error of
@@ -32,7 +32,7 @@ class RewardMetrics:
 def evaluate_rewards(
     reward_a_CH: Tensor, reward_b_CH: Tensor, outcome_C: Tensor, *, log_tie: Tensor, piece_ids: list[str], seed: int = 0
 ) -> RewardMetrics:
-    """Measure rewards against outcomes; with nothing to measure the numbers are NaN, never a made-up value."""
+    """Measure rewards against outcomes; without comparisons the numbers are NaN."""
     if not len(outcome_C):
         return RewardMetrics(0, 0, float("nan"), (float("nan"), float("nan")), float("nan"), float("nan"))
     mean_a_C1, mean_b_C1 = reward_a_CH.mean(-1, keepdim=True), reward_b_CH.mean(-1, keepdim=True)
@@ -68,26 +68,26 @@ def cluster_interval(values: np.ndarray, clusters: list[str], *, seed: int, draw
 
 
 def calibration_error(winner_probability: np.ndarray, bins: int = 10) -> float:
-    """Return the expected calibration error (Naeini et al. 2015) of the side the model prefers; NaN of nothing."""
+    """Return the expected calibration error (Naeini et al. 2015) of the preferred side; NaN without comparisons."""
     if len(winner_probability) == 0:
         return float("nan")
     return sum(
-        row.comparisons / len(winner_probability) * abs(row.right - row.said)
+        row.comparisons / len(winner_probability) * abs(row.accuracy - row.confidence)
         for row in reliability(winner_probability, bins=bins)
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """One bin of a reliability plot: how sure the model was of the side it preferred, and how often that side won."""
+    """One bin of a reliability plot: the mean confidence in the preferred side, and how often that side won."""
 
-    said: float
-    right: float
+    confidence: float
+    accuracy: float
     comparisons: int
 
 
 def reliability(winner_probability: np.ndarray, *, bins: int = 10) -> list[Reliability]:
-    """Return the bins that hold something; confidence runs from one half, so the lower half of bins is empty."""
+    """Return the bins that are not empty; confidence is at least one half."""
     confidence = np.maximum(winner_probability, 1 - winner_probability)
     correct = winner_probability > 0.5
     place = np.minimum((confidence * bins).astype(int), bins - 1)

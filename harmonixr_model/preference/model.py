@@ -1,9 +1,6 @@
-"""Score a fill in its context: features in, an ensemble of small heads.
+"""The reward model: score a fill in its context by an ensemble of small heads over features."""
 
-Knows nothing of what the trunk is, of files or of who judged.
-"""
-
-# B sequences, T tokens, D trunk width, M musical measures, F features, K components, I inputs of a head, H heads
+# B sequences, T tokens, D trunk width, M musical features, F features, K components, I inputs of a head, H heads
 
 from __future__ import annotations
 
@@ -40,10 +37,9 @@ def _masked_mean(hidden_BTD: Tensor, keep_BT: Tensor) -> Tensor:
 class RewardHeads(nn.Module):
     """An ensemble of H heads evaluated at once, and the propensity to call a tie.
 
-    A head is linear with a small bent part beside it. Before the heads, features are standardised and the trunk's are
-    brought down to their principal components, by what differs between fills of one context (`fit_scale`): what
-    contexts differ in cancels out of every comparison, and thousands of trunk features against hundreds of fills
-    would be learned by heart.
+    A head is linear, with a small non-linear part. Features are standardised first, and the trunk's are reduced to the
+    principal components of their differences within contexts (`fit_scale`): differences between contexts cancel out of
+    every comparison, and heads would overfit thousands of trunk features on hundreds of fills.
     """
 
     def __init__(self, config: RewardConfig) -> None:
@@ -53,7 +49,7 @@ class RewardHeads(nn.Module):
         self.register_buffer("centre_F", torch.zeros(config.features))
         self.register_buffer("music_scale_M", torch.ones(config.music_features))
         self.register_buffer("components_FK", torch.zeros(config.trunk_features, components))
-        # Zero: an untrained model likes everything equally, so its comparisons start at even odds.
+        # Zero: the comparisons of an untrained model have even odds.
         self.linear_HI = nn.Parameter(torch.zeros(config.heads, config.inputs))
         inner_HIW = torch.randn(config.heads, config.inputs, config.head_width) / math.sqrt(config.inputs)
         self.inner_HIW = nn.Parameter(inner_HIW)
@@ -71,34 +67,34 @@ class RewardHeads(nn.Module):
         music = self.config.music_features
         within_BF = features_BF - _context_means(features_BF, context_B)
         self.centre_F.copy_(features_BF.mean(0))
-        # A measure that never differs says nothing and is left at nothing.
+        # A constant feature carries no information; its scale is 0.
         deviation_F = within_BF.square().mean(0).sqrt()
         self.music_scale_M.copy_(torch.where(deviation_F > 1e-6, 1 / deviation_F.clamp(min=1e-6), 0.0)[:music])
-        kept = self.components_FK.shape[1]
-        if not kept:
+        components = self.components_FK.shape[1]
+        if not components:
             return
         deviation_F = deviation_F[music:].clamp(min=1e-6)
         _, spread_K, basis_KF = torch.linalg.svd(within_BF[:, music:] / deviation_F, full_matrices=False)
-        found = min(kept, int((spread_K > 1e-6 * spread_K[0].clamp(min=1e-6)).sum()))
+        found = min(components, int((spread_K > 1e-6 * spread_K[0].clamp(min=1e-6)).sum()))
         size_K = spread_K[:found] / math.sqrt(len(features_BF))
         self.components_FK.zero_()
         scaled_KF = self.config.trunk_scale * basis_KF[:found] / size_K[:, None] / deviation_F
-        # The sign of a component is arbitrary: fixed, so that the same data gives the same file everywhere.
+        # The sign of a component is arbitrary; it is fixed so that the same data always gives the same file.
         largest_K1 = scaled_KF.gather(1, scaled_KF.abs().argmax(1, keepdim=True))
         self.components_FK[:, :found] = (scaled_KF * largest_K1.sign()).T
 
     def inputs(self, features_BF: Tensor) -> Tensor:
-        """Return what the heads read, B × I."""
+        """Return the inputs of the heads, B × I."""
         music = self.config.music_features
         centred_BF = features_BF - self.centre_F
-        measures_BM = (centred_BF[:, :music] * self.music_scale_M).clamp(-6, 6)
-        return torch.cat([measures_BM, centred_BF[:, music:] @ self.components_FK], dim=-1)
+        music_BM = (centred_BF[:, :music] * self.music_scale_M).clamp(-6, 6)
+        return torch.cat([music_BM, centred_BF[:, music:] @ self.components_FK], dim=-1)
 
     def forward(self, features_BF: Tensor) -> Tensor:
         """Return the reward of each head, B × H, in Bradley–Terry log odds."""
         inputs_BI = self.inputs(features_BF)
-        bent_BHW = torch.einsum("bi,hiw->bhw", inputs_BI, self.inner_HIW) + self.inner_bias_HW
-        return inputs_BI @ self.linear_HI.T + torch.einsum("bhw,hw->bh", nn.functional.gelu(bent_BHW), self.outer_HW)
+        hidden_BHW = torch.einsum("bi,hiw->bhw", inputs_BI, self.inner_HIW) + self.inner_bias_HW
+        return inputs_BI @ self.linear_HI.T + torch.einsum("bhw,hw->bh", nn.functional.gelu(hidden_BHW), self.outer_HW)
 
 
 def _context_means(features_BF: Tensor, context_B: Tensor) -> Tensor:
@@ -111,7 +107,7 @@ def _context_means(features_BF: Tensor, context_B: Tensor) -> Tensor:
 def lower_bound(reward_BH: Tensor, *, deviations: float = 1.0) -> Tensor:
     """Return the mean over heads less `deviations` standard deviations, B, for fills of one context.
 
-    Comparisons fix rewards within a context only, so each head's own level is taken out before heads are compared.
+    Comparisons determine rewards only within a context, so each head's mean is subtracted first.
     """
     level_1H = reward_BH.mean(0, keepdim=True) if len(reward_BH) > 1 else 0.0
     return reward_BH.mean(-1) - deviations * (reward_BH - level_1H).std(-1, unbiased=False)

@@ -1,7 +1,6 @@
-"""What a musician would measure of a fill beside its context: pitch against the key, rhythm against the bars around.
+"""Musical features of a fill in its context: pitch relative to the key, rhythm relative to the bars around.
 
-Reads prompt and fill as tokens, so it sees what a model sees and nothing else. Says nothing about which values are
-good: that is for the reward heads to learn.
+They are computed from the tokens of prompt and fill, the input of the model.
 """
 
 # N notes, F features
@@ -26,7 +25,7 @@ _MAJOR = (0, 2, 4, 5, 7, 9, 11)
 # Rhythms are compared in sixteenths; the grid has 24 steps a quarter.
 _STEPS_A_SLOT, _STEPS_A_WHOLE = 6, 96
 _NEAR_BARS = 4
-# Pitches that are no notes of their own: they bound a band, or sound on from before the gap.
+# A pitch after one of these tokens is no new note: a bound of the pitch range, or a note held from before the gap.
 _NOT_A_NOTE = frozenset(VOCAB.id(name) for name in ("LOW", "HIGH", "RANGE_LOW", "RANGE_HIGH", "HOLD"))
 
 NAMES = (
@@ -50,8 +49,8 @@ class _Note(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    """The notes that tokens say, the slots that are drums, and the length in steps of each bar they begin."""
+class _Passage:
+    """The notes of a token sequence, its drum slots, and the length in steps of each bar."""
 
     notes: tuple[_Note, ...]
     drums: frozenset[int]
@@ -59,19 +58,19 @@ class _Reading:
 
 
 def music_features(layout: InfillLayout, fill: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Return float32 [F], in the order of NAMES; a fill without notes has zeros wherever a mean is of nothing."""
+    """Return float32 [F], in the order of NAMES; means over no notes are 0."""
     context = _read(layout.prefix, layout.coordinates)
     made = _read(np.asarray(fill, dtype=np.int64), layout.fill_coordinates(fill)).notes
     values = (
         *_harmony(context, [note for note in made if note.slot not in context.drums]),
         *_contour(context, made),
         *_rhythm(layout, context, made),
-        *_touch(layout, context, made),
+        *_density_and_velocity(layout, context, made),
     )
     return np.array(values, dtype=np.float32)
 
 
-def _read(tokens: npt.NDArray[np.integer], coordinates: npt.NDArray[np.int16]) -> _Reading:
+def _read(tokens: npt.NDArray[np.integer], coordinates: npt.NDArray[np.int16]) -> _Passage:
     notes: list[_Note] = []
     drums: set[int] = set()
     bars: dict[int, int] = {}
@@ -87,12 +86,12 @@ def _read(tokens: npt.NDArray[np.integer], coordinates: npt.NDArray[np.int16]) -
             drums.add(slot)
         elif token in VOCAB.time_signature:
             bars[bar - BAR_SHIFT] = _bar_steps(token)
-        # What a passage of the same song says is said where it stands, or too far away to matter.
+        # Notes of similar passages are left out: they repeat the context, or are far from the gap.
         elif token in VOCAB.pitch and ids[at - 1] not in _NOT_A_NOTE and bar < REF_SHIFT:
             following = ids[at + 1] if at + 1 < len(ids) else -1
             duration = DURATIONS[VOCAB.duration.index(following)] if following in VOCAB.duration else 1
             notes.append(_Note(bar - BAR_SHIFT, step - 1, slot, VOCAB.pitch.index(token), duration, velocity))
-    return _Reading(tuple(notes), frozenset(drums), bars)
+    return _Passage(tuple(notes), frozenset(drums), bars)
 
 
 def _bar_steps(token: int) -> int:
@@ -100,14 +99,14 @@ def _bar_steps(token: int) -> int:
     return NUMERATORS[numerator] * _STEPS_A_WHOLE // DENOMINATORS[denominator]
 
 
-def _harmony(context: _Reading, made: Sequence[_Note]) -> list[float]:
-    """Return the shares of the scale's twelve degrees, and how common the fill's pitch classes are around it."""
-    heard = Counter(note.pitch % 12 for note in context.notes if note.slot not in context.drums)
-    tonic = max(range(12), key=lambda t: sum(heard[(t + step) % 12] for step in _MAJOR))
+def _harmony(context: _Passage, made: Sequence[_Note]) -> list[float]:
+    """Return the shares of the scale's twelve degrees, and how common the fill's pitch classes are in the context."""
+    counts = Counter(note.pitch % 12 for note in context.notes if note.slot not in context.drums)
+    tonic = max(range(12), key=lambda t: sum(counts[(t + step) % 12] for step in _MAJOR))
     if not made:
         return [0.0] * 15
     degrees = Counter((note.pitch - tonic) % 12 for note in made)
-    shares = [heard[note.pitch % 12] / max(1, heard.total()) for note in made]
+    shares = [counts[note.pitch % 12] / max(1, counts.total()) for note in made]
     return [
         *(degrees[degree] / len(made) for degree in range(12)),
         _mean([float(share > 0) for share in shares]),
@@ -116,8 +115,8 @@ def _harmony(context: _Reading, made: Sequence[_Note]) -> list[float]:
     ]
 
 
-def _contour(context: _Reading, made: Sequence[_Note]) -> list[float]:
-    """Return how pitches lie and move, beside the same tracks' other bars; eight numbers."""
+def _contour(context: _Passage, made: Sequence[_Note]) -> list[float]:
+    """Return pitch range and movement relative to the same tracks' other bars; eight numbers."""
     if not made:
         return [0.0] * 8
     slots = {note.slot for note in made}
@@ -139,8 +138,8 @@ def _contour(context: _Reading, made: Sequence[_Note]) -> list[float]:
     ]
 
 
-def _rhythm(layout: InfillLayout, context: _Reading, made: Sequence[_Note]) -> list[float]:
-    """Return how the onsets of each filled bar agree with its track's near bars and with the other tracks; 12."""
+def _rhythm(layout: InfillLayout, context: _Passage, made: Sequence[_Note]) -> list[float]:
+    """Return the agreement of onsets with the track's near bars and with other tracks; twelve numbers."""
     own: list[tuple[float, float, float]] = []
     best: list[float] = []
     band: list[tuple[float, float, float]] = []
@@ -159,8 +158,8 @@ def _rhythm(layout: InfillLayout, context: _Reading, made: Sequence[_Note]) -> l
         ]
         own += agreements
         best += [max(1 - extra - missing for _, extra, missing in agreements)] if agreements else []
-        beside = {note.slot for note in context.notes} - {slot}
-        band.append(_agreement(played, _onsets(context.notes, bar, beside), length))
+        other_slots = {note.slot for note in context.notes} - {slot}
+        band.append(_agreement(played, _onsets(context.notes, bar, other_slots), length))
     hits, extra, missing = (_mean([each[i] for each in own]) for i in range(3))
     steps = [note.step for note in made]
     return [
@@ -173,8 +172,8 @@ def _rhythm(layout: InfillLayout, context: _Reading, made: Sequence[_Note]) -> l
     ]
 
 
-def _touch(layout: InfillLayout, context: _Reading, made: Sequence[_Note]) -> list[float]:
-    """Return how many, how long and how loud the notes are, beside the same tracks' other bars; eight numbers."""
+def _density_and_velocity(layout: InfillLayout, context: _Passage, made: Sequence[_Note]) -> list[float]:
+    """Return number, durations and velocities of notes relative to the tracks' other bars; eight numbers."""
     gap = _gap_cells(layout)
     slots = {slot for _, slot in gap}
     own = [note for note in context.notes if note.slot in slots]
@@ -182,7 +181,7 @@ def _touch(layout: InfillLayout, context: _Reading, made: Sequence[_Note]) -> li
     expected = len(own) / max(1, bars) * len(gap)
     onsets = len({(n.bar, n.step, n.slot) for n in made})
     lengths, other_lengths = [math.log(n.duration) for n in made], [math.log(n.duration) for n in own]
-    loudness, other_loudness = [n.velocity / 32 for n in made], [n.velocity / 32 for n in own]
+    velocities, other_velocities = [n.velocity / 32 for n in made], [n.velocity / 32 for n in own]
     return [
         math.log(len(made) + 1),
         math.log((len(made) + 1) / (expected + 1)),
@@ -190,8 +189,8 @@ def _touch(layout: InfillLayout, context: _Reading, made: Sequence[_Note]) -> li
         sum((bar, slot) not in {(n.bar, n.slot) for n in made} for bar, slot in gap) / len(gap),
         _mean(lengths),
         _mean(lengths) - _mean(other_lengths) if lengths and other_lengths else 0.0,
-        _mean(loudness) - _mean(other_loudness) if loudness and other_loudness else 0.0,
-        _deviation(loudness),
+        _mean(velocities) - _mean(other_velocities) if velocities and other_velocities else 0.0,
+        _deviation(velocities),
     ]
 
 
@@ -209,7 +208,7 @@ def _onsets(notes: Sequence[_Note], bar: int, slots: set[int]) -> frozenset[int]
 
 
 def _agreement(played: frozenset[int], others: frozenset[int], length: int) -> tuple[float, float, float]:
-    """Return the shares of a bar's positions with both, with the fill alone, with the other alone."""
+    """Return the shares of a bar's positions with onsets in both, only in the fill, only in the other."""
     positions = length / _STEPS_A_SLOT
     return len(played & others) / positions, len(played - others) / positions, len(others - played) / positions
 
@@ -220,8 +219,8 @@ def _intervals(notes: Sequence[_Note]) -> list[float]:
     for note in notes:
         key = (note.slot, note.bar, note.step)
         tops[key] = max(note.pitch, tops.get(key, 0))
-    line = sorted(tops.items())
-    return [float(abs(b[1] - a[1])) for a, b in itertools.pairwise(line) if a[0][0] == b[0][0]]
+    melody = sorted(tops.items())
+    return [float(abs(b[1] - a[1])) for a, b in itertools.pairwise(melody) if a[0][0] == b[0][0]]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Comparisons as the reward model's data: whole contexts in batches, splits by source piece. Knows no store."""
+"""Comparisons as training data of the reward model: batches of whole contexts, splits by piece."""
 
 # C comparisons, S sequences (fills), F pooled features
 
@@ -15,9 +15,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class RatedPair:
-    """One judged comparison: rows of its two fills among the features, the outcome for the first, and its groups.
+    """One judged comparison: the feature rows of its two fills, the outcome for the first, and its groups.
 
-    `versions` are the models that made the two fills, for holding one out.
+    `versions` are the versions of the models that generated the two fills.
     """
 
     first: int
@@ -44,7 +44,7 @@ def split_by_piece(pairs: Sequence[RatedPair], *, held_out: float, seed: int) ->
     """Return the indices of training and held-out comparisons; no piece is in both.
 
     Pieces are ordered by a hash of (seed, piece) and held out until the share is reached, so a piece keeps its side
-    when others join. Of four pieces or more at least two are held out: one piece alone gives no interval.
+    when pieces are added. Of four pieces or more at least two are held out: one piece gives no interval.
     """
     pieces = sorted({pair.piece_id for pair in pairs}, key=lambda piece: _hash(seed, piece))
     least = 2 if len(pieces) >= 4 else len(pieces) // 2
@@ -56,10 +56,10 @@ def split_by_piece(pairs: Sequence[RatedPair], *, held_out: float, seed: int) ->
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Comparisons to fit on, to stop by, and to report; `raters` and `version` are further ones nothing is fitted to.
+    """Indices of comparisons: `train` for fitting, `valid` for early stopping, the others for reports.
 
-    `test` shares no piece with the rest. `raters` are held-out raters' and `version` a held-out model's, on pieces that
-    are fitted to: they ask whether the model generalises to other people and to other models.
+    `test` shares no piece with the rest. `raters` are from held-out raters and `version` from a held-out model, on the
+    pieces of `train`: they measure how the model generalises to other people and to other models.
     """
 
     train: list[int]
@@ -81,9 +81,9 @@ def split_comparisons(
     left_out = set(raters[: round(len(raters) * held_out_raters)])
     version = [i for i in rest if held_out_version and held_out_version in pairs[i].versions]
     others = [i for i in rest if pairs[i].rater in left_out and i not in set(version)]
-    kept = sorted(set(rest) - set(version) - set(others))
-    inner, stop = split_by_piece([pairs[i] for i in kept], held_out=held_out, seed=seed + 1)
-    return Split([kept[i] for i in inner], [kept[i] for i in stop], test, others, version)
+    fitted = sorted(set(rest) - set(version) - set(others))
+    inner, stop = split_by_piece([pairs[i] for i in fitted], held_out=held_out, seed=seed + 1)
+    return Split([fitted[i] for i in inner], [fitted[i] for i in stop], test, others, version)
 
 
 def context_batches(
@@ -98,7 +98,7 @@ def context_batches(
 ) -> Iterator[PairBatch]:
     """Yield an epoch's batches of `contexts` whole contexts each; every rank yields equally many.
 
-    The order depends on (seed, epoch) alone. Ranks take turns in it and wrap around at its end.
+    The order depends on (seed, epoch) alone. The ranks share it and wrap around at its end.
     """
     groups: dict[str, list[int]] = {}
     for i in indices:

@@ -1,7 +1,6 @@
-"""What a reward model's quality is made of: margins, calibration, what people agree on, and what it leans on.
+"""The quality report of a reward model: margins, calibration, rater agreement, and the effect of nuisances.
 
-A comparison that is right by counting notes is right for the wrong reason; the nuisance regression says how much of a
-model that is. Knows no store and no trunk.
+A nuisance such as the number of notes may explain a model's preferences; a regression measures how much.
 """
 
 # C comparisons, N nuisances
@@ -24,18 +23,18 @@ from harmonixr_model.preference.pairs import RatedPair
 
 Floats = npt.NDArray[np.floating]
 
-# What may please a listener without being music. Fills of one gap are equally long, so their density in time is their
-# note count; what differs beside it is how many notes sound together.
+# Features that may please a listener without musical quality. Fills of one gap are equally long, so the number of notes
+# is their density.
 NUISANCES = ("log_notes", "notes_an_onset", "pitch_range", "velocity_shift")
 _MARGINS = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """How often two raters of one pair agree, ties aside, and the accuracy that the likelier answer would reach.
+    """How often two raters of one pair agree, without ties, and the accuracy of always choosing the likelier side.
 
-    `accuracy` supposes that all raters of a pair share one probability p of choosing its likelier side: two agree with
-    p² + (1 - p)². NaN where no pair was judged twice.
+    `accuracy` assumes that all raters of a pair choose its likelier side with one probability p, so that two agree with
+    probability p² + (1 - p)². NaN where no pair was judged twice.
     """
 
     pairs: int
@@ -45,10 +44,9 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True)
 class Nuisance:
-    """How far nuisances explain the model's margins: R², standardised weights, and their own accuracy.
+    """How well nuisances explain the model's margins: R², standardised weights, and their own accuracy.
 
-    `accuracy_alone` is that of a logistic regression on the nuisances, fitted where the model was fitted: what a
-    counter of notes would reach.
+    `accuracy_alone` is that of a logistic regression on the nuisances, fitted to the model's training comparisons.
     """
 
     r_squared: float
@@ -59,12 +57,12 @@ class Nuisance:
 def quality(
     margin_C: Floats, pairs: Sequence[RatedPair], *, measures_SM: Floats, fitted: Sequence[RatedPair]
 ) -> dict[str, Any]:
-    """Return everything beyond the headline numbers, as plain JSON values.
+    """Return the report as plain JSON values.
 
     Args:
         margin_C: the model's reward of the first fill less the second's, for each of `pairs`.
-        pairs: the comparisons reported on.
-        measures_SM: `music_features` of every fill; empty columns where the model reads none.
+        pairs: the reported comparisons.
+        measures_SM: `music_features` of every fill, without columns where the model has none.
         fitted: the comparisons that the model was fitted to.
 
     """
@@ -72,7 +70,10 @@ def quality(
     decided_C = outcome_C != TIE
     towards_winner = np.where(outcome_C == LOSS, -margin_C, margin_C)[decided_C]
     content = {
-        "reliability": [asdict(row) for row in reliability(_sigmoid(towards_winner))],
+        "reliability": [
+            {"said": row.confidence, "right": row.accuracy, "comparisons": row.comparisons}
+            for row in reliability(_sigmoid(towards_winner))
+        ],
         "accuracy_by_margin": _by_margin(towards_winner),
         "human_ceiling": asdict(human_ceiling(pairs)),
     }
@@ -82,7 +83,7 @@ def quality(
 
 
 def human_ceiling(pairs: Sequence[RatedPair]) -> Ceiling:
-    """Return how far raters agree on the pairs that several judged; see `Ceiling`."""
+    """Return the agreement of raters on the pairs that several judged; see `Ceiling`."""
     votes: dict[tuple[int, int], list[int]] = defaultdict(list)
     for pair in pairs:
         if pair.outcome == TIE:
@@ -100,7 +101,7 @@ def human_ceiling(pairs: Sequence[RatedPair]) -> Ceiling:
 def nuisance_regression(
     margin_C: Floats, pairs: Sequence[RatedPair], *, measures_SM: Floats, fitted: Sequence[RatedPair]
 ) -> Nuisance:
-    """Regress margins on what should not matter; see `Nuisance`."""
+    """Regress margins on nuisances; see `Nuisance`."""
     places = [NAMES.index(name) for name in NUISANCES]
     scale_N = measures_SM[:, places].std(0) + 1e-9
     difference_CN = _differences(pairs, measures_SM[:, places] / scale_N)
@@ -109,8 +110,8 @@ def nuisance_regression(
     total = float((margin_C**2).sum())
     counter_N = _logistic(fitted, measures_SM[:, places] / scale_N)
     outcome_C = np.array([pair.outcome for pair in pairs])
-    said_C = difference_CN @ counter_N
-    right_C = np.where(outcome_C == WIN, said_C > 0, said_C < 0)[outcome_C != TIE]
+    predicted_C = difference_CN @ counter_N
+    right_C = np.where(outcome_C == WIN, predicted_C > 0, predicted_C < 0)[outcome_C != TIE]
     spread = float(margin_C.std()) + 1e-9
     return Nuisance(
         r_squared=1 - left / total if total else 0.0,
@@ -127,7 +128,7 @@ def _differences(pairs: Sequence[RatedPair], values_SN: Floats) -> Floats:
 
 
 def _logistic(pairs: Sequence[RatedPair], values_SN: Floats, *, steps: int = 50) -> Floats:
-    """Return the weights of a logistic regression without constant on decided pairs, by damped Newton steps."""
+    """Return the weights of a logistic regression without intercept on decided pairs, by damped Newton steps."""
     decided = [pair for pair in pairs if pair.outcome != TIE]
     weight_N = np.zeros(values_SN.shape[1])
     if not decided:
@@ -143,12 +144,12 @@ def _logistic(pairs: Sequence[RatedPair], values_SN: Floats, *, steps: int = 50)
 
 
 def _sigmoid(margin: Floats) -> Floats:
-    """Return the logistic function; by tanh, which overflows nowhere."""
+    """Return the logistic function, by tanh, which does not overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * margin)))
 
 
 def _by_margin(towards_winner: Floats) -> list[dict[str, float]]:
-    """Return accuracy in four equal parts of the comparisons, from the closest to the clearest."""
+    """Return the accuracy in four equal parts of the comparisons, from the smallest to the largest margins."""
     if not len(towards_winner):
         return []
     edges = [0.0, *np.quantile(np.abs(towards_winner), _MARGINS).tolist(), float("inf")]

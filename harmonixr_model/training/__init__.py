@@ -1,1 +1,1 @@
-"""Teaching a model: tasks, schedule, the loop, exact resume. Knows no Ray: a job runner drives it from outside."""
+"""Train models: tasks, the loop, schedules and exact resumption. A job runner drives it from outside."""

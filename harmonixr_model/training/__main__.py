@@ -1,6 +1,6 @@
 """Train an infill model on one machine without Ray: `python -m harmonixr_model.training --corpus DIR --out DIR …`.
 
-The same command again goes on where it was interrupted. It ends with OUT/model.safetensors.
+The same command resumes an interrupted run. It writes OUT/model.safetensors.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"\n{error}\n")
         return 2
     if interrupted.is_set():
-        sys.stderr.write("\ninterrupted; the same command goes on from here\n")
+        sys.stderr.write("\ninterrupted; the same command resumes from here\n")
         return 130
     sys.stderr.write(f"wrote {job.checkpoint}\n")
     return 0

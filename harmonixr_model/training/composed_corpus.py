@@ -1,4 +1,4 @@
-"""A corpus of songs our own composer writes, to try training without any music at hand. Knows no MIDI files."""
+"""Write a corpus of songs by the bundled composer, for trying training without music files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HELD_OUT = 4  # every fourth song is for validation
 
 
 def write_composed_corpus(folder: Path, *, pieces: int, seed: int = 0, bars: int = 16) -> Path:
-    """Compose `pieces` songs of `bars` bars into a corpus and return its folder; one that is there is kept."""
+    """Compose `pieces` songs of `bars` bars into a corpus and return its folder; an existing corpus is not changed."""
     if (folder / "manifest.jsonl").is_file():
         return folder
     songs = []

@@ -1,6 +1,6 @@
-"""Move an infill model towards what listeners chose, a gap at a time. Knows no Ray, store or file.
+"""Direct preference optimisation of an infill model on judged gaps.
 
-Fill tokens only, under the grammar's mask; the reference is the model as it began.
+The loss is on fill tokens, under the grammar's mask. The reference is the initial model.
 """
 
 # S fills of a gap
@@ -22,7 +22,7 @@ from harmonixr_model.training.schedule import learning_rate
 
 @dataclass(frozen=True, slots=True)
 class JudgedGap:
-    """A gap's fills and what was said of them; `piece_id` groups gaps of one source."""
+    """A gap's fills and the preferences among them; `piece_id` is the same for gaps of one piece."""
 
     fills: PackedFills
     preferences: Preferences
@@ -31,7 +31,7 @@ class JudgedGap:
 
 @dataclass(frozen=True, slots=True)
 class DpoTraining:
-    """How to train: epochs over all gaps, gaps a step, AdamW's rate and its warm-up; see DpoConfig for the loss."""
+    """How to train: epochs over all gaps, gaps a step, AdamW's learning rate and warm-up, and the loss."""
 
     epochs: int = 4
     gaps_per_step: int = 4
@@ -44,9 +44,9 @@ class DpoTraining:
 
 @dataclass(frozen=True, slots=True)
 class DpoMetrics:
-    """Averages over gaps: loss, nats a drawn token of what was chosen, and the share of pairs ranked rightly.
+    """Averages over gaps: preference loss, nats per sampled token of chosen fills, and the share of correct pairs.
 
-    `drift` is how much less likely, in nats a token, the judged fills became: a cheap sign of how far the model moved.
+    `drift` is how much less likely the judged fills became, in nats per token: a cheap estimate of the change.
     """
 
     preference: float
@@ -58,7 +58,7 @@ class DpoMetrics:
 
 @dataclass(frozen=True, slots=True)
 class DpoStep:
-    """One step; `held_out` where an epoch ended. `best` when it is the best so far by held-out preference loss."""
+    """One step. `held_out` is set at the end of an epoch; `best` marks the lowest held-out preference loss so far."""
 
     step: int
     steps: int
@@ -79,10 +79,10 @@ def train_dpo(
 ) -> Iterator[DpoStep]:
     """Train `model` in place, yielding after each step; at the end it holds the best epoch's weights.
 
-    Several ranks take turns in an epoch's gaps and average their gradients; every rank yields equally often. A rank
-    beyond the first needs torch.distributed to be set up.
+    The ranks share an epoch's gaps and average their gradients; every rank yields equally often. Several ranks need
+    torch.distributed.
     """
-    model.eval()  # dropout would make policy and reference differ where nothing was learned
+    model.eval()  # dropout would make policy and reference differ before any training
     reference = [_reference(model, gap) for gap in train]
     reference_held_out = [_reference(model, gap) for gap in held_out]
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
@@ -144,7 +144,7 @@ def _step(
 
 
 def _average_gradients(model: InfillTransformer, world: int) -> None:
-    """Average gradients over the ranks; the gaps differ in length, so backward hooks would not meet."""
+    """Average gradients over the ranks."""
     import torch.distributed as dist
 
     for parameter in model.parameters():

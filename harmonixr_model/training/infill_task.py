@@ -1,7 +1,4 @@
-"""Infilling as a task for the loop: draw examples until a step is full, sort them by length, sum the loss on the gaps.
-
-Knows where examples come from only by their protocol.
-"""
+"""The infilling task: sample examples until a step is full, batch them by length, and sum the loss on the gaps."""
 
 # B batch, T tokens, K coordinates
 
@@ -27,9 +24,9 @@ from harmonixr_model.infill.loss import infill_loss
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.training.schedule import context_length
 
-# Few different shapes, for the reason given at infill.loss.LOGITS_MULTIPLE.
+# Few different shapes, for the reason at infill.loss.LOGITS_MULTIPLE.
 LENGTH_MULTIPLE = 64
-# The share of examples that say soft controls. The others keep fills without any as good as they were.
+# The share of examples with controls. The others preserve the quality of fills without controls.
 CONTROLLED_SHARE = 0.5
 DEFAULT_DATASET = DatasetConfig(control_share=CONTROLLED_SHARE)
 
@@ -38,13 +35,13 @@ class ExampleSource(Protocol):
     """Examples as a function of (seed, step, index); InfillDataset is one."""
 
     def example(self, index: int, *, step: int, seed: int) -> Example:
-        """Draw one example; the same arguments give the same one."""
+        """Sample one example; the same arguments give the same example."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class BatchConfig:
-    """How many tokens a step reads over all workers, and how many go through the model at once (padding included)."""
+    """Tokens of a step over all workers, and tokens of one forward pass, padding included."""
 
     batch_tokens: int = 16_384
     micro_tokens: int = 4_096
@@ -56,9 +53,9 @@ class InfillTask:
     """A Task over infill examples, for one worker of `world_size`.
 
     Args:
-        stages: Sources by context length in tokens; the run is cut into equal parts, one a length, shortest first.
-        validation: The source of held-out examples.
-        steps: The run's length, which the stages divide.
+        stages: sources by context length in tokens; the run has one equal part for each length, shortest first.
+        validation: the source of held-out examples.
+        steps: the length of the run.
     """
 
     def __init__(
@@ -84,7 +81,7 @@ class InfillTask:
         return self._collate(self.examples(step))
 
     def examples(self, step: int) -> list[Example]:
-        """Draw examples of this step until this worker's share of tokens is full: one at least."""
+        """Sample examples of this step until they fill this worker's share of tokens; at least one."""
         source = self.stages[context_length(step, steps=self.steps, stages=sorted(self.stages))]
         share = self.config.batch_tokens / self.world_size
         examples: list[Example] = []
@@ -94,10 +91,10 @@ class InfillTask:
         return examples
 
     def validation(self) -> Iterable[Batch]:
-        """Return this worker's share of the held-out examples, drawn once and kept."""
+        """Return this worker's share of the held-out examples, the same each time."""
         if not self._validation:
             mine = range(self.rank, self.config.validation_examples, self.world_size)
-            # Another seed than training's would change nothing: the split is another one.
+            # Training may use the same seed: its split is another one.
             self._validation = self._collate([self.held_out.example(index, step=0, seed=0) for index in mine])
         return self._validation
 
@@ -167,23 +164,23 @@ def corpus_task(
 
 
 def describe_corpus(corpus: Path) -> dict[str, Any]:
-    """Return what a model should remember of its data: pieces, notes, sources, licences, tags, manifest's hash."""
+    """Describe the data of a model: pieces, notes, sources, licences, tags and the manifest's hash."""
     opened = Corpus.open(corpus)
     pieces = [opened.piece(index) for index in range(len(opened))]
-    learnt = [piece for piece in pieces if piece.split == "train"]
+    training = [piece for piece in pieces if piece.split == "train"]
     return {
         "manifest_sha256": hashlib.sha256((corpus / "manifest.jsonl").read_bytes()).hexdigest(),
         "pieces": {split: sum(piece.split == split for piece in pieces) for split in SPLITS},
         "notes": {split: sum(piece.notes for piece in pieces if piece.split == split) for split in SPLITS},
         "sources": dict(sorted(Counter(piece.source for piece in pieces).items())),
         "licences": dict(sorted(Counter(piece.licence for piece in pieces).items())),
-        "styles": dict(sorted(Counter(style for piece in learnt if (style := style_of(piece))).items())),
-        "composers": dict(sorted(Counter(name for piece in learnt if (name := composer_of(piece))).items())),
+        "styles": dict(sorted(Counter(style for piece in training if (style := style_of(piece))).items())),
+        "composers": dict(sorted(Counter(name for piece in training if (name := composer_of(piece))).items())),
     }
 
 
 def padded(batch: Batch, *, multiple: int) -> Batch:
-    """Pad a batch further, to a length that is a multiple; what is added carries no loss and is seen by nobody."""
+    """Pad a batch to a multiple of a length; padding carries no loss, and no token attends to it."""
     extra = -batch.tokens_BT.shape[1] % multiple
     return replace(
         batch,
@@ -196,7 +193,7 @@ def padded(batch: Batch, *, multiple: int) -> Batch:
 def bucket(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
     """Group indices of similar length so that each group, padded, holds at most `max_tokens`; longest first.
 
-    An example longer than that is a group of its own.
+    A longer example is a group of its own.
     """
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
@@ -207,6 +204,6 @@ def bucket(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
 
 
 def is_note(tokens: Tensor) -> Tensor:
-    """Mark the tokens that begin a note: its pitch or its drum."""
+    """Return a mask of the tokens that begin a note: pitches."""
     pitch = VOCAB.pitch
     return (tokens >= pitch.start) & (tokens < pitch.start + pitch.size)

@@ -1,4 +1,4 @@
-"""Train an infill model in this process, with files: state to resume from, metrics, and the checkpoint at the end."""
+"""Train an infill model in this process: save the state, the metrics and the finished checkpoint in a folder."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from harmonixr_model.training.state import Run, load_state, save_state
 
 @dataclass(frozen=True, slots=True)
 class LocalJob:
-    """Everything a run on one machine needs. `out` receives state.pt, metrics.jsonl and model.safetensors.
+    """A run on one machine. `out` receives state.pt, metrics.jsonl and model.safetensors.
 
-    `start_from` names a checkpoint of the same architecture whose weights the run begins with; `songs_first` is the
-    share of the steps that read whole songs before any gaps.
+    `start_from` is a checkpoint of the same architecture with the initial weights; `songs_first` is the share of the
+    steps, at the start, that read whole songs.
     """
 
     corpus: Path
@@ -49,32 +49,32 @@ class LocalJob:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the trained model ends up."""
+        """The file of the trained model."""
         return self.out / "model.safetensors"
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides the final weights: a resumed run must have the same."""
-        decided = identity(self.model, self.loop, self.batch, self.context)
+        """Return the settings that determine the final weights: a resumed run must have the same."""
+        settings = identity(self.model, self.loop, self.batch, self.context)
         if self.songs_first:
-            decided["songs_first"] = self.songs_first
+            settings["songs_first"] = self.songs_first
         if self.start_from is None:
-            return decided
-        return {**decided, "start_from": hashlib.sha256(self.start_from.read_bytes()).hexdigest()}
+            return settings
+        return {**settings, "start_from": hashlib.sha256(self.start_from.read_bytes()).hexdigest()}
 
 
 def identity(model: InfillConfig, loop: LoopConfig, batch: BatchConfig, context: tuple[int, ...]) -> dict[str, Any]:
-    """Return what decides the final weights of a run, besides its corpus: how many loaders it has is no part of it."""
-    deciding = {name: value for name, value in asdict(loop).items() if name != "loader_workers"}
-    # Left out where nothing is asked: runs begun before there were these go on.
-    deciding = {name: value for name, value in deciding.items() if _LATER.get(name, ...) != value}
-    return {"model": model.to_dict(), **deciding, **asdict(batch), "context": list(context)}
+    """Return the settings that determine the final weights, without the corpus and the number of loaders."""
+    settings = {name: value for name, value in asdict(loop).items() if name != "loader_workers"}
+    # Left out at their defaults, so that runs from before these settings resume.
+    settings = {name: value for name, value in settings.items() if _LATER.get(name, ...) != value}
+    return {"model": model.to_dict(), **settings, **asdict(batch), "context": list(context)}
 
 
 _LATER = {"compiles": False, "parallel": "ddp"}
 
 
 def estimate_flops(model: InfillConfig, loop: LoopConfig, device: torch.device) -> FlopsEstimate[Batch]:
-    """Say what this machine could do, measured now where it is not known, and what a batch needs."""
+    """Return the count of a batch's operations and the machine's peak, for the MFU."""
     return FlopsEstimate(partial(batch_flops, model), peak_of(device, is_bf16=uses_bf16(loop.precision, device)).flops)
 
 
@@ -84,9 +84,9 @@ def run_local(
     is_interrupted: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[StepMetrics]:
-    """Train to the end, or until `is_interrupted`; go on from the last saved state when there is one.
+    """Train to the end, or until `is_interrupted`; resumes from the last saved state.
 
-    Raises CorpusError for a corpus that cannot be read, CheckpointError for a state of another job or weights of
+    Raises CorpusError for a corpus that cannot be read, CheckpointError for the state of another job or the weights of
     another architecture.
     """
     device = torch.device(job.device)
@@ -124,7 +124,7 @@ def run_local(
 
 
 def _new_model(job: LocalJob) -> InfillTransformer:
-    """Return the model with weights of chance, or with those of `start_from`; raises CheckpointError."""
+    """Return the model with random weights, or with those of `start_from`; raises CheckpointError."""
     model = InfillTransformer(job.model)
     if job.start_from is None:
         return model
@@ -136,7 +136,7 @@ def _new_model(job: LocalJob) -> InfillTransformer:
     )
     if same != job.model:
         raise CheckpointError(f"{job.start_from} holds another architecture; start from one of the same size")
-    # What controls add begins at nothing where a checkpoint is older than that.
+    # An older checkpoint has no control embeddings; they start at zero.
     model.load_state_dict(model.state_dict() | trained.state_dict())
     model.copy_gate = trained.copy_gate
     if not info.get("controls_said"):
@@ -145,7 +145,7 @@ def _new_model(job: LocalJob) -> InfillTransformer:
 
 
 def finish(job: LocalJob, run: Run, task: InfillTask) -> None:
-    """Write the best weights with what is known about them."""
+    """Write the best weights with information about the run."""
     run.load_best()
     model = run.model
     assert isinstance(model, InfillTransformer)
@@ -153,7 +153,7 @@ def finish(job: LocalJob, run: Run, task: InfillTask) -> None:
 
 
 def training_info(run: Run, job: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint should know of its making: tokens, steps, validation, settings, data."""
+    """Return a checkpoint's information about its training: tokens, steps, validation, settings and data."""
     return {
         "tokens_seen": run.tokens,
         "steps": run.step,
@@ -162,7 +162,7 @@ def training_info(run: Run, job: dict[str, Any], data: dict[str, Any]) -> dict[s
         "validation_bits_per_note": _finite(run.best_bits_per_note),
         "parameters": sum(weight.numel() for weight in run.model.parameters()),
         "controls_said": list(TRAINED),
-        # Which of them it follows is for `harmonixr calibrate --controls` to say, once that is measured.
+        # `harmonixr calibrate --controls` sets the controls that the model follows, after a measurement.
         "controls": [],
         "fields": list(NOTE_FIELDS),
         "training": job,

@@ -1,9 +1,9 @@
-"""The training loop, as a generator: each `next` is one optimiser step. Knows no Ray, no files and no music.
+"""The training loop, as a generator: each `next` is one optimiser step.
 
-Runs on one worker or many: with `world_size` > 1 torch.distributed must be up. With `parallel: ddp` every worker holds
-the whole model, and gradients are summed here, once a step, rather than by DistributedDataParallel: that one regroups
-its buckets after its first step, so that a resumed run of more than two workers would add in another order than the
-uninterrupted one, and end with other weights. With `parallel: fsdp` weights and optimizer are sharded (sharding.py).
+It runs on one worker or many; with `world_size` > 1 torch.distributed must be initialised. With `parallel: ddp` every
+worker holds the whole model, and the loop sums the gradients once a step. DistributedDataParallel changes its buckets
+after its first step: a resumed run of more than two workers would add in another order and end with other weights. With
+`parallel: fsdp` weights and optimizer are sharded (sharding.py).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from harmonixr_model.infill.metrics import LossSum
 from harmonixr_model.training.schedule import learning_rate
 from harmonixr_model.training.sharding import agree_on_weights, blocks_of, shard, sums_gradients_at, whole
 from harmonixr_model.training.state import Run
-from harmonixr_model.training.task import BatchT, Task, nats
+from harmonixr_model.training.task import BatchT, Task, loss_sum
 
 
 @dataclass(frozen=True, slots=True)
 class LoopConfig:
-    """How to optimise. `patience` counts validations without a better loss, 0 never stops early.
+    """How to optimise. `patience` counts validations without a better loss; 0 never stops early.
 
-    With `compiles` the model's layers go through torch.compile; `parallel` says what several workers share.
+    `compiles` compiles the model's layers with torch.compile.
     """
 
     steps: int
@@ -53,7 +53,7 @@ class LoopConfig:
 
 @dataclass(frozen=True, slots=True)
 class FlopsEstimate(Generic[BatchT]):
-    """How much arithmetic a batch is, and how much one worker could do in a second."""
+    """The floating-point operations of a batch, and the peak of one worker per second."""
 
     flops: Callable[[BatchT], float]
     peak_flops: float
@@ -61,10 +61,10 @@ class FlopsEstimate(Generic[BatchT]):
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """Where the run stands after one optimiser step; losses in nats a token, `tokens` as read by the model.
+    """The metrics of one optimiser step. Losses are in nats per token; `tokens` counts those read so far.
 
-    `flops_per_s` of all workers is what the model needs (padding left out), `mfu` its share of what the workers could
-    do, `peak_flops`; not a number where the caller did not say (see FlopsEstimate).
+    `flops_per_s` is what the model needs, over all workers and without padding; `mfu` is its share of `peak_flops`.
+    Both are NaN without a FlopsEstimate.
     """
 
     step: int
@@ -88,13 +88,13 @@ class StepMetrics:
 
 
 def new_run(model: nn.Module, config: LoopConfig) -> Run:
-    """Begin: AdamW (Loshchilov & Hutter 2019), decay on matrices alone, the fused kernel.
+    """Return a new run with AdamW (Loshchilov & Hutter 2019), with weight decay on matrices only.
 
-    With `parallel: fsdp` and torch.distributed up, every worker calls this, and the model is spread over them.
+    With `parallel: fsdp` and torch.distributed, every worker calls this, and the model is sharded.
     """
     if config.compiles:
         for block in blocks_of(model):
-            # Layer by layer: all layers are one program. Batches differ in shape, one program serves them all.
+            # By layer: all layers share one program, and one dynamic program serves all batch shapes.
             block.compile(dynamic=True)
     is_sharded = config.parallel == "fsdp" and dist.is_initialized()
     if is_sharded:
@@ -102,7 +102,7 @@ def new_run(model: nn.Module, config: LoopConfig) -> Run:
     matrices = [weight for weight in model.parameters() if weight.ndim >= 2]
     vectors = [weight for weight in model.parameters() if weight.ndim < 2]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    # The unfused AdamW was seen to take 1.6 s a step on a CPU.
+    # The unfused AdamW took 1.6 s a step on a CPU.
     optimizer = torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=config.learning_rate,
@@ -123,9 +123,9 @@ def train(
     clock: Callable[[], float] = time.perf_counter,
     flops_estimate: FlopsEstimate[BatchT] | None = None,
 ) -> Iterator[StepMetrics]:
-    """Take optimiser steps until `config.steps` or early stopping, yielding after each; `run` may be saved then.
+    """Take optimiser steps until `config.steps` or early stopping, and yield after each; `run` can be saved then.
 
-    Every worker yields equally often and with the same numbers, so that the caller may meet the others at each step.
+    All workers yield equally often and with the same numbers, so that a caller can synchronise them at each step.
     """
     if world_size > 1 and not run.is_sharded:
         agree_on_weights(run.model)
@@ -163,7 +163,7 @@ def train(
             eta_s=(config.steps - run.step) * (clock() - began) / (run.step - steps_before),
             validation=validation,
             is_best=validation is not None and run.best_step == run.step,
-            # Workers read equally many tokens a step: this one's arithmetic stands for all.
+            # All workers read equally many tokens a step.
             flops_per_s=math.nan if flops_estimate is None else world_size * flops / elapsed_s,
             peak_flops=math.nan if flops_estimate is None else world_size * flops_estimate.peak_flops,
         )
@@ -183,7 +183,7 @@ def _validate(run: Run, task: Task[BatchT], config: LoopConfig, *, device: torch
 
 
 def _in_step(batches: Sequence[BatchT], run: Run, device: torch.device) -> Iterator[tuple[BatchT, int]]:
-    """Yield each batch with 1; where weights are gathered from others, as often as they do: repeats come with 0."""
+    """Yield each batch with 1. Sharded workers need equally many passes: further ones repeat a batch with 0."""
     passes = torch.tensor(len(batches), device=device)
     if run.is_sharded:
         dist.all_reduce(passes, op=dist.ReduceOp.MAX)
@@ -205,7 +205,7 @@ def _optimise(
     """Accumulate this step's gradients over its micro-batches and apply them; return sums, tokens read, norm."""
     model = run.model
     model.train()
-    # Dropout's stream is keyed like the data's: nothing to save, and each worker has its own.
+    # The seed of dropout depends on the step and the worker, so there is no random state to save.
     torch.manual_seed(int(np.random.SeedSequence((config.seed, run.step, rank)).generate_state(1, np.uint64)[0] >> 1))
     mine = torch.tensor([sum(map(task.weight, batches)), sum(map(task.tokens, batches))], device=device)
     if world_size > 1:
@@ -213,14 +213,14 @@ def _optimise(
     weight, tokens_read = mine.tolist()
     sums = torch.zeros(3, dtype=torch.float64, device=device)
     passes = list(_in_step(batches, run, device))
-    # FSDP takes the mean over workers where their sum is wanted.
+    # FSDP averages over the workers, and the sum is needed.
     share = max(weight, 1) / (world_size if run.is_sharded else 1)
     for i, (batch, counts) in enumerate(passes):
         if run.is_sharded:
             sums_gradients_at(model, i == len(passes) - 1)
         with autocast(config.precision, device):
             loss, counts_2 = task.loss(model, task.to(batch, device))
-        # A mean over all workers' tokens of this step, however they are split.
+        # The mean over the tokens of all workers.
         (counts * loss / share).backward()
         sums += counts * torch.cat((loss.detach().reshape(1), counts_2)).double()
     if world_size > 1 and not run.is_sharded:
@@ -239,11 +239,11 @@ def _optimise(
 def _gather(sums_3: Tensor, world_size: int) -> LossSum:
     if world_size > 1:
         dist.all_reduce(sums_3)
-    return nats(sums_3[0], sums_3[1:])
+    return loss_sum(sums_3[0], sums_3[1:])
 
 
 def _sum_gradients(model: nn.Module) -> None:
-    """Add every worker's gradients, as one flat vector: one message, always in the same order."""
+    """Sum the gradients of all workers as one flat vector: one message, always in the same order."""
     weights = list(model.parameters())
     flat = torch.cat([torch.zeros_like(w).flatten() if w.grad is None else w.grad.flatten() for w in weights])
     dist.all_reduce(flat)
@@ -252,24 +252,24 @@ def _sum_gradients(model: nn.Module) -> None:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """Compute in bfloat16 where `precision` says so."""
+    """Return the autocast context of a precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=uses_bf16(precision, device))
 
 
 def uses_bf16(precision: str, device: torch.device) -> bool:
-    """Say whether `precision` (auto, bf16, fp32) means bfloat16 on this device."""
+    """Return whether `precision` (auto, bf16, fp32) means bfloat16 on this device."""
     return precision == "bf16" or (precision == "auto" and is_bf16_quick(device))
 
 
 def is_bf16_quick(device: torch.device) -> bool:
-    """Say whether this device has arithmetic for bfloat16, rather than emulating it."""
+    """Return whether this device computes in bfloat16 natively."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 class _Steps(Dataset[Sequence[BatchT]]):
-    """A task's batches, indexed by step, so that loader processes can prepare them ahead of time."""
+    """A task's batches by step, so that loader processes can prepare them in advance."""
 
     def __init__(self, task: Task[BatchT]) -> None:
         self.task = task
@@ -290,6 +290,6 @@ def _stream(task: Task[BatchT], steps: range, *, workers: int) -> Iterator[Seque
         collate_fn=_as_is,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
-        generator=torch.Generator(),  # its own, so that the loader leaves the global stream alone
+        generator=torch.Generator(),  # the loader must not advance the global generator
     )
     return iter(loader)

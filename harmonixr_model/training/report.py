@@ -1,7 +1,4 @@
-"""What a run tells of itself: a progress line for people, JSON lines and TensorBoard curves for later.
-
-Knows no Ray and no model.
-"""
+"""Report a training run: a progress line, JSON lines and TensorBoard curves."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from harmonixr_model.training.loop import StepMetrics
 
 
 def progress_line(progress: StepMetrics) -> str:
-    """Say in one line how far the run is, how it learns, how fast, and how long it will still take."""
+    """Return one line with the step, the losses, the speed and the time left."""
     parts = [
         f"step {progress.step}/{progress.steps}",
         f"loss {progress.loss:.3f}",
@@ -31,7 +28,7 @@ def progress_line(progress: StepMetrics) -> str:
 
 
 def _mfu(progress: StepMetrics) -> str:
-    """Say what share of which peak is used, where that is known."""
+    """Return the MFU and the peak as text; empty where they are unknown."""
     if not math.isfinite(progress.mfu):
         return ""
     scale, unit = (1e12, "TFLOP/s") if progress.peak_flops >= 1e12 else (1e9, "GFLOP/s")
@@ -39,14 +36,14 @@ def _mfu(progress: StepMetrics) -> str:
 
 
 def clock_time(seconds: float) -> str:
-    """Write a duration as h:mm:ss."""
+    """Return a duration as h:mm:ss."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}"
 
 
 def metrics(progress: StepMetrics) -> dict[str, float | int]:
-    """Flatten one step's numbers; what is not a number (no note in the step) is left out, for JSON has no NaN."""
+    """Return the numbers of one step by name; NaN (a step without notes) is left out, because JSON has none."""
     values: dict[str, float | int] = {
         "step": progress.step,
         "loss": progress.loss,
@@ -68,7 +65,7 @@ def metrics(progress: StepMetrics) -> dict[str, float | int]:
 class MetricsLog:
     """Append each step to metrics.jsonl, and to TensorBoard's files where TensorBoard is installed.
 
-    Steps after `resumed_at` that an interrupted run had already written are taken back: each step stands there once.
+    Steps after `resumed_at` that an interrupted run has written are removed first.
     """
 
     def __init__(self, folder: Path, *, resumed_at: int = 0) -> None:
@@ -97,16 +94,16 @@ class MetricsLog:
 def _cut(path: Path, *, after_step: int) -> None:
     if not path.is_file():
         return
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             step = json.loads(line)["step"]
-        except ValueError:  # the last line of a killed run may be cut short
+        except ValueError:  # a killed run may have truncated its last line
             continue
         if step <= after_step:
-            kept.append(line + "\n")
+            lines.append(line + "\n")
     unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text("".join(kept), encoding="utf-8")
+    unfinished.write_text("".join(lines), encoding="utf-8")
     os.replace(unfinished, path)
 
 

@@ -1,4 +1,4 @@
-"""Fit reward heads to judged pairs whose trunk features are already computed. Knows no Ray, store or file."""
+"""Fit reward heads to judged pairs with precomputed features."""
 
 # S sequences, F pooled features, C comparisons, H heads
 
@@ -18,9 +18,9 @@ from harmonixr_model.preference.pairs import PairBatch, RatedPair, context_batch
 
 @dataclass(frozen=True, slots=True)
 class RewardTraining:
-    """How to fit: epochs over all contexts, contexts a batch, Adam's rate, early stopping on validation log-loss.
+    """How to fit: epochs over all contexts, contexts a batch, Adam's learning rate, early stopping on the log-loss.
 
-    `penalty` is on the squared weights of a head: a Gaussian prior, which with hundreds of fills decides everything.
+    `penalty` is on the squared weights of a head: a Gaussian prior, which dominates with only hundreds of fills.
     """
 
     epochs: int = 80
@@ -33,7 +33,7 @@ class RewardTraining:
 
 @dataclass(frozen=True, slots=True)
 class RewardEpoch:
-    """One epoch's training loss and held-out metrics; `best` when it is the best so far."""
+    """One epoch's training loss and held-out metrics; `best` marks the best so far."""
 
     epoch: int
     loss: float

@@ -1,4 +1,4 @@
-"""Learning rate and context length as functions of the step. Know no optimiser and keep no state."""
+"""Learning rate and context length as functions of the step."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ def learning_rate(step: int, *, steps: int, peak: float, warmup: int, floor: flo
 
 
 def context_length(step: int, *, steps: int, stages: Sequence[int]) -> int:
-    """Return the context length of this step: the run is cut into equal parts, one a stage."""
+    """Return the context length of a step: the run has one equal part for each stage."""
     return stages[min(len(stages) - 1, step * len(stages) // steps)]

@@ -1,7 +1,7 @@
-"""A model's weights, gradients and optimizer spread over workers (FSDP2), and brought together again to be kept.
+"""Shard weights, gradients and optimizer state over workers (FSDP2), and gather them for saving.
 
-Zhao et al. 2023, "PyTorch FSDP". Everything here is collective: every worker calls it equally often. Its imports are
-within functions: they take as long as all of torch, and few runs are sharded. Knows no task and no files.
+Zhao et al. 2023, "PyTorch FSDP". All functions are collective: every worker calls them equally often. FSDP is imported
+inside the functions: its import takes as long as torch's, and few runs need it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
 
 def agree_on_weights(model: nn.Module) -> None:
-    """Give every worker the first one's weights."""
+    """Copy the first worker's weights to all workers."""
     for weight in model.parameters():
         dist.broadcast(weight.data, src=0)
 
 
 def shard(model: nn.Module) -> None:
-    """Spread the weights over all workers, in place: each layer is gathered when it is needed, and let go after.
+    """Shard the weights over all workers, in place: each layer is gathered while it is needed.
 
-    Must come before the optimizer is made, which then holds shards too.
+    Call it before creating the optimizer, which then holds shards too.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -44,7 +44,7 @@ def shard(model: nn.Module) -> None:
 
 
 def sums_gradients_at(model: nn.Module, is_last: bool) -> None:
-    """Leave the next backward's gradients here unless it is the step's last: they cross the network once a step."""
+    """Reduce gradients over the network only in the last backward pass of a step."""
     from torch.distributed.fsdp import FSDPModule
 
     assert isinstance(model, FSDPModule)
@@ -52,7 +52,7 @@ def sums_gradients_at(model: nn.Module, is_last: bool) -> None:
 
 
 def whole(value: Tensor) -> Tensor:
-    """Return a tensor in one piece, whatever part of it is here."""
+    """Return the whole tensor of a shard."""
     from torch.distributed.tensor import DTensor
 
     gathered: Tensor = value.full_tensor() if isinstance(value, DTensor) else value
@@ -60,7 +60,7 @@ def whole(value: Tensor) -> Tensor:
 
 
 def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return both states in one piece, on the host of the first worker; the others get empty ones."""
+    """Return both whole states on the host of the first worker; other workers get empty ones."""
     from torch.distributed.checkpoint.state_dict import get_state_dict
 
     weights, moments = get_state_dict(model, optimizer, options=_options(offloads=True))
@@ -70,7 +70,7 @@ def whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dic
 def load_whole_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, weights: dict[str, Any], moments: dict[str, Any]
 ) -> None:
-    """Take this worker's shards out of states that every worker has in one piece."""
+    """Load this worker's shards from whole states, which every worker has."""
     from torch.distributed.checkpoint.state_dict import set_state_dict
 
     set_state_dict(

@@ -1,7 +1,7 @@
-"""A run in progress as one file, so that a resumed run ends with the very weights of one never interrupted.
+"""Save and load a run as one file, so that a resumed run ends with the weights of an uninterrupted one.
 
-Besides model and optimizer only the step is kept: schedule, data and dropout are functions of (seed, step, worker), so
-there is no cursor or random state that could fall out of step. Knows nothing of Ray or of what is trained.
+The file holds the model, the optimizer and the step, and no random state: schedule, data and dropout are functions of
+(seed, step, worker).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from harmonixr_model.training.sharding import load_whole_state, whole, whole_sta
 
 @dataclass(slots=True)
 class Run:
-    """What changes while a model learns. `step` optimiser steps are done; `best_*` belong to the best validation.
+    """The state of a training run. `step` counts finished optimiser steps; `best_*` belong to the best validation.
 
-    Of a sharded run each worker holds a part of the weights; the best ones are kept in one piece by all.
+    In a sharded run each worker holds a part of the weights, and all workers hold the whole best weights.
     """
 
     model: nn.Module
@@ -40,7 +40,7 @@ class Run:
     is_stopped: bool = False
 
     def note_validation(self, loss: float, bits_per_note: float, *, patience: int) -> None:
-        """Remember the weights when they are the best so far; stop after `patience` validations without (0: never)."""
+        """Store the weights if they are the best so far; stop after `patience` worse validations (0: never)."""
         if loss < self.best_loss:
             self.best_loss, self.best_bits_per_note, self.best_step = loss, bits_per_note, self.step
             self.best_weights = self.weights()
@@ -50,16 +50,16 @@ class Run:
         self.is_stopped = 0 < patience <= self.validations_since_best
 
     def weights(self) -> dict[str, Tensor]:
-        """Return a copy of the weights as they are, on the host; in a sharded run all workers call this together."""
+        """Return a copy of the current weights on the host; in a sharded run all workers call this together."""
         return {
             name: (whole(weight) if self.is_sharded else weight).detach().cpu().clone()
             for name, weight in self.model.state_dict().items()
         }
 
     def load_best(self) -> None:
-        """Put the best validated weights into the model; without any validation the last ones stay.
+        """Load the best validated weights into the model; without a validation the last ones stay.
 
-        Not for a sharded run: put `best_weights` into a model of its own.
+        Not for a sharded run: load `best_weights` into a new model.
         """
         if self.best_weights:
             self.model.load_state_dict(self.best_weights)
@@ -78,7 +78,7 @@ _PLAIN = (
 
 
 def state_of(run: Run, *, job: dict[str, Any]) -> dict[str, Any]:
-    """Return what save_state writes; in a sharded run all workers call this together, and the first one gets it all."""
+    """Return the content of a state file; in a sharded run all workers call this, and the first one gets the whole."""
     content = {name: getattr(run, name) for name in _PLAIN}
     if run.is_sharded:
         weights, moments = whole_state(run.model, run.optimizer)
@@ -88,12 +88,12 @@ def state_of(run: Run, *, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def save_state(path: str | os.PathLike[str], run: Run, *, job: dict[str, Any]) -> None:
-    """Write the run whole or not at all. `job` is what decides the outcome; load_state insists on the same."""
+    """Write the run atomically. `job` is the run's identity, which load_state checks."""
     write_state(path, state_of(run, job=job))
 
 
 def write_state(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
-    """Write what `state_of` gave, whole or not at all."""
+    """Write the content of `state_of` atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
@@ -108,11 +108,13 @@ def write_state(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
 
 
 def load_state(path: str | os.PathLike[str], run: Run, *, job: dict[str, Any]) -> None:
-    """Bring `run` to where the file's run stood; raises CheckpointError when it was another job or is damaged."""
+    """Load a state file into `run`; raises CheckpointError for another job's state and for a damaged file."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path} cannot be read as a training state; delete it to begin anew: {error}") from error
+        raise CheckpointError(
+            f"{path} cannot be read as a training state; delete it to start again: {error}"
+        ) from error
     changed = sorted(key for key in job.keys() | content["job"].keys() if job.get(key) != content["job"].get(key))
     if changed:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""What the loop needs to know of a task: batches by step, and a loss that adds up. Knows no model."""
+"""The interface between the training loop and a task: batches by step, and a loss that is summed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ BatchT = TypeVar("BatchT")
 
 
 class Task(Protocol[BatchT]):
-    """Batches keyed by step, so that a resumed run draws what the uninterrupted one would have drawn."""
+    """Batches depend on the step alone, so that a resumed run has the batches of an uninterrupted one."""
 
     def batches(self, step: int) -> Sequence[BatchT]:
-        """Return this worker's micro-batches of one optimiser step: a function of the step alone."""
+        """Return this worker's micro-batches of one optimiser step."""
         ...
 
     def validation(self) -> Iterable[BatchT]:
@@ -29,19 +29,19 @@ class Task(Protocol[BatchT]):
         ...
 
     def weight(self, batch: BatchT) -> int:
-        """Say how many terms the batch's loss will sum, before it is computed: steps are averaged over them."""
+        """Count the terms of the batch's summed loss; a step averages over the terms of all its batches."""
         ...
 
     def tokens(self, batch: BatchT) -> int:
-        """Say how many tokens the batch makes the model read, padding left out."""
+        """Count the tokens that the model reads, without padding."""
         ...
 
     def loss(self, model: nn.Module, batch: BatchT) -> tuple[Tensor, Tensor]:
-        """Return the summed loss to differentiate, and [tokens, notes] it was summed over as a tensor [2]."""
+        """Return the summed loss, and the number of its tokens and notes as a tensor [2]."""
         ...
 
 
-def nats(loss_sum: Tensor, counts_2: Tensor) -> LossSum:
-    """Bring a task's loss and counts to the host."""
+def loss_sum(loss: Tensor, counts_2: Tensor) -> LossSum:
+    """Return a task's loss and counts as numbers."""
     tokens, notes = counts_2.tolist()
-    return LossSum(float(loss_sum), int(tokens), int(notes))
+    return LossSum(float(loss), int(tokens), int(notes))

@@ -15,7 +15,7 @@ from harmonixr_model.music.compose import compose
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.write import write_midi
-from harmonixr_model.preference.dpo import DpoConfig, Preferences, dpo_loss, preferences_of, repeat_noise
+from harmonixr_model.preference.dpo import DpoConfig, Preferences, dpo_loss, measured_label_smoothing, preferences_of
 from harmonixr_model.preference.loss import LOSS, TIE, WIN
 from harmonixr_model.preference.pairs import RatedPair
 from harmonixr_model.training.dpo_loop import DpoTraining, JudgedGap, train_dpo
@@ -85,7 +85,7 @@ def test_training_makes_chosen_fills_likelier_than_rejected_ones(model, gap):
 def test_smoothing_has_no_gradient_where_the_margin_matches_the_labels():
     preferences = Preferences(torch.tensor([0]), torch.tensor([1]), torch.ones(1))
     drawn = torch.ones(2)
-    config = DpoConfig(beta=1.0, smoothing=0.2, likelihood=0.0)
+    config = DpoConfig(beta=1.0, label_smoothing=0.2, rpo_alpha=0.0)
     # Where the chance of the chosen is 0.8, labels wrong one time in five pull neither way.
     settled = math.log(0.8 / 0.2)
     policy = torch.tensor([settled, 0.0], requires_grad=True)
@@ -108,6 +108,6 @@ def test_a_pair_weighs_the_same_however_often_it_was_judged_and_ties_are_left_ou
 
 
 def test_smoothing_follows_the_raters_disagreement():
-    assert repeat_noise(0.9) == pytest.approx(0.1)
-    assert repeat_noise(math.nan) == 0.0
-    assert repeat_noise(0.5) == 0.4
+    assert measured_label_smoothing(0.9) == pytest.approx(0.1)
+    assert measured_label_smoothing(math.nan) == 0.0
+    assert measured_label_smoothing(0.5) == 0.4

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.fill.ranker import FilledWindow
 from harmonixr_model.infill.packed import pack
-from harmonixr_model.preference.dpo import preferences_of, repeat_noise
+from harmonixr_model.preference.dpo import measured_label_smoothing, preferences_of
 from harmonixr_model.preference.pairs import RatedPair, split_by_piece
 from harmonixr_model.preference.report import human_ceiling
 from harmonixr_model.training.dpo_loop import JudgedGap
@@ -44,7 +44,7 @@ def dpo_data(comparisons: Comparisons, *, max_length: int, held_out: float, seed
         readable = {row: window for row, window in windows.items() if window is not None}
         for gap in _gaps(rated, readable):
             (valid if gap.piece_id in held_out_pieces else train).append(gap)
-    return DpoData(train, valid, repeat_noise(human_ceiling(comparisons.pairs).accuracy), unreadable)
+    return DpoData(train, valid, measured_label_smoothing(human_ceiling(comparisons.pairs).accuracy), unreadable)
 
 
 def _window(comparisons: Comparisons, row: int, max_length: int) -> FilledWindow | None:

@@ -138,7 +138,7 @@ def fit(
     results = {
         "held_out": asdict(best.held_out),
         "best_epoch": best.epoch,
-        "smoothing": training.loss.smoothing,
+        "smoothing": training.loss.label_smoothing,
         "kl_nats_a_fill": _divergence(job, comparisons, model, reference) if rank == 0 else None,
         "gaps": len(data.train),
         "held_out_gaps": len(data.held_out),

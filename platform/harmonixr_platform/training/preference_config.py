@@ -88,7 +88,7 @@ class DpoSpec(JobSettings):
         """Return the loop's settings; `measured_noise` is the smoothing where none is given."""
         loop = self.model_dump(exclude={"beta", "likelihood", "smoothing"})
         smoothing = measured_noise if self.smoothing is None else self.smoothing
-        loss = DpoConfig(beta=self.beta, smoothing=smoothing, likelihood=self.likelihood)
+        loss = DpoConfig(beta=self.beta, label_smoothing=smoothing, rpo_alpha=self.likelihood)
         return DpoTraining(**loop, seed=seed, loss=loss)
 
 
