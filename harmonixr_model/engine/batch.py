@@ -7,11 +7,11 @@ From a prompt to its fills, in order:
     stay in `PrefixCache` for the next request with the same prefix.
  3. Each candidate becomes a `Row`. Its first tokens are forced: the header of the first cell.
  4. `DecodeBatch.join` adds the row: the `Runner` gives it a KV cache that continues the prefix, the `Sampler` opens its
-    grammar, copy pointers and random stream.
+    grammar, copy pointer and random stream.
  5. `DecodeBatch.step` decodes the next token of every row:
       a. feed: `Runner.feed` appends each row's pending tokens to the KV cache and returns the logits after them;
       b. guide: `apply_guidance` combines the logits of a guided row with those of its unconditional row;
-      c. sample: `Sampler.sample` mixes in the copy pointers, masks what the grammar forbids and samples a token;
+      c. sample: `Sampler.sample` mixes in the copy pointer, masks what the grammar forbids and samples a token;
       d. append: `Row.append` appends the token and the forced tokens after it, which are pending in the next step.
  6. A finished cell is reported to the request's handle. A row leaves after EOS, and `Row.output` is its fill.
 

@@ -1,4 +1,4 @@
-"""Choose the next token of each row from logits: copy pointers, grammar mask, temperature, top-k and top-p.
+"""Choose the next token of each row from logits: copy pointer, grammar mask, temperature, top-k and top-p.
 
 `TorchSampler` uses the Python grammar and PyTorch. It is the reference, and runs where there is no C++ compiler.
 """
@@ -22,7 +22,7 @@ from harmonixr_model.prompt.copy_pointer import CopyPointer, Guess
 
 
 class Sampler(Protocol):
-    """Holds the grammar, the copy pointers and the random stream of each row."""
+    """Holds the grammar, the copy pointer and the random stream of each row."""
 
     def join(self, row: Row) -> None:
         """Add a new row."""
@@ -38,7 +38,7 @@ class Sampler(Protocol):
 
 
 class TorchSampler:
-    """Sample with PyTorch. `gate` weighs the copy pointers; without it they are not used."""
+    """Sample with PyTorch. `gate` weighs the copy pointer; without it there is none."""
 
     def __init__(self, *, gate: CopyGate | None = None) -> None:
         self._gate = gate
@@ -104,7 +104,7 @@ class SplitSampler:
 
 
 class _SamplerState:
-    """The grammar, the copy pointers and the random numbers of one row."""
+    """The grammar, the copy pointer and the random numbers of one row."""
 
     def __init__(self, row: Row) -> None:
         self.uniforms = iter(uniforms(row.seed, row.prompt.tables.max_tokens).tolist())
@@ -116,7 +116,7 @@ class _SamplerState:
         self._advance_forced()
 
     def guess(self) -> Guess | None:
-        """Return the copy pointers' guess of the next token."""
+        """Return the copy pointer's guess of the next token."""
         return None if self._pointers is None else self._pointers.guess()
 
     def advance(self, token: int) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.engine.native.runner import NativeRunner, Segment
-from harmonixr_model.engine.native.sampler import NativeGrammar, NativePointers, open_pointers
+from harmonixr_model.engine.native.sampler import NativeCopyPointer, NativeGrammar, open_copy_pointer
 from harmonixr_model.engine.row import END, EOS, Row
 from harmonixr_model.engine.runner import MAX_CHUNK
 from harmonixr_model.infill.copy_gate import CopyGate
@@ -74,7 +74,7 @@ class NativeBatch:
     def join(self, row: Row, prefix: Segment) -> None:
         """Add a new row from the next step on."""
         own = Segment.empty(self._runner.config, row.prompt.tables.max_tokens)
-        pointers = None if self._gate is None else open_pointers(self._library, row)
+        pointers = None if self._gate is None else open_copy_pointer(self._library, row)
         self._native_rows.append(_NativeRow(self._library, self._layout, row, prefix, own, pointers))
         self.rows.append(row)
 
@@ -124,7 +124,7 @@ class _NativeRow:
         row: Row,
         prefix: Segment,
         own: Segment,
-        pointers: NativePointers | None,
+        pointers: NativeCopyPointer | None,
     ) -> None:
         headers, sampling, tables = row.prompt.headers, row.sampling, row.prompt.tables
         grammar = NativeGrammar(library, tables)

@@ -1,4 +1,4 @@
-// Copy pointers, as `prompt.copy_pointer.Pointers`, and the copy gate, as `infill.copy_gate.CopyGate`.
+// The copy pointer, as `prompt.copy_pointer.CopyPointer`, and the copy gate, as `infill.copy_gate.CopyGate`.
 #pragma once
 
 #include <cmath>
@@ -39,18 +39,18 @@ struct Guess {
     double evidence[EVIDENCE] = {};
 };
 
-struct Pointers {
+struct CopyPointer {
     struct Note {
         int64_t position, pitch, duration, velocity;
     };
 
     // One passage in one cell.
-    struct Pointer {
+    struct PassagePointer {
         const Note *next, *end;
         const Note* matched = nullptr;
         int64_t position = -1, pitch = -1, velocity = -1, guess;
 
-        Pointer(const Note* first, const Note* last, int64_t close)
+        PassagePointer(const Note* first, const Note* last, int64_t close)
             : next(first), end(last), guess(first < last ? first->position : close) {}
 
         const Note* skip() {
@@ -93,10 +93,10 @@ struct Pointers {
     const Passages& passages;
     const Vocabulary& vocabulary = *passages.vocabulary;
     std::vector<double> hits, trials;
-    std::vector<Pointer> pointers;
+    std::vector<PassagePointer> pointers;
     int64_t cell = -1;
 
-    explicit Pointers(const Passages& of) : passages(of), hits(of.passages), trials(of.passages) { open_cell(); }
+    explicit CopyPointer(const Passages& of) : passages(of), hits(of.passages), trials(of.passages) { open_cell(); }
 
     void open_cell() {
         pointers.clear();

@@ -126,8 +126,8 @@ class _Passages(ctypes.Structure):
     ]
 
 
-class NativePointers:
-    """One row's copy pointers, at its first cell. The library frees them with this object."""
+class NativeCopyPointer:
+    """One row's copy pointer, at its first cell. The library frees it with this object."""
 
     def __init__(self, library: ctypes.CDLL, passages: Sequence[CopySource]) -> None:
         cells = [cell for passage in passages for cell in passage.cells]
@@ -143,13 +143,13 @@ class NativePointers:
             passages=len(passages),
             cells=len(passages[0].cells),
         )
-        library.hx_pointers_open.restype = _POINTER
-        self.handle: int = library.hx_pointers_open(ctypes.byref(self._passages))
-        weakref.finalize(self, library.hx_pointers_close, _POINTER(self.handle))
+        library.hx_copy_pointer_open.restype = _POINTER
+        self.handle: int = library.hx_copy_pointer_open(ctypes.byref(self._passages))
+        weakref.finalize(self, library.hx_copy_pointer_close, _POINTER(self.handle))
 
 
 class NativeSampler:
-    """Sample in the compiled library. `gate` weighs the copy pointers; without it they are not used."""
+    """Sample in the compiled library. `gate` weighs the copy pointer; without it there is none."""
 
     def __init__(self, library: ctypes.CDLL, *, gate: CopyGate | None = None) -> None:
         self._library = library
@@ -158,7 +158,7 @@ class NativeSampler:
 
     def join(self, row: Row) -> None:
         """Add a new row."""
-        self._states[row] = _SamplerState(self._library, row, uses_pointers=self._gate is not None)
+        self._states[row] = _SamplerState(self._library, row, uses_copy_pointer=self._gate is not None)
 
     def leave(self, row: Row) -> None:
         """Remove a row."""
@@ -187,17 +187,17 @@ class NativeSampler:
 
 
 class _SamplerState:
-    """The grammar, the copy pointers, the random numbers and the sampling settings of one row."""
+    """The grammar, the copy pointer, the random numbers and the sampling settings of one row."""
 
-    def __init__(self, library: ctypes.CDLL, row: Row, *, uses_pointers: bool) -> None:
+    def __init__(self, library: ctypes.CDLL, row: Row, *, uses_copy_pointer: bool) -> None:
         sampling = row.sampling
         self.uniforms = iter(uniforms(row.seed, row.prompt.tables.max_tokens).tolist())
         self.grammar = NativeGrammar(library, row.prompt.tables)
-        self.pointers = open_pointers(library, row) if uses_pointers else None
+        self.pointers = open_copy_pointer(library, row) if uses_copy_pointer else None
         self.settings = row.temperature, sampling.top_p, sampling.copy_strength, sampling.top_k
 
 
-def open_pointers(library: ctypes.CDLL, row: Row) -> NativePointers | None:
-    """Return a row's copy pointers; None where it has no passages or a copy strength of 0."""
-    uses_pointers = row.prompt.copy_sources and row.sampling.copy_strength
-    return NativePointers(library, row.prompt.copy_sources) if uses_pointers else None
+def open_copy_pointer(library: ctypes.CDLL, row: Row) -> NativeCopyPointer | None:
+    """Return a row's copy pointer; None where it has no similar passages or a copy strength of 0."""
+    uses_copy_pointer = row.prompt.copy_sources and row.sampling.copy_strength
+    return NativeCopyPointer(library, row.prompt.copy_sources) if uses_copy_pointer else None

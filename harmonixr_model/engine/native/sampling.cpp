@@ -1,4 +1,4 @@
-// Sample the next token of a row: copy pointers, grammar mask, temperature, top-k and top-p; as `infill.sample`.
+// Sample the next token of a row: copy pointer, grammar mask, temperature, top-k and top-p; as `infill.sample`.
 
 #include "sampling.h"
 
@@ -122,16 +122,16 @@ void hx_grammar_allow(const void* grammar, uint8_t* mask) { ((const Grammar*)gra
 
 void hx_grammar_advance(void* grammar, int64_t token) { ((Grammar*)grammar)->advance(token); }
 
-void* hx_pointers_open(const Passages* passages) { return new Pointers(*passages); }
+void* hx_copy_pointer_open(const Passages* passages) { return new CopyPointer(*passages); }
 
-void hx_pointers_close(void* pointers) { delete (Pointers*)pointers; }
+void hx_copy_pointer_close(void* pointers) { delete (CopyPointer*)pointers; }
 
 void hx_sample(void** grammars, void** pointers, const double* gate, int64_t count, float* logits, int64_t stride,
                const SamplingSettings* settings, int64_t* tokens, double* log_probabilities) {
     thread_local Scratch scratch;
     for (int64_t r = 0; r < count; r++, logits += stride) {
         auto* grammar = (Grammar*)grammars[r];
-        auto* row_pointers = (Pointers*)pointers[r];
+        auto* row_pointers = (CopyPointer*)pointers[r];
         if (row_pointers) mix(logits, grammar->vocabulary.size, row_pointers->guess(), gate, settings[r].copy_strength);
         tokens[r] = sample(*grammar, logits, settings[r], scratch, log_probabilities + r);
         grammar->advance(tokens[r]);
