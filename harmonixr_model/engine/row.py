@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from harmonixr_model.engine.engine import GeneratedFill, Sampling
-from harmonixr_model.grammar.attribute_tables import CHOICE
+from harmonixr_model.grammar.fill_tables import CHOICE
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.coordinates import CoordinateState
 from harmonixr_model.prompt.layout import InfillPrompt

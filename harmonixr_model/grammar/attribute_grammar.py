@@ -1,90 +1,56 @@
-"""The grammar of single-field fills in plain numpy, for one row; `attribute_tables` defines it.
-
-`AttributeGrammar` has the interface of `FillGrammar`.
-"""
+"""The grammar of single-field fills in plain numpy, for one row; `attribute_tables` defines it."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from harmonixr_model.errors import TokenError
-from harmonixr_model.grammar.attribute_tables import (
-    CHOICE,
-    AttributeTables,
-    FieldTemplate,
-    latest_steps,
-    reserve,
-)
-from harmonixr_model.grammar.fill_tables import FillTables
-from harmonixr_model.grammar.occupancy import occupy
+from harmonixr_model.grammar.attribute_tables import latest_steps, reserve
+from harmonixr_model.grammar.fill_tables import CHOICE, FieldTemplate, FillTables, occupy
+from harmonixr_model.grammar.row_grammar import RowGrammar
 from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB
 
-EOS = VOCAB.id("EOS")
 _DURATIONS = np.array(DURATIONS)
 
 
-def describe(allowed: npt.NDArray[np.bool_]) -> str:
-    """Describe which tokens may come next, for an error message."""
-    names = [VOCAB.name(int(token)) for token in np.flatnonzero(allowed)]
-    if not names:
-        return "the fill is finished"
-    return "allowed are " + ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+class AttributeGrammar(RowGrammar):
+    """The state of one single-field fill."""
 
-
-class AttributeGrammar:
-    """The state of one single-field fill. `allowed` is never empty before `finished`."""
-
-    def __init__(self, tables: FillTables, attributes: AttributeTables) -> None:
-        self.tables = tables
-        self.attributes = attributes
-        self.used = 0
-        self.cell = -1
-        self.max_duration = tables.max_duration.copy()
+    def __init__(self, tables: FillTables) -> None:
+        assert tables.attributes is not None
+        self.attributes = tables.attributes
         self._placed: list[tuple[int, int, int, int]] = []  # group, onset, duration, pitch
-        self._left: list[int] = []  # tokens of the cell still to come, CHOICE where one is sampled
+        super().__init__(tables)
+
+    def _open_cell(self) -> None:
+        self._template = list(self.attributes.templates[self.cell])
         self._note = 0  # index within the cell of the note whose field is sampled next
-        self._previous: tuple[int, int] = (-1, -1)  # onset and pitch of the previous note
+        self._previous = (-1, -1)  # onset and pitch of the previous note
         self._step = -1  # in a rhythm, the onset of the note whose duration comes next
-        self._latest: list[int] = []
-        self._open_cell(0)
+        if self.attributes.field == "rhythm":
+            self._release()
+        self._force_until_choice()
 
-    @property
-    def finished(self) -> bool:
-        """Whether EOS has been emitted."""
-        return not self._left
+    def _force_until_choice(self) -> None:
+        while self._template and self._template[0] != CHOICE:
+            self._forced.append(self._template.pop(0))
+        if not self._template:
+            self._open_next_cell()
 
-    @property
-    def forced(self) -> int | None:
-        """The token that must come next, where there is no choice."""
-        return self._left[0] if self._left and self._left[0] != CHOICE else None
-
-    def allowed(self) -> npt.NDArray[np.bool_]:
-        """Return which tokens may come next, bool [V]; all False once finished."""
-        mask = np.zeros(VOCAB.size, dtype=bool)
-        if self._left and self._left[0] != CHOICE:
-            mask[self._left[0]] = True
-        elif self._left and self.attributes.field == "pitch":
+    def _allow_choices(self, mask: npt.NDArray[np.bool_]) -> None:
+        if self.attributes.field == "pitch":
             mask[VOCAB.pitch.start : VOCAB.pitch.stop] = self._pitches()
-        elif self._left and self.attributes.field == "velocity":
+        elif self.attributes.field == "velocity":
             mask[VOCAB.velocity.start : VOCAB.velocity.stop] = self.tables.velocity_allowed
-        elif self._left and (self.attributes.field == "duration" or self._step >= 0):
+        elif self.attributes.field == "duration" or self._step >= 0:
             mask[VOCAB.duration.start : VOCAB.duration.stop] = self._longest() >= _DURATIONS
-        elif self._left:
-            first = VOCAB.position.start - int(self.tables.bar_start[self.cell])
-            mask[first + self._steps()] = True
-        return mask
+        else:
+            mask[VOCAB.position.start - int(self.tables.bar_start[self.cell]) + self._steps()] = True
 
-    def advance(self, token: int) -> None:
-        """Take one token. Raises TokenError, changing nothing, where the token is not allowed."""
-        if not (0 <= token < VOCAB.size and self.allowed()[token]):
-            name = VOCAB.name(token)
-            raise TokenError(f"{name} is not allowed as token {self.used + 1} of the fill; {describe(self.allowed())}")
-        self.used += 1
-        if self._left.pop(0) == CHOICE:
-            self._set_field(token)
-        elif not self._left and token != EOS:
-            self._open_cell(self.cell + 1)
+    def _take_choice(self, token: int) -> None:
+        self._set_field(token)
+        self._template.pop(0)
+        self._force_until_choice()
 
     def _set_field(self, token: int) -> None:
         note = self._current
@@ -105,30 +71,15 @@ class AttributeGrammar:
         self._placed.append((group, onset, duration, pitch))
         self._previous = onset, pitch
 
-    def _open_cell(self, cell: int) -> None:
-        if cell == self.tables.cells:
-            self._left = [EOS]
-            return
-        self.cell, self._note, self._previous = cell, 0, (-1, -1)
-        self._left = [*self.tables.headers[cell].tolist(), *self.attributes.templates[cell]]
-        if self.attributes.field == "rhythm":
-            self._release(cell)
-
-    def _release(self, cell: int) -> None:
+    def _release(self) -> None:
         """Free the steps reserved for this cell and earlier ones, and compute how late its notes may begin."""
-        np.copyto(self.max_duration, self.tables.max_duration)
+        tables, cell = self.tables, self.cell
+        np.copyto(self.max_duration, tables.max_duration)
         for group, onset, duration, pitch in self._placed:
             occupy(self.max_duration[group, :, pitch], onset, onset + duration)
-        for later in range(cell + 1, self.tables.cells):
-            reserve(self.max_duration[self.tables.cell_group[later]], self.attributes.notes[later])
-        notes = self.attributes.notes[cell]
-        self._latest = latest_steps(
-            notes,
-            [note.reserved < 0 for note in notes],
-            start=int(self.tables.cell_start[cell]),
-            end=int(self.tables.cell_end[cell]),
-            longest=self.max_duration[self.tables.cell_group[cell]],
-        )
+        for later in range(cell + 1, tables.cells):
+            reserve(self.max_duration[tables.cell_group[later]], self.attributes.notes[later])
+        self._latest = latest_steps(tables, cell, self.attributes.notes[cell], self._free())
 
     @property
     def _current(self) -> FieldTemplate:

@@ -22,69 +22,35 @@ any step in its order, and the edit leaves the note as it was where it would col
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.errors import ControlError
-from harmonixr_model.grammar.occupancy import occupy
-from harmonixr_model.notes.encoded_score import GridCell, NoteField
+from harmonixr_model.grammar.fill_tables import CHOICE, AttributeTables, FieldTemplate, FillTables, occupy
 from harmonixr_model.notes.field_tokens import SingleFieldCell
 
-CHOICE = -1
 
-
-@dataclass(frozen=True, slots=True)
-class FieldTemplate:
-    """A note whose field is filled, in steps from the gap's first bar; the field itself is blank.
-
-    `longest` bounds its duration where the duration is filled. `reserved` is a step where a rhythm may always place it,
-    -1 for a loose note.
-    """
-
-    onset: int
-    duration: int
-    pitch: int
-    longest: int = 0
-    reserved: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class AttributeTables:
-    """The tables of one single-field prompt, cell by cell in fill order; see the module."""
-
-    field: NoteField
-    templates: tuple[tuple[int, ...], ...]
-    notes: tuple[tuple[FieldTemplate, ...], ...]
-
-
-def build_attribute_tables(
-    cells: Sequence[SingleFieldCell],
-    *,
-    field: NoteField,
-    origin: int,
-    bar_starts: Sequence[int],
-    groups: Sequence[int],
-    max_duration: npt.NDArray[np.int16],
-    pitch_allowed: npt.NDArray[np.bool_],
-) -> AttributeTables:
-    """Return the tables of `cells`, which all fill `field`; the arrays are those of FillTables.
+def build_attribute_tables(tables: FillTables, cells: Sequence[SingleFieldCell], *, origin: int) -> AttributeTables:
+    """Return the tables of `cells`, which all fill one field; `origin` is the first step of the gap.
 
     Raises ControlError where the allowed pitches might not suffice for the notes that sound together.
     """
+    field = cells[0].field
     notes = [
         [FieldTemplate(0 if field == "rhythm" else n.onset - origin, n.duration, n.pitch) for n in cell.known]
         for cell in cells
     ]
-    templates = tuple(tuple(cell.template(start, CHOICE)) for cell, start in zip(cells, bar_starts, strict=True))
+    starts = tables.bar_start.tolist()
+    templates = (tuple(cell.template(origin + start, CHOICE)) for cell, start in zip(cells, starts, strict=True))
     if field == "pitch":
-        _check_pitches(cells, notes, groups=groups, max_duration=max_duration, pitch_allowed=pitch_allowed)
+        _check_pitches(tables, cells, notes)
     elif field == "duration":
-        notes = _with_longest(notes, groups, max_duration)
+        notes = _with_longest(tables, notes)
     elif field == "rhythm":
-        notes = _with_reserved(cells, notes, origin=origin, groups=groups, max_duration=max_duration)
-    return AttributeTables(field, templates, tuple(map(tuple, notes)))
+        notes = _with_reserved(tables, notes)
+    return AttributeTables(field, tuple(templates), tuple(map(tuple, notes)))
 
 
 def reserve(longest: npt.NDArray[np.int16], notes: Sequence[FieldTemplate]) -> None:
@@ -95,17 +61,18 @@ def reserve(longest: npt.NDArray[np.int16], notes: Sequence[FieldTemplate]) -> N
 
 
 def latest_steps(
-    notes: Sequence[FieldTemplate], loose: Sequence[bool], *, start: int, end: int, longest: npt.NDArray[np.int16]
+    tables: FillTables, cell: int, notes: Sequence[FieldTemplate], longest: npt.NDArray[np.int16]
 ) -> list[int]:
     """Return the last step at which each note may begin so that all later notes find steps in order; -1 for none.
 
     `longest` [T, 128] gives the free steps. A loose note only keeps its place in the order.
     """
+    start, end = int(tables.cell_start[cell]), int(tables.cell_end[cell])
     steps: list[int] = []
     following = end - 1
     of_pitch: dict[int, int] = {}
-    for note, is_loose in zip(reversed(notes), reversed(loose), strict=True):
-        if not is_loose:
+    for note in reversed(notes):
+        if note.reserved >= 0:
             bound = min(following, of_pitch.get(note.pitch, end) - 1)
             free = np.flatnonzero(longest[start : max(start, bound + 1), note.pitch] > 0)
             if not len(free):
@@ -116,10 +83,9 @@ def latest_steps(
     return steps[::-1]
 
 
-def _with_longest(
-    notes: Sequence[Sequence[FieldTemplate]], groups: Sequence[int], max_duration: npt.NDArray[np.int16]
-) -> list[list[FieldTemplate]]:
+def _with_longest(tables: FillTables, notes: Sequence[Sequence[FieldTemplate]]) -> list[list[FieldTemplate]]:
     """Return the notes with the longest durations they may have."""
+    groups = tables.cell_group.tolist()
     onsets: dict[tuple[int, int], list[int]] = {}
     for inside, group in zip(notes, groups, strict=True):
         for note in inside:
@@ -127,7 +93,7 @@ def _with_longest(
 
     def longest(note: FieldTemplate, group: int) -> int:
         later = [onset - note.onset for onset in onsets[group, note.pitch] if onset > note.onset]
-        return max(1, min([int(max_duration[group, note.onset, note.pitch]), *later]))
+        return max(1, min([int(tables.max_duration[group, note.onset, note.pitch]), *later]))
 
     return [
         [replace(note, longest=longest(note, group)) for note in inside]
@@ -135,39 +101,22 @@ def _with_longest(
     ]
 
 
-def _with_reserved(
-    cells: Sequence[GridCell],
-    notes: Sequence[Sequence[FieldTemplate]],
-    *,
-    origin: int,
-    groups: Sequence[int],
-    max_duration: npt.NDArray[np.int16],
-) -> list[list[FieldTemplate]]:
+def _with_reserved(tables: FillTables, notes: Sequence[list[FieldTemplate]]) -> list[list[FieldTemplate]]:
     """Return the notes with their reserved steps, which are found from the last cell to the first."""
-    tables = max_duration.copy()
+    max_duration = tables.max_duration.copy()
     found: list[list[FieldTemplate]] = []
-    for cell, inside, group in zip(reversed(cells), reversed(notes), reversed(groups), strict=True):
-        start, end = cell.start - origin, cell.end - origin
-        loose = [False] * len(inside)
-        while -1 in (steps := latest_steps(inside, loose, start=start, end=end, longest=tables[group])):
-            for i, step in enumerate(steps):
-                loose[i] |= step < 0
-        reserved = [
-            replace(note, reserved=-1 if is_loose else step)
-            for note, step, is_loose in zip(inside, steps, loose, strict=True)
-        ]
-        reserve(tables[group], reserved)
-        found.append(reserved)
+    for cell in reversed(range(len(notes))):
+        inside, longest = notes[cell], max_duration[tables.cell_group[cell]]
+        while -1 in (steps := latest_steps(tables, cell, inside, longest)):
+            inside = [replace(n, reserved=-1) if step < 0 else n for n, step in zip(inside, steps, strict=True)]
+        inside = [n if n.reserved < 0 else replace(n, reserved=step) for n, step in zip(inside, steps, strict=True)]
+        reserve(longest, inside)
+        found.append(inside)
     return found[::-1]
 
 
 def _check_pitches(
-    cells: Sequence[GridCell],
-    notes: Sequence[Sequence[FieldTemplate]],
-    *,
-    groups: Sequence[int],
-    max_duration: npt.NDArray[np.int16],
-    pitch_allowed: npt.NDArray[np.bool_],
+    tables: FillTables, cells: Sequence[SingleFieldCell], notes: Sequence[Sequence[FieldTemplate]]
 ) -> None:
     """Raise ControlError where a chord might find too few free pitches, whatever was sampled before it.
 
@@ -175,11 +124,11 @@ def _check_pitches(
     as there are such notes and notes of the chord always suffice.
     """
     earlier: dict[int, list[FieldTemplate]] = {}
-    for i, (cell, inside, group) in enumerate(zip(cells, notes, groups, strict=True)):
+    for i, (cell, inside, group) in enumerate(zip(cells, notes, tables.cell_group.tolist(), strict=True)):
         for onset in sorted({note.onset for note in inside}):
             chord = [note for note in inside if note.onset == onset]
             end = onset + max(note.duration for note in chord)
-            is_open = (max_duration[group, onset] >= end - onset) & pitch_allowed[i]
+            is_open = (tables.max_duration[group, onset] >= end - onset) & tables.pitch_allowed[i]
             others = sum(n.onset < end and onset < n.onset + n.duration for n in earlier.get(group, ()))
             if is_open.sum() < len(chord) + others:
                 raise ControlError(

@@ -12,56 +12,39 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.errors import TokenError
-from harmonixr_model.grammar.attribute_grammar import AttributeGrammar, describe
-from harmonixr_model.grammar.fill_tables import FillTables, room
-from harmonixr_model.grammar.occupancy import occupy
+from harmonixr_model.grammar.attribute_grammar import AttributeGrammar
+from harmonixr_model.grammar.fill_tables import FillTables, occupy, room
+from harmonixr_model.grammar.row_grammar import RowGrammar
 from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB
 
-END, EOS = VOCAB.id("END"), VOCAB.id("EOS")
+END = VOCAB.id("END")
 _DURATIONS = np.array(DURATIONS)
 
 
 class _Expects(Enum):
-    FORCED = auto()
     BOUNDARY = auto()
     PITCH = auto()
     DURATION = auto()
     FIRST_VELOCITY = auto()
 
 
-class FillGrammar:
-    """The state of one fill. `allowed` is never empty before `finished`."""
+class FillGrammar(RowGrammar):
+    """The state of one note fill."""
 
     def __init__(self, tables: FillTables) -> None:
-        self.tables = tables
-        self.max_duration = tables.max_duration.copy()
         self.sounding = tables.sounding.copy()
-        self.used = 0
-        self.cell = -1
         self.count = 0  # notes of the cell's bar, by this cell or the ones whose count it continues
-        self.step, self.pitch = -1, -1  # of the current note
+        super().__init__(tables)
+
+    def _open_cell(self) -> None:
+        self.count = self.count if self.tables.counts_on[self.cell] else 0
+        self.step, self.pitch = int(self.tables.cell_start[self.cell]) - 1, 128  # of the current note
         self.velocity = -1  # the token in force, -1 before the cell's first note
         self.may_change_velocity = False
-        self._expects = _Expects.FORCED
-        self._forced: list[int] = []
-        self._open_cell(0)
+        self._expects = _Expects.BOUNDARY
 
-    @property
-    def finished(self) -> bool:
-        """Whether EOS has been emitted."""
-        return self._expects is _Expects.FORCED and not self._forced
-
-    @property
-    def forced(self) -> int | None:
-        """The token that must come next, where there is no choice: in headers, and EOS."""
-        return self._forced[0] if self._expects is _Expects.FORCED and self._forced else None
-
-    def allowed(self) -> npt.NDArray[np.bool_]:
-        """Return which tokens may come next, bool [V]; all False once finished."""
-        mask = np.zeros(VOCAB.size, dtype=bool)
-        if self._expects is _Expects.FORCED:
-            mask[self._forced[:1]] = True
-        elif self._expects is _Expects.BOUNDARY:
+    def _allow_choices(self, mask: npt.NDArray[np.bool_]) -> None:
+        if self._expects is _Expects.BOUNDARY:
             self._allow_boundary(mask)
         elif self._expects is _Expects.PITCH:
             loose, enough = self._pitches(above=-1)
@@ -70,21 +53,10 @@ class FillGrammar:
             mask[VOCAB.duration.start : VOCAB.duration.stop] = self._durations()
         else:
             mask[VOCAB.velocity.start : VOCAB.velocity.stop] = self.tables.velocity_allowed
-        return mask
 
-    def advance(self, token: int) -> None:
-        """Take one token. Raises TokenError, changing nothing, where the token is not allowed."""
-        if not (0 <= token < VOCAB.size and self.allowed()[token]):
-            raise TokenError(
-                f"{VOCAB.name(token)} is not allowed as token {self.used + 1} of the fill; {describe(self.allowed())}"
-            )
-        self.used += 1
-        if self._expects is _Expects.FORCED:
-            self._forced.pop(0)
-            if not self._forced and token != EOS:
-                self._expects = _Expects.BOUNDARY
-        elif token == END:
-            self._open_cell(self.cell + 1)
+    def _take_choice(self, token: int) -> None:
+        if token == END:
+            self._open_next_cell()
         elif token in VOCAB.position:
             self.step = int(self.tables.bar_start[self.cell]) + VOCAB.position.index(token)
             self.pitch, self._expects = -1, _Expects.PITCH
@@ -94,18 +66,6 @@ class FillGrammar:
             self._place(DURATIONS[VOCAB.duration.index(token)])
         else:
             self.velocity, self.may_change_velocity, self._expects = token, False, _Expects.BOUNDARY
-
-    def _open_cell(self, cell: int) -> None:
-        tables = self.tables
-        self._expects = _Expects.FORCED
-        if cell == tables.cells:
-            self._forced = [EOS]
-            return
-        self._forced = tables.headers[cell].tolist()
-        self.cell = cell
-        self.count = self.count if tables.counts_on[cell] else 0
-        self.step, self.pitch, self.velocity = int(tables.cell_start[cell]) - 1, 128, -1
-        self.may_change_velocity = False
 
     def _place(self, duration: int) -> None:
         """Add the note (step, pitch, duration) to the tables."""
@@ -206,9 +166,9 @@ class FillGrammar:
         return after
 
 
-def open_grammar(tables: FillTables) -> FillGrammar | AttributeGrammar:
+def open_grammar(tables: FillTables) -> RowGrammar:
     """Return the grammar of a fill at its beginning."""
-    return AttributeGrammar(tables, tables.attributes) if tables.attributes else FillGrammar(tables)
+    return AttributeGrammar(tables) if tables.attributes else FillGrammar(tables)
 
 
 def check_fill(tables: FillTables, tokens: Sequence[int] | npt.NDArray[np.integer]) -> None:
@@ -217,4 +177,4 @@ def check_fill(tables: FillTables, tokens: Sequence[int] | npt.NDArray[np.intege
     for token in tokens:
         grammar.advance(int(token))
     if not grammar.finished:
-        raise TokenError(f"the fill breaks off after {len(tokens)} tokens; {describe(grammar.allowed())}")
+        raise TokenError(f"the fill breaks off after {len(tokens)} tokens; {grammar.describe_allowed()}")

@@ -12,7 +12,31 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harmonixr_model.grammar.attribute_tables import AttributeTables
+from harmonixr_model.notes.encoded_score import NoteField
+from harmonixr_model.notes.vocabulary import MAX_DURATION
+
+CHOICE = -1
+_AHEAD = np.arange(MAX_DURATION, 0, -1, dtype=np.int16)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldTemplate:
+    """A note whose field is filled, in steps from the gap's first bar; the field itself is blank."""
+
+    onset: int
+    duration: int
+    pitch: int
+    longest: int = 0  # bounds its duration where the duration is filled
+    reserved: int = 0  # in a rhythm, a step where the note may always be placed; -1 for a loose note
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeTables:
+    """The tables of a single-field fill, cell by cell in fill order; `attribute_tables` defines them."""
+
+    field: NoteField
+    templates: tuple[tuple[int, ...], ...]  # the forced tokens of a cell's fill, CHOICE where a token is sampled
+    notes: tuple[tuple[FieldTemplate, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,53 +78,32 @@ class FillTables:
     Token budget: `used` counts the fill's tokens so far, forced ones included. At a boundary POS and PITCH are allowed
     only if used + 5 + close_tokens[c] <= max_tokens, and VEL only if used + 2 + close_tokens[c] <= max_tokens. (A note
     takes at most POS PITCH DUR VEL, and END must still follow.)
-
-    Attributes:
-        max_duration: int16 [G, T, 128]. The longest duration of a note that begins at step t of the gap with this
-            pitch on this channel; 0 where no onset is allowed.
-        sounding: int16 [K, H]. Notes of the track's context that sound in each step; H is T + MAX_DURATION.
-        cell_group: int16 [C], row of `max_duration`.
-        cell_row: int16 [C], row of `sounding`.
-        bar_start: int32 [C], step at which the cell's bar begins; POS_i means step bar_start + i.
-        cell_start: int32 [C], the first step of an onset.
-        cell_end: int32 [C], the step after the last of an onset.
-        pitch_allowed: bool [C, 128], by band, pitch range, scale and chords.
-        velocity_allowed: bool [32], bins.
-        min_notes: int16 [C], notes the cell must have, less the locked notes of its bar.
-        max_notes: int16 [C], notes the cell may have, less the locked notes of its bar (UNLIMITED: no limit).
-        counts_on: bool [C], whether the cell continues the count of the cell before it: same bar, same track.
-        last_end: int32 [C], step by which every note of the cell must end (H: no limit).
-        max_polyphony: the most notes of a track that sound at once (UNLIMITED: no limit).
-        max_tokens: the most tokens of the whole fill, forced ones and EOS included.
-        close_tokens: int32 [C], tokens that must still follow the END of cell c: later headers, ENDs and EOS.
-        headers: C arrays int32, the forced tokens before each cell.
-        velocity_min: decoded velocities are clamped up to it.
-        velocity_max: decoded velocities are clamped down to it.
-        attributes: the tables of a single-field fill, which then replace the grammar above (AttributeTables).
-        min_polyphony: the least notes that sound where one begins, as long as pitches are free.
     """
 
-    max_duration: npt.NDArray[np.int16]
-    sounding: npt.NDArray[np.int16]
-    cell_group: npt.NDArray[np.int16]
-    cell_row: npt.NDArray[np.int16]
-    bar_start: npt.NDArray[np.int32]
-    cell_start: npt.NDArray[np.int32]
-    cell_end: npt.NDArray[np.int32]
-    pitch_allowed: npt.NDArray[np.bool_]
-    velocity_allowed: npt.NDArray[np.bool_]
-    min_notes: npt.NDArray[np.int16]
-    max_notes: npt.NDArray[np.int16]
-    counts_on: npt.NDArray[np.bool_]
-    last_end: npt.NDArray[np.int32]
-    max_polyphony: int
-    max_tokens: int
-    close_tokens: npt.NDArray[np.int32]
-    headers: tuple[npt.NDArray[np.int32], ...]
-    velocity_min: int
+    # The longest duration of a note that begins at step t of the gap with this pitch on this channel; 0: no onset.
+    max_duration: npt.NDArray[np.int16]  # [G, T, 128]
+    # Notes of the track's context that sound in each step; H is T + MAX_DURATION.
+    sounding: npt.NDArray[np.int16]  # [K, H]
+    cell_group: npt.NDArray[np.int16]  # [C], row of `max_duration`
+    cell_row: npt.NDArray[np.int16]  # [C], row of `sounding`
+    bar_start: npt.NDArray[np.int32]  # [C], step at which the cell's bar begins; POS_i means step bar_start + i
+    cell_start: npt.NDArray[np.int32]  # [C], the first step of an onset
+    cell_end: npt.NDArray[np.int32]  # [C], the step after the last of an onset
+    pitch_allowed: npt.NDArray[np.bool_]  # [C, 128], by band, pitch range, scale and chords
+    velocity_allowed: npt.NDArray[np.bool_]  # [32] bins
+    # Notes the cell must and may have, less the locked notes of its bar (UNLIMITED: no limit).
+    min_notes: npt.NDArray[np.int16]  # [C]
+    max_notes: npt.NDArray[np.int16]  # [C]
+    counts_on: npt.NDArray[np.bool_]  # [C], whether it continues the count of the cell before: same bar, same track
+    last_end: npt.NDArray[np.int32]  # [C], step by which every note of the cell must end (H: no limit)
+    max_polyphony: int  # the most notes of a track that sound at once (UNLIMITED: no limit)
+    max_tokens: int  # of the whole fill, forced tokens and EOS included
+    close_tokens: npt.NDArray[np.int32]  # [C], tokens that must still follow the cell's END: later headers, ENDs, EOS
+    headers: tuple[npt.NDArray[np.int32], ...]  # C arrays, the forced tokens before each cell
+    velocity_min: int  # decoded velocities are clamped to these
     velocity_max: int
-    attributes: AttributeTables | None = None
-    min_polyphony: int = 0
+    attributes: AttributeTables | None = None  # of a single-field fill; they replace the grammar above
+    min_polyphony: int = 0  # the least notes that sound where one begins, as long as pitches are free
 
     @property
     def cells(self) -> int:
@@ -117,3 +120,12 @@ def room(
     voices = np.maximum(0, tables.max_polyphony - sounding[tables.cell_row[cell], steps])
     notes: npt.NDArray[np.int64] = np.minimum(open_pitches.sum(axis=1), voices).astype(np.int64)
     return notes
+
+
+def occupy(longest_T: npt.NDArray[np.int16], onset: int, end: int) -> None:
+    """Add a note that sounds in [onset, end) to one pitch's column of longest durations; changes it in place."""
+    longest_T[max(0, onset) : max(0, end)] = 0
+    first, stop = max(0, onset - MAX_DURATION), min(onset, len(longest_T))
+    if first < stop:
+        before, shift = longest_T[first:stop], MAX_DURATION - onset
+        np.minimum(before, _AHEAD[first + shift : stop + shift], out=before)

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from harmonixr_model.errors import ControlError, PromptError
 from harmonixr_model.grammar.attribute_tables import build_attribute_tables
 from harmonixr_model.grammar.constraints import UNLIMITED, Constraints
-from harmonixr_model.grammar.fill_tables import FillTables, room
-from harmonixr_model.grammar.occupancy import longest_durations, sounding_notes
+from harmonixr_model.grammar.fill_tables import FillTables, occupy, room
 from harmonixr_model.music.score import Bar, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.field_tokens import SingleFieldCell
@@ -53,8 +52,8 @@ def build_fill_tables(
             "choose fewer bars or tracks"
         )
     tables = FillTables(
-        max_duration=np.stack([longest_durations(context, channel, origin, steps) for channel in channels]),
-        sounding=np.stack([sounding_notes(context, track, origin, steps + MAX_DURATION) for track in tracks]),
+        max_duration=np.stack([_longest_durations(context, channel, origin, steps) for channel in channels]),
+        sounding=np.stack([_sounding_notes(context, track, origin, steps + MAX_DURATION) for track in tracks]),
         cell_group=np.array([channels.index(context.tracks[c.track].channel) for c in cells], dtype=np.int16),
         cell_row=np.array([tracks.index(cell.track) for cell in cells], dtype=np.int16),
         bar_start=np.array([bar.start - origin for bar in cell_bars], dtype=np.int32),
@@ -87,19 +86,32 @@ def _single_field(
     if len(cells) < tables.cells or any(cell.field != field for cell in cells):
         raise PromptError("the cells fill different fields, or one fills whole notes; fill them one by one")
     constraints.check_field(field)
-    attributes = build_attribute_tables(
-        cells,
-        field=field,
-        origin=origin,
-        bar_starts=[origin + int(start) for start in tables.bar_start],
-        groups=tables.cell_group.tolist(),
-        max_duration=tables.max_duration,
-        pitch_allowed=tables.pitch_allowed,
-    )
+    attributes = build_attribute_tables(tables, cells, origin=origin)
     size = sum(map(len, tables.headers)) + sum(map(len, attributes.templates)) + 1
     if size > tables.max_tokens:
         raise PromptError(f"the fill takes {size} tokens, {tables.max_tokens} are allowed; choose fewer bars or tracks")
     return replace(tables, attributes=attributes)
+
+
+def _longest_durations(context: EncodedScore, channel: int, origin: int, steps: int) -> npt.NDArray[np.int16]:
+    """Return int16 [T, 128]: the longest note from each step that overlaps no context note of the channel."""
+    longest = np.full((steps, 128), MAX_DURATION, dtype=np.int16)
+    for index, track in enumerate(context.tracks):
+        if track.channel == channel:
+            for note in context.notes(index, origin - MAX_DURATION, origin + steps + MAX_DURATION):
+                if note.end > origin:
+                    occupy(longest[:, note.pitch], note.onset - origin, note.end - origin)
+    return longest
+
+
+def _sounding_notes(context: EncodedScore, track: int, origin: int, horizon: int) -> npt.NDArray[np.int16]:
+    """Return int16 [H]: how many notes of the track's context sound in each step from `origin` on."""
+    change = np.zeros(horizon + 1, dtype=np.int16)
+    for note in context.notes(track, origin - MAX_DURATION, origin + horizon):
+        if note.end > origin:
+            change[max(0, note.onset - origin)] += 1
+            change[min(horizon, note.end - origin)] -= 1
+    return np.cumsum(change[:-1], dtype=np.int16)
 
 
 def _allowed_pitches(
