@@ -5,8 +5,9 @@ A model trained this way follows the controls it gets and needs none.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -14,17 +15,9 @@ from harmonixr_model.data.masking import Mask
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords, estimate_key
 from harmonixr_model.music.score import Bar, Note, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
-from harmonixr_model.prompt.controls import TRAINED, AttributeControls, cell_tokens, request_tokens
+from harmonixr_model.prompt.controls import TRAINED, attribute_tokens
 
 KEY_BARS = 8  # bars on either side of the gap from which the key is estimated
-
-
-@dataclass(frozen=True, slots=True)
-class Tags:
-    """The style and composer of a piece, None where unknown."""
-
-    style: str | None = None
-    composer: str | None = None
 
 
 def sample_controls(rng: np.random.Generator, *, share: float) -> frozenset[str]:
@@ -38,8 +31,14 @@ def sample_controls(rng: np.random.Generator, *, share: float) -> frozenset[str]
     )
 
 
-def with_controls(full: EncodedScore, mask: Mask, names: Collection[str], *, tags: Tags | None = None) -> Mask:
-    """Return the mask with controls in its cells.
+def with_controls(
+    full: EncodedScore,
+    mask: Mask,
+    names: Collection[str],
+    *,
+    tags: Mapping[str, str | None] = MappingProxyType({}),
+) -> Mask:
+    """Return the mask with controls in its cells; `tags` are the piece's style and composer where known.
 
     `full` includes the target: each cell's controls measure its hidden notes; chords and key come from all tracks.
     """
@@ -47,37 +46,19 @@ def with_controls(full: EncodedScore, mask: Mask, names: Collection[str], *, tag
         return mask
     bars = full.score.bars_until(max(cell.end for cell in mask.cells))
     chords = _chords(full, mask.cells, bars) if "chords" in names else []
-    tags = tags or Tags()
-    controls = AttributeControls(
-        key_hint=estimate_key(_pitched(full, *_around(mask.cells, bars))) if "key" in names else None,
-        style=tags.style if "style" in names else None,
-        composer=tags.composer if "composer" in names else None,
-    )
-    shared = request_tokens(controls)
-    cells = (
-        replace(c, controls=shared + _cell_controls(full, c, mask, names, chords=chords, bars=bars)) for c in mask.cells
-    )
+    key = estimate_key(_pitched(full, *_around(mask.cells, bars))) if "key" in names else None
+    shared = {name: value for name, value in ({"key": key} | dict(tags)).items() if name in names}
+    cells: list[GridCell] = []
+    for cell in mask.cells:
+        hidden = full.hidden(cell, mask.locks)
+        tokens = attribute_tokens(
+            shared | {name: c.measure(hidden, cell) for name, c in TRAINED.items() if c.measure and name in names},
+            cell,
+            chords=() if full.tracks[cell.track].is_drum else chords,
+            bar_start=bar_at(bars, cell.start).start,
+        )
+        cells.append(replace(cell, controls=tokens))
     return replace(mask, cells=tuple(cells))
-
-
-def _cell_controls(
-    full: EncodedScore,
-    cell: GridCell,
-    mask: Mask,
-    names: Collection[str],
-    *,
-    chords: Sequence[ChordSpan],
-    bars: Sequence[Bar],
-) -> tuple[int, ...]:
-    """Return the control tokens of one cell."""
-    hidden = full.hidden(cell, mask.locks)
-    is_drum = full.tracks[cell.track].is_drum
-    return cell_tokens(
-        cell,
-        {name: c.measure(hidden, cell) for name, c in TRAINED.items() if c.measure and name in names},
-        chords=() if is_drum else chords,
-        bar_start=bar_at(bars, cell.start).start,
-    )
 
 
 def _chords(full: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar]) -> list[ChordSpan]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.data.augment import augment
-from harmonixr_model.data.controls import Tags, sample_controls, with_controls
+from harmonixr_model.data.controls import sample_controls, with_controls
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.masking import Mask, Scene, sample_mask
 from harmonixr_model.data.styles import composer_of, style_of
@@ -139,16 +139,14 @@ class InfillDataset:
         if self.config.control_share:
             controls = sample_controls(rng, share=self.config.control_share)
             full = augment_target(full, mask, controls, rng)
-            mask = with_controls(full, mask, controls, tags=self._tags(piece))
+            known = self.corpus.piece(piece)
+            tags = {"style": style_of(known), "composer": composer_of(known)}
+            mask = with_controls(full, mask, controls, tags=tags)
             if controls and rng.random() < NARROW_SHARE:
                 narrow = build_example(full, mask, max_tokens=self.config.max_tokens, passages=0, prefix=NARROW_PREFIX)
                 if narrow is not None:
                     return narrow
         return build_example(full, mask, max_tokens=self.config.max_tokens, passages=passages)
-
-    def _tags(self, piece: int) -> Tags:
-        known = self.corpus.piece(piece)
-        return Tags(style_of(known), composer_of(known))
 
 
 def build_example(

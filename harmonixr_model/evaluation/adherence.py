@@ -26,7 +26,7 @@ from harmonixr_model.music.estimate import ChordSpan, estimate_chords
 from harmonixr_model.music.harmony import Chord
 from harmonixr_model.notes.grid import GRID
 from harmonixr_model.prompt.builder import build_prompt
-from harmonixr_model.prompt.control_bins import (
+from harmonixr_model.prompt.control_values import (
     density_of,
     density_token,
     mean_velocity_of,
@@ -74,15 +74,15 @@ def controlled_prompt(
     context_tokens: int = 1024,
 ) -> InfillPrompt:
     """Return a item's prompt with controls, as a session builds it; `chords` are in steps."""
-    context = item.context
+    context, values = item.context, controls.conditioning
     starts = dict(zip(item.prompt.cells, item.prompt.bar_starts, strict=True))
     cells = [
         replace(
             cell,
             controls=attribute_tokens(
-                controls,
+                values,
                 cell,
-                chords=() if context.tracks[cell.track].is_drum else chords,
+                chords=chords if "chords" in values and not context.tracks[cell.track].is_drum else (),
                 bar_start=starts[cell],
             ),
         )

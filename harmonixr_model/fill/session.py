@@ -217,5 +217,7 @@ class FillSession:
         """Return the cell with its control tokens."""
         bars = self._context.score.bars_until(cell.end)
         start = next(bar.start for bar in bars if bar.start <= cell.start < bar.end)
-        tokens = attribute_tokens(self.controls, cell, chords=self._chords_of(cell), bar_start=start)
+        values = self.controls.conditioning
+        chords = self._chords_of(cell) if "chords" in values else ()
+        tokens = attribute_tokens(values, cell, chords=chords, bar_start=start)
         return replace(cell, controls=tokens)

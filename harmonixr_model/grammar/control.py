@@ -16,45 +16,26 @@ Values = TypeVar("Values")
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One control of a fill. `Constraints` and `AttributeControls` declare theirs in the annotations of their fields.
+    """One control of a fill, declared in the annotation of a field of `Constraints` or `AttributeControls`."""
 
-    Attributes:
-        help: a phrase for the command line and the HTTP documentation.
-        name: field of HTTP requests and stored records, by default the annotated field's; the command-line option
-            writes hyphens for underscores.
-        type: int, float, str or bool, as a request holds the value; read from the annotation.
-        low: the least number, included.
-        high: the greatest number, included.
-        unit: of a number, for messages.
-        example: of a text.
-        choices: texts that a form offers.
-        label: on the page's form; a control without one is not offered there.
-        parse: turns a requested text into the library's value.
-        applies_to: note fields that the control affects in single-field fills; None is all of them.
-        trained_as: the name by which a checkpoint lists that its model was trained to follow the control.
-        training_chance: how often a training example that has controls includes this one.
-        token: gives a value's token, which the header of a cell holds.
-        measure: computes the value from the notes of a cell.
-        is_always_hashed: whether a record's content hash includes the control where a request leaves it out; true for
-            the controls of the first stored records only.
-    """
-
-    help: str
+    help: str  # a phrase for the command line and the HTTP documentation
     _: KW_ONLY
+    # In HTTP requests and stored records; by default the annotated field's. Command-line options write hyphens.
     name: str = ""
-    type: type = str
-    low: float | None = None
+    type: type = str  # int, float, str or bool, as a request holds the value; read from the annotation
+    low: float | None = None  # both ends included
     high: float | None = None
-    unit: str = ""
-    example: str = ""
-    choices: Sequence[str] = ()
-    label: str = ""
-    parse: Callable[[str], Any] | None = None
-    applies_to: tuple[NoteField, ...] | None = None
-    trained_as: str = ""
-    training_chance: float = 0
-    token: Callable[[Any], int] | None = None
-    measure: Callable[[Sequence[Note], GridCell], float | None] | None = None
+    unit: str = ""  # of a number, for messages
+    example: str = ""  # of a text
+    choices: Sequence[str] = ()  # texts that a form offers
+    label: str = ""  # on the page's form; a control without one is not offered there
+    parse: Callable[[str], Any] | None = None  # turns a requested text into the library's value
+    applies_to: tuple[NoteField, ...] | None = None  # note fields it affects in single-field fills; None is all
+    trained_as: str = ""  # the name by which a checkpoint lists that its model was trained to follow the control
+    training_chance: float = 0  # how often a training example that has controls includes this one
+    token: Callable[[Any], int] | None = None  # gives a value's token in the header of a cell
+    measure: Callable[[Sequence[Note], GridCell], float | None] | None = None  # computes the value from a cell's notes
+    # Whether a record's content hash includes the control where a request leaves it out: the first records' controls.
     is_always_hashed: bool = False
 
     def check(self, value: Any) -> None:
@@ -68,7 +49,7 @@ class Control:
 
 def controls_of(kind: type) -> dict[str, Control]:
     """Return the controls in the annotations of a dataclass, by name of field."""
-    return _read_annotations(kind)
+    return _read_annotations(kind)  # type checkers take no class that defines __hash__ as an argument of `cache`
 
 
 @cache

@@ -19,7 +19,7 @@ from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of, rea
 from harmonixr_model.notes.encoded_score import GridCell, NoteField
 from harmonixr_model.notes.vocabulary import COMPOSERS, STYLES, VOCAB
 from harmonixr_model.prompt.chords import read_chords
-from harmonixr_model.prompt.control_bins import (
+from harmonixr_model.prompt.control_values import (
     MAX_DENSITY,
     MAX_MEAN_POLYPHONY,
     chord_token,
@@ -27,10 +27,12 @@ from harmonixr_model.prompt.control_bins import (
     density_token,
     key_token,
     mean_velocity_token,
+    measure_density,
+    measure_polyphony,
+    measure_velocity,
     polyphony_token,
     style_token,
 )
-from harmonixr_model.prompt.control_measures import measure_density, measure_polyphony, measure_velocity
 
 ENFORCEABLE = ("density", "polyphony", "velocity")
 MAX_PITCHES = 128
@@ -154,13 +156,14 @@ class AttributeControls:
             )
 
     @property
-    def conditioning(self) -> tuple[Control, ...]:
-        """The requested controls that condition the model; an enforced control does not."""
-        return tuple(
-            control
+    def conditioning(self) -> dict[str, Any]:
+        """The requested controls that condition the model, by name in TRAINED; an enforced control does not."""
+        return {
+            control.trained_as: value
             for attribute, control in controls_of(type(self)).items()
-            if control.trained_as and attribute not in self.enforced and getattr(self, attribute) not in (None, ())
-        )
+            if control.trained_as and attribute not in self.enforced
+            if (value := getattr(self, attribute)) not in (None, ())
+        }
 
     @property
     def enforced(self) -> tuple[str, ...]:
@@ -197,44 +200,15 @@ TRAINED: dict[str, Control] = {control.trained_as: control for control in CONTRO
 
 
 def attribute_tokens(
-    controls: AttributeControls, cell: GridCell, *, chords: Iterable[ChordSpan] = (), bar_start: int
+    values: Mapping[str, Any], cell: GridCell, *, chords: Iterable[ChordSpan] = (), bar_start: int = 0
 ) -> tuple[int, ...]:
-    """Return the tokens of the requested controls in a cell's header, without enforced ones. `chords` are in steps."""
-    values = {
-        attribute: getattr(controls, attribute)
-        for attribute, control in controls_of(type(controls)).items()
-        if control.measure and attribute not in controls.enforced
-    }
-    shown = () if "chords" in controls.enforced else chords
-    return request_tokens(controls) + cell_tokens(cell, values, chords=shown, bar_start=bar_start)
+    """Return the tokens of a cell's controls: KEY STYLE COMPOSER DENSITY POLYPHONY VELRANGE CHORD [POS CHORD]*.
 
-
-def request_tokens(controls: AttributeControls) -> tuple[int, ...]:
-    """Return the tokens that every cell of a request has: KEY, STYLE and COMPOSER."""
-    return tuple(
-        control.token(value)
-        for attribute, control in controls_of(type(controls)).items()
-        if control.token and not control.measure and (value := getattr(controls, attribute)) is not None
-    )
-
-
-def cell_tokens(
-    cell: GridCell,
-    values: Mapping[str, float | None] | None = None,
-    *,
-    chords: Iterable[ChordSpan] = (),
-    bar_start: int = 0,
-) -> tuple[int, ...]:
-    """Return a cell's own tokens: DENSITY, POLYPHONY, VELRANGE, then CHORD, and POS CHORD at each change.
-
-    `values` are by name of control; those that are None or absent have no token.
+    `values` are by name in TRAINED; those that are None or absent have no token. `chords` are in steps.
     """
-    values = values or {}
-    tokens = [
-        control.token(value)
-        for name, control in TRAINED.items()
-        if control.token and control.measure and (value := values.get(name)) is not None
-    ]
+    # First the controls that all cells of a request share.
+    ordered = sorted(TRAINED.items(), key=lambda item: item[1].measure is not None)
+    tokens = [c.token(value) for name, c in ordered if c.token and (value := values.get(name)) is not None]
     last = -1
     for span in chords:
         if span.start >= cell.end or span.end <= cell.start or (token := chord_token(span.chord)) == last:
@@ -262,7 +236,7 @@ def check_supported(controls: AttributeControls, info: Mapping[str, Any], *, onl
     if only and only not in supported["fields"]:
         raise ControlError(f"this model was not trained to change the {only} of notes alone; let it fill the region")
     names = [TRAINED[name].name for name in supported["controls"] if name in TRAINED]
-    if missing := [c.name for c in controls.conditioning if c.name not in names]:
+    if missing := [TRAINED[name].name for name in controls.conditioning if name not in supported["controls"]]:
         raise ControlError(
             f"this model was not trained to follow {', '.join(missing)}; "
             + (f"it follows {', '.join(names)}" if names else "it keeps constraints only")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from harmonixr_model.notes.grid import GRID
 from harmonixr_model.notes.vocabulary import DURATIONS, VOCAB
-from harmonixr_model.prompt.control_bins import density_of, polyphony_of
+from harmonixr_model.prompt.control_values import density_of, polyphony_of
 
 # The distinct values of the coordinates; values beyond are clipped to the ends.
 NOTES_LEFT = range(-2, 21)

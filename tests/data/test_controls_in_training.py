@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from harmonixr_model.data.controls import Tags, sample_controls, with_controls
+from harmonixr_model.data.controls import sample_controls, with_controls
 from harmonixr_model.data.corpus import Corpus, Piece
 from harmonixr_model.data.dataset import NARROW_PREFIX, DatasetConfig, InfillDataset, build_example
 from harmonixr_model.data.masking import Mask
@@ -15,8 +15,14 @@ from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VOCAB, Block
 from harmonixr_model.prompt.builder import build_prompt
-from harmonixr_model.prompt.control_bins import density_token, mean_velocity_token, polyphony_token
-from harmonixr_model.prompt.control_measures import measure_density, measure_polyphony, measure_velocity
+from harmonixr_model.prompt.control_values import (
+    density_token,
+    mean_velocity_token,
+    measure_density,
+    measure_polyphony,
+    measure_velocity,
+    polyphony_token,
+)
 from harmonixr_model.prompt.controls import TRAINED
 from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_model.training.composed_corpus import write_composed_corpus
@@ -66,7 +72,7 @@ def test_a_dataset_without_controls_has_none_and_one_with_them_is_reproducible(c
 
 def test_each_cells_controls_measure_its_target_and_carry_no_loss():
     full = EncodedScore(quantize(compose(2, bars=16)))
-    mask = with_controls(full, gap(full, 5), TRAINED, tags=Tags("pop", "Bach"))
+    mask = with_controls(full, gap(full, 5), TRAINED, tags={"style": "pop", "composer": "Bach"})
     for cell in mask.cells:
         assert [BLOCK_OF[token] for token in cell.controls[:3]] == ["key", "style", "composer"]
         hidden = full.hidden(cell)

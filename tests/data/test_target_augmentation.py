@@ -10,7 +10,7 @@ from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.field_tokens import single_field_cell
 from harmonixr_model.notes.grid import quantize
 from harmonixr_model.prompt.builder import build_prompt
-from harmonixr_model.prompt.control_measures import measure_density, measure_polyphony, measure_velocity
+from harmonixr_model.prompt.control_values import measure_density, measure_polyphony, measure_velocity
 from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill, target_notes
 
 

@@ -26,7 +26,7 @@ from harmonixr_model.music.harmony import Key, read_chord
 from harmonixr_model.music.score import Note, Score, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.vocabulary import VOCAB
-from harmonixr_model.prompt.control_bins import density_of
+from harmonixr_model.prompt.control_values import density_of
 from harmonixr_model.prompt.controls import AttributeControls
 from harmonixr_model.prompt.fill_tokens import encode_fill
 
@@ -73,7 +73,7 @@ def test_what_is_asked_stands_in_every_header_and_only_there(asked):
     assert all(any(token in VOCAB.density for token in header) for header in prompt.headers)
     assert all(VOCAB.style[0] in header for header in prompt.headers)
     assert not any(token in block for block in (VOCAB.density, VOCAB.style) for token in prompt.prefix.tolist())
-    assert [control.name for control in asking("velocity", 84).conditioning] == ["velocity"]
+    assert asking("velocity", 84).conditioning == {"velocity": 84}
 
 
 def test_the_hidden_music_stands_in_its_own_chords_and_less_in_foreign_ones(asked):

@@ -107,7 +107,7 @@ def test_an_untrained_model_keeps_enforced_controls(infiller, song):
     counts = []
     for density in (0.5, 1.0, 2.0):
         controls = AttributeControls(density=density, polyphony=1.5, velocity=90, enforce=True)
-        assert controls.conditioning == ()
+        assert controls.conditioning == {}
         notes = bare.fill(song, region, controls=controls, seed=3, sampling=WILD)[0].notes[0]
         assert all(82 <= note.velocity <= 98 for note in notes)
         for bar in song.score.bars[4:8]:
@@ -130,7 +130,7 @@ def test_constraints_and_enforced_controls_hold_together():
 def test_enforced_chord_tones_do_not_condition_the_model(infiller, song):
     bare = Infiller(infiller.engine, max_length=900)
     controls = AttributeControls(chords=read_chords("G"), chord_tones_only=True, enforce=True)
-    assert controls.conditioning == ()
+    assert controls.conditioning == {}
     fill = bare.fill(song, Region.bars(song.score, 4, 5, [0]), controls=controls, seed=1, sampling=WILD)[0]
     assert {note.pitch % 12 for note in fill.notes[0]} <= {7, 11, 2}
     with pytest.raises(ControlError, match="can be enforced"):

@@ -11,23 +11,24 @@ from harmonixr_model.music.harmony import QUALITIES, Key, chord_named, quality_o
 from harmonixr_model.music.score import Note
 from harmonixr_model.notes.encoded_score import GridCell
 from harmonixr_model.notes.vocabulary import CHORD_QUALITIES, COMPOSERS, PITCH_CLASSES, STYLES, VOCAB
-from harmonixr_model.prompt.control_bins import (
+from harmonixr_model.prompt.control_values import (
     chord_token,
     density_of,
     density_token,
     key_token,
     mean_velocity_of,
     mean_velocity_token,
+    measure_density,
+    measure_polyphony,
+    measure_velocity,
     polyphony_of,
     polyphony_token,
 )
-from harmonixr_model.prompt.control_measures import measure_density, measure_polyphony, measure_velocity
 from harmonixr_model.prompt.controls import (
     TRAINED,
     AttributeControls,
-    cell_tokens,
+    attribute_tokens,
     check_supported,
-    request_tokens,
 )
 from harmonixr_model.prompt.coordinates import CONTROL_BLOCKS, NO_CONTROLS, CoordinateState, coordinates_of_tokens
 
@@ -55,7 +56,7 @@ def test_measured_and_requested_values_have_the_same_tokens():
     found = {name: control.measure(notes, CELL) for name, control in TRAINED.items() if control.measure}
     assert found == {"density": 0.75, "polyphony": 1.25, "velocity": 90}
     AttributeControls(**found)  # every measured value can be requested
-    assert [VOCAB.name(token) for token in cell_tokens(CELL, found)] == ["DENSITY_3", "POLYPHONY_1", "VELRANGE_11"]
+    assert [VOCAB.name(token) for token in attribute_tokens(found, CELL)] == ["DENSITY_3", "POLYPHONY_1", "VELRANGE_11"]
 
 
 def test_an_empty_cell_has_a_density_and_no_other_measure():
@@ -70,9 +71,9 @@ def test_chords_are_encoded_where_they_change_within_the_cell():
         ChordSpan(144, 160, read_chord("C")),
         ChordSpan(160, 300, read_chord("Am")),
     ]
-    names = [VOCAB.name(token) for token in cell_tokens(CELL, chords=chords, bar_start=96)]
+    names = [VOCAB.name(token) for token in attribute_tokens({}, CELL, chords=chords, bar_start=96)]
     assert names == ["CHORD_C_maj", "POS_64", "CHORD_A_min"]
-    part = [VOCAB.name(token) for token in cell_tokens(replace(CELL, start=150), chords=chords, bar_start=96)]
+    part = [VOCAB.name(token) for token in attribute_tokens({}, replace(CELL, start=150), chords=chords, bar_start=96)]
     assert part == ["CHORD_C_maj", "POS_64", "CHORD_A_min"]
 
 
@@ -89,9 +90,13 @@ def test_chords_and_keys_have_the_tokens_that_name_them():
 
 def test_key_style_and_composer_are_tokens_of_the_request():
     controls = AttributeControls(key_hint=read_key("Bb minor"), style=STYLES[0], composer=COMPOSERS[1])
-    assert [VOCAB.name(token) for token in request_tokens(controls)] == ["KEY_Bb_minor", "STYLE_0", "COMPOSER_1"]
-    assert [control.name for control in controls.conditioning] == ["key_hint", "style", "composer"]
-    assert request_tokens(AttributeControls()) == ()
+    assert [VOCAB.name(token) for token in attribute_tokens(controls.conditioning, CELL)] == [
+        "KEY_Bb_minor",
+        "STYLE_0",
+        "COMPOSER_1",
+    ]
+    assert list(controls.conditioning) == ["key", "style", "composer"]
+    assert attribute_tokens({}, CELL) == ()
 
 
 def test_tags_have_tokens():

@@ -1,11 +1,15 @@
-"""The tokens of control values: bins of density, polyphony and velocity, and chords, keys and tags."""
+"""Control values: their measures on the notes of a cell, and their tokens."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of
+from harmonixr_model.music.score import Note
+from harmonixr_model.notes.encoded_score import GridCell
+from harmonixr_model.notes.grid import GRID
 from harmonixr_model.notes.vocabulary import COMPOSERS, PITCH_CLASSES, STYLES, VOCAB, Block
 
 # Each bin's notes over four quarters. Bins are narrow where one note more or less is heard.
@@ -15,6 +19,29 @@ MAX_DENSITY = _NOTES_IN_FOUR_QUARTERS[-1] / 4
 MAX_MEAN_POLYPHONY = 1 + (VOCAB.polyphony.size - 1) / 2
 _MODES = ("major", "minor")
 _QUALITY_NAMES = tuple(QUALITIES)
+
+
+def measure_density(notes: Sequence[Note], cell: GridCell) -> float:
+    """Return the notes per quarter that begin in a cell."""
+    return len(notes) * GRID / (cell.end - cell.start)
+
+
+def measure_polyphony(notes: Sequence[Note], cell: GridCell) -> float | None:
+    """Return the mean number of sounding notes over the steps of a cell in which any sounds; None without notes."""
+    if not notes:
+        return None
+    steps = cell.end - cell.start
+    change = [0] * (steps + 1)
+    for note in notes:
+        change[note.onset - cell.start] += 1
+        change[min(note.end - cell.start, steps)] -= 1
+    sounding = [count for count in accumulate(change[:-1]) if count]
+    return sum(sounding) / len(sounding)
+
+
+def measure_velocity(notes: Sequence[Note], cell: GridCell) -> float | None:
+    """Return the mean velocity of a cell's notes; None without notes."""
+    return sum(note.velocity for note in notes) / len(notes) if notes else None
 
 
 def density_token(notes_per_quarter: float) -> int:
