@@ -20,12 +20,11 @@ from typing import Any
 
 import symusic
 
-from harmonixr_model.music.columns import read_columns
+from harmonixr_model.music.bulk_reader import read_score
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import splice
-from harmonixr_model.notes.column_tokenizer import encode_columns
 from harmonixr_model.notes.tokenizer import encode
 
 Job = Callable[[bytes], Any]
@@ -42,7 +41,7 @@ def main() -> int:
     # pretty_midi warns of what it ignores; it is timed, not read.
     warnings.simplefilter("ignore")
     files = chosen(args.midi, args.files)
-    notes = sum(len(read_columns(data).track_N) for data in files)
+    notes = sum(len(track.notes) for data in files for track in read_score(data).tracks)
     print(f"{len(files)} files of {notes / len(files):.0f} notes; processor time, best of {args.rounds} rounds\n")
     table("load and tokenise", readers(), files, notes, args.rounds, ours="ours, in bulk")
     print()
@@ -64,7 +63,7 @@ def chosen(folder: Path | None, count: int) -> list[bytes]:
 def readers() -> dict[str, Job]:
     """Return what makes tokens of a file."""
     jobs: dict[str, Job] = {
-        "ours, in bulk": lambda data: encode_columns(read_columns(data)),
+        "ours, in bulk": lambda data: encode(read_score(data)),
         "ours, for editing": lambda data: encode(Song.parse(data).score),
         "symusic alone": symusic.Score.from_midi,
         "pretty_midi, load alone": load_pretty,

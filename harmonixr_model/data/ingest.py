@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.data.dedup import fingerprint
 from harmonixr_model.errors import MidiError
-from harmonixr_model.music.columns import is_whole
-from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
-from harmonixr_model.music.song import Song
+from harmonixr_model.music.bulk_reader import read_score
+from harmonixr_model.music.score import COMMON_TIME, Score
 from harmonixr_model.notes.grid import quantize
 
 MAX_BYTES = 8 << 20
@@ -24,7 +22,6 @@ MAX_QUARTERS = 8_000
 MIN_METRE_STRENGTH = 0.15
 # Of n onsets without any beat, one set in twenty exceeds sqrt(3 / n) (Rayleigh's test; Mardia & Jupp 2000, 6.3.1).
 RAYLEIGH = 3.0
-COMMON_TIME = TimeSignature(0, 4, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +53,12 @@ def read_file(data: bytes, *, is_performance: bool = False) -> Parsed | Rejected
         return Rejected("too_large", f"{len(data)} bytes, the limit is {MAX_BYTES}")
     if data[:4] != b"MThd" and not (data[:4] == b"RIFF" and b"MThd" in data[:64]):
         return Rejected("not_midi", f"begins with {data[:4]!r}")
-    score = _parse(data)
-    if isinstance(score, Rejected):
-        return score
+    try:
+        score = read_score(data)
+    except MidiError as error:
+        return Rejected("unreadable", str(error)[:200])
+    if not 1 <= score.ticks_per_quarter <= 0x7FFF:
+        return Rejected("no_beat", f"{score.ticks_per_quarter} ticks a quarter")
     notes = sum(len(track.notes) for track in score.tracks)
     if notes < MIN_NOTES:
         return Rejected("too_short" if notes else "empty", f"{notes} notes, at least {MIN_NOTES} are needed")
@@ -105,59 +105,3 @@ def notes_hash(score: Score) -> str:
         for note in track.notes
     )
     return hashlib.sha256(np.array(rows, dtype=np.int32).tobytes()).hexdigest()[:32]
-
-
-def _parse_carefully(data: bytes) -> Score | Rejected:
-    """Read by the lossless reader, which is slower and safe for any file."""
-    try:
-        score = Song.parse(data).score
-    except MidiError as error:
-        return Rejected("unreadable", str(error)[:200])
-    if not any(track.notes for track in score.tracks):
-        return Rejected("unreadable", "it is cut off before its first note")
-    return replace(score, tracks=tuple(track for track in score.tracks if track.notes))
-
-
-def _parse(data: bytes) -> Score | Rejected:
-    import symusic
-
-    # The bulk reader reads past the end of a truncated file and may crash the process.
-    if not is_whole(data):
-        return _parse_carefully(data)
-    try:
-        parsed = symusic.Score.from_midi(data)
-    except Exception as error:  # the parser raises bare RuntimeErrors, MemoryErrors and others for damaged files
-        return Rejected("unreadable", str(error)[:200])
-    if parsed.ticks_per_quarter < 1 or parsed.ticks_per_quarter > 0x7FFF:
-        return Rejected("no_beat", f"{parsed.ticks_per_quarter} ticks a quarter")
-    return Score(
-        ticks_per_quarter=parsed.ticks_per_quarter,
-        tracks=tuple(_track(track) for track in parsed.tracks if len(track.notes)),
-        tempos=_at_zero([Tempo(t.time, t.mspq) for t in parsed.tempos if t.mspq > 0], Tempo(0, 500_000)),
-        time_signatures=_at_zero(
-            [
-                TimeSignature(m.time, m.numerator, m.denominator)
-                for m in parsed.time_signatures
-                if m.numerator > 0 and m.denominator > 0
-            ],
-            COMMON_TIME,
-        ),
-    )
-
-
-def _at_zero(changes: list[Any], default: Any) -> tuple[Any, ...]:
-    """Return the changes in order, the last of several at one tick, with `default` in force from 0."""
-    latest = {0: default} | {change[0]: change for change in sorted(changes, key=lambda change: int(change[0]))}
-    return tuple(latest[tick] for tick in sorted(latest) if tick >= 0)
-
-
-def _track(track: Any) -> Track:
-    columns = track.notes.numpy()
-    onset, duration, pitch, velocity = (
-        np.asarray(columns[name], dtype=np.int64) for name in ("time", "duration", "pitch", "velocity")
-    )
-    keep: npt.NDArray[np.bool_] = (pitch >= 0) & (pitch < 128) & (velocity > 0) & (onset >= 0)
-    rows = np.stack([onset, np.maximum(duration, 1), pitch, np.minimum(velocity, 127)], axis=1)[keep]
-    notes = (Note(*row) for row in rows.tolist())
-    is_drum = bool(track.is_drum)
-    return Track((), int(track.program), is_drum, str(track.name), 9 if is_drum else 0).with_notes(notes)

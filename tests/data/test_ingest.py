@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harmonixr_model.data import ingest as reader
 from harmonixr_model.data.build import finish, read_given_manifest
 from harmonixr_model.data.corpus import Corpus, Piece, shard_records, write_manifest, write_shard
 from harmonixr_model.data.dedup import fingerprint, near_duplicates, similarity
@@ -18,6 +17,7 @@ from harmonixr_model.data.ingest import Parsed, Rejected, read_file
 from harmonixr_model.data.shards import Journal, fill_shard, find_files, plan_shards
 from harmonixr_model.data.splits import split_of, split_of_given
 from harmonixr_model.errors import CorpusError
+from harmonixr_model.music import bulk_reader
 from harmonixr_model.music.compose import compose, compose_song
 from harmonixr_model.music.score import Note, Score, TimeSignature, Track
 from harmonixr_model.music.transforms import map_notes, transpose
@@ -83,7 +83,7 @@ def test_a_truncated_file_gives_the_notes_it_still_has(share):
 
 def test_both_readers_give_the_same_of_a_whole_file(monkeypatch):
     whole = read_file(SONG)
-    monkeypatch.setattr(reader, "is_whole", lambda data: False)
+    monkeypatch.setattr(bulk_reader, "is_whole", lambda data: False)
     careful = read_file(SONG)
     assert isinstance(whole, Parsed)
     assert isinstance(careful, Parsed)
