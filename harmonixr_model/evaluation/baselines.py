@@ -18,6 +18,7 @@ from harmonixr_model.music.score import Bar, Note
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, NoteField
 from harmonixr_model.notes.field_tokens import NOTE_FIELDS, single_field_cell
 from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.gap import open_gap
 from harmonixr_model.prompt.similar_passages import passage_notes, similar_passages
 
 END = VOCAB.id("END")
@@ -46,7 +47,7 @@ def copy_passage(item: EvaluationItem) -> list[tuple[Note, ...]]:
     The passage is chosen by `similar_passages`, from the context alone. Without one the gap stays empty.
     """
     cells = item.prompt.cells
-    found = similar_passages(item.context, cells, item.bars, count=1)
+    found = similar_passages(open_gap(item.context, cells), count=1)
     if not found:
         return [() for _ in cells]
     return [passage_notes(item.context, cell, bars=item.bars, offset=found[0].offset) for cell in cells]

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from itertools import pairwise
 
-from harmonixr_model.errors import PromptError
 from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.table_builder import build_fill_tables
-from harmonixr_model.music.score import Bar, Score, bar_at
+from harmonixr_model.music.score import Score
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, hold_tokens
-from harmonixr_model.notes.vocabulary import MAX_TRACKS, VOCAB
+from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.coordinates import PASSAGES, coordinates_of_tokens
 from harmonixr_model.prompt.copy_pointer import MAX_COPY_SOURCES, copy_sources
+from harmonixr_model.prompt.gap import Gap, open_gap
 from harmonixr_model.prompt.layout import InfillLayout, InfillPrompt
 from harmonixr_model.prompt.prefix import encode_prefix
 from harmonixr_model.prompt.similar_passages import Passage, similar_passages
 
 FILL = VOCAB.id("FILL")
-MAX_GAP_BARS = VOCAB.bar_index.size
 
 
 def build_prompt(
@@ -38,110 +36,56 @@ def build_prompt(
     cells. Raises PromptError where the gap does not fit, ControlError where `constraints` cannot be met.
     """
     encoded = context if isinstance(context, EncodedScore) else EncodedScore(context)
-    ordered, bars = _check_and_order(encoded, cells)
-    found = similar_passages(encoded, ordered, bars, count=max(passages, MAX_COPY_SOURCES)) if passages else []
-    layout = _layout(encoded, ordered, bars, max_prefix_tokens=max_prefix_tokens, passages=found[:passages])
+    gap = open_gap(encoded, cells)
+    found = similar_passages(gap, count=max(passages, MAX_COPY_SOURCES)) if passages else []
+    layout = _layout(gap, found[:passages], max_prefix_tokens)
     tables = build_fill_tables(
         encoded,
-        layout.cells,
-        bars=_gap_bars(bars, layout.cells),
+        gap.cells,
+        bars=gap.bars,
         headers=layout.headers,
         constraints=constraints or Constraints(),
         max_fill_tokens=max_fill_tokens,
     )
-    is_conditional = any(cell.header_tokens for cell in ordered)
+    is_conditional = any(cell.header_tokens for cell in gap.cells)
     return InfillPrompt(
         **{field.name: getattr(layout, field.name) for field in fields(layout)},
         tables=tables,
-        copy_sources=() if is_conditional else copy_sources(encoded, ordered, found[:MAX_COPY_SOURCES], bars=bars),
-        is_drums=all(encoded.tracks[cell.track].is_drum for cell in ordered),
+        copy_sources=() if is_conditional else copy_sources(gap, found[:MAX_COPY_SOURCES]),
+        is_drums=all(encoded.tracks[cell.track].is_drum for cell in gap.cells),
     )
 
 
 def build_layout(
-    context: EncodedScore,
-    cells: Sequence[GridCell],
-    *,
-    max_prefix_tokens: int,
-    passages: int = PASSAGES,
+    context: EncodedScore, cells: Sequence[GridCell], *, max_prefix_tokens: int, passages: int = PASSAGES
 ) -> InfillLayout:
     """Return the layout without the tables of the grammar; training needs no more, and this is faster.
 
     Args and errors are those of `build_prompt`.
     """
-    ordered, bars = _check_and_order(context, cells)
-    found = similar_passages(context, ordered, bars, count=passages) if passages else []
-    return _layout(context, ordered, bars, max_prefix_tokens=max_prefix_tokens, passages=found)
+    gap = open_gap(context, cells)
+    return _layout(gap, similar_passages(gap, count=passages) if passages else [], max_prefix_tokens)
 
 
-def _layout(
-    context: EncodedScore,
-    cells: tuple[GridCell, ...],
-    bars: tuple[Bar, ...],
-    *,
-    max_prefix_tokens: int,
-    passages: Sequence[Passage],
-) -> InfillLayout:
-    gap, slots = _gap_bars(bars, cells), _choose_slots(context, cells)
-    prefix, gap_bar = encode_prefix(
-        context, cells, bars, gap, slots=slots, passages=passages, max_tokens=max_prefix_tokens
-    )
-    cell_bars = [bar_at(bars, cell.start) for cell in cells]
+def _layout(gap: Gap, passages: Sequence[Passage], max_prefix_tokens: int) -> InfillLayout:
+    slots = gap.choose_slots()
+    prefix, gap_bar = encode_prefix(gap, slots=slots, passages=passages, max_tokens=max_prefix_tokens)
     headers = tuple(
         (
             FILL,
-            VOCAB.bar_index.start + bar.index - gap[0].index,
+            VOCAB.bar_index.start + bar.index - gap.bars[0].index,
             VOCAB.track.start + slots.index(cell.track),
             *cell.header_tokens,
-            *hold_tokens(context.held(cell.track, cell.start), cell.start),
+            *hold_tokens(gap.context.held(cell.track, cell.start), cell.start),
         )
-        for cell, bar in zip(cells, cell_bars, strict=True)
+        for cell, bar in zip(gap.cells, gap.cell_bars, strict=True)
     )
     return InfillLayout(
         prefix=prefix,
         coordinates=coordinates_of_tokens(prefix, gap_bar=gap_bar),
-        cells=cells,
+        cells=gap.cells,
         headers=headers,
-        bar_starts=tuple(bar.start for bar in cell_bars),
+        bar_starts=tuple(bar.start for bar in gap.cell_bars),
         gap_bar=gap_bar,
         slots=slots,
     )
-
-
-def _gap_bars(bars: Sequence[Bar], cells: Sequence[GridCell]) -> Sequence[Bar]:
-    """Return the bars from the first to the last that has a cell."""
-    return bars[bar_at(bars, cells[0].start).index : bar_at(bars, cells[-1].start).index + 1]
-
-
-def _check_and_order(context: EncodedScore, cells: Sequence[GridCell]) -> tuple[tuple[GridCell, ...], tuple[Bar, ...]]:
-    """Return the cells in fill order and the song's bars; raise PromptError where a cell is not valid."""
-    if not cells:
-        raise PromptError("nothing is to be filled; give at least one cell")
-    for cell in cells:
-        if not 0 <= cell.track < len(context.tracks):
-            raise PromptError(f"a cell names track {cell.track + 1}; the score has {len(context.tracks)} tracks")
-        if not 0 <= cell.start < cell.end or not 0 <= cell.low <= cell.high <= 127:
-            raise PromptError(f"{cell} is empty or out of range; give 0 <= start < end and 0 <= low <= high <= 127")
-        if cell.field and not cell.known:
-            raise PromptError(f"{cell} has no notes whose {cell.field} could change; leave it out")
-    bars = context.score.bars_until(max(context.end, max(cell.end for cell in cells)))
-    ordered = tuple(sorted(cells, key=lambda cell: (bar_at(bars, cell.start).index, cell.track, cell.start)))
-    for cell in ordered:
-        if cell.end > bar_at(bars, cell.start).end:
-            raise PromptError(f"{cell} crosses a barline; split it with split_at_bars")
-    for one, two in pairwise(ordered):
-        if one.track == two.track and two.start < one.end and one.start < two.end:
-            raise PromptError(f"{one} and {two} overlap; merge them")
-    count = len(_gap_bars(bars, ordered))
-    if count > MAX_GAP_BARS:
-        raise PromptError(f"the gap spans {count} bars, one prompt holds {MAX_GAP_BARS}; fill it in parts")
-    return ordered, bars
-
-
-def _choose_slots(context: EncodedScore, cells: Sequence[GridCell]) -> tuple[int, ...]:
-    """Return the tracks that get a TRACK token, in file order: those with cells first, then others with notes."""
-    chosen = {cell.track for cell in cells}
-    if len(chosen) > MAX_TRACKS:
-        raise PromptError(f"the gap spans {len(chosen)} tracks, one prompt holds {MAX_TRACKS}; fill it in parts")
-    others = [track for track, content in enumerate(context.tracks) if content.notes and track not in chosen]
-    return tuple(sorted([*chosen, *others[: MAX_TRACKS - len(chosen)]]))

@@ -7,14 +7,15 @@ guess counts (`infill.copy_gate`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from typing import NamedTuple
 
-from harmonixr_model.music.score import Bar, Note, bar_at
-from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, encode_notes
+from harmonixr_model.music.score import Note
+from harmonixr_model.notes.encoded_score import encode_notes
 from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.gap import Gap
 from harmonixr_model.prompt.similar_passages import Passage, passage_notes
 
 # The most passages that a copy pointer follows (docs/decisions/0008).
@@ -52,43 +53,31 @@ class CopySource:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """The next token if the fill continues as a passage does.
-
-    Attributes:
-        token: the guessed token.
-        kind: its index in KINDS.
-        evidence: one number for each of EVIDENCE.
-    """
+    """The next token if the fill continues as a passage does."""
 
     token: int
-    kind: int
-    evidence: tuple[float, ...]
+    kind: int  # index in KINDS
+    evidence: tuple[float, ...]  # one number for each of EVIDENCE
 
 
-def copy_sources(
-    context: EncodedScore, cells: Sequence[GridCell], passages: Sequence[Passage], *, bars: Sequence[Bar]
-) -> tuple[CopySource, ...]:
-    """Return the sources of a copy pointer. `cells` are in fill order, `bars` are those of the song."""
-    starts = [bar_at(bars, cell.start).start for cell in cells]
+def copy_sources(gap: Gap, passages: Sequence[Passage]) -> tuple[CopySource, ...]:
+    """Return the sources of a copy pointer."""
     return tuple(
         CopySource(
             passage.similarity,
             tuple(
-                note_tokens(passage_notes(context, cell, bars=bars, offset=passage.offset), start)
-                for cell, start in zip(cells, starts, strict=True)
+                note_tokens(passage_notes(gap.context, cell, bars=gap.song_bars, offset=passage.offset), bar.start)
+                for cell, bar in zip(gap.cells, gap.cell_bars, strict=True)
             ),
         )
         for passage in passages
     )
 
 
-def note_tokens(notes: Sequence[Note], bar_start: int) -> tuple[NoteTokens, ...]:
-    """Return the tokens of a cell's notes, each with all four."""
-    found: list[NoteTokens] = []
-    for note in sorted(notes, key=lambda note: (note.onset, note.pitch)):
-        # A note that is encoded alone has all four.
-        found.append(NoteTokens(*encode_notes([note], bar_start)))
-    return tuple(found)
+def note_tokens(notes: Iterable[Note], bar_start: int) -> tuple[NoteTokens, ...]:
+    """Return the tokens of a cell's notes, each with all four: a note that is encoded alone has them."""
+    ordered = sorted(notes, key=lambda note: (note.onset, note.pitch))
+    return tuple(NoteTokens(*encode_notes([note], bar_start)) for note in ordered)
 
 
 class CopyPointer:

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.errors import PromptError
-from harmonixr_model.music.score import DEFAULT_TEMPO, Bar, bar_at
+from harmonixr_model.music.score import DEFAULT_TEMPO, Bar
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, metre_tokens
 from harmonixr_model.notes.tokenizer import sound_token, tempo_token
 from harmonixr_model.notes.vocabulary import VOCAB
+from harmonixr_model.prompt.gap import Gap
 from harmonixr_model.prompt.similar_passages import Passage, passage_tokens
 
 BOS, SEP, MASK = (VOCAB.id(name) for name in ("BOS", "SEP", "MASK"))
@@ -25,46 +26,26 @@ PASSAGE_SHARE = 0.6
 
 
 def encode_prefix(
-    context: EncodedScore,
-    cells: Sequence[GridCell],
-    bars: Sequence[Bar],
-    gap: Sequence[Bar],
-    *,
-    slots: Sequence[int],
-    passages: Sequence[Passage],
-    max_tokens: int,
+    gap: Gap, *, slots: Sequence[int], passages: Sequence[Passage], max_tokens: int
 ) -> tuple[npt.NDArray[np.int32], int]:
     """Return the tokens of a prefix, BOS to SEP, and how many of its bars come before the gap.
 
-    Args:
-        context: the song without the notes to fill.
-        cells: the cells in fill order.
-        bars: the song's bars.
-        gap: the bars from the first to the last that has a cell.
-        slots: score track of each TRACK_j.
-        passages: similar passages, the most similar first; those that do not fit are left out.
-        max_tokens: the most tokens of the prefix.
-
-    Raises:
-        PromptError: the header and the gap's own bars do not fit.
-
+    `slots` is the score track of each TRACK_j. Of the `passages`, the most similar first, those that do not fit are
+    left out. Raises PromptError where the header and the gap's own bars do not fit `max_tokens`.
     """
-    header = header_tokens(context, slots, gap[0].start)
-    cells_at: dict[tuple[int, int], list[GridCell]] = {}
-    for cell in cells:
-        cells_at.setdefault((bar_at(bars, cell.start).index, cell.track), []).append(cell)
-    gap_tokens = [bar_tokens(context, bar, slots, cells_at) for bar in gap]
+    header = header_tokens(gap.context, slots, gap.bars[0].start)
+    gap_tokens = [bar_tokens(gap.context, bar, slots, gap.cells_at) for bar in gap.bars]
     room = max_tokens - len(header) - 1 - sum(map(len, gap_tokens))
     if room < 0:
         raise PromptError(
-            f"the gap's {len(gap)} bars and {len(slots)} tracks take {max_tokens - room} tokens, the model "
+            f"the gap's {len(gap.bars)} bars and {len(slots)} tracks take {max_tokens - room} tokens, the model "
             f"reads {max_tokens}; choose fewer bars"
         )
     similar: list[int] = []
     for passage in passages:
         left = round(PASSAGE_SHARE * room) - len(similar)
-        similar += passage_tokens(context, passage, cells, bars=bars, slots=slots, room=left)
-    before, after = _surroundings(context, bars, gap, slots, room - len(similar))
+        similar += passage_tokens(gap, passage, slots=slots, room=left)
+    before, after = _surroundings(gap, slots, room - len(similar))
     return np.array([*header, *similar, *chain(*before, *gap_tokens, *after), SEP], dtype=np.int32), len(before)
 
 
@@ -78,20 +59,18 @@ def header_tokens(context: EncodedScore, slots: Sequence[int], start: int) -> li
     return tokens
 
 
-def _surroundings(
-    context: EncodedScore, bars: Sequence[Bar], gap: Sequence[Bar], slots: Sequence[int], room: int
-) -> tuple[list[list[int]], list[list[int]]]:
+def _surroundings(gap: Gap, slots: Sequence[int], room: int) -> tuple[list[list[int]], list[list[int]]]:
     """Return the tokens of the bars before and after the gap that fit, taken alternately from either side."""
     before: list[list[int]] = []
     after: list[list[int]] = []
-    behind, ahead = reversed(bars[: gap[0].index]), iter(bars[gap[-1].index + 1 :])
+    behind, ahead = reversed(gap.song_bars[: gap.bars[0].index]), iter(gap.song_bars[gap.bars[-1].index + 1 :])
     sides: list[tuple[list[list[int]], Iterator[Bar]]] = [(before, behind), (after, ahead)]
     while sides:
         side, farther = sides.pop(0)
         bar = next(farther, None)
         if bar is None:
             continue
-        tokens = bar_tokens(context, bar, slots)
+        tokens = bar_tokens(gap.context, bar, slots)
         if len(tokens) > room:
             continue
         side.append(tokens)

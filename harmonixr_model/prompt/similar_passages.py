@@ -20,6 +20,7 @@ from harmonixr_model.music.score import Bar, Note, bar_at
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.coordinates import PASSAGES
+from harmonixr_model.prompt.gap import Gap
 
 LEAST_SIMILARITY = 0.1
 SURROUNDING_BARS = 4
@@ -31,43 +32,26 @@ REF, MASK = VOCAB.id("REF"), VOCAB.id("MASK")
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A stretch of the song as long as the gap.
+    """A stretch of the song as long as the gap."""
 
-    Attributes:
-        offset: bars from the gap's first bar to its own; negative before the gap.
-        similarity: of the surroundings, 0 to 1: the weighted F1 of their notes (track, sixteenth, pitch).
-    """
-
-    offset: int
-    similarity: float
+    offset: int  # bars from the gap's first bar to its own; negative before the gap
+    similarity: float  # of the surroundings, 0 to 1: the weighted F1 of their notes (track, sixteenth, pitch)
 
 
-def similar_passages(
-    context: EncodedScore, cells: Sequence[GridCell], bars: Sequence[Bar], *, count: int = PASSAGES
-) -> list[Passage]:
+def similar_passages(gap: Gap, *, count: int = PASSAGES) -> list[Passage]:
     """Return up to `count` passages, the most similar first, then the nearest.
 
     A passage is within the song, has bars as long as the gap's, and has notes on the cells' tracks; at most half of the
     cells may be hidden there too.
-
-    Args:
-        context: the song without the hidden notes.
-        cells: the hidden cells, in fill order.
-        bars: the song's bars.
-        count: the most passages.
     """
-    starts = np.array([bar.start for bar in bars])
-    cell_bars = np.searchsorted(starts, [cell.start for cell in cells], side="right") - 1
-    first, last = int(cell_bars[0]), int(cell_bars[-1])
-    offsets = np.array([o for o in range(-first, len(bars) - last) if o != 0], dtype=np.int64)
-    offsets = offsets[_fits(offsets, cells, cell_bars, bars)]
+    first, last = gap.bars[0].index, gap.bars[-1].index
+    offsets = np.array([o for o in range(-first, len(gap.song_bars) - last) if o != 0], dtype=np.int64)
+    offsets = offsets[_fits(gap, offsets)]
     if not len(offsets):
         return []
-    similarity = _similarity(context, offsets, cells=cells, cell_bars=cell_bars, starts=starts)
-    has_notes = _has_notes(context, offsets, cells=cells, cell_bars=cell_bars, bars=bars)
-    order = np.lexsort((np.abs(offsets), -np.where(has_notes, similarity, -1.0)))[:count]
-    found = [Passage(int(offsets[i]), float(similarity[i])) for i in order if has_notes[i]]
-    return [passage for passage in found if passage.similarity >= LEAST_SIMILARITY]
+    similarity = np.where(_has_notes(gap, offsets), _similarity(gap, offsets), -1.0)
+    order = np.lexsort((np.abs(offsets), -similarity))[:count]
+    return [Passage(int(offsets[i]), float(similarity[i])) for i in order if similarity[i] >= LEAST_SIMILARITY]
 
 
 def passage_notes(context: EncodedScore, cell: GridCell, *, bars: Sequence[Bar], offset: int) -> tuple[Note, ...]:
@@ -85,31 +69,21 @@ def passage_notes(context: EncodedScore, cell: GridCell, *, bars: Sequence[Bar],
     return tuple(note for note in moved if cell.contains(note) and (note.onset, note.pitch) not in present)
 
 
-def passage_tokens(
-    context: EncodedScore,
-    passage: Passage,
-    cells: Sequence[GridCell],
-    *,
-    bars: Sequence[Bar],
-    slots: Sequence[int],
-    room: int,
-) -> list[int]:
+def passage_tokens(gap: Gap, passage: Passage, *, slots: Sequence[int], room: int) -> list[int]:
     """Return REF MATCH, then for each bar with cells BARIDX and the notes of their tracks at the passage.
 
     Bars are numbered like the gap's; MASK marks cells that are hidden at the passage too. Bars are included from the
     first on while they fit `room` tokens; the result is empty if the first does not fit.
     """
-    hidden = {(bar_at(bars, cell.start).index, cell.track) for cell in cells}
-    first_bar = min(hidden)[0]
     # MATCH is the binned similarity of the surroundings.
     tokens = [REF, VOCAB.match[min(VOCAB.match.size - 1, int(passage.similarity * VOCAB.match.size))]]
     least = len(tokens)
-    for index, places in groupby(sorted(hidden), key=lambda place: place[0]):
+    for index, places in groupby(gap.cells_at, key=lambda place: place[0]):
         there = index + passage.offset
-        bar_tokens = [VOCAB.bar_index.start + index - first_bar]
+        bar_tokens = [VOCAB.bar_index.start + index - gap.bars[0].index]
         for _, track in places:
-            run = context.run(track, bars[there])
-            is_hidden = (there, track) in hidden
+            run = gap.context.run(track, gap.song_bars[there])
+            is_hidden = (there, track) in gap.cells_at
             if run or is_hidden:
                 bar_tokens += (VOCAB.track.start + slots.index(track), *run, *([MASK] if is_hidden else ()))
         if len(tokens) + len(bar_tokens) > room:
@@ -118,62 +92,40 @@ def passage_tokens(
     return tokens if len(tokens) > least else []
 
 
-def _fits(
-    offsets: npt.NDArray[np.int64],
-    cells: Sequence[GridCell],
-    cell_bars: npt.NDArray[np.intp],
-    bars: Sequence[Bar],
-) -> npt.NDArray[np.bool_]:
+def _fits(gap: Gap, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return which offsets lead to bars as long as the gap's, where at most half of the cells are hidden too."""
-    lengths = np.array([bar.end - bar.start for bar in bars])
-    gap = np.unique(cell_bars)
-    as_long = (lengths[gap[:, None] + offsets] == lengths[gap][:, None]).all(axis=0)
-    places = {(cell.track, int(bar)) for cell, bar in zip(cells, cell_bars, strict=True)}
-    index = np.zeros((max(cell.track for cell in cells) + 1, len(bars)), dtype=bool)
-    tracks, where = np.array(sorted(places)).T
-    index[tracks, where] = True
-    also_hidden = index[tracks[:, None], where[:, None] + offsets].mean(axis=0)
+    lengths = np.array([bar.end - bar.start for bar in gap.song_bars])
+    bars, tracks = np.array(list(gap.cells_at)).T
+    as_long = (lengths[bars[:, None] + offsets] == lengths[bars][:, None]).all(axis=0)
+    is_hidden = np.zeros((len(lengths), tracks.max() + 1), dtype=bool)
+    is_hidden[bars, tracks] = True
+    also_hidden = is_hidden[bars[:, None] + offsets, tracks[:, None]].mean(axis=0)
     fits: npt.NDArray[np.bool_] = as_long & (also_hidden <= 0.5)
     return fits
 
 
-def _has_notes(
-    context: EncodedScore,
-    offsets: npt.NDArray[np.int64],
-    *,
-    cells: Sequence[GridCell],
-    cell_bars: npt.NDArray[np.intp],
-    bars: Sequence[Bar],
-) -> npt.NDArray[np.bool_]:
+def _has_notes(gap: Gap, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return at which offsets the cells' tracks have notes."""
     has_notes = np.zeros(len(offsets), dtype=bool)
-    for track in {cell.track for cell in cells}:
-        at = np.unique(cell_bars[[cell.track == track for cell in cells]])
-        plays = np.zeros(len(bars), dtype=bool)
-        plays[context.places(track)[0]] = True
-        has_notes |= plays[at[:, None] + offsets].any(axis=0)
+    for track in {cell.track for cell in gap.cells}:
+        plays = np.zeros(len(gap.song_bars), dtype=bool)
+        plays[gap.context.places(track)[0]] = True
+        has_notes |= plays[np.array(gap.bars_of(track))[:, None] + offsets].any(axis=0)
     return has_notes
 
 
-def _similarity(
-    context: EncodedScore,
-    offsets: npt.NDArray[np.int64],
-    *,
-    cells: Sequence[GridCell],
-    cell_bars: npt.NDArray[np.intp],
-    starts: npt.NDArray[np.int64],
-) -> npt.NDArray[np.float64]:
+def _similarity(gap: Gap, offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """Return for each offset the F1 of the surroundings' notes here and there, weighted by nearness to the gap."""
-    count = len(starts)
-    weight = _weights(count, int(cell_bars[0]), int(cell_bars[-1]))
+    count = len(gap.song_bars)
+    weight = _weights(count, gap.bars[0].index, gap.bars[-1].index)
     shift = count  # offsets run from -(count - 1)
     shared = np.zeros(2 * count + 1)
     sizes = np.zeros(2 * count + 1)
-    for track in range(len(context.tracks)):
+    for track in range(len(gap.context.tracks)):
         w = weight.copy()
-        w[cell_bars[[cell.track == track for cell in cells]]] = 0  # hidden cells are not compared
+        w[gap.bars_of(track)] = 0  # hidden cells are not compared
         near = np.flatnonzero(w)
-        bar_N, key_N = context.places(track)
+        bar_N, key_N = gap.context.places(track)
         here_M = np.flatnonzero(w[bar_N])
         order = np.argsort(key_N, kind="stable")
         ordered = key_N[order]

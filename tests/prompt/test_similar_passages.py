@@ -14,6 +14,7 @@ from harmonixr_model.notes.grid import quantize
 from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.builder import build_layout
 from harmonixr_model.prompt.coordinates import PASSAGE_BARS, REF_SHIFT, coordinates_of_tokens
+from harmonixr_model.prompt.gap import open_gap
 from harmonixr_model.prompt.similar_passages import MASK, REF, Passage, passage_tokens, similar_passages
 
 VERSE, CHORUS, BRIDGE = (60, 62, 64, 65), (67, 69, 71, 72), (48, 50, 53, 55)
@@ -36,9 +37,7 @@ def gap(first, count=4, *, tracks=(0,)):
 
 
 def passages(full, cells, **given):
-    context = full.without(cells)
-    bars = context.score.bars_until(max(context.end, cells[-1].end))
-    return similar_passages(context, cells, bars, **given)
+    return similar_passages(open_gap(full.without(cells), cells), **given)
 
 
 def test_the_repeat_of_a_section_is_found_by_its_accompaniment_and_its_neighbours():
@@ -61,9 +60,8 @@ def test_the_choice_does_not_depend_on_what_is_hidden():
 
 def test_a_passage_has_the_bar_numbers_and_slots_of_the_gap():
     full, cells = song(VERSE, CHORUS, VERSE), gap(8, 2)
-    context = full.without(cells)
-    bars = context.score.bars_until(cells[-1].end)
-    tokens = passage_tokens(context, Passage(-8, 0.9), cells, bars=bars, slots=(0, 1), room=100)
+    hidden = open_gap(full.without(cells), cells)
+    tokens = passage_tokens(hidden, Passage(-8, 0.9), slots=(0, 1), room=100)
     assert tokens[:2] == [REF, VOCAB.match[7]]
     assert [t for t in tokens if t in VOCAB.bar_index] == [VOCAB.bar_index[0], VOCAB.bar_index[1]]
     pitches = [VOCAB.pitch.index(t) for t in tokens if t in VOCAB.pitch]
@@ -72,18 +70,17 @@ def test_a_passage_has_the_bar_numbers_and_slots_of_the_gap():
     bar_values = coordinates[1:-1, 0]
     best = REF_SHIFT + 7 * PASSAGE_BARS
     assert set(bar_values.tolist()) == {0, best, best + 1}
-    worse = passage_tokens(context, Passage(-8, 0.3), cells, bars=bars, slots=(0, 1), room=100)
+    worse = passage_tokens(hidden, Passage(-8, 0.3), slots=(0, 1), room=100)
     two = coordinates_of_tokens([*tokens, *worse], gap_bar=0)[len(tokens) :, 0]
     assert (two[2:] == bar_values[2:] - 5 * PASSAGE_BARS).all()
 
 
 def test_bars_of_a_passage_are_included_while_they_fit():
     full, cells = song(VERSE, CHORUS, VERSE), gap(8, 4)
-    context = full.without(cells)
-    bars = context.score.bars_until(cells[-1].end)
-    whole = passage_tokens(context, Passage(-8, 0.9), cells, bars=bars, slots=(0, 1), room=1000)
+    hidden = open_gap(full.without(cells), cells)
+    whole = passage_tokens(hidden, Passage(-8, 0.9), slots=(0, 1), room=1000)
     for room in range(len(whole) + 1):
-        part = passage_tokens(context, Passage(-8, 0.9), cells, bars=bars, slots=(0, 1), room=room)
+        part = passage_tokens(hidden, Passage(-8, 0.9), slots=(0, 1), room=room)
         assert len(part) <= room
         assert part == whole[: len(part)]
         assert len(part) != 2  # REF and MATCH are not emitted alone
@@ -95,9 +92,8 @@ def test_places_that_are_hidden_too_are_masked_or_left_out():
     both = (*gap(0), *gap(4))
     assert all(p.offset not in (-4, 4) or p.similarity < 0.5 for p in passages(full, both))
     cells = gap(4, 4)
-    context = full.without(cells)
-    bars = context.score.bars
-    tokens = passage_tokens(context, Passage(2, 0.5), cells, bars=bars, slots=(0, 1), room=1000)
+    hidden = open_gap(full.without(cells), cells)
+    tokens = passage_tokens(hidden, Passage(2, 0.5), slots=(0, 1), room=1000)
     assert tokens.count(MASK) == 2  # bars 7 and 8 are hidden themselves, 9 and 10 are not
 
 
