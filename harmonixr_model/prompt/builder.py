@@ -47,11 +47,10 @@ def build_prompt(
         constraints=constraints or Constraints(),
         max_fill_tokens=max_fill_tokens,
     )
-    is_conditional = any(cell.header_tokens for cell in gap.cells)
     return InfillPrompt(
         **{field.name: getattr(layout, field.name) for field in fields(layout)},
         tables=tables,
-        copy_sources=() if is_conditional else copy_sources(gap, found[:MAX_COPY_SOURCES]),
+        copy_sources=() if layout.is_conditional else copy_sources(gap, found[:MAX_COPY_SOURCES]),
         is_drums=all(encoded.tracks[cell.track].is_drum for cell in gap.cells),
     )
 

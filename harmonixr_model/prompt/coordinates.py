@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from harmonixr_model.notes.vocabulary import MAX_BAR_STEPS, MAX_TRACKS, VOCAB
+from harmonixr_model.notes.vocabulary import MAX_BAR_STEPS, MAX_TRACKS, VOCAB, Block
 from harmonixr_model.prompt.countdown import COUNTDOWN_SIZE, NO_COUNTDOWN, NOTES_LEFT, Countdown
 
 # Bars -64..63 from the gap's first bar have the values 1..128; bars further away are clipped to the ends.
@@ -54,32 +54,24 @@ def _flags(*names: str) -> npt.NDArray[np.bool_]:
     return flags
 
 
-def _values(*blocks: tuple[int, int], shift: int = 1) -> npt.NDArray[np.int16]:
+def _values(*blocks: Block, shift: int = 1) -> npt.NDArray[np.int16]:
     values = np.zeros(VOCAB.size, dtype=np.int16)
-    for start, size in blocks:
-        values[start : start + size] = np.arange(size) + shift
+    for block in blocks:
+        values[block.start : block.stop] = np.arange(block.size) + shift
     return values
 
 
-def _clip_bar(bar: int) -> int:
-    return min(max(bar, FIRST_BAR), LAST_BAR) + BAR_SHIFT
-
-
-def _ref_bars() -> npt.NDArray[np.int16]:
-    """Return [match level from 1, bar coordinate of the gap's bar] -> the passage's bar coordinate."""
-    level, bar = np.mgrid[0 : VOCAB.match.size + 1, 0:REF_SHIFT]
-    index = np.clip(bar - BAR_SHIFT, 0, PASSAGE_BARS - 1)
-    shifted = REF_SHIFT + np.maximum(level - 1, 0) * PASSAGE_BARS + index
-    return np.asarray(shifted, dtype=np.int16)
-
-
-_REF_BAR = _ref_bars()
+# [match level from 1, bar coordinate of the gap's bar] -> the passage's bar coordinate.
+_LEVEL, _GAP_BAR = np.mgrid[0 : VOCAB.match.size + 1, 0:REF_SHIFT]
+_REF_BAR = (
+    REF_SHIFT + np.maximum(_LEVEL - 1, 0) * PASSAGE_BARS + np.clip(_GAP_BAR - BAR_SHIFT, 0, PASSAGE_BARS - 1)
+).astype(np.int16)
 # The tokens at which a coordinate takes a new value, and that value (0 where the token only resets it).
 _RESETS_ALL = _flags("BOS", "SEP", "FILL", "EOS", "PAD", "REF")
-_STEP_VALUE = _values((VOCAB.position.start, VOCAB.position.size))
-_MATCH_LEVEL = _values((VOCAB.match.start, VOCAB.match.size))
-_SLOT_VALUE = _values((VOCAB.track.start, VOCAB.track.size))
-_BAR_VALUE = np.minimum(_values((VOCAB.bar_index.start, VOCAB.bar_index.size), shift=BAR_SHIFT), LAST_BAR + BAR_SHIFT)
+_STEP_VALUE = _values(VOCAB.position)
+_MATCH_LEVEL = _values(VOCAB.match)
+_SLOT_VALUE = _values(VOCAB.track)
+_BAR_VALUE = np.minimum(_values(VOCAB.bar_index, shift=BAR_SHIFT), LAST_BAR + BAR_SHIFT)
 _SETS_BAR = _RESETS_ALL | (_BAR_VALUE > 0) | _flags("BAR")
 _SETS_STEP = _RESETS_ALL | (_STEP_VALUE > 0) | (_SLOT_VALUE > 0) | _flags("BAR", "MASK", "HOLD", "END")
 _SETS_SLOT = _RESETS_ALL | (_SLOT_VALUE > 0) | _flags("BAR")
@@ -90,9 +82,7 @@ for _column, _block in enumerate(CONTROL_BLOCKS):
     _CONTROL_COLUMN[_block.start : _block.stop] = _column
 # What a token does to the controls in force: it sets one, resets all, moves in the bar, or counts in the countdown.
 _SETS, _RESETS, _MOVES, _COUNTS = 1, 2, 3, 4
-_IS_COUNTED = _flags("HOLD") | (
-    _values((VOCAB.pitch.start, VOCAB.pitch.size), (VOCAB.duration.start, VOCAB.duration.size)) > 0
-)
+_IS_COUNTED = _flags("HOLD") | (_values(VOCAB.pitch, VOCAB.duration) > 0)
 _EFFECT = bytes(
     np.select(
         [_CONTROL_VALUE > 0, _RESETS_ALL, _STEP_VALUE > 0, _IS_COUNTED], [_SETS, _RESETS, _MOVES, _COUNTS], 0
@@ -204,7 +194,7 @@ class CoordinateState:
         """Take one token and return its (bar, step, slot, previous token, controls and countdown)."""
         self.controls.advance(token)
         if token == _BAR:
-            self.bar = _clip_bar(self.bars - self.gap_bar)
+            self.bar = min(max(self.bars - self.gap_bar, FIRST_BAR), LAST_BAR) + BAR_SHIFT
             self.bars += 1
         elif _SETS_BAR[token]:
             self.bar = int(_BAR_VALUE[token])

@@ -103,23 +103,25 @@ class CopyPointer:
 
     def guess(self) -> Guess | None:
         """Return the guess of the most trusted source, None where no source has one."""
-        best, token, odds, highest = -1, -1, 0.0, float("-inf")
-        trusts = []
-        for number, pointer in enumerate(self._pointers):
-            if pointer.guess is None:
-                continue
-            hits, count = self._hits[number], self._count[number]
-            own_odds = log((hits + 1) / (count - hits + 1))
-            trust = own_odds + 3 * self._sources[number].similarity
-            trusts.append((trust, pointer.guess))
-            if trust > highest:
-                best, token, odds, highest = number, pointer.guess, own_odds, trust
-        if best < 0:
+        trusts = [
+            (self._odds(number) + 3 * self._sources[number].similarity, number)
+            for number, pointer in enumerate(self._pointers)
+            if pointer.guess is not None
+        ]
+        if not trusts:
             return None
-        agree = sum(_weight(trust) for trust, other in trusts if other == token) - _weight(highest)
-        differ = sum(_weight(trust) for trust, other in trusts if other != token)
-        evidence = (1.0, self._sources[best].similarity, odds, self._count[best] / 20, agree, differ)
+        highest, best = max(trusts, key=lambda item: item[0])
+        token = self._pointers[best].guess
+        assert token is not None
+        agree = sum(_weight(trust) for trust, n in trusts if self._pointers[n].guess == token) - _weight(highest)
+        differ = sum(_weight(trust) for trust, n in trusts if self._pointers[n].guess != token)
+        evidence = (1.0, self._sources[best].similarity, self._odds(best), self._count[best] / 20, agree, differ)
         return Guess(token, _KIND[token], evidence)
+
+    def _odds(self, number: int) -> float:
+        """Return the log odds that a source guesses right."""
+        hits, count = self._hits[number], self._count[number]
+        return log((hits + 1) / (count - hits + 1))
 
 
 class _SourcePointer:
@@ -173,15 +175,12 @@ class _SourcePointer:
 
     def _skip(self) -> NoteTokens | None:
         """Return the next note that can still come, by position, then pitch; skip the others."""
-        notes, position, pitch = self._notes, self._position, self._pitch
-        at = self._next
-        while at < len(notes):
-            note = notes[at]
-            if note.position > position or (note.position == position and note.pitch > pitch):
+        for at in range(self._next, len(self._notes)):
+            note = self._notes[at]
+            if (note.position, note.pitch) > (self._position, self._pitch):
                 self._next = at
                 return note
-            at += 1
-        self._next = at
+        self._next = len(self._notes)
         return None
 
 

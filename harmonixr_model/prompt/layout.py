@@ -17,25 +17,20 @@ from harmonixr_model.prompt.copy_pointer import CopySource
 
 @dataclass(frozen=True, slots=True)
 class InfillLayout:
-    """A gap and its context as tokens; all that training needs.
+    """A gap and its context as tokens; all that training needs."""
 
-    Attributes:
-        prefix: int32 [P], BOS … SEP.
-        coordinates: int16 [P, K] of the prefix, see `coordinates`.
-        cells: the cells in fill order: bars outer, tracks inner.
-        headers: for each cell its forced tokens FILL BARIDX TRACK [HIDDEN_…] [controls] [HOLD PITCH DUR]*.
-        bar_starts: for each cell the absolute step at which its bar begins.
-        gap_bar: number of bars in the prefix before the gap's first bar.
-        slots: score track of each TRACK_j, in order.
-    """
+    prefix: npt.NDArray[np.int32]  # [P], BOS … SEP
+    coordinates: npt.NDArray[np.int16]  # [P, K] of the prefix
+    cells: tuple[GridCell, ...]  # in fill order: bars outer, tracks inner
+    headers: tuple[tuple[int, ...], ...]  # for each cell FILL BARIDX TRACK [HIDDEN_…] [controls] [HOLD PITCH DUR]*
+    bar_starts: tuple[int, ...]  # for each cell the absolute step at which its bar begins
+    gap_bar: int  # number of bars in the prefix before the gap's first bar
+    slots: tuple[int, ...]  # score track of each TRACK_j, in order
 
-    prefix: npt.NDArray[np.int32]
-    coordinates: npt.NDArray[np.int16]
-    cells: tuple[GridCell, ...]
-    headers: tuple[tuple[int, ...], ...]
-    bar_starts: tuple[int, ...]
-    gap_bar: int
-    slots: tuple[int, ...]
+    @property
+    def is_conditional(self) -> bool:
+        """Whether any cell has attribute controls or fills a single field of known notes."""
+        return any(cell.header_tokens for cell in self.cells)
 
     @property
     def cell_steps(self) -> tuple[int, ...]:
@@ -49,16 +44,8 @@ class InfillLayout:
 
 @dataclass(frozen=True, slots=True)
 class InfillPrompt(InfillLayout):
-    """A layout, the tables of its grammar, and the sources of the copy pointer; all that decoding needs.
-
-    `is_drums` is true where all cells are of drum tracks.
-    """
+    """A layout, the tables of its grammar, and the sources of the copy pointer; all that decoding needs."""
 
     tables: FillTables
     copy_sources: tuple[CopySource, ...] = ()
-    is_drums: bool = False
-
-    @property
-    def is_conditional(self) -> bool:
-        """Whether any cell has attribute controls or fills a single field of known notes."""
-        return any(cell.header_tokens for cell in self.cells)
+    is_drums: bool = False  # whether all cells are of drum tracks
