@@ -37,29 +37,20 @@ _OPEN_SHARDS = 16
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The record of a piece, without its notes.
+    """The record of a piece, without its notes."""
 
-    Attributes:
-        path: path of its file, relative to the ingested folder.
-        piece_id: shared by near-duplicates, which are always in the same split.
-        has_pseudo_bars: whether its file had no usable metre, so that its 4/4 bars mean nothing.
-        fingerprint: a min-hash signature, the same in every key.
-        notes_hash: the same for files with the same notes.
-        styles: tags of its collection, for instance `classical`.
-    """
-
-    path: str
+    path: str  # of its file, relative to the ingested folder
     source: str = ""
     title: str = ""
     composer: str = ""
     licence: str = ""
-    piece_id: str = ""
+    piece_id: str = ""  # shared by near-duplicates, which are always in the same split
     split: str = ""
-    has_pseudo_bars: bool = False
+    has_pseudo_bars: bool = False  # whether its file had no usable metre, so that its 4/4 bars mean nothing
     notes: int = 0
-    notes_hash: str = ""
-    fingerprint: tuple[int, ...] = field(default=(), repr=False)
-    styles: tuple[str, ...] = ()
+    notes_hash: str = ""  # the same for files with the same notes
+    fingerprint: tuple[int, ...] = field(default=(), repr=False)  # a min-hash signature, the same in every key
+    styles: tuple[str, ...] = ()  # tags of its collection, for instance `classical`
 
 
 def write_atomically(path: Path, data: bytes, *, syncs: bool = True) -> None:
@@ -158,11 +149,8 @@ class Corpus:
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getstate__(self) -> tuple[Path, dict[str, Any], list[dict[str, Any]]]:
-        return self.folder, self.made, self._records
-
-    def __setstate__(self, state: tuple[Path, dict[str, Any], list[dict[str, Any]]]) -> None:
-        Corpus.__init__(self, *state)
+    def __reduce__(self) -> tuple[type[Corpus], tuple[Path, dict[str, Any], list[dict[str, Any]]]]:
+        return type(self), (self.folder, self.made, self._records)
 
     def split(self, name: str) -> list[int]:
         """Return the numbers of the pieces of a split."""

@@ -7,7 +7,8 @@ An example is a function of (seed, step, index) alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -19,14 +20,12 @@ from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.data.masking import Mask, Scene, sample_mask
 from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.data.target_augmentation import augment_target
-from harmonixr_model.data.window import choose_window
 from harmonixr_model.errors import CorpusError, PromptError
-from harmonixr_model.music.score import Note, Score
+from harmonixr_model.music.score import Bar
 from harmonixr_model.notes.encoded_score import EncodedScore
 from harmonixr_model.prompt.builder import build_layout
 from harmonixr_model.prompt.coordinates import PASSAGES
 from harmonixr_model.prompt.fill_tokens import encode_fill, fill_length, target_notes
-from harmonixr_model.prompt.layout import InfillLayout
 
 _CACHED_PIECES = 256
 _ATTEMPTS = 12
@@ -35,51 +34,35 @@ WINDOW_SHARE = 0.75
 # Where the context predicts the target, controls add little and are learnt slowly. So most examples with controls have
 # little context.
 NARROW_SHARE, NARROW_PREFIX = 0.6, 256
+# Tokens of a bar besides its notes (BAR, TS), of a track in it (TRACK), and roughly of the header.
+_BAR_TOKENS, _TRACK_TOKENS, _HEADER_TOKENS = 2, 1, 8
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetConfig:
-    """How examples are sampled.
-
-    Attributes:
-        split: the split of the corpus.
-        max_tokens: the most tokens of an example.
-        augments: whether to augment the music.
-        length_power: pieces are sampled in proportion to their number of notes to this power. With 1, long pieces
-            dominate; with 0, a drum loop is as frequent as a song.
-        passages: the most similar passages of a prompt.
-        passage_dropout: the share of examples without passages.
-        transposes: whether augmentation transposes.
-        control_share: the share of examples with attribute controls (`data.controls`).
-        sources: the collections of the corpus to use; all if empty.
-    """
+    """How examples are sampled."""
 
     split: str = "train"
-    max_tokens: int = 1024
-    augments: bool = True
+    max_tokens: int = 1024  # of an example
+    augments: bool = True  # the music
+    # Pieces are sampled in proportion to their number of notes to this power. With 1, long pieces dominate; with 0, a
+    # drum loop is as frequent as a song.
     length_power: float = 0.6
-    passages: int = PASSAGES
-    passage_dropout: float = 0.1
-    transposes: bool = True
-    control_share: float = 0.0
-    sources: tuple[str, ...] = field(default=())
+    passages: int = PASSAGES  # the most similar passages of a prompt
+    passage_dropout: float = 0.1  # the share of examples without passages
+    transposes: bool = True  # as part of augmentation
+    control_share: float = 0.0  # the share of examples with attribute controls (`data.controls`)
+    sources: tuple[str, ...] = ()  # the collections of the corpus to use; all if empty
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence, prefix then fill.
+    """One sequence, prefix then fill."""
 
-    Attributes:
-        tokens: int32 [T].
-        coordinates: int16 [T, K].
-        prefix_length: tokens of the prefix, SEP included.
-        loss_mask: bool [T], the tokens to be predicted: the fill's, its forced headers left out.
-    """
-
-    tokens: npt.NDArray[np.int32]
-    coordinates: npt.NDArray[np.int16]
-    prefix_length: int
-    loss_mask: npt.NDArray[np.bool_]
+    tokens: npt.NDArray[np.int32]  # [T]
+    coordinates: npt.NDArray[np.int16]  # [T, K]
+    prefix_length: int  # SEP included
+    loss_mask: npt.NDArray[np.bool_]  # [T], the tokens to be predicted: the fill's without its forced headers
 
 
 class InfillDataset:
@@ -95,13 +78,10 @@ class InfillDataset:
             raise CorpusError(f"{corpus.folder} has no {config.split} pieces; ingest more music, or split it otherwise")
         weights = np.array([corpus.piece(i).notes for i in self.pieces], dtype=float) ** config.length_power
         self._cumulative = np.cumsum(weights / weights.sum())
-        self._encoded = lru_cache(_CACHED_PIECES)(self._encode)
+        self.encoded = lru_cache(_CACHED_PIECES)(lambda piece: EncodedScore(corpus.score(piece)))  # of a piece's number
 
-    def __getstate__(self) -> tuple[Corpus, DatasetConfig]:
-        return self.corpus, self.config
-
-    def __setstate__(self, state: tuple[Corpus, DatasetConfig]) -> None:
-        InfillDataset.__init__(self, *state)
+    def __reduce__(self) -> tuple[type[InfillDataset], tuple[Corpus, DatasetConfig]]:
+        return type(self), (self.corpus, self.config)
 
     def example(self, index: int, *, step: int, seed: int) -> Example:
         """Return example `index` of training step `step`; the same arguments give the same one."""
@@ -121,15 +101,8 @@ class InfillDataset:
         """Sample the number of a piece."""
         return self.pieces[min(int(np.searchsorted(self._cumulative, rng.random())), len(self.pieces) - 1)]
 
-    def encoded(self, piece: int) -> EncodedScore:
-        """Return a piece, encoded once."""
-        return self._encoded(piece)
-
-    def _encode(self, piece: int) -> EncodedScore:
-        return EncodedScore(self.corpus.score(piece))
-
     def _sample(self, piece: int, rng: np.random.Generator, *, budget: int) -> Example | None:
-        encoded = self._encoded(piece)
+        encoded = self.encoded(piece)
         bars = choose_window(encoded, rng, budget=round(budget * WINDOW_SHARE))
         full = encoded
         if self.config.augments:
@@ -163,8 +136,9 @@ def build_example(
     """
     if not mask.cells:
         return None
-    if mask.future_from is not None:
-        full = EncodedScore(_until(full.score, mask.future_from))
+    if (end := mask.future_from) is not None:
+        past = {i: [n for n in track.notes if n.onset < end] for i, track in enumerate(full.tracks)}
+        full = EncodedScore(full.score.replace_notes(past))
     room = max_tokens - fill_length(full, mask.cells, mask.locks)
     room = room if prefix is None else min(room, prefix)
     context = full.without(mask.cells, mask.locks)
@@ -173,10 +147,8 @@ def build_example(
     except PromptError:
         return None
     notes = target_notes(layout, full, mask.locks)
-    return _assemble(layout, notes) if any(notes) else None
-
-
-def _assemble(layout: InfillLayout, notes: list[tuple[Note, ...]]) -> Example:
+    if not any(notes):
+        return None
     fill, is_forced = encode_fill(layout, notes)
     return Example(
         tokens=np.concatenate([layout.prefix, fill]),
@@ -186,6 +158,24 @@ def _assemble(layout: InfillLayout, notes: list[tuple[Note, ...]]) -> Example:
     )
 
 
-def _until(score: Score, end: int) -> Score:
-    tracks = (replace(t, notes=tuple(n for n in t.notes if n.onset < end)) for t in score.tracks)
-    return replace(score, tracks=tuple(tracks))
+def choose_window(encoded: EncodedScore, rng: np.random.Generator, *, budget: int) -> tuple[Bar, ...]:
+    """Return consecutive bars of about `budget` tokens, sampled so that all bars of the piece are equally likely."""
+    bars = encoded.score.bars
+    anchor = int(rng.integers(len(bars)))
+    # Going back by half the length that fits from the anchor keeps the last bars of a piece as likely as the middle.
+    span = _count_fitting(encoded, bars[anchor:], budget)
+    first = max(0, anchor - int(rng.integers(span)) if span > 1 else anchor)
+    if anchor + span >= len(bars):
+        first = max(0, min(first, len(bars) - span))
+    return bars[first : first + _count_fitting(encoded, bars[first:], budget)]
+
+
+def _count_fitting(encoded: EncodedScore, bars: Sequence[Bar], budget: int) -> int:
+    """Return how many bars, from the first on, fit `budget` tokens; at least one."""
+    left = budget - _HEADER_TOKENS - 2 * len(encoded.tracks)
+    for count, bar in enumerate(bars):
+        runs = [encoded.run(track, bar) for track in range(len(encoded.tracks))]
+        left -= _BAR_TOKENS + sum(len(run) + _TRACK_TOKENS for run in runs if run)
+        if count and left < 0:
+            return count
+    return len(bars)

@@ -9,8 +9,7 @@ import numpy as np
 
 from harmonixr_model.data.augment import augment
 from harmonixr_model.data.corpus import Corpus
-from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
-from harmonixr_model.data.window import choose_window
+from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset, choose_window
 from harmonixr_model.music.score import Bar
 from harmonixr_model.notes.encoded_score import EncodedScore
 from harmonixr_model.notes.vocabulary import MAX_TRACKS

@@ -10,9 +10,8 @@ import torch
 from harmonixr_model.data.augment import augment
 from harmonixr_model.data.collate import PAD, collate
 from harmonixr_model.data.corpus import Corpus
-from harmonixr_model.data.dataset import DatasetConfig, InfillDataset, build_example
+from harmonixr_model.data.dataset import DatasetConfig, InfillDataset, build_example, choose_window
 from harmonixr_model.data.masking import SHAPES, Mask, Scene, sample_mask
-from harmonixr_model.data.window import choose_window
 from harmonixr_model.errors import CorpusError
 from harmonixr_model.music.compose import compose
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
