@@ -21,7 +21,6 @@ from harmonixr_model.music.score import Note, Track
 from harmonixr_model.music.song import Song
 from harmonixr_model.notes.encoded_score import NoteField
 from harmonixr_model.prompt.controls import AttributeControls, check_supported
-from harmonixr_model.prompt.layout import InfillPrompt
 from harmonixr_model.weights import SHIPPED
 
 if TYPE_CHECKING:
@@ -32,23 +31,14 @@ MAX_SEED = 2**63
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """One candidate: the whole song with the fill in it, and the data to make it again.
+    """One candidate: the whole song with the fill in it, and the data to make it again."""
 
-    Attributes:
-        midi: the MIDI file; outside the region it equals the input.
-        notes: the fill's notes in the song's ticks, by track from 0; a new track is numbered after the song's.
-        tokens: the fill's token ids, one tuple for each window; `Infiller.replay` makes the same file from them.
-        seed: the candidate's seed; `fill` with this seed and n=1 makes the same candidate.
-        log_probability: the fill's log probability in nats, under the grammar at temperature 1.
-        dropped: how many notes were not inserted or not changed, because they would collide with others.
-    """
-
-    midi: bytes
-    notes: dict[int, tuple[Note, ...]]
-    tokens: tuple[tuple[int, ...], ...]
-    seed: int
-    log_probability: float
-    dropped: int
+    midi: bytes  # the MIDI file; outside the region it equals the input
+    notes: dict[int, tuple[Note, ...]]  # the fill's, in the song's ticks, by track; a new track follows the song's
+    tokens: tuple[tuple[int, ...], ...]  # one tuple for each window; `Infiller.replay` makes the same file from them
+    seed: int  # `fill` with this seed and n=1 makes the same candidate
+    log_probability: float  # in nats, under the grammar at temperature 1
+    dropped: int  # notes not inserted or not changed, because they would collide with others
 
 
 def shipped_weights() -> Path:
@@ -127,11 +117,10 @@ class Infiller:
         session.next_prompt()
         sessions = [session.fork() for _ in seeds]
         log_probabilities = [0.0] * n
-        while unfinished := [i for i in range(n) if sessions[i].next_prompt() is not None]:
-            jobs = [_next_job(sessions[i], seeds[i]) for i in unfinished]
-            for i, generated in zip(
-                unfinished, self.engine.generate_each(jobs, sampling=sampling or Sampling()), strict=True
-            ):
+        while prompts := {i: prompt for i in range(n) if (prompt := sessions[i].next_prompt()) is not None}:
+            jobs = [(prompt, window_seed(seeds[i], len(sessions[i].tokens))) for i, prompt in prompts.items()]
+            made = self.engine.generate_each(jobs, sampling=sampling or Sampling())
+            for i, generated in zip(prompts, made, strict=True):
                 sessions[i].accept(generated.tokens)
                 log_probabilities[i] += generated.log_probability
             if progress:
@@ -178,13 +167,6 @@ def as_song(song: Song | bytes | PrettyMIDI) -> Song:
     if isinstance(song, Song):
         return song
     return Song.parse(song) if isinstance(song, bytes) else Song.from_pretty_midi(song)
-
-
-def _next_job(session: FillSession, seed: int) -> tuple[InfillPrompt, int]:
-    """Return the prompt of a session's next window and the window's seed."""
-    prompt = session.next_prompt()
-    assert prompt is not None
-    return prompt, window_seed(seed, len(session.tokens))
 
 
 def _finished(session: FillSession, seed: int, log_probability: float) -> Fill:

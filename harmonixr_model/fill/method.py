@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TypeAlias
 
 from harmonixr_model.errors import ControlError
 from harmonixr_model.fill.note_fill import NoteFill
@@ -12,29 +12,12 @@ from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.music.region import Region
 from harmonixr_model.music.score import Note, Track
 from harmonixr_model.music.song import Song
-from harmonixr_model.music.splice import EditedSong
-from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, NoteField
+from harmonixr_model.notes.encoded_score import NoteField
 from harmonixr_model.prompt.controls import AttributeControls
 from harmonixr_model.prompt.layout import InfillPrompt
 
-
-class FillMethod(Protocol):
-    """The parts of a fill session that depend on what the model may change."""
-
-    def select_cells(self, cells: Sequence[GridCell]) -> tuple[GridCell, ...]:
-        """Return the cells to fill, of the region's cells on the grid."""
-
-    def expected_lengths(self, context: EncodedScore, cells: Iterable[GridCell]) -> dict[GridCell, int]:
-        """Return the expected tokens of each cell in prompt and fill together."""
-
-    def expected_fill_length(self, context: EncodedScore, cells: Sequence[GridCell]) -> int:
-        """Return the expected tokens of the fill of these cells."""
-
-    def in_ticks(self, cell: GridCell, notes: Sequence[Note]) -> list[Note]:
-        """Return the notes of a filled cell in the song's ticks."""
-
-    def insert(self, fills: Iterable[tuple[GridCell, Sequence[Note]]]) -> EditedSong:
-        """Return the song with the filled cells, given in grid steps."""
+# The parts of a fill session that depend on what the model may change.
+FillMethod: TypeAlias = NoteFill | SingleFieldFill
 
 
 def fill_method(

@@ -20,7 +20,7 @@ _CELL_TOKENS, _LEAST_NOTES_TOKENS = 6, 24
 
 @dataclass(frozen=True, slots=True)
 class NoteFill:
-    """A `FillMethod` that replaces whole notes."""
+    """The method that replaces whole notes."""
 
     song: Song
     region: Region

@@ -17,7 +17,7 @@ from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.region import Region
-from harmonixr_model.music.score import Bar, Note, Track
+from harmonixr_model.music.score import Bar, Note, Track, bar_at
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import EditedSong, new_channels
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell, NoteField
@@ -57,22 +57,9 @@ class FillSession:
         field: NoteField | None = None,
         new_track: Track | None = None,
     ) -> None:
-        """Plan the windows.
+        """Plan the windows; `max_length` is the most tokens of a prompt and its fill together.
 
-        Args:
-            song: the song.
-            region: the notes that may change; with `new_track`, its cells may name the track after the song's last one.
-            max_length: the most tokens of a prompt and its fill together.
-            constraints: rules that every fill obeys.
-            controls: attribute controls, the same for every cell.
-            field: the only field of the region's notes that may change; None replaces whole notes.
-            new_track: an empty track to add, with its program, drum flag and name.
-
-        Raises:
-            RegionError: the region names a track that does not exist, is shorter than a step of the grid, or has no
-                note with `field`; or no channel is free for `new_track`.
-            ControlError: a control or constraint does not apply to `field` or to drums.
-
+        All other arguments are those of `Infiller.fill`. Raises RegionError and ControlError as it does.
         """
         self.song = song
         self.region = region
@@ -148,7 +135,8 @@ class FillSession:
         first_bar, room = 0, 0.0
         lengths = self._method.expected_lengths(self._context, cells)
         for bar, inside in self._by_bar(cells):
-            length = sum(lengths[cell] for cell in inside) + self._context_length(bar)
+            context_length = 2 + sum(len(self._context.run(i, bar)) + 1 for i in range(len(self._context.tracks)))
+            length = sum(lengths[cell] for cell in inside) + context_length
             if not windows or length > room or bar.index - first_bar >= MAX_WINDOW_BARS:
                 windows.append(())
                 first_bar, room = bar.index, self.max_length * FILL_SHARE * 1.6
@@ -161,10 +149,6 @@ class FillSession:
         bars = self._context.score.bars_until(max((cell.end for cell in cells), default=0))
         by_bar = ((bar, tuple(cell for cell in cells if bar.start <= cell.start < bar.end)) for bar in bars)
         return [(bar, inside) for bar, inside in by_bar if inside]
-
-    def _context_length(self, bar: Bar) -> int:
-        tracks = range(len(self._context.tracks))
-        return 2 + sum(len(self._context.run(track, bar)) + 1 for track in tracks)
 
     def _fitting_prompt(self, number: int) -> InfillPrompt:
         """Return a window's prompt; split the window first where it does not fit the model.
@@ -215,9 +199,8 @@ class FillSession:
 
     def _with_controls(self, cell: GridCell) -> GridCell:
         """Return the cell with its control tokens."""
-        bars = self._context.score.bars_until(cell.end)
-        start = next(bar.start for bar in bars if bar.start <= cell.start < bar.end)
+        bar = bar_at(self._context.score.bars_until(cell.end), cell.start)
         values = self.controls.conditioning
         chords = self._chords_of(cell) if "chords" in values else ()
-        tokens = attribute_tokens(values, cell, chords=chords, bar_start=start)
+        tokens = attribute_tokens(values, cell, chords=chords, bar_start=bar.start)
         return replace(cell, controls=tokens)

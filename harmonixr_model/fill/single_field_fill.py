@@ -28,7 +28,7 @@ _CELL_TOKENS, _HELD_TOKENS = 6, 16
 
 @dataclass(frozen=True, slots=True)
 class SingleFieldFill:
-    """A `FillMethod` that changes one field; `velocity_range` bounds new velocities, both ends included."""
+    """The method that changes one field; `velocity_range` bounds new velocities, both ends included."""
 
     song: Song
     region: Region
