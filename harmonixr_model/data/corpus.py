@@ -70,13 +70,10 @@ def write_shard(folder: Path, name: str, pieces: Iterable[tuple[Piece, Score]]) 
     shards.mkdir(parents=True, exist_ok=True)
     found: list[Note] = []
     lines: list[str] = []
-    first = 0
     for piece, score in pieces:
-        record = _piece_record(piece, score, first)
+        lines.append(json.dumps(_piece_record(piece, score, len(found)), separators=(",", ":")))
         for track in score.tracks:
             found += track.notes
-            first += len(track.notes)
-        lines.append(json.dumps(record, separators=(",", ":")))
     _save(shards / f"{name}.npy", np.array(found, dtype=NOTE))
     write_atomically(shards / f"{name}.jsonl", "".join(line + "\n" for line in lines).encode())
     return len(found)

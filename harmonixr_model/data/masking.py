@@ -76,7 +76,8 @@ def sample_mask(scene: Scene, rng: np.random.Generator) -> Mask:
     cells: list[GridCell] = []
     hidden = 0
     for _ in range(MAX_DRAWS):
-        sampled = _sample_shape(rng)(scene, rng)
+        shape = SHAPES[int(rng.choice(len(SHAPES), p=SHAPE_CHANCES))]
+        sampled = shape(scene, rng)
         if field and sum(len(scene.encoded.hidden(cell)) for cell in sampled) > FIELD_MAX_SHARE * notes:
             continue
         for cell in sampled:
@@ -97,10 +98,6 @@ def _continuation(scene: Scene, rng: np.random.Generator) -> Mask:
     first = int(rng.integers(0, len(scene.bars) - count + 1))
     tracks = range(scene.tracks) if rng.random() < 0.7 else [int(rng.integers(scene.tracks))]
     return Mask(tuple(scene.cells(list(tracks), first, count)), frozenset(), scene.bars[first + count - 1].end)
-
-
-def _sample_shape(rng: np.random.Generator) -> Shape:
-    return SHAPES[int(rng.choice(len(SHAPES), p=SHAPE_CHANCES))]
 
 
 def _one_track(scene: Scene, rng: np.random.Generator) -> list[GridCell]:

@@ -11,6 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from harmonixr_model.errors import TokenError
 
@@ -102,7 +103,7 @@ def tempo_of(bin_index: int) -> int:
 
 _TEMPOS = tuple(tempo_of(b) for b in range(TEMPO_BINS))
 # The edge between two bins is their geometric mean.
-_TEMPO_EDGES = tuple(-((_TEMPOS[b] * _TEMPOS[b + 1]) ** 0.5) for b in range(TEMPO_BINS - 1))
+_TEMPO_EDGES = tuple(-((slower * faster) ** 0.5) for slower, faster in pairwise(_TEMPOS))
 
 
 def tempo_bin(us_per_quarter: int) -> int:
@@ -110,23 +111,12 @@ def tempo_bin(us_per_quarter: int) -> int:
     return bisect_right(_TEMPO_EDGES, -us_per_quarter)
 
 
-def _nearest_durations() -> tuple[int, ...]:
-    nearest = [0]
-    for steps in range(1, MAX_DURATION + 1):
-        index = nearest[-1]
-        # Half way goes up, as with onsets.
-        if index + 1 < len(DURATIONS) and 2 * steps >= DURATIONS[index] + DURATIONS[index + 1]:
-            index += 1
-        nearest.append(index)
-    return tuple(nearest)
-
-
-_NEAREST_DURATION = _nearest_durations()
+_DURATION_EDGES = tuple((shorter + longer) / 2 for shorter, longer in pairwise(DURATIONS))
 
 
 def duration_bin(steps: int) -> int:
-    """Return the nearest duration bin; longer durations take the longest."""
-    return _NEAREST_DURATION[max(0, min(steps, MAX_DURATION))]
+    """Return the nearest duration bin, half way going up as with onsets; longer durations take the longest."""
+    return bisect_right(_DURATION_EDGES, steps)
 
 
 def duration_floor(steps: int) -> int:

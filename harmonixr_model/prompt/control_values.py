@@ -6,11 +6,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from harmonixr_model.music.harmony import QUALITIES, Chord, Key, quality_of
+from harmonixr_model.music.harmony import Chord, Key, quality_of
 from harmonixr_model.music.score import Note
 from harmonixr_model.notes.encoded_score import GridCell
 from harmonixr_model.notes.grid import GRID
-from harmonixr_model.notes.vocabulary import COMPOSERS, PITCH_CLASSES, STYLES, VOCAB, Block
+from harmonixr_model.notes.vocabulary import CHORD_QUALITIES, COMPOSERS, PITCH_CLASSES, STYLES, VOCAB, Block
 
 # Each bin's notes over four quarters. Bins are narrow where one note more or less is heard.
 _NOTES_IN_FOUR_QUARTERS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 56)
@@ -18,7 +18,6 @@ _DENSITY_EDGES = tuple((low + high) / 2 for low, high in pairwise(_NOTES_IN_FOUR
 MAX_DENSITY = _NOTES_IN_FOUR_QUARTERS[-1] / 4
 MAX_MEAN_POLYPHONY = 1 + (VOCAB.polyphony.size - 1) / 2
 _MODES = ("major", "minor")
-_QUALITY_NAMES = tuple(QUALITIES)
 
 
 def measure_density(notes: Sequence[Note], cell: GridCell) -> float:
@@ -75,10 +74,10 @@ def mean_velocity_of(token: int) -> int:
 
 
 def chord_token(chord: Chord) -> int:
-    """Return the token of a chord whose quality is one of QUALITIES."""
+    """Return the token of a chord whose quality is one of CHORD_QUALITIES."""
     quality = quality_of(chord)
     assert quality is not None
-    return VOCAB.chord[chord.pitch_classes[0] * len(QUALITIES) + _QUALITY_NAMES.index(quality)]
+    return VOCAB.chord[chord.pitch_classes[0] * len(CHORD_QUALITIES) + CHORD_QUALITIES.index(quality)]
 
 
 def key_token(key: Key) -> int:
