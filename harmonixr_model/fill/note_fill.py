@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from harmonixr_model.fill.grid_cells import region_cell
 from harmonixr_model.music.region import Region
-from harmonixr_model.music.score import Bar, Note, Track
+from harmonixr_model.music.score import Note, Track
 from harmonixr_model.music.song import Song
 from harmonixr_model.music.splice import EditedSong, splice
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
@@ -30,16 +30,10 @@ class NoteFill:
         """Return all cells."""
         return tuple(cells)
 
-    def expected_lengths(self, context: EncodedScore, cells: Iterable[GridCell]) -> dict[GridCell, int]:
+    def expected_lengths(self, context: EncodedScore, cells: Sequence[GridCell]) -> dict[GridCell, int]:
         """Return the expected tokens of each cell, estimated from the other bars of its track."""
-        bars = context.score.bars
-        by_track: dict[int, int] = {}
-        lengths: dict[GridCell, int] = {}
-        for cell in cells:
-            if cell.track not in by_track:
-                by_track[cell.track] = _CELL_TOKENS + _tokens_of_a_full_bar(context, cell.track, bars)
-            lengths[cell] = by_track[cell.track]
-        return lengths
+        by_track = {track: _CELL_TOKENS + _tokens_of_a_full_bar(context, track) for track in {c.track for c in cells}}
+        return {cell: by_track[cell.track] for cell in cells}
 
     def expected_fill_length(self, context: EncodedScore, cells: Sequence[GridCell]) -> int:
         """Return the expected tokens of the fill of these cells."""
@@ -71,7 +65,7 @@ class NoteFill:
         )
 
 
-def _tokens_of_a_full_bar(context: EncodedScore, track: int, bars: Sequence[Bar]) -> int:
+def _tokens_of_a_full_bar(context: EncodedScore, track: int) -> int:
     """Return the 80th percentile of a track's tokens in the bars that have notes."""
-    lengths = sorted(len(run) for bar in bars if (run := context.run(track, bar)))
+    lengths = sorted(len(run) for bar in context.score.bars if (run := context.run(track, bar)))
     return max(_LEAST_NOTES_TOKENS, lengths[len(lengths) * 4 // 5] if lengths else 0)

@@ -43,7 +43,7 @@ class SingleFieldFill:
             raise RegionError(f"the region has no note whose {self.field} could change; choose one that has notes")
         return selected
 
-    def expected_lengths(self, context: EncodedScore, cells: Iterable[GridCell]) -> dict[GridCell, int]:
+    def expected_lengths(self, context: EncodedScore, cells: Sequence[GridCell]) -> dict[GridCell, int]:
         """Return the tokens of each cell in prompt and fill together."""
         return {
             cell: _CELL_TOKENS + len(cell.prefix_tokens(cell.start)) + cell.max_length(cell.known) for cell in cells
