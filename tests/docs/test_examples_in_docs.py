@@ -1,18 +1,24 @@
-"""Run the Python examples of the documents, and check that their links and the files that they name exist."""
+"""Run the Python examples of the documents, read their commands, and check their links and the files that they name."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from harmonixr_model import examples
+from harmonixr_platform import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("harmonixr_model", "platform", "ui", "tests", "benchmarks", "infra", "docs")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("harmonixr_model/**/*.md")])
 _PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# A command on a line of its own. Text after two spaces is a comment.
+_COMMAND = re.compile(r"^(?: {4})?(?:ray job submit .*-- )?harmonixr (\w+)((?: [^ \n]+)*)", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _FILE = re.compile(r"`([\w./-]+/[\w.-]+\.(?:py|md|yaml|h|cpp|js|lua|svg))`")
 FILES = [f"/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")]
@@ -51,3 +57,11 @@ def test_links_and_named_files_exist(document):
         named = _FILE.findall(_LAST_COLUMN.sub("", text) if document.stem == "architecture" else text)
         missing += [name for name in named if not any(file.endswith(f"/{name}") for file in FILES)]
     assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_in_a_block_is_accepted(document):
+    for name, rest in _COMMAND.findall(document.read_text().replace(" \\\n      ", " ")):
+        parser = argparse.ArgumentParser(prog=name, exit_on_error=False, allow_abbrev=False)
+        importlib.import_module(f"{cli.__name__}.{name}").add_arguments(parser)
+        parser.parse_args(shlex.split(rest.translate(str.maketrans("", "", "[]"))))
