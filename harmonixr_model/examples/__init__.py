@@ -12,7 +12,7 @@ from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.examples import pieces
 from harmonixr_model.music.compose import compose_song
 from harmonixr_model.music.score import Score
-from harmonixr_model.music.smf import Chunk, smf_bytes
+from harmonixr_model.music.write import Chunk, smf_bytes, track_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,5 @@ def _file(example: Example, score: Score) -> bytes:
     conductor.text(0, "text", f"{example.composer} ({example.years})")
     conductor.text(0, "copyright", example.licence)
     conductor.timeline(score)
-    chunks = [conductor]
-    for track in score.tracks:
-        chunk = Chunk(track.name)
-        chunk.player(track.channel, track.program)
-        chunk.notes(track.channel, track.notes)
-        chunks.append(chunk)
-    return smf_bytes(chunks, score.ticks_per_quarter)
+    tracks = [track_chunk(track, volume=100) for track in score.tracks]
+    return smf_bytes([conductor, *tracks], score.ticks_per_quarter)

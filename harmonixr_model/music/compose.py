@@ -12,7 +12,7 @@ from random import Random
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.harmony import Chord, Key, chord_of, scale_of
 from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
-from harmonixr_model.music.smf import Chunk, smf_bytes
+from harmonixr_model.music.write import Chunk, smf_bytes, track_chunk
 
 TPQ = 480
 _SIXTEENTH = TPQ // 4
@@ -79,10 +79,7 @@ def compose_song(seed: int, *, bars: int = 32) -> bytes:
     rng = Random(f"{seed} performance")
     chunks = [_conductor(seed, sections, score)]
     for track in score.tracks:
-        chunk = Chunk(track.name)
-        chunk.player(track.channel, track.program, volume=rng.randint(84, 112), pan=rng.choice((40, 52, 64, 76, 88)))
-        chunk.notes(track.channel, track.notes)
-        chunks.append(chunk)
+        chunks.append(track_chunk(track, volume=rng.randint(84, 112), pan=rng.choice((40, 52, 64, 76, 88))))
     _perform_melody(rng, chunks[1], score.tracks[0])
     _pedal(chunks[2], score.tracks[1].channel, sections)
     return smf_bytes(chunks, TPQ)

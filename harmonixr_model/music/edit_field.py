@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from harmonixr_model.music.midi import Event
 from harmonixr_model.music.rewrite import AFTER, BEFORE, ChunkEdit, Insertion, rewrite
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import NoteSource, Song
@@ -143,17 +142,15 @@ def _may_touch(earlier: _Edit, later: _Edit) -> bool:
 
 
 def _chunk_edits(song: Song, changed: Iterable[_Edit]) -> dict[int, ChunkEdit]:
-    deleted: dict[int, set[int]] = defaultdict(set)
-    inserted: dict[int, list[Insertion]] = defaultdict(list)
-    replaced: dict[int, dict[int, bytes]] = defaultdict(dict)
+    edits: dict[int, ChunkEdit] = defaultdict(ChunkEdit)
 
     def put(chunk: int, index: int, message: bytes, *, tick: int, side: int) -> None:
         old = song.midi.tracks[chunk][index]
         if tick != old.tick:
-            deleted[chunk].add(index)
-            inserted[chunk].append(Insertion(Event(tick, message), side))
+            edits[chunk].deleted.add(index)
+            edits[chunk].inserted.append(Insertion(tick, side, message))
         elif message != old.message:
-            replaced[chunk][index] = message
+            edits[chunk].replaced[index] = message
 
     for note in changed:
         chunk, on, off = note.source
@@ -161,10 +158,8 @@ def _chunk_edits(song: Song, changed: Iterable[_Edit]) -> dict[int, ChunkEdit]:
         velocity = message[2] if note.new.velocity == note.old.velocity else note.new.velocity
         put(chunk, on, bytes((message[0], note.new.pitch, velocity)), tick=note.new.onset, side=AFTER)
         if off is not None:
-            event = song.midi.tracks[chunk][off]
-            message = bytes((event.message[0], note.new.pitch, *event.message[2:]))
+            tick, message = song.midi.tracks[chunk][off]
             # A note of length zero counts as one tick long: its note-off moves only where onset or duration changes.
-            tick = event.tick if note.new[:2] == note.old[:2] else note.new.end
-            put(chunk, off, message, tick=tick, side=BEFORE)
-    chunks = {*deleted, *inserted, *replaced}
-    return {c: ChunkEdit(frozenset(deleted[c]), tuple(inserted[c]), replaced[c]) for c in sorted(chunks)}
+            tick = tick if note.new[:2] == note.old[:2] else note.new.end
+            put(chunk, off, bytes((message[0], note.new.pitch, *message[2:])), tick=tick, side=BEFORE)
+    return edits

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harmonixr_model.errors import MidiError
-from harmonixr_model.music.smf import MAX_DELTA
+from harmonixr_model.music.write import MAX_DELTA
 
 END_OF_TRACK = b"\xff\x2f"
 # How many bytes may precede the header: MacBinary puts 128 there, mail gateways a page.
@@ -59,6 +59,11 @@ class MidiFile:
     source: bytes
     header: int
     spans: tuple[TrackSpan, ...]
+
+    @property
+    def first_chunk(self) -> int:
+        """The position after the header."""
+        return self.header + 8 + int.from_bytes(self.source[self.header + 4 : self.header + 8], "big")
 
 
 def parse_midi(data: bytes, *, limits: MidiLimits | None = None) -> MidiFile:

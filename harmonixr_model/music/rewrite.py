@@ -1,40 +1,49 @@
 """Write a parsed file with some events deleted, replaced or inserted, and every other byte copied.
 
 A chunk without edits is copied byte for byte. In an edited chunk only these other bytes change: delta times next to an
-edit, a status byte that was omitted after a deleted event, the chunk's length, and the tick of End-of-Track where
-events now follow it. A truncated chunk gets an End-of-Track.
+edit, an omitted status byte after an edit, the chunk's length, and the tick of End-of-Track where events now follow
+it. A truncated chunk gets an End-of-Track.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from harmonixr_model.music.midi import END_OF_TRACK, Event, MidiFile, TrackSpan, read_varlen
-from harmonixr_model.music.smf import variable_length
+from harmonixr_model.music.midi import END_OF_TRACK, Event, MidiFile
+from harmonixr_model.music.score import Note
+from harmonixr_model.music.write import chunk_bytes, note_messages, variable_length
 
 BEFORE, AFTER = 0, 1
 
 
-@dataclass(frozen=True, slots=True)
-class Insertion:
+class Insertion(NamedTuple):
     """A new event, BEFORE or AFTER the events that the chunk already has at its tick."""
 
-    event: Event
+    tick: int
     side: int
+    message: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChunkEdit:
     """The changes of one chunk: indices of events to delete, events to insert, and new messages by event index.
 
     Insertions at one tick keep their order. A replaced event keeps its tick and status byte.
     """
 
-    deleted: frozenset[int]
-    inserted: tuple[Insertion, ...]
-    replaced: Mapping[int, bytes] = field(default_factory=dict)
+    deleted: set[int] = field(default_factory=set)
+    inserted: list[Insertion] = field(default_factory=list)
+    replaced: dict[int, bytes] = field(default_factory=dict)
+
+    def insert_notes(self, channel: int, notes: Iterable[Note]) -> None:
+        """Insert note-ons after and note-offs before the events of their tick, so that adjacent notes never overlap."""
+        for note in notes:
+            on, off = note_messages(channel, note)
+            self.inserted += Insertion(note.onset, AFTER, on), Insertion(note.end, BEFORE, off)
 
 
 def rewrite(midi: MidiFile, edits: Mapping[int, ChunkEdit], *, new_chunks: Sequence[bytes] = ()) -> bytes:
@@ -42,143 +51,78 @@ def rewrite(midi: MidiFile, edits: Mapping[int, ChunkEdit], *, new_chunks: Seque
     edits = {chunk: edit for chunk, edit in edits.items() if edit.deleted or edit.inserted or edit.replaced}
     if not edits and not new_chunks:
         return midi.source
-    source, out, position = midi.source, bytearray(), 0
+    source, position = midi.source, midi.first_chunk
+    out = bytearray(source[:position])
     for chunk, span in enumerate(midi.spans):
         out += source[position : span.start]
-        out += _edited(midi, chunk, edits[chunk]) if chunk in edits else _copied(source, span)
+        # A wrong length is corrected in a copied chunk too, because other chunks may now follow it.
+        out += chunk_bytes(_edited(midi, chunk, edits[chunk]) if chunk in edits else source[span.start + 8 : span.end])
         position = span.end
-    if not midi.spans:
-        position = midi.header + 8 + int.from_bytes(source[midi.header + 4 : midi.header + 8], "big")
-        out += source[:position]
-    for added in new_chunks:
-        out += added
-    out += source[position:]
+    out += b"".join(new_chunks) + source[position:]
     if new_chunks:
         out[midi.header + 10 : midi.header + 12] = (len(midi.spans) + len(new_chunks)).to_bytes(2, "big")
     return _with_riff_sizes(bytes(out), midi)
 
 
-def _copied(source: bytes, span: TrackSpan) -> bytes:
-    """Return an unedited chunk; a wrong length is corrected, because other chunks may now follow it."""
-    content = source[span.start + 8 : span.end]
-    return b"MTrk" + len(content).to_bytes(4, "big") + content
-
-
 def _edited(midi: MidiFile, chunk: int, edit: ChunkEdit) -> bytes:
-    events, span = midi.tracks[chunk], midi.spans[chunk]
-    ended = bool(events) and events[-1].message.startswith(END_OF_TRACK)
-    count = len(events) - ended
-    body = _Body(midi.source, span)
-    # (index of the next event, insertion), and (index, None) for an event that is deleted or replaced.
-    changes: list[tuple[int, Insertion | None]] = [(_place(events, count, one), one) for one in edit.inserted]
-    changes += [(index, None) for index in edit.deleted.union(edit.replaced) if index < count]
+    """Return the content of an edited chunk."""
+    body = _Body(midi, chunk, edit.replaced)
+    events = body.events
+    is_ended = bool(events) and events[-1].message.startswith(END_OF_TRACK)
+    count = len(events) - is_ended
+    inserted: dict[int, list[Event]] = defaultdict(list)
+    for tick, side, message in sorted(edit.inserted, key=lambda insertion: insertion[:2]):
+        bisect = bisect_left if side == BEFORE else bisect_right
+        inserted[bisect(events, tick, hi=count, key=lambda event: event.tick)].append(Event(tick, message))
     at = 0
-    for index, inserted in sorted(changes, key=_in_order):
-        body.copy_run(events, at, index)
+    for index in sorted({*inserted, *(index for index in edit.deleted if index < count)}):
+        body.copy(at, index)
+        for event in inserted[index]:
+            body.append(event)
         at = index
-        if inserted is not None:
-            body.insert(inserted.event)
-            continue
-        if index not in edit.deleted:
-            body.copy(index, events[index], replaced=edit.replaced[index])
-        at += 1
-    body.copy_run(events, at, count)
-    if not ended:
-        body.insert(Event(max(body.tick, events[-1].tick if events else 0), END_OF_TRACK + b"\x00"))
-        junk = b""
-    else:
-        end = events[-1]
-        body.copy(len(events) - 1, Event(max(end.tick, body.tick), end.message))
-        junk = midi.source[span.offsets[-1] : span.end]
-    content = bytes(body.out) + junk
-    return b"MTrk" + len(content).to_bytes(4, "big") + content
-
-
-def _place(events: Sequence[Event], count: int, insertion: Insertion) -> int:
-    """Return the index of the event, of the first `count`, before which the insertion goes."""
-    bisect = bisect_left if insertion.side == BEFORE else bisect_right
-    return bisect(events, insertion.event.tick, hi=count, key=lambda event: event.tick)
-
-
-def _in_order(change: tuple[int, Insertion | None]) -> tuple[int, bool, int, int]:
-    index, inserted = change
-    return (index, True, 0, 0) if inserted is None else (index, False, inserted.event.tick, inserted.side)
+        if index in edit.deleted:
+            at += 1
+            body.follows_edit = True
+    body.copy(at, count)
+    end = events[-1] if events else Event(0, b"")
+    body.append(Event(max(end.tick, body.tick), end.message if is_ended else END_OF_TRACK + b"\x00"))
+    junk = midi.source[body.offsets[-1] : midi.spans[chunk].end] if is_ended else b""
+    return bytes(body.out) + junk
 
 
 class _Body:
-    """The bytes of a chunk so far, and the running status of a reader at their end."""
+    """The content of a chunk so far; a replaced event is changed in place in the source's bytes."""
 
-    def __init__(self, source: bytes, span: TrackSpan) -> None:
-        self.source, self.span = source, span
-        self.out = bytearray()
-        self.tick = 0
-        self.last_index = -1
-        # By the standard a meta or sysex event cancels running status; some files ignore that (lenient).
-        self.strict_status = self.lenient_status = 0
-
-    def insert(self, event: Event) -> None:
-        """Append a new event with its status byte."""
-        self._append(variable_length(event.tick - self.tick), event.message, event)
-        self.last_index = -2
-
-    def copy_run(self, events: Sequence[Event], first: int, stop: int) -> None:
-        """Append consecutive events of the source, most of them as one copy of their bytes.
-
-        Running status may reach back before the run, so events up to the first channel message are copied singly.
-        """
-        is_open = True
-        while is_open and first < stop:
-            self.copy(first, events[first])
-            is_open = events[first].message[0] >= 0xF0
-            first += 1
-        if first >= stop:
+    def __init__(self, midi: MidiFile, chunk: int, replaced: Mapping[int, bytes]) -> None:
+        self.offsets = midi.spans[chunk].offsets
+        self.out, self.tick = bytearray(), 0
+        # The next event of the source comes after an edit: its delta time and an omitted status byte do not apply.
+        self.follows_edit = False
+        if not replaced:
+            self.source, self.events = midi.source, midi.tracks[chunk]
             return
-        self.out += self.source[self.span.offsets[first] : self.span.offsets[stop]]
-        self.tick, self.last_index = events[stop - 1].tick, stop - 1
-        is_cancelled = False
-        for index in range(stop - 1, first - 1, -1):
-            status = events[index].message[0]
-            if status < 0xF0:
-                self.strict_status, self.lenient_status = 0 if is_cancelled else status, status
-                return
-            is_cancelled |= _cancels(status)
-        if is_cancelled:
-            self.strict_status = 0
+        source, events = bytearray(midi.source), list(midi.tracks[chunk])
+        for index, message in replaced.items():
+            end = self.offsets[index + 1]
+            source[end - len(message) + 1 : end] = message[1:]
+            events[index] = Event(events[index].tick, message)
+        self.source, self.events = bytes(source), tuple(events)
 
-    def copy(self, index: int, event: Event, *, replaced: bytes | None = None) -> None:
-        """Append an event of the source, or the message that replaces it; its bytes stay where they still apply."""
-        begin, end = self.span.offsets[index : index + 2]
-        after_delta = begin
-        while self.source[after_delta] & 0x80:
-            after_delta += 1
-        raw_delta, raw_message = self.source[begin : after_delta + 1], self.source[after_delta + 1 : end]
-        if replaced is not None:
-            raw_message, event = replaced[len(replaced) - len(raw_message) :], Event(event.tick, replaced)
-        delta = event.tick - self.tick
-        if read_varlen(raw_delta, 0)[0] != delta:
-            raw_delta = variable_length(delta)
-        if len(raw_message) < len(event.message) and not self._may_omit(event.message[0], index):
-            raw_message = event.message
-        self._append(raw_delta, raw_message, event)
-        self.last_index = index
+    def append(self, event: Event) -> None:
+        """Append an event with its delta time and status byte."""
+        self.out += variable_length(event.tick - self.tick) + event.message
+        self.tick, self.follows_edit = event.tick, True
 
-    def _may_omit(self, status: int, index: int) -> bool:
-        untouched = self.last_index == index - 1
-        return self.strict_status == status or (untouched and self.lenient_status == status)
-
-    def _append(self, delta: bytes, message: bytes, event: Event) -> None:
-        self.out += delta + message
-        self.tick = event.tick
-        status = event.message[0]
-        if status < 0xF0:
-            self.strict_status = self.lenient_status = status
-        elif _cancels(status):
-            self.strict_status = 0
-
-
-def _cancels(status: int) -> bool:
-    """Return whether a message may cancel running status: all except real-time messages do."""
-    return status < 0xF8 or status == 0xFF
+    def copy(self, first: int, stop: int) -> None:
+        """Append consecutive events of the source, most of them as one copy of their bytes."""
+        while self.follows_edit and first < stop:
+            self.append(self.events[first])
+            # Running status reaches back over meta and sysex events in some files: stop at a channel message.
+            self.follows_edit = self.events[first].message[0] >= 0xF0
+            first += 1
+        if first < stop:
+            self.out += self.source[self.offsets[first] : self.offsets[stop]]
+            self.tick = self.events[stop - 1].tick
 
 
 def _with_riff_sizes(out: bytes, midi: MidiFile) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
@@ -95,6 +95,11 @@ class Score:
         return _bars(self.ticks_per_quarter, self.time_signatures, max(1, tick))
 
     @property
+    def bar_count(self) -> int:
+        """The number of bars, counted without making them: a damaged file may have millions."""
+        return sum(len(found[0]) for found in _bar_starts(self.ticks_per_quarter, self.time_signatures, self.end))
+
+    @property
     def track_list(self) -> str:
         """The tracks by number from 1 and name, for messages."""
         names = (f"{i} {track.name!r}" if track.name else str(i) for i, track in enumerate(self.tracks, 1))
@@ -132,15 +137,21 @@ def bar_at(bars: Sequence[Bar], tick: int) -> Bar:
 
 @lru_cache(maxsize=256)
 def _bars(ticks_per_quarter: int, signatures: tuple[TimeSignature, ...], until: int) -> tuple[Bar, ...]:
+    bars: list[Bar] = []
+    for starts, change, (_, numerator, denominator) in _bar_starts(ticks_per_quarter, signatures, until):
+        for start in starts:
+            # A change of metre within a bar ends that bar, as in notation programs.
+            bars.append(Bar(len(bars), start, min(start + starts.step, change), numerator, denominator))
+    return tuple(bars)
+
+
+def _bar_starts(
+    ticks_per_quarter: int, signatures: tuple[TimeSignature, ...], until: int
+) -> Iterator[tuple[range, int, TimeSignature]]:
+    """Yield the starts of each metre's bars before `until`, the tick of the next metre, and the metre."""
     if not signatures or signatures[0].tick > 0:
         signatures = (COMMON_TIME, *signatures)
-    bars: list[Bar] = []
     changes = [signature.tick for signature in signatures[1:]] + [until + ticks_per_quarter * MAX_BAR_QUARTERS]
-    for (tick, numerator, denominator), change in zip(signatures, changes, strict=True):
-        length = max(1, round(ticks_per_quarter * min(4 * numerator / denominator, MAX_BAR_QUARTERS)))
-        while tick < min(change, until):
-            # A change of metre within a bar ends that bar, as in notation programs.
-            end = min(tick + length, change)
-            bars.append(Bar(len(bars), tick, end, numerator, denominator))
-            tick = end
-    return tuple(bars)
+    for metre, change in zip(signatures, changes, strict=True):
+        length = max(1, round(ticks_per_quarter * min(4 * metre.numerator / metre.denominator, MAX_BAR_QUARTERS)))
+        yield range(metre.tick, min(change, until), length), change, metre

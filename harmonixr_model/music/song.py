@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from harmonixr_model.errors import MidiError, RegionError
 from harmonixr_model.music.interop import from_pretty_midi, to_pretty_midi
-from harmonixr_model.music.midi import Event, MidiFile, MidiLimits, parse_midi
+from harmonixr_model.music.midi import Event, MidiFile, MidiLimits, parse_midi, read_varlen
 from harmonixr_model.music.score import (
     COMMON_TIME,
     DEFAULT_TEMPO,
-    MAX_BAR_QUARTERS,
     Note,
     Score,
     Tempo,
@@ -78,7 +79,11 @@ class Song:
         tracks = tuple(_track(midi, key, pairs, programs) for key, pairs in parts.items())
         tempos, signatures = _timeline(midi)
         score = Score(midi.ticks_per_quarter, tracks, tempos, signatures)
-        _check_bar_count(score, limits.max_bars)
+        if score.bar_count > limits.max_bars:
+            raise MidiError(
+                f"the song has {score.bar_count:,} bars, over the limit of {limits.max_bars:,}; a time signature or a "
+                "delta time in it is wrong, or raise max_bars"
+            )
         sources = tuple(tuple(source for _, source in pairs) for pairs in parts.values())
         return cls(midi, score, sources, tuple(chunk for chunk, _ in parts), tuple(unmatched))
 
@@ -174,13 +179,17 @@ def _track(midi: MidiFile, key: tuple[int, int], pairs: list[tuple[Note, NoteSou
     )
 
 
+def _metas(events: tuple[Event, ...]) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (tick, kind, content) of every meta event."""
+    for tick, message in events:
+        if message[0] == 0xFF:
+            yield tick, message[1], message[read_varlen(message, 2)[1] :]
+
+
 def _name(events: tuple[Event, ...]) -> str:
-    """Return the track name, else the instrument name, else an empty text."""
-    found = {0x03: "", 0x04: ""}
-    for _, message in events:
-        if message[0] == 0xFF and message[1] in found and not found[message[1]]:
-            found[message[1]] = _text(_meta_payload(message))
-    return found[0x03] or found[0x04]
+    """Return the track name (kind 3), else the instrument name (kind 4), else an empty text."""
+    names = [(kind, _text(raw)) for _, kind, raw in _metas(events) if kind in (0x03, 0x04)]
+    return min(((kind, i, text) for i, (kind, text) in enumerate(names) if text), default=(0, 0, ""))[2]
 
 
 def _text(raw: bytes) -> str:
@@ -191,40 +200,14 @@ def _text(raw: bytes) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text[:256]).split())
 
 
-def _meta_payload(message: bytes) -> bytes:
-    start = 2
-    while message[start] & 0x80:
-        start += 1
-    return message[start + 1 :]
-
-
 def _timeline(midi: MidiFile) -> tuple[tuple[Tempo, ...], tuple[TimeSignature, ...]]:
     """Return the tempos and metres of all chunks; of several at one tick the last in the file counts."""
     tempos: list[Tempo] = []
     signatures: list[TimeSignature] = []
-    for events in midi.tracks:
-        for tick, message in events:
-            if message[0] != 0xFF or message[1] not in (0x51, 0x58):
-                continue
-            payload = _meta_payload(message)
-            if message[1] == 0x51 and len(payload) >= 3 and any(payload[:3]):
-                tempos.append(Tempo(tick, int.from_bytes(payload[:3], "big")))
-            # Real files hold damaged metres: of no beats, or of notes shorter than a 64th.
-            if message[1] == 0x58 and len(payload) >= 2 and payload[0] and payload[1] <= 6:
-                signatures.append(TimeSignature(tick, payload[0], 1 << payload[1]))
+    for tick, kind, raw in chain.from_iterable(map(_metas, midi.tracks)):
+        if kind == 0x51 and len(raw) >= 3 and any(raw[:3]):
+            tempos.append(Tempo(tick, int.from_bytes(raw[:3], "big")))
+        # Real files hold damaged metres: of no beats, or of notes shorter than a 64th.
+        if kind == 0x58 and len(raw) >= 2 and raw[0] and raw[1] <= 6:
+            signatures.append(TimeSignature(tick, raw[0], 1 << raw[1]))
     return from_tick_zero(tempos, DEFAULT_TEMPO), from_tick_zero(signatures, COMMON_TIME)
-
-
-def _check_bar_count(score: Score, max_bars: int) -> None:
-    """Raise MidiError before a short bar and a late note make millions of bars."""
-    end, quarter = score.end, score.ticks_per_quarter
-    changes = [signature.tick for signature in score.time_signatures[1:]] + [end]
-    count = 0
-    for (tick, numerator, denominator), change in zip(score.time_signatures, changes, strict=True):
-        length = max(1, round(quarter * min(4 * numerator / denominator, MAX_BAR_QUARTERS)))
-        count += -(-max(0, min(change, end) - tick) // length)
-    if count > max_bars:
-        raise MidiError(
-            f"the song has {count:,} bars, over the limit of {max_bars:,}; a time signature or a delta time in it is "
-            "wrong, or raise max_bars"
-        )

@@ -7,22 +7,20 @@ channel and pitch, on any track.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 from harmonixr_model.errors import RegionError
-from harmonixr_model.music.midi import Event
 from harmonixr_model.music.region import Region
-from harmonixr_model.music.rewrite import AFTER, BEFORE, ChunkEdit, Insertion, rewrite
+from harmonixr_model.music.rewrite import AFTER, ChunkEdit, Insertion, rewrite
 from harmonixr_model.music.score import Note, Track
-from harmonixr_model.music.smf import MAX_DELTA, Chunk
 from harmonixr_model.music.song import DRUM_CHANNEL, Song
-
-# The MIDI standard's value for devices that do not sense release velocity.
-RELEASE_VELOCITY = 64
+from harmonixr_model.music.write import MAX_DELTA, Chunk, program_change
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +67,24 @@ def splice(
     """
     region.check(song.score)
     _check_fill(song, region, fill)
-    places = [_Place(chunk, track.channel) for chunk, track in zip(song.chunks, song.score.tracks, strict=True)]
-    new_places = _new_places(song, new_tracks)
-    first_new = len(places)
-    places += new_places
-    deleted = _deleted(song, region)
+    tracks = (*song.score.tracks, *new_tracks)
+    first_new, chunks = len(song.chunks), len(song.midi.tracks)
+    places = [_Place(chunk, track.channel) for chunk, track in zip(song.chunks, tracks, strict=False)]
+    for i, channel in enumerate(new_channels(song, new_tracks)):
+        places.append(_Place(chunks + i if _gets_chunk(song) else 0, channel))
+    edits = _deletions(song, region)
     wanted = {**fill, **{first_new + i: track.notes for i, track in enumerate(new_tracks)}}
     candidates = sorted(_Candidate(note.onset, track, note) for track, notes in wanted.items() for note in notes)
     wanted_lanes = {(places[candidate.track].channel, candidate.note.pitch) for candidate in candidates}
-    accepted = _fit(candidates, places, _Sounding(song, deleted, wanted_lanes))
+    accepted = _fit(candidates, places, _Sounding(song, edits, wanted_lanes))
+    new_chunks: list[bytes] = []
+    for i, (track, place) in enumerate(zip(tracks, places, strict=True)):
+        if i >= first_new:
+            new_chunks += _add_track(song, track, place, accepted.get(i, ()), edits)
+        elif i in accepted:
+            edits[place.chunk].insert_notes(place.channel, accepted[i])
     dropped = len(candidates) - sum(len(notes) for notes in accepted.values())
-    if not any(deleted.values()) and not any(accepted.values()) and not new_tracks:
-        return EditedSong(song.midi.source, {}, dropped)
-    return EditedSong(_write(song, deleted, accepted, places, new_tracks), accepted, dropped)
+    return EditedSong(rewrite(song.midi, edits, new_chunks=new_chunks), accepted, dropped)
 
 
 def _check_fill(song: Song, region: Region, fill: Mapping[int, Sequence[Note]]) -> None:
@@ -95,14 +98,14 @@ def _check_fill(song: Song, region: Region, fill: Mapping[int, Sequence[Note]]) 
                 )
 
 
-def _deleted(song: Song, region: Region) -> dict[int, set[int]]:
-    """Return the indices of the deleted events, by chunk."""
-    deleted: dict[int, set[int]] = defaultdict(set)
+def _deletions(song: Song, region: Region) -> dict[int, ChunkEdit]:
+    """Return edits by chunk that delete the notes of the region."""
+    edits: dict[int, ChunkEdit] = defaultdict(ChunkEdit)
     for track in region.tracks:
         for note, source in zip(song.score.tracks[track].notes, song.sources[track], strict=True):
             if region.contains(track, note):
-                deleted[source.chunk].update(index for index in (source.on, source.off) if index is not None)
-    return deleted
+                edits[source.chunk].deleted |= {source.on} if source.off is None else {source.on, source.off}
+    return edits
 
 
 def new_channels(song: Song, new_tracks: Sequence[Track]) -> list[int]:
@@ -119,14 +122,6 @@ def new_channels(song: Song, new_tracks: Sequence[Track]) -> list[int]:
     return [DRUM_CHANNEL if track.is_drum else next(channels) for track in new_tracks]
 
 
-def _new_places(song: Song, new_tracks: Sequence[Track]) -> list[_Place]:
-    first = len(song.midi.tracks)
-    return [
-        _Place(first + i if _gets_chunk(song) else 0, channel)
-        for i, channel in enumerate(new_channels(song, new_tracks))
-    ]
-
-
 def _gets_chunk(song: Song) -> bool:
     return song.midi.format == 1 or not song.midi.tracks
 
@@ -137,34 +132,30 @@ class _Lane:
     def __init__(self, intervals: Iterable[tuple[int, float]]) -> None:
         ordered = sorted(intervals)
         self.starts = [start for start, _ in ordered]
-        self.latest_end: list[float] = []
-        for _, end in ordered:
-            self.latest_end.append(max(end, self.latest_end[-1]) if self.latest_end else end)
+        self.latest_end = list(accumulate((end for _, end in ordered), max))
 
     def room(self, onset: int, *, gap: int) -> float:
         """Return the latest end of a note at `onset`, `gap` ticks clear of the others; 0 where no note may begin."""
         following = bisect_right(self.starts, onset)
         if following and onset < self.latest_end[following - 1] + gap:
             return 0
-        return self.starts[following] - gap if following < len(self.starts) else float("inf")
+        return self.starts[following] - gap if following < len(self.starts) else math.inf
 
 
 class _Sounding:
     """The intervals in which the `wanted` (channel, pitch) pairs sound after the deletion, by chunk."""
 
-    def __init__(self, song: Song, deleted: Mapping[int, set[int]], wanted: Set[tuple[int, int]]) -> None:
+    def __init__(self, song: Song, edits: Mapping[int, ChunkEdit], wanted: Set[tuple[int, int]]) -> None:
         intervals: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
         for track, sources in zip(song.score.tracks, song.sources, strict=True):
             pitches = {pitch for channel, pitch in wanted if channel == track.channel}
-            if not pitches:
-                continue
-            for note, source in zip(track.notes, sources, strict=True):
-                if note.pitch in pitches and source.on not in deleted.get(source.chunk, ()):
-                    end = note.end if source.off is not None else float("inf")
-                    intervals[track.channel, note.pitch][source.chunk].append((note.onset, end))
-        for off in song.unmatched_offs:
-            if (off.channel, off.pitch) in wanted:
-                intervals[off.channel, off.pitch][off.chunk].append((off.tick, off.tick))
+            for note, (chunk, on, off) in zip(track.notes, sources, strict=True) if pitches else ():
+                if note.pitch in pitches and not (chunk in edits and on in edits[chunk].deleted):
+                    end = math.inf if off is None else note.end
+                    intervals[track.channel, note.pitch][chunk].append((note.onset, end))
+        for chunk, channel, pitch, tick in song.unmatched_offs:
+            if (channel, pitch) in wanted:
+                intervals[channel, pitch][chunk].append((tick, tick))
         self.lanes = {
             key: {chunk: _Lane(found) for chunk, found in chunks.items()} for key, chunks in intervals.items()
         }
@@ -174,7 +165,7 @@ class _Sounding:
         # The file fixes the order at one tick within a chunk only. Between chunks one tick stays clear.
         lanes = self.lanes.get((place.channel, note.pitch), {})
         rooms = (lane.room(note.onset, gap=int(chunk != place.chunk)) for chunk, lane in lanes.items())
-        return min(rooms, default=float("inf"))
+        return min(rooms, default=math.inf)
 
 
 def _fit(
@@ -201,50 +192,19 @@ def _fit(
     return {track: tuple(sorted(notes, key=lambda n: (n.onset, n.pitch))) for track, notes in accepted.items() if notes}
 
 
-def _write(
-    song: Song,
-    deleted: Mapping[int, set[int]],
-    accepted: Mapping[int, tuple[Note, ...]],
-    places: Sequence[_Place],
-    new_tracks: Sequence[Track],
-) -> bytes:
-    insertions: dict[int, list[Insertion]] = defaultdict(list)
-    chunks: list[bytes] = []
-    first_new = len(places) - len(new_tracks)
-    for i, place in enumerate(places):
-        notes, track = accepted.get(i, ()), new_tracks[i - first_new] if i >= first_new else None
-        if track is not None and _gets_chunk(song):
-            chunks.append(_new_chunk(song, track, place, notes))
-            continue
-        if track is not None and _sets_program(song, track):
-            program = Event(0, bytes((0xC0 | place.channel, track.program & 0x7F)))
-            insertions[place.chunk].append(Insertion(program, AFTER))
-        insertions[place.chunk] += _pairs(notes, place.channel)
-    edits = {
-        chunk: ChunkEdit(frozenset(deleted.get(chunk, ())), tuple(insertions.get(chunk, ())))
-        for chunk in range(len(song.midi.tracks))
-    }
-    return rewrite(song.midi, edits, new_chunks=chunks)
-
-
-def _sets_program(song: Song, track: Track) -> bool:
+def _add_track(
+    song: Song, track: Track, place: _Place, notes: Iterable[Note], edits: dict[int, ChunkEdit]
+) -> list[bytes]:
+    """Return the chunk of a new track, or add the track to the edits of a file's only chunk and return nothing."""
     # A program change on the shared drum channel would change the kit of the song's drums.
-    return not (track.is_drum and any(known.is_drum for known in song.score.tracks))
-
-
-def _pairs(notes: Iterable[Note], channel: int) -> list[Insertion]:
-    """Return note-ons after and note-offs before the events of their tick, so that adjacent notes never overlap."""
-    pairs = []
-    for note in notes:
-        on = Event(note.onset, bytes((0x90 | channel, note.pitch, note.velocity)))
-        off = Event(note.end, bytes((0x80 | channel, note.pitch, RELEASE_VELOCITY)))
-        pairs += [Insertion(on, AFTER), Insertion(off, BEFORE)]
-    return pairs
-
-
-def _new_chunk(song: Song, track: Track, place: _Place, notes: Iterable[Note]) -> bytes:
-    chunk = Chunk(track.name)
-    if _sets_program(song, track):
-        chunk.program(place.channel, track.program & 0x7F)
-    chunk.notes(place.channel, notes)
-    return chunk.to_bytes()
+    sets_program = not (track.is_drum and any(known.is_drum for known in song.score.tracks))
+    if _gets_chunk(song):
+        chunk = Chunk(track.name)
+        if sets_program:
+            chunk.program(place.channel, track.program)
+        chunk.notes(place.channel, notes)
+        return [chunk.to_bytes()]
+    if sets_program:
+        edits[place.chunk].inserted.append(Insertion(0, AFTER, program_change(place.channel, track.program)))
+    edits[place.chunk].insert_notes(place.channel, notes)
+    return []
