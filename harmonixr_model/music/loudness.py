@@ -1,17 +1,18 @@
 """Measure the loudness of audio, and compute gains that make several sounds equally loud.
 
-Integrated loudness and true peak follow Recommendation ITU-R BS.1770-4, annexes 1 and 2.
+Integrated loudness and true peak follow Recommendation ITU-R BS.1770-4, annexes 1 and 2. The filters come
+from scipy, which the extra `analysis` installs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import resample_poly, sosfilt
 
 # C channels (left and right, or one), N samples, B gating blocks, S steps of 0.1 s
 Audio = NDArray[np.floating]
@@ -25,10 +26,9 @@ _STEP_S, _STEPS_A_BLOCK = 0.1, 4
 _ABSOLUTE_GATE_LUFS, _RELATIVE_GATE_LU = -70.0, -10.0
 # BS.1770-4 eq. 2 compensates the gain of K-weighting at 997 Hz.
 _OFFSET_LUFS = -0.691
-_OVERSAMPLING, _TAPS_A_SIDE, _KAISER_BETA = 4, 16, 8.0
-# An upper bound of the weighting filters' decay.
-_DECAY_S = 0.3
-# Samples in one step: half an hour of sound at once would take gigabytes. A power of two for the FFT.
+# Annex 2 requires four times the rate; the interpolator reaches ten samples to each side.
+_OVERSAMPLING, _MARGIN = 4, 16
+# Samples in one step: half an hour of sound at once would take gigabytes.
 _CHUNK = 2**18
 
 
@@ -60,13 +60,11 @@ def true_peak_dbtp(audio_CN: Audio) -> float:
     peak = float(np.abs(audio_CN).max(initial=0.0))
     if not peak:
         return -math.inf
-    around = ((0, 0), (_TAPS_A_SIDE, _TAPS_A_SIDE))
-    padded_CN = np.pad(audio_CN, around)
+    padded_CN = np.pad(audio_CN, ((0, 0), (_MARGIN, _MARGIN)))
+    edge = _OVERSAMPLING * _MARGIN
     for start in range(0, audio_CN.shape[1], _CHUNK):
-        part_CN = padded_CN[:, start : start + _CHUNK + 2 * _TAPS_A_SIDE]
-        for phase in _interpolators():
-            for channel in part_CN:
-                peak = max(peak, float(np.abs(np.convolve(channel, phase, mode="valid")).max()))
+        part_CN = padded_CN[:, start : start + _CHUNK + 2 * _MARGIN]
+        peak = max(peak, float(np.abs(resample_poly(part_CN, _OVERSAMPLING, 1, axis=1)[:, edge:-edge]).max()))
     return 20 * math.log10(peak)
 
 
@@ -103,33 +101,17 @@ def _lufs(power: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
 
 def _block_power(audio_CN: Audio, sample_rate: int) -> NDArray[np.float64]:
     """Return the K-weighted mean square of 0.4 s blocks, one every 0.1 s, summed over channels; drop the rest."""
+    sections = np.array([(*numerator, *denominator) for numerator, denominator in _k_filters(sample_rate)])
+    state = np.zeros((len(sections), len(audio_CN), 2))
+    energy = np.zeros(audio_CN.shape[1])
+    for start in range(0, len(energy), _CHUNK):
+        part_CN, state = sosfilt(sections, audio_CN[:, start : start + _CHUNK].astype(np.float64), zi=state)
+        energy[start : start + _CHUNK] = (part_CN**2).sum(axis=0)
     step = round(_STEP_S * sample_rate)
-    energy = np.concatenate([(part_CN**2).sum(axis=0) for part_CN in _k_weighted(audio_CN, sample_rate)] or [[]])
     if energy.size < _STEPS_A_BLOCK * step:
-        return energy.mean(keepdims=True) if energy.size else np.zeros(0)
+        return energy.mean(keepdims=True) if energy.size else energy
     energy_S = energy[: energy.size // step * step].reshape(-1, step).sum(axis=1)
     return np.asarray(np.convolve(energy_S, np.ones(_STEPS_A_BLOCK), mode="valid") / (_STEPS_A_BLOCK * step))
-
-
-def _k_weighted(audio_CN: Audio, sample_rate: int) -> Iterator[NDArray[np.float64]]:
-    """Yield the audio after both stages of K-weighting, in chunks; each chunk's decay is added to the next.
-
-    The filter runs by FFT: numpy has no recursive filter, and a loop over samples would take seconds.
-    """
-    decay = round(_DECAY_S * sample_rate)
-    chunk = _CHUNK - decay
-    z = np.exp(-2j * np.pi * np.fft.rfftfreq(_CHUNK))
-    response = np.ones_like(z)
-    for numerator, denominator in _k_filters(sample_rate):
-        response *= np.polyval(numerator[::-1], z) / np.polyval(denominator[::-1], z)
-    tail_CN = np.zeros((audio_CN.shape[0], decay))
-    for start in range(0, audio_CN.shape[1], chunk):
-        part_CN = np.asarray(audio_CN[:, start : start + chunk], dtype=np.float64)
-        length = part_CN.shape[1]
-        filtered_CN = np.fft.irfft(np.fft.rfft(part_CN, _CHUNK, axis=1) * response, _CHUNK, axis=1)
-        filtered_CN[:, :decay] += tail_CN
-        tail_CN = filtered_CN[:, length : length + decay]
-        yield filtered_CN[:, :length]
 
 
 def _k_filters(sample_rate: int) -> tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]:
@@ -145,16 +127,3 @@ def _k_filters(sample_rate: int) -> tuple[tuple[tuple[float, ...], tuple[float, 
     k, q = math.tan(math.pi * 38.13547087602444 / sample_rate), 0.5003270373238773
     scale = 1 + k / q + k * k
     return shelf, ((1.0, -2.0, 1.0), (1.0, 2 * (k * k - 1) / scale, (1 - k / q + k * k) / scale))
-
-
-@lru_cache(maxsize=1)
-def _interpolators() -> tuple[NDArray[np.float64], ...]:
-    """Return windowed sincs that interpolate at 1/4, 2/4 and 3/4 between samples (annex 2 requires 4×)."""
-    taps = np.arange(-_TAPS_A_SIDE, _TAPS_A_SIDE)
-    phases = []
-    for step in range(1, _OVERSAMPLING):
-        at = taps + step / _OVERSAMPLING
-        window = np.i0(_KAISER_BETA * np.sqrt(np.maximum(0.0, 1 - (at / _TAPS_A_SIDE) ** 2))) / np.i0(_KAISER_BETA)
-        kernel = np.sinc(at) * window
-        phases.append(kernel / kernel.sum())
-    return tuple(phases)

@@ -7,6 +7,7 @@ which names the byte.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,8 +82,7 @@ def parse_midi(data: bytes, *, limits: MidiLimits | None = None) -> MidiFile:
             f"the file has {len(data):,} bytes, over the limit of {limits.max_bytes:,}; "
             "give a shorter song, or raise max_bytes"
         )
-    header = _find_header(data)
-    file_format, declared_tracks, ticks_per_quarter = _read_header(data, header)
+    header, file_format, declared_tracks, ticks_per_quarter = _read_header(data)
     position = header + 8 + int.from_bytes(data[header + 4 : header + 8], "big")
     tracks, spans = _read_tracks(data, position, limits)
     if not tracks and declared_tracks:
@@ -109,27 +109,21 @@ def read_varlen(data: bytes, position: int) -> tuple[int, int]:
     raise MidiError(f"a variable-length number at byte {position} runs past four bytes; the file is damaged there")
 
 
-def _find_header(data: bytes) -> int:
+def _read_header(data: bytes) -> tuple[int, int, int, int]:
+    """Return the position of the header, the format, the declared number of tracks and the ticks per quarter."""
     header = data.find(b"MThd", 0, _HEADER_SEARCH)
     if header < 0:
         raise MidiError(
             f"not a MIDI file: no 'MThd' header in its first {min(len(data), _HEADER_SEARCH)} bytes "
             f"(it begins with {data[:8]!r}); give a standard MIDI file (.mid)"
         )
-    return header
-
-
-def _read_header(data: bytes, header: int) -> tuple[int, int, int]:
     if len(data) < header + 14:
         raise MidiError(
             f"the file is cut off at byte {len(data)}, inside its 14-byte header; export or download it again"
         )
-    length = int.from_bytes(data[header + 4 : header + 8], "big")
+    length, file_format, declared_tracks, division = struct.unpack_from(">IHHH", data, header + 4)
     if not 6 <= length <= len(data) - header - 8:
         raise MidiError(f"the header at byte {header} claims {length} bytes of content where 6 are due; it is damaged")
-    file_format = int.from_bytes(data[header + 8 : header + 10], "big")
-    declared_tracks = int.from_bytes(data[header + 10 : header + 12], "big")
-    division = int.from_bytes(data[header + 12 : header + 14], "big")
     if file_format > 1:
         raise MidiError(
             f"the file is of format {file_format} (byte {header + 8}), whose tracks share no timeline; "
@@ -142,7 +136,7 @@ def _read_header(data: bytes, header: int) -> tuple[int, int, int]:
         )
     if division == 0:
         raise MidiError(f"the file has 0 ticks per quarter note (byte {header + 12}); export it with 24 or more")
-    return file_format, declared_tracks, division
+    return header, file_format, declared_tracks, division
 
 
 def _read_tracks(data: bytes, position: int, limits: MidiLimits) -> tuple[list[tuple[Event, ...]], list[TrackSpan]]:
@@ -153,19 +147,17 @@ def _read_tracks(data: bytes, position: int, limits: MidiLimits) -> tuple[list[t
         start, end = _next_chunk(data, position)
         if start < 0:
             return tracks, spans
+        position = end
         if data[start : start + 4] != b"MTrk":
-            position = end
             continue
         if len(tracks) == limits.max_tracks:
             raise MidiError(
                 f"the file holds more than {limits.max_tracks} tracks (byte {start}); merge some, or raise max_tracks"
             )
-        reader = _TrackReader(data, start, limits, budget)
-        events, offsets, end = reader.read(end)
-        budget = reader.budget
+        events, offsets, position = _TrackReader(data, start, limits, budget).read(end)
+        budget -= len(events)
         tracks.append(tuple(events))
-        spans.append(TrackSpan(start, end, tuple(offsets)))
-        position = end
+        spans.append(TrackSpan(start, position, tuple(offsets)))
 
 
 def _next_chunk(data: bytes, position: int) -> tuple[int, int]:
@@ -191,42 +183,32 @@ class _TrackReader:
 
     def read(self, declared_end: int) -> tuple[list[Event], list[int], int]:
         """Return the events, their offsets and the end of the chunk, which may differ from `declared_end`."""
-        data = self.data
-        if declared_end > len(data):
-            return self._overlong()
-        events, offsets = self._events(declared_end)
-        if _is_ended(events) or declared_end == len(data) or data[declared_end : declared_end + 4] == b"MTrk":
-            return self._closed(events, offsets, declared_end)
-        # No End-of-Track before the declared end and no chunk after it: the declared length is too small.
-        following = data.find(b"MTrk", declared_end)
-        end = len(data) if following < 0 else following
-        try:
-            longer, longer_offsets = self._events(end)
-        except MidiError:
-            return events, offsets, declared_end
-        if not _is_ended(longer):
-            return events, offsets, declared_end
-        return longer, longer_offsets, longer_offsets[-1]
-
-    def _overlong(self) -> tuple[list[Event], list[int], int]:
-        """Read a chunk that declares more bytes than the file has, up to its End-of-Track or the next chunk."""
-        events, offsets = self._events(len(self.data), stop_at_chunk=True)
-        following = self.data.find(b"MTrk", offsets[-1])
-        return events, offsets, len(self.data) if following < 0 else following
-
-    def _closed(self, events: list[Event], offsets: list[int], end: int) -> tuple[list[Event], list[int], int]:
-        """Return the same, but end right after End-of-Track where the declared length includes the next chunk."""
+        data, end = self.data, declared_end
+        if end > len(data):
+            events, offsets = self._events(len(data), stop_at_chunk=True)
+            return events, offsets, self._next_track(offsets[-1])
+        events, offsets = self._events(end)
         after = offsets[-1]
-        if after < end and self.data[after : after + 4] == b"MTrk" and self.data[end : end + 4] != b"MTrk":
-            return events, offsets, after
-        return events, offsets, end
+        if _is_ended(events) or end == len(data) or data[end : end + 4] == b"MTrk":
+            # The declared length may include the next chunk.
+            includes_next = after < end and data[after : after + 4] == b"MTrk" != data[end : end + 4]
+            return events, offsets, after if includes_next else end
+        # No End-of-Track before the declared end and no chunk after it: the declared length is too small.
+        try:
+            longer, longer_offsets = self._events(self._next_track(end))
+        except MidiError:
+            return events, offsets, end
+        return (longer, longer_offsets, longer_offsets[-1]) if _is_ended(longer) else (events, offsets, end)
+
+    def _next_track(self, position: int) -> int:
+        following = self.data.find(b"MTrk", position)
+        return len(self.data) if following < 0 else following
 
     def _events(self, end: int, *, stop_at_chunk: bool = False) -> tuple[list[Event], list[int]]:
         data, position, tick = self.data, self.start + 8, 0
         events: list[Event] = []
         offsets: list[int] = []
         running = 0
-        budget = self.budget
         try:
             while position < end:
                 begin = position
@@ -251,12 +233,12 @@ class _TrackReader:
                         )
                     after = position + (1 if 0xC0 <= running < 0xE0 else 2)
                     message = running.to_bytes(1, "big") + data[position:after]
-                elif status < 0xF0:
-                    running = status
-                    after = position + (2 if 0xC0 <= status < 0xE0 else 3)
-                    message = data[position:after]
                 else:
-                    after = _system_end(data, position)
+                    if status < 0xF0:
+                        running = status
+                        after = position + (2 if 0xC0 <= status < 0xE0 else 3)
+                    else:
+                        after = _system_end(data, position)
                     message = data[position:after]
                 if after > end:
                     # The chunk ends inside an event: the events before it are complete.
@@ -265,8 +247,7 @@ class _TrackReader:
                 position = after
                 events.append(Event(tick, message))
                 offsets.append(begin)
-                budget -= 1
-                if budget < 0:
+                if len(events) > self.budget:
                     raise MidiError(
                         f"the file holds more than {self.limits.max_events:,} events (byte {begin}); "
                         "give a shorter song, or raise max_events"
@@ -275,7 +256,6 @@ class _TrackReader:
                     break
         except IndexError:
             position = begin
-        self.budget = budget
         if tick > self.limits.max_ticks:
             raise MidiError(
                 f"the track at byte {self.start} lasts {tick:,} ticks, over the limit of {self.limits.max_ticks:,}; "
@@ -292,11 +272,8 @@ def _is_ended(events: list[Event]) -> bool:
 def _system_end(data: bytes, position: int) -> int:
     """Return the position after the meta, sysex or system message at `position`."""
     status = data[position]
-    if status == 0xFF:
-        length, after = read_varlen(data, position + 2)
-        return after + length
-    if status in (0xF0, 0xF7):
-        length, after = read_varlen(data, position + 1)
+    if status in (0xF0, 0xF7, 0xFF):
+        length, after = read_varlen(data, position + (2 if status == 0xFF else 1))
         return after + length
     if status in (0xF4, 0xF5):
         raise MidiError(
