@@ -179,17 +179,17 @@ def _track(midi: MidiFile, key: tuple[int, int], pairs: list[tuple[Note, NoteSou
     )
 
 
-def _metas(events: tuple[Event, ...]) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (tick, kind, content) of every meta event."""
+def _metas(events: tuple[Event, ...], kinds: tuple[int, int]) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (tick, kind, content) of the meta events of these kinds."""
     for tick, message in events:
-        if message[0] == 0xFF:
+        if message[0] == 0xFF and message[1] in kinds:
             yield tick, message[1], message[read_varlen(message, 2)[1] :]
 
 
 def _name(events: tuple[Event, ...]) -> str:
     """Return the track name (kind 3), else the instrument name (kind 4), else an empty text."""
-    names = [(kind, _text(raw)) for _, kind, raw in _metas(events) if kind in (0x03, 0x04)]
-    return min(((kind, i, text) for i, (kind, text) in enumerate(names) if text), default=(0, 0, ""))[2]
+    names = [(kind, text) for _, kind, raw in _metas(events, (3, 4)) if (text := _text(raw))]
+    return min(names, key=itemgetter(0), default=(0, ""))[1]
 
 
 def _text(raw: bytes) -> str:
@@ -204,7 +204,7 @@ def _timeline(midi: MidiFile) -> tuple[tuple[Tempo, ...], tuple[TimeSignature, .
     """Return the tempos and metres of all chunks; of several at one tick the last in the file counts."""
     tempos: list[Tempo] = []
     signatures: list[TimeSignature] = []
-    for tick, kind, raw in chain.from_iterable(map(_metas, midi.tracks)):
+    for tick, kind, raw in chain.from_iterable(_metas(events, (0x51, 0x58)) for events in midi.tracks):
         if kind == 0x51 and len(raw) >= 3 and any(raw[:3]):
             tempos.append(Tempo(tick, int.from_bytes(raw[:3], "big")))
         # Real files hold damaged metres: of no beats, or of notes shorter than a 64th.
