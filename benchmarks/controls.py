@@ -29,9 +29,9 @@ from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import GUIDANCE, Engine, Sampling
 from harmonixr_model.errors import ControlError, PromptError
-from harmonixr_model.evaluation.adherence import GRIDS, chord_adherence, follows, measured, tag_bits
+from harmonixr_model.evaluation.adherence import GRIDS, chord_adherence, measure_adherence, measured_control, tag_bits
 from harmonixr_model.evaluation.breakdown import role_of
-from harmonixr_model.evaluation.constraint_checks import draw_limits, violations
+from harmonixr_model.evaluation.constraint_checks import sample_constraints, violations
 from harmonixr_model.evaluation.harmony import chord_accuracy, composed_accuracies, estimated_key, hand_labelled
 from harmonixr_model.evaluation.metrics import Ratio, compare
 from harmonixr_model.evaluation.protocol import EvaluationItem, evaluation_items
@@ -112,7 +112,7 @@ def limits(bench: Bench) -> tuple[str, dict[str, Any]]:
     while done < bench.samples:
         batch: list[tuple[EncodedScore, Constraints, InfillPrompt]] = []
         while len(batch) < min(64, bench.samples - done):
-            song, wanted = songs[int(rng.integers(_SONGS))], draw_limits(rng)
+            song, wanted = songs[int(rng.integers(_SONGS))], sample_constraints(rng)
             try:
                 context, cells = _random_gap(song, rng)
                 prompt = build_prompt(context, cells, max_prefix_tokens=300, constraints=wanted, max_fill_tokens=300)
@@ -150,13 +150,13 @@ def follow(bench: Bench) -> tuple[str, dict[str, Any]]:
     rows, found = [], {}
     for name in GRIDS:
         gaps = bench.gaps(bench.items, pitched=name == "polyphony")
-        truths = [value for gap in gaps if (value := measured(gap, gap.original, name)) is not None]
+        truths = [value for gap in gaps if (value := measured_control(gap, gap.original, name)) is not None]
         ways = [(guidance, False) for guidance in dict.fromkeys((1.0, bench.guidance))] if bench.knows(name) else []
         for guidance, enforce in (*ways, (1.0, True)):
             key = f"{name}, enforced" if enforce else f"{name}, guidance {guidance:g}"
             _say(key)
             sampling = replace(SAMPLING, guidance=guidance)
-            pairs = follows(bench.engine, gaps, name, sampling=sampling, enforce=enforce)
+            pairs = measure_adherence(bench.engine, gaps, name, sampling=sampling, enforce=enforce)
             means = pairs.means()
             found[key] = {"spearman": pairs.spearman, "pairs": len(pairs.asked), "means": means}
             asked = ", ".join(f"{value:g} → {mean:.1f}" for value, mean in means.items())

@@ -32,8 +32,9 @@ from harmonixr_model.data.dataset import DatasetConfig, Example, InfillDataset
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling
 from harmonixr_model.evaluation.baselines import copy_bar
+from harmonixr_model.evaluation.gap_shapes import SHAPES
 from harmonixr_model.evaluation.metrics import Ratio, compare, estimate
-from harmonixr_model.evaluation.protocol import SHAPES, evaluation_items, make_item
+from harmonixr_model.evaluation.protocol import evaluation_items, make_item
 from harmonixr_model.infill.config import InfillConfig, sized
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.notes.encoded_score import EncodedScore

@@ -1,12 +1,8 @@
-"""Does a fill do what it was asked? Soft controls asked of gaps in held-out music, and what came out of them.
-
-Knows nothing of reports or command lines.
-"""
-
-# N pairs of asked and measured
+"""Whether fills follow attribute controls: requested values beside measured ones, over gaps of held-out music."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,9 +13,9 @@ from scipy.stats import spearmanr
 
 from harmonixr_model.engine.engine import Engine, Sampling
 from harmonixr_model.errors import ControlError
-from harmonixr_model.evaluation.likelihood import BITS, measured_bits
+from harmonixr_model.evaluation.likelihood import target_bits
 from harmonixr_model.evaluation.metrics import Fills
-from harmonixr_model.evaluation.protocol import EvaluationItem
+from harmonixr_model.evaluation.protocol import CONTEXT_TOKENS, EvaluationItem
 from harmonixr_model.grammar.constraints import Constraints
 from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.estimate import ChordSpan, estimate_chords
@@ -35,35 +31,35 @@ from harmonixr_model.prompt.control_values import (
     polyphony_token,
 )
 from harmonixr_model.prompt.controls import TRAINED, AttributeControls, attribute_tokens
-from harmonixr_model.prompt.fill_tokens import decode_fill, encode_fill
+from harmonixr_model.prompt.fill_tokens import decode_fill
 from harmonixr_model.prompt.layout import InfillPrompt
 
-# What is asked, spread over what music has; each value is the middle of a bin.
+# The requested values, spread over the range of real music; each is the centre of a bin.
 GRIDS: dict[str, tuple[float, ...]] = {
     "density": tuple(density_of(density_token(v)) for v in (0.25, 0.5, 1, 2, 3, 4, 6)),
     "polyphony": tuple(polyphony_of(polyphony_token(v)) for v in (1, 1.5, 2, 3, 4)),
     "velocity": tuple(float(mean_velocity_of(mean_velocity_token(v))) for v in (36, 52, 68, 84, 100, 116)),
 }
-_FOREIGN = 5  # semitones: the piece's own chords, moved up a fourth, are those of other music
+_FOURTH = 5  # semitones; the piece's own chords, transposed up a fourth, do not fit the piece
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
-    """What was asked and what was measured, one of each a fill; fills without a note to measure are left out."""
+class Adherence:
+    """The requested and the measured value of each fill; fills without a note to measure are left out."""
 
-    asked: tuple[float, ...]
+    requested: tuple[float, ...]
     measured: tuple[float, ...]
 
     @property
     def spearman(self) -> float:
-        """Their rank correlation; nan where one of them does not vary."""
-        varies = len(set(self.asked)) > 1 and len(set(self.measured)) > 1
-        return float(spearmanr(self.asked, self.measured).statistic) if varies else float("nan")
+        """The rank correlation of both; NaN if one of them is constant."""
+        varies = len(set(self.requested)) > 1 and len(set(self.measured)) > 1
+        return float(spearmanr(self.requested, self.measured).statistic) if varies else float("nan")
 
     def means(self) -> dict[float, float]:
-        """Return the mean of what was measured by what was asked."""
-        asked = np.array(self.asked)
-        return {value: float(np.array(self.measured)[asked == value].mean()) for value in sorted(set(self.asked))}
+        """Return the mean measured value by requested value."""
+        requested, measured = np.array(self.requested), np.array(self.measured)
+        return {value: float(measured[requested == value].mean()) for value in sorted(set(self.requested))}
 
 
 def controlled_prompt(
@@ -71,25 +67,24 @@ def controlled_prompt(
     controls: AttributeControls,
     *,
     chords: Sequence[ChordSpan] = (),
-    context_tokens: int = 1024,
+    context_tokens: int = CONTEXT_TOKENS,
 ) -> InfillPrompt:
-    """Return a item's prompt with controls, as a session builds it; `chords` are in steps."""
-    context, values = item.context, controls.conditioning
-    starts = dict(zip(item.prompt.cells, item.prompt.bar_starts, strict=True))
+    """Return an item's prompt with controls, as a session builds it; `chords` are in steps."""
+    tracks = item.context.tracks
     cells = [
         replace(
             cell,
             controls=attribute_tokens(
-                values,
+                controls.conditioning,
                 cell,
-                chords=chords if "chords" in values and not context.tracks[cell.track].is_drum else (),
-                bar_start=starts[cell],
+                chords=() if tracks[cell.track].is_drum else chords,
+                bar_start=bar_start,
             ),
         )
-        for cell in item.prompt.cells
+        for cell, bar_start in zip(item.prompt.cells, item.prompt.bar_starts, strict=True)
     ]
     return build_prompt(
-        context,
+        item.context,
         cells,
         max_prefix_tokens=context_tokens - item.prompt.tables.max_tokens,
         constraints=controls.constraints(Constraints()),
@@ -97,80 +92,80 @@ def controlled_prompt(
     )
 
 
-def follows(
+def measure_adherence(
     engine: Engine,
-    evaluation_items: Sequence[EvaluationItem],
+    items: Sequence[EvaluationItem],
     name: str,
     *,
     sampling: Sampling,
     seed: int = 0,
     enforce: bool = False,
-) -> Pairs:
-    """Ask each value of GRIDS[name] of each gap, or enforce it, and measure what comes out.
+) -> Adherence:
+    """Request each value of GRIDS[name] for each gap and measure the fills; `enforce` makes the values constraints.
 
-    What a gap cannot keep, beside what is locked in it, is left out.
+    Values that a gap cannot satisfy beside its locked notes are left out.
     """
     jobs = []
-    for number, item in enumerate(evaluation_items):
+    for number, item in enumerate(items):
         for value in GRIDS[name]:
             with suppress(ControlError):
-                prompt = controlled_prompt(item, replace(asking(name, value), enforce=enforce))
+                prompt = controlled_prompt(item, replace(single_control(name, value), enforce=enforce))
                 jobs.append((item, value, (prompt, seed + number)))
-    made = engine.generate_each([job for _, _, job in jobs], sampling=sampling)
-    pairs = []
-    for (item, value, (prompt, _)), fill in zip(jobs, made, strict=True):
-        found = measured(item, decode_fill(prompt, fill.tokens), name)
+    fills = engine.generate_each([job for _, _, job in jobs], sampling=sampling)
+    requested, measured = [], []
+    for (item, value, (prompt, _)), fill in zip(jobs, fills, strict=True):
+        found = measured_control(item, decode_fill(prompt, fill.tokens), name)
         if found is not None:
-            pairs.append((value, found))
-    return Pairs(tuple(asked for asked, _ in pairs), tuple(found for _, found in pairs))
+            requested.append(value)
+            measured.append(found)
+    return Adherence(tuple(requested), tuple(measured))
 
 
-def asking(name: str, value: float) -> AttributeControls:
-    """Return controls that ask for one of GRIDS alone."""
+def single_control(name: str, value: float | str) -> AttributeControls:
+    """Return controls with one attribute."""
     requested: dict[str, Any] = {name: value}
     return AttributeControls(**requested)
 
 
-def measured(item: EvaluationItem, fills: Fills, name: str) -> float | None:
-    """Return a measure of AttributeControls over the whole gap: cells count by their length, or by their notes."""
+def measured_control(item: EvaluationItem, fill: Fills, name: str) -> float | None:
+    """Return an attribute of the whole gap: the mean over cells, weighted by their length or their notes."""
     measure = TRAINED[name].measure
     assert measure is not None
-    cells = list(zip(item.prompt.cells, fills, strict=True))
     if name == "density":
-        steps = sum(cell.end - cell.start for cell in item.prompt.cells)
-        return sum(len(notes) for _, notes in cells) * GRID / steps
+        return sum(map(len, fill)) * GRID / sum(cell.end - cell.start for cell in item.prompt.cells)
+    cells = zip(item.prompt.cells, fill, strict=True)
     playing = [(value, len(notes)) for cell, notes in cells if (value := measure(notes, cell)) is not None]
     total = sum(notes for _, notes in playing)
     return sum(value * notes for value, notes in playing) / total if total else None
 
 
 def own_chords(item: EvaluationItem) -> list[ChordSpan]:
-    """Return the chords of the gap's bars as the whole piece plays them, the answer included."""
+    """Return the estimated chords of the gap's bars with the whole original music."""
     first = min(cell.start for cell in item.prompt.cells)
     last = max(cell.end for cell in item.prompt.cells)
     bars = [bar for bar in item.bars if bar.end > first and bar.start < last]
-    answer = [note for notes in item.original for note in notes]
-    shown = [
+    hidden = [note for notes in item.original for note in notes]
+    visible = [
         note
         for track, content in enumerate(item.context.tracks)
         if not content.is_drum
         for note in item.context.notes(track, bars[0].start, bars[-1].end)
     ]
-    return estimate_chords([*shown, *answer], bars, ticks_per_quarter=GRID)
+    return estimate_chords([*visible, *hidden], bars, ticks_per_quarter=GRID)
 
 
-def moved(chords: Sequence[ChordSpan], semitones: int = _FOREIGN) -> list[ChordSpan]:
-    """Return chords transposed."""
+def transposed(chords: Sequence[ChordSpan], semitones: int = _FOURTH) -> list[ChordSpan]:
+    """Return transposed chords."""
     return [
         replace(span, chord=Chord(tuple((tone + semitones) % 12 for tone in span.chord.pitch_classes)))
         for span in chords
     ]
 
 
-def chord_share(chords: Sequence[ChordSpan], fills: Fills) -> float | None:
-    """Return the share of the sounding time in which notes are tones of the chord at that time."""
+def chord_share(chords: Sequence[ChordSpan], fill: Fills) -> float | None:
+    """Return the share of a fill's sounding time in which its notes are tones of the current chord."""
     inside = total = 0
-    for note in (note for notes in fills for note in notes):
+    for note in (note for notes in fill for note in notes):
         for span in chords:
             overlap = min(span.end, note.end) - max(span.start, note.onset)
             if overlap > 0:
@@ -180,40 +175,34 @@ def chord_share(chords: Sequence[ChordSpan], fills: Fills) -> float | None:
 
 
 def chord_adherence(
-    engine: Engine, evaluation_items: Sequence[EvaluationItem], *, sampling: Sampling, seed: int = 0
+    engine: Engine, items: Sequence[EvaluationItem], *, sampling: Sampling, seed: int = 0
 ) -> dict[str, float]:
-    """Return mean chord-tone shares: of foreign chords asked and not asked, of the piece's own, asked and not."""
-    shares: dict[str, list[float]] = {}
-    for number, item in enumerate(evaluation_items):
+    """Return mean chord-tone shares of the piece's own chords and of foreign ones, each requested and not requested."""
+    shares: dict[str, list[float]] = defaultdict(list)
+    for number, item in enumerate(items):
         own = own_chords(item)
         if not own:
             continue
-        foreign = moved(own)
-        plain, with_own, with_foreign = (
-            controlled_prompt(item, AttributeControls(), chords=chords) for chords in ((), own, foreign)
-        )
-        at = seed + number
-        # Guidance leans towards controls: where none is asked there is nothing to lean to.
-        made = engine.generate_each([(plain, at)], sampling=replace(sampling, guidance=1.0))
-        made += engine.generate_each([(with_own, at), (with_foreign, at)], sampling=sampling)
-        prompts = (plain, with_own, with_foreign)
+        foreign = transposed(own)
+        prompts = [controlled_prompt(item, AttributeControls(), chords=chords) for chords in ((), own, foreign)]
+        jobs = [(prompt, seed + number) for prompt in prompts]
+        # Classifier-free guidance needs a control.
+        made = engine.generate_each(jobs[:1], sampling=replace(sampling, guidance=1.0))
+        made += engine.generate_each(jobs[1:], sampling=sampling)
         fills = [decode_fill(prompt, fill.tokens) for prompt, fill in zip(prompts, made, strict=True)]
         for name, chords, fill in (
-            ("own chords, not asked", own, fills[0]),
-            ("own chords, asked", own, fills[1]),
-            ("a fourth up, not asked", foreign, fills[0]),
-            ("a fourth up, asked", foreign, fills[2]),
-            ("own chords, the hidden music itself", own, item.original),
+            ("own chords, not requested", own, fills[0]),
+            ("own chords, requested", own, fills[1]),
+            ("a fourth up, not requested", foreign, fills[0]),
+            ("a fourth up, requested", foreign, fills[2]),
+            ("own chords, human original", own, item.original),
         ):
             share = chord_share(chords, fill)
             if share is not None:
-                shares.setdefault(name, []).append(share)
+                shares[name].append(share)
     return {name: float(np.mean(values)) for name, values in shares.items()}
 
 
 def tag_bits(model: InfillTransformer, item: EvaluationItem, controls: AttributeControls) -> float:
-    """Return the bits per note of the true answer when the request says these controls of the whole request."""
-    prompt = controlled_prompt(item, controls)
-    fill, is_forced = encode_fill(prompt, item.original)
-    told = replace(item, prompt=prompt, fill=fill, is_forced=is_forced)
-    return measured_bits(model, told, with_grammar=False)[BITS] / item.notes
+    """Return the bits per note of the original, conditioned on controls of the whole gap."""
+    return target_bits(model, item.with_prompt(controlled_prompt(item, controls))) / item.notes

@@ -1,7 +1,4 @@
-"""Under which headings a gap's results are listed: its shape, whether the song repeats it, its source, its role.
-
-Knows nothing of measures.
-"""
+"""The groups under which an item's results are reported: shape, repetition, source and role of the track."""
 
 from __future__ import annotations
 
@@ -15,41 +12,31 @@ REPEATED, NOVEL = "repeated elsewhere", "novel"
 SOURCE, ROLE = "source: ", "role: "
 GROUPS = {"source": SOURCE, "role": ROLE}
 BAND_TRACKS = 4
-_BASSES = range(32, 40)  # General MIDI's basses
-# From so many notes an onset on, a track is heard as chords; pianos of melody and bass have about 1.3.
+_BASSES = range(32, 40)  # the basses of General MIDI
+# A track with at least so many notes per onset has chords; a piano with melody and bass has about 1.3.
 _CHORDAL = 1.7
 
 
 def groups_of(item: EvaluationItem) -> list[str]:
-    """Return the headings, ALL first; a item about one field of the notes has a heading of its own alone.
+    """Return the groups, ALL first. An item with a single hidden field has only its shape.
 
-    Bits for one field, and how much is right when the rest is known, are not to be summed with those of whole notes.
+    Its results must not be summed with those of whole notes.
     """
-    if item.only:
+    if item.field:
         return [item.shape]
-    kinds = [ALL, REPEATED if item.is_repeated else NOVEL, item.shape]
+    groups = [ALL, REPEATED if item.is_repeated else NOVEL, item.shape]
     if item.source:
-        kinds.append(SOURCE + item.source)
+        groups.append(SOURCE + item.source)
     tracks = {cell.track for cell in item.prompt.cells}
     if len(tracks) == 1:
         playing = sum(bool(track.notes) for track in item.context.tracks)
         role = role_of(item.context.tracks[tracks.pop()])
-        kinds.append(f"{ROLE}{role}{' of a band' if playing >= BAND_TRACKS else ''}")
-    return kinds
-
-
-def is_shape(kind: str) -> bool:
-    """Return whether a heading belongs in the tables by shape."""
-    return not kind.startswith((SOURCE, ROLE))
-
-
-def is_of(group: str, kind: str) -> bool:
-    """Return whether a heading belongs in the tables by this one of GROUPS."""
-    return kind.startswith(GROUPS[group])
+        groups.append(f"{ROLE}{role}{' of a band' if playing >= BAND_TRACKS else ''}")
+    return groups
 
 
 def role_of(track: Track) -> str:
-    """Return what a track does, by its instrument, its name and how many notes it strikes at once."""
+    """Return the role of a track by its instrument, its name and its number of notes per onset."""
     if track.is_drum:
         return "drums"
     if track.program in _BASSES or "bass" in track.name.lower():

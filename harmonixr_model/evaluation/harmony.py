@@ -1,7 +1,4 @@
-"""How often the chord and key estimates are right: against labels made by hand, and against what the composer chose.
-
-Knows nothing of models.
-"""
+"""The accuracy of the chord and key estimates, against labels made by hand and against composed harmony."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from harmonixr_model.music.estimate import ChordSpan, estimate_chords, estimate_
 from harmonixr_model.music.harmony import Chord, Key, quality_of, read_chord, read_key
 from harmonixr_model.music.score import Bar, Note, Score
 
-# Chords of each bar, heard and written down by hand from the notes, evenly spread over the bar. '-' is a beat that two
-# analysts would hear differently (a passing tone in both voices), or a bass alone; it is not counted.
+# The chords of each bar, labelled by hand from the notes and spread evenly over the bar. '-' is an ambiguous beat
+# (passing tones in both voices) or a bass alone; it does not count.
 _PRELUDE = """
 C | Dm7 | G7 | C | Am | D7 | G | Cmaj7 | Am7 | D7 | G | C#dim7 | Dm | Bdim7 | C | Fmaj7 | Dm7 | G7 | C | C7 | Fmaj7
 | F#dim7 | Bdim7 | G7 | C | Gsus4 | G7 | F#dim7 | C | Gsus4 | G7 | C7 | F | G7 | C
@@ -30,7 +27,7 @@ _KEYS = {"prelude-in-c": "C major", "minuet-in-g": "G major", "canon-in-d": "D m
 
 @dataclass(frozen=True, slots=True)
 class Accuracy:
-    """Shares of the labelled time in which the estimate has the label's tones, its root, and its kind of third."""
+    """The shares of the labelled time in which the estimate has the label's tones, its root, and its kind of third."""
 
     exact: float
     root: float
@@ -39,7 +36,7 @@ class Accuracy:
 
 
 def hand_labelled() -> dict[str, tuple[Score, tuple[ChordSpan, ...], Key]]:
-    """Return the project's own encodings of public-domain pieces with the labels made for them by hand."""
+    """Return the project's encodings of public-domain pieces, with chords and keys labelled by hand."""
     made = {
         "prelude-in-c": (pieces.prelude_in_c(), _PRELUDE),
         "minuet-in-g": (pieces.minuet_in_g(), _MINUET),
@@ -49,7 +46,7 @@ def hand_labelled() -> dict[str, tuple[Score, tuple[ChordSpan, ...], Key]]:
 
 
 def read_labels(text: str, bars: Sequence[Bar]) -> tuple[ChordSpan, ...]:
-    """Return the labelled spans of a text with one part a bar; raises ValueError where their numbers differ."""
+    """Return the labelled spans of a text with one part per bar; raises ValueError for another number of parts."""
     spans = []
     for bar, part in zip(bars, text.strip().split("|"), strict=True):
         names = part.split()
@@ -61,7 +58,7 @@ def read_labels(text: str, bars: Sequence[Bar]) -> tuple[ChordSpan, ...]:
 
 
 def chord_accuracy(score: Score, labels: Sequence[ChordSpan]) -> Accuracy:
-    """Return how the estimate of a whole piece fares against its labels."""
+    """Return the accuracy of the estimated chords of a whole piece."""
     found = estimate_chords(pitched_notes(score), score.bars, ticks_per_quarter=score.ticks_per_quarter)
     exact = root = triad = total = 0
     for label in labels:
@@ -70,7 +67,7 @@ def chord_accuracy(score: Score, labels: Sequence[ChordSpan]) -> Accuracy:
             if overlap <= 0:
                 continue
             total += overlap
-            # All roots of a diminished seventh are one chord.
+            # A diminished seventh is the same chord on each of its roots.
             is_exact = set(span.chord.pitch_classes) == set(label.chord.pitch_classes)
             has_root = is_exact or span.chord.pitch_classes[0] == label.chord.pitch_classes[0]
             exact += overlap * is_exact
@@ -81,30 +78,30 @@ def chord_accuracy(score: Score, labels: Sequence[ChordSpan]) -> Accuracy:
 
 
 def estimated_key(score: Score) -> Key | None:
-    """Return the key of a whole piece."""
+    """Return the estimated key of a whole piece."""
     return estimate_key(pitched_notes(score))
 
 
 def composed_accuracies(seeds: Sequence[int], *, bars: int = 32) -> tuple[list[Accuracy], int, int]:
-    """Return the chord accuracy of composed songs, sections whose key was found, and how many sections there are."""
-    accuracies, found, asked = [], 0, 0
+    """Return the chord accuracies of composed songs, the number of sections with a right key, and of all sections."""
+    accuracies, right, sections = [], 0, 0
     for seed in seeds:
         score, harmony = compose(seed, bars=bars), composed_harmony(seed, bars=bars)
         accuracies.append(chord_accuracy(score, harmony.chords))
         notes = pitched_notes(score)
         for start, end, key in harmony.keys:
-            found += estimate_key(n for n in notes if start <= n.onset < end) == key
-            asked += 1
-    return accuracies, found, asked
+            right += estimate_key(n for n in notes if start <= n.onset < end) == key
+            sections += 1
+    return accuracies, right, sections
 
 
 def pitched_notes(score: Score) -> list[Note]:
-    """Return all notes but the drums', by onset."""
+    """Return all notes except those of drums, by onset."""
     return sorted(note for track in score.tracks if not track.is_drum for note in track.notes)
 
 
 def _third(chord: Chord) -> str | None:
-    """Return major, minor or neither: what is left of a chord when only its triad counts."""
+    """Return the kind of a chord's third, None if it has neither."""
     quality = quality_of(chord)
     if quality in {"maj", "7", "maj7", "aug"}:
         return "major"

@@ -1,19 +1,16 @@
-"""How many bits a model gives to what was there: in all, by field, and when it may say valid fills only.
+"""The bits that a model gives to the human original: in all, by field, and with the grammar enforced."""
 
-Knows nothing of sampling or reports.
-"""
-
-# N tokens to be predicted, V vocabulary
+# N predicted tokens, V vocabulary
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
 
-from harmonixr_model.data.collate import Batch, collate
+from harmonixr_model.data.collate import collate
 from harmonixr_model.errors import TokenError
 from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.grammar.fill_grammar import open_grammar
@@ -23,67 +20,58 @@ from harmonixr_model.notes.vocabulary import VOCAB
 from harmonixr_model.prompt.copy_pointer import CopyPointer, Guess
 
 BITS = "bits per note"
-WITH_GRAMMAR = "bits per note, grammar kept"
+WITH_GRAMMAR = "bits per note, grammar enforced"
 FIELDS = ("onset", "pitch", "duration", "velocity")
-END = VOCAB.id("END")
+_BLOCKS = {"pitch": VOCAB.pitch, "duration": VOCAB.duration, "velocity": VOCAB.velocity}
 
 
 def field_of(token: int) -> str:
-    """Return what a token of an answer says. END counts with onsets: no further note begins."""
-    if token in VOCAB.pitch:
-        return "pitch"
-    if token in VOCAB.duration:
-        return "duration"
-    if token in VOCAB.velocity:
-        return "velocity"
-    return "onset"
+    """Return the note field of a fill's token. END counts as an onset: no further note begins."""
+    return next((field for field, block in _BLOCKS.items() if token in block), "onset")
 
 
-def by_field(tokens: Iterable[int], bits: Iterable[float], *, total: str = BITS) -> dict[str, float]:
-    """Return the bits in all, named `total`, and those of each field, named `total, FIELD`; they sum to it.
+def bits_by_field(tokens: Iterable[int], bits: Iterable[float], *, total: str = BITS) -> dict[str, float]:
+    """Return the bits of all tokens, named `total`, and of each field, named `total, FIELD`; the fields sum to it.
 
-    A token's bits count for what it says: that a chord goes on is told by PITCH where POS or END might stand.
+    A token's bits count for its own field, even if it replaces a token of another one: a PITCH also encodes that the
+    chord continues.
     """
     sums = {total: 0.0} | {f"{total}, {field}": 0.0 for field in FIELDS}
-    for token, said in zip(tokens, bits, strict=True):
-        sums[total] += said
-        sums[f"{total}, {field_of(token)}"] += said
+    for token, value in zip(tokens, bits, strict=True):
+        sums[total] += value
+        sums[f"{total}, {field_of(token)}"] += value
     return sums
 
 
 def target_bits(model: InfillTransformer, item: EvaluationItem) -> float:
-    """Return the bits the model gives to the true answer, END included, without the grammar's help."""
+    """Return the model's bits for the original, END included, without the grammar."""
     return measured_bits(model, item, with_grammar=False)[BITS]
 
 
 @torch.inference_mode()
 def measured_bits(model: InfillTransformer, item: EvaluationItem, *, with_grammar: bool = True) -> dict[str, float]:
-    """Return the bits of the true answer by measure: BITS and its fields, and the same with the grammar kept.
+    """Return the bits of the original by measure: BITS by field, and WITH_GRAMMAR by field.
 
-    A model with a pointer says them with it, as it decodes.
-
-    With it, what the grammar forbids has no probability, as in decoding. Some music breaks it (a pitch struck again on
-    the channel where it still sounds): it could not be decoded, and has no bits of that kind.
+    A model with a copy gate uses its copy pointer, as in decoding. With the grammar, forbidden tokens have probability
+    zero, as in decoding. Music that violates the grammar (a pitch that starts while it sounds on its channel) cannot be
+    decoded, and has no bits of this kind.
     """
-    tokens = [int(token) for token, forced in zip(item.fill, item.is_forced, strict=True) if not forced]
-    logits_NV = answer_logits(model, item)
+    tokens = item.predicted_tokens()
+    logits_NV = target_logits(model, item)
     if model.copy_gate is not None:
-        guesses = [guess for _, guess in walk(item)]
+        guesses = [guess for _, guess in targets_and_guesses(item)]
         logits_NV = model.copy_gate.mix(logits_NV, guesses, copy_strength=[1.0] * len(guesses))
     targets_N = torch.tensor(tokens, device=logits_NV.device)
-    measured = by_field(tokens, _bits(logits_NV, targets_N))
+    measured = bits_by_field(tokens, _bits(logits_NV, targets_N))
     allowed_NV = allowed_tokens(item) if with_grammar else None
     if allowed_NV is not None:
-        kept_NV = logits_NV.masked_fill(~allowed_NV.to(logits_NV.device), -math.inf)
-        measured |= by_field(tokens, _bits(kept_NV, targets_N), total=WITH_GRAMMAR)
+        logits_NV = logits_NV.masked_fill(~allowed_NV.to(logits_NV.device), -math.inf)
+        measured |= bits_by_field(tokens, _bits(logits_NV, targets_N), total=WITH_GRAMMAR)
     return measured
 
 
 def allowed_tokens(item: EvaluationItem) -> Tensor | None:
-    """Return what the grammar allows in place of each token to be predicted, bool [N, V]; None if the answer breaks it.
-
-    Forced tokens are walked over.
-    """
+    """Return the tokens that the grammar allows at each predicted token, bool [N, V]; None if the fill violates it."""
     grammar = open_grammar(item.prompt.tables)
     allowed = []
     try:
@@ -96,34 +84,32 @@ def allowed_tokens(item: EvaluationItem) -> Tensor | None:
     return torch.stack(allowed)
 
 
-def walk(item: EvaluationItem) -> Iterator[tuple[int, Guess | None]]:
-    """Yield each token to be predicted of the true answer, and what the song's own passages guess in its place."""
+def targets_and_guesses(item: EvaluationItem) -> Iterator[tuple[int, Guess | None]]:
+    """Yield each predicted token of the original, with the copy pointer's guess from similar passages."""
     if not item.prompt.copy_sources:
-        yield from ((int(t), None) for t, forced in zip(item.fill, item.is_forced, strict=True) if not forced)
+        yield from ((token, None) for token in item.predicted_tokens())
         return
-    pointers = CopyPointer(item.prompt.copy_sources)
+    pointer = CopyPointer(item.prompt.copy_sources)
     for number, (_, run) in enumerate(item.predicted_runs()):
-        pointers.open_cell(number)
+        pointer.open_cell(number)
         for token in run:
-            yield token, pointers.guess()
-            pointers.advance(token)
+            yield token, pointer.guess()
+            pointer.advance(token)
 
 
 @torch.inference_mode()
-def answer_logits(model: InfillTransformer, item: EvaluationItem) -> Tensor:
-    """Return what the model alone thinks in place of each token to be predicted: logits, float32 [N, V]."""
+def target_logits(model: InfillTransformer, item: EvaluationItem) -> Tensor:
+    """Return the model's logits at each predicted token, without the copy pointer, float32 [N, V]."""
     batch = collate([item.example()])
     device = next(model.parameters()).device
-    moved = Batch(*(tensor.to(device) for tensor in _tensors(batch)))
-    asked_BT = predicting_mask(moved.loss_mask_BT)
     logits_NV: Tensor = model(
-        moved.tokens_BT, moved.coordinates_BTK, moved.prefix_length_B, moved.length_B, chosen_BT=asked_BT
+        batch.tokens_BT.to(device),
+        batch.coordinates_BTK.to(device),
+        batch.prefix_length_B.to(device),
+        batch.length_B.to(device),
+        chosen_BT=predicting_mask(batch.loss_mask_BT.to(device)),
     )
     return logits_NV.float()
-
-
-def _tensors(batch: Batch) -> Sequence[Tensor]:
-    return batch.tokens_BT, batch.coordinates_BTK, batch.prefix_length_B, batch.length_B, batch.loss_mask_BT
 
 
 def _bits(logits_NV: Tensor, targets_N: Tensor) -> list[float]:

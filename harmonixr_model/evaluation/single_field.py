@@ -1,7 +1,4 @@
-"""Questions about one field of the notes: how near an answer is, what copies answer, and that all else is kept.
-
-Knows nothing of likelihoods.
-"""
+"""Items that hide one field of the notes: measures, copies, and the check that all other fields stay as they are."""
 
 from __future__ import annotations
 
@@ -14,117 +11,113 @@ from harmonixr_model.music.edit_field import edit_notes
 from harmonixr_model.music.score import Note
 from harmonixr_model.music.song import Song
 from harmonixr_model.notes.encoded_score import GridCell, NoteField
-from harmonixr_model.notes.vocabulary import DURATIONS, duration_bin
 
-RIGHT = "asked field as it was"
-SEMITONES_OFF, STEPS_OFF = "semitones off", "onset off, quarters"
-VELOCITY_OFF, DURATION_OFF = "velocity off", "duration off, quarters"
-LESS_IS_BETTER = (SEMITONES_OFF, STEPS_OFF, VELOCITY_OFF, DURATION_OFF)
-# Fields of a Note (onset, duration, pitch, velocity) that an answer must leave as they are.
-_KEPT: dict[NoteField, tuple[int, ...]] = {
-    "pitch": (0, 1, 3),
-    "rhythm": (2, 3),
-    "velocity": (0, 1, 2),
-    "duration": (0, 2, 3),
+RIGHT = "changed field as in the original"
+# The name of a field's mean error and its unit in steps, semitones or MIDI values.
+_ERRORS = {
+    "onset": ("onset error, quarters", 24),
+    "duration": ("duration error, quarters", 24),
+    "pitch": ("pitch error, semitones", 1),
+    "velocity": ("velocity error", 1),
 }
-_QUARTER = 24
-_COPY_VELOCITY, _COPY_PITCH, _COPY_DURATION = 66, 60, 12  # where a copy finds nothing to copy
+ONSET_ERROR, DURATION_ERROR, PITCH_ERROR, VELOCITY_ERROR = LOWER_IS_BETTER = [name for name, _ in _ERRORS.values()]
+# The fields of a Note that a fill sets.
+_CHANGED: dict[NoteField, tuple[str, ...]] = {
+    "pitch": ("pitch",),
+    "rhythm": ("onset", "duration"),
+    "velocity": ("velocity",),
+    "duration": ("duration",),
+}
+_NO_SOURCE = Note(onset=0, duration=12, pitch=60, velocity=66)  # values where there is nothing to copy
 
 
 def field_measures(item: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
-    """Return how many notes have the asked field as it was, and how far off the field is on average.
+    """Return the share of notes whose hidden field is that of the original, and the field's mean absolute error.
 
-    Notes are compared one by one, in their order: everything else of them is known.
+    Notes are compared in their order, because all their other fields are known.
     """
+    assert item.field is not None
+    changed = _CHANGED[item.field]
     pairs = [
-        (was, said)
-        for notes, made in zip(item.original, fill, strict=True)
-        for was, said in zip(notes, made, strict=True)
+        (old, new)
+        for notes, filled in zip(item.original, fill, strict=True)
+        for old, new in zip(notes, filled, strict=True)
     ]
-    kept = {i for i in range(4) if item.only is None or i not in _KEPT[item.only]}
-    right = sum(all(was[i] == said[i] for i in kept) for was, said in pairs)
+    right = sum(_values(old, changed) == _values(new, changed) for old, new in pairs)
     measures = {RIGHT: Ratio(right, len(pairs))}
-    if item.only == "pitch":
-        measures[SEMITONES_OFF] = Ratio(sum(abs(was.pitch - said.pitch) for was, said in pairs), len(pairs))
-    if item.only == "velocity":
-        measures[VELOCITY_OFF] = Ratio(sum(abs(was.velocity - said.velocity) for was, said in pairs), len(pairs))
-    if item.only == "rhythm":
-        measures[STEPS_OFF] = Ratio(sum(abs(w.onset - s.onset) for w, s in pairs) / _QUARTER, len(pairs))
-    if item.only in ("rhythm", "duration"):
-        measures[DURATION_OFF] = Ratio(sum(abs(w.duration - s.duration) for w, s in pairs) / _QUARTER, len(pairs))
+    for field in changed:
+        name, unit = _ERRORS[field]
+        measures[name] = Ratio(
+            sum(abs(getattr(old, field) - getattr(new, field)) for old, new in pairs) / unit, len(pairs)
+        )
     return measures
 
 
-def copied_field(item: EvaluationItem, fill: Fills) -> Fills:
-    """Return an answer that takes the asked field from what a copy plays there; others come back as they are.
+def copied_field(item: EvaluationItem, copied: Fills) -> Fills:
+    """Return a fill that takes the hidden field from copied notes; copies of whole notes are returned unchanged.
 
-    A known note takes it of the copied note nearest to it: of those at the nearest onset the nearest pitch, of a hidden
-    pitch the same place in the chord, of a hidden onset the same place in the cell.
+    A known note takes the field of the nearest copied note: the nearest pitch at the nearest onset; for a hidden pitch
+    the same position in the chord at the nearest onset; for a hidden onset the same position in the cell.
     """
-    if item.only is None:
-        return fill
-    return [_lent(cell, notes, item.only) for cell, notes in zip(item.prompt.cells, fill, strict=True)]
+    if item.field is None:
+        return copied
+    return [_with_copied_field(cell, notes, item.field) for cell, notes in zip(item.prompt.cells, copied, strict=True)]
 
 
-def _lent(cell: GridCell, offered: Sequence[Note], only: NoteField) -> tuple[Note, ...]:
-    offered = sorted(offered, key=lambda n: (n.onset, n.pitch))
-    made = []
+def _with_copied_field(cell: GridCell, copied: Sequence[Note], field: NoteField) -> tuple[Note, ...]:
+    copied = sorted(copied, key=lambda note: (note.onset, note.pitch))
+    notes = []
     for number, known in enumerate(cell.known):
-        place = sum(other.onset == known.onset for other in cell.known[:number])
-        source = _nearest(cell, offered, known, only=only, number=number, place=place)
-        if only == "pitch":
-            pitch = min(max(source.pitch if source else _COPY_PITCH, cell.low), cell.high)
-            made.append(known._replace(pitch=pitch))
-        elif only == "velocity":
-            made.append(known._replace(velocity=source.velocity if source else _COPY_VELOCITY))
-        elif only == "duration":
-            made.append(known._replace(duration=source.duration if source else _COPY_DURATION))
+        if not copied:
+            onset = cell.start + (cell.end - cell.start) * number // len(cell.known)
+            source = _NO_SOURCE._replace(onset=onset)
+        elif field == "rhythm":
+            source = copied[number * len(copied) // len(cell.known)]
         else:
-            onset = source.onset if source else cell.start + (cell.end - cell.start) * number // len(cell.known)
-            duration = source.duration if source else DURATIONS[duration_bin(_COPY_DURATION)]
-            made.append(known._replace(onset=onset, duration=duration))
-    return tuple(made)
+            source = _nearest(copied, known, field, position=sum(n.onset == known.onset for n in cell.known[:number]))
+        source = source._replace(pitch=min(max(source.pitch, cell.low), cell.high))
+        notes.append(known._replace(**{name: getattr(source, name) for name in _CHANGED[field]}))
+    return tuple(notes)
 
 
-def _nearest(
-    cell: GridCell, offered: Sequence[Note], known: Note, *, only: NoteField, number: int, place: int
-) -> Note | None:
-    if not offered:
-        return None
-    if only == "rhythm":
-        return offered[number * len(offered) // len(cell.known)]
-    onset = min((note.onset for note in offered), key=lambda at: abs(at - known.onset))
-    together = [note for note in offered if note.onset == onset]
-    if only == "pitch":
-        return together[min(place, len(together) - 1)]
-    return min(together, key=lambda note: abs(note.pitch - known.pitch))
+def _nearest(copied: Sequence[Note], known: Note, field: NoteField, *, position: int) -> Note:
+    onset = min((note.onset for note in copied), key=lambda at: abs(at - known.onset))
+    chord = [note for note in copied if note.onset == onset]
+    if field == "pitch":
+        return chord[min(position, len(chord) - 1)]
+    return min(chord, key=lambda note: abs(note.pitch - known.pitch))
 
 
-def with_field_changed(item: EvaluationItem, song: Song, fill: Fills, number: dict[int, int]) -> tuple[bool, Ratio]:
-    """Make the answer in a file of the piece; return whether all else is as it was, and the share of changes made.
+def field_round_trip(item: EvaluationItem, song: Song, fill: Fills, number: dict[int, int]) -> tuple[bool, Ratio]:
+    """Change the field in the song's file and read that file back.
 
-    `number` says which track of the file a track of the piece is.
+    `number` maps the piece's tracks to those of the file. Returns whether everything else is unchanged, and the share
+    of notes that were changed.
     """
-    assert item.only is not None
-    wishes: dict[int, dict[int, Note]] = {}
-    for cell, was, said in zip(item.prompt.cells, item.original, fill, strict=True):
+    assert item.field is not None
+    changes: dict[int, dict[int, Note]] = {}
+    for cell, old_notes, new_notes in zip(item.prompt.cells, item.original, fill, strict=True):
         track = number[cell.track]
         index = {(note.onset, note.pitch): n for n, note in enumerate(song.score.tracks[track].notes)}
-        chosen = wishes.setdefault(track, {})
-        chosen.update({index[old.onset, old.pitch]: new for old, new in zip(was, said, strict=True)})
-    result = edit_notes(song, wishes)
+        pairs = zip(old_notes, new_notes, strict=True)
+        changes.setdefault(track, {}).update({index[old.onset, old.pitch]: new for old, new in pairs})
+    result = edit_notes(song, changes)
     after = Song.parse(result.midi)
-    kept = _KEPT[item.only]
-    is_kept = song.score.tempos == after.score.tempos and song.score.time_signatures == after.score.time_signatures
-    for track, (old, new) in enumerate(zip(song.score.tracks, after.score.tracks, strict=True)):
-        asked = wishes.get(track, {})
-        outside = Counter(note for n, note in enumerate(old.notes) if n not in asked)
-        inside = Counter(new.notes) - outside
-        is_kept &= not outside - Counter(new.notes)
-        is_kept &= _fields((old.notes[n] for n in asked), kept) == _fields(inside.elements(), kept)
-    count = sum(map(len, wishes.values()))
-    return is_kept, Ratio(count - result.dropped, count)
+    unchanged = [name for name in Note._fields if name not in _CHANGED[item.field]]
+    preserved = song.score.tempos == after.score.tempos and song.score.time_signatures == after.score.time_signatures
+    for track, (before, now) in enumerate(zip(song.score.tracks, after.score.tracks, strict=True)):
+        edited = changes.get(track, {})
+        outside = Counter(note for n, note in enumerate(before.notes) if n not in edited)
+        inside = Counter(now.notes) - outside
+        preserved &= not outside - Counter(now.notes)
+        preserved &= _counted((before.notes[n] for n in edited), unchanged) == _counted(inside.elements(), unchanged)
+    count = sum(map(len, changes.values()))
+    return preserved, Ratio(count - result.dropped, count)
 
 
-def _fields(notes: Iterable[Note], fields: Sequence[int]) -> Counter[tuple[int, ...]]:
-    return Counter(tuple(note[i] for i in fields) for note in notes)
+def _values(note: Note, fields: Sequence[str]) -> tuple[int, ...]:
+    return tuple(getattr(note, field) for field in fields)
+
+
+def _counted(notes: Iterable[Note], fields: Sequence[str]) -> Counter[tuple[int, ...]]:
+    return Counter(_values(note, fields) for note in notes)

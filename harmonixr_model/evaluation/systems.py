@@ -1,4 +1,4 @@
-"""Who answers: a model or a baseline, each with what it can do. Knows nothing of protocols' shapes or of reports."""
+"""The systems of an evaluation: models and baselines that give bits to the original, or fill gaps."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from harmonixr_model.infill.model import InfillTransformer
 from harmonixr_model.music.score import Score
 from harmonixr_model.prompt.fill_tokens import decode_fill
 
-HUMAN = "what was there"
+HUMAN = "human original"
 
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """A name and what it can do: say how many bits an answer takes, by measure, or fill a gap, maybe several times."""
+    """A named system. `bits` returns the bits of the original by measure, `fills` one fill of a gap or several."""
 
     name: str
     bits: Callable[[EvaluationItem], Mapping[str, float]] | None = None
@@ -31,76 +31,73 @@ class System:
 
 
 @dataclass(slots=True)
-class Sampler:
-    """Draws the same fills for a item however often it is asked, and keeps those of the last item.
-
-    Every sample of every item has a stream of its own.
-    """
+class SampledFills:
+    """A fixed number of fills for each item: the same at each call, cached for the last item."""
 
     engine: Engine
     samples: int
     sampling: Sampling
     _number: int = field(default=-1, init=False)
-    _made: list[GeneratedFill] = field(default_factory=list, init=False)
+    _cached: list[GeneratedFill] = field(default_factory=list, init=False)
 
     def generated(self, item: EvaluationItem) -> list[GeneratedFill]:
         """Return the item's fills with their likelihoods."""
         if item.number != self._number:
             seeds = [item.number * self.samples + i for i in range(self.samples)]
-            self._made = self.engine.generate(item.prompt, seeds=seeds, sampling=self.sampling)
+            self._cached = self.engine.generate(item.prompt, seeds=seeds, sampling=self.sampling)
             self._number = item.number
-        return self._made
+        return self._cached
 
     def fills(self, item: EvaluationItem) -> list[Fills]:
-        """Return the item's fills as notes, cell by cell."""
-        return [decode_fill(item.prompt, made.tokens) for made in self.generated(item)]
+        """Return the item's fills as notes of each cell."""
+        return [decode_fill(item.prompt, fill.tokens) for fill in self.generated(item)]
 
     def likeliest(self, item: EvaluationItem) -> list[Fills]:
-        """Return the fill that the model itself thinks likeliest, per token drawn: in all, silence would win."""
+        """Return the fill with the highest likelihood per sampled token; the total would favour silence."""
         forced = sum(map(len, item.prompt.headers)) + 1
-        best = max(self.generated(item), key=lambda made: made.log_probability / (len(made.tokens) - forced))
+        best = max(self.generated(item), key=lambda fill: fill.log_probability / (len(fill.tokens) - forced))
         return [decode_fill(item.prompt, best.tokens)]
 
     def best_rewarded(self, item: EvaluationItem, *, ranker: Ranker) -> list[Fills]:
-        """Return the fill that a reward model is surest to like, as the service chooses."""
-        made = self.generated(item)
-        rewards = ranker.score([[FilledWindow(item.prompt, fill.tokens)] for fill in made])
-        best = max(range(len(made)), key=lambda i: rewards[i].lower)
-        return [decode_fill(item.prompt, made[best].tokens)]
+        """Return the fill with the highest lower bound of a reward model, as the service does."""
+        fills = self.generated(item)
+        rewards = ranker.score([[FilledWindow(item.prompt, fill.tokens)] for fill in fills])
+        best = max(range(len(fills)), key=lambda i: rewards[i].lower)
+        return [decode_fill(item.prompt, fills[best].tokens)]
 
 
-def model_system(model: InfillTransformer, sampler: Sampler | None = None, *, name: str = "model") -> System:
-    """Return a trained model as a system; without a sampler it only says bits."""
-    return System(name, bits=partial(measured_bits, model), fills=sampler.fills if sampler is not None else None)
+def model_system(model: InfillTransformer, sampled: SampledFills | None = None, *, name: str = "model") -> System:
+    """Return a trained model as a system; without sampled fills it gives bits only."""
+    return System(name, bits=partial(measured_bits, model), fills=sampled.fills if sampled is not None else None)
 
 
-def best_of_systems(sampler: Sampler, *, ranker: Ranker | None = None, name: str = "model") -> list[System]:
-    """Return the best of the sampler's fills by the model's likelihood, and by a reward model where there is one."""
-    best = f"{name}, best of {sampler.samples} by"
-    systems = [System(f"{best} likelihood", fills=sampler.likeliest)]
+def best_of_systems(sampled: SampledFills, *, ranker: Ranker | None = None, name: str = "model") -> list[System]:
+    """Return the best of the sampled fills by the model's likelihood, and by a reward model if there is one."""
+    best = f"{name}, best of {sampled.samples} by"
+    systems = [System(f"{best} likelihood", fills=sampled.likeliest)]
     if ranker is not None:
-        systems.append(System(f"{best} reward", fills=partial(sampler.best_rewarded, ranker=ranker)))
+        systems.append(System(f"{best} reward", fills=partial(sampled.best_rewarded, ranker=ranker)))
     return systems
 
 
 def greedy_system(engine: Engine, *, name: str = "model, greedy") -> System:
-    """Return the model as it fills when it always takes the likeliest token."""
-    return System(name, fills=Sampler(engine, 1, Sampling(temperature=0)).fills)
+    """Return the model with the most likely token at each step."""
+    return System(name, fills=SampledFills(engine, 1, Sampling(temperature=0)).fills)
 
 
-def blind_system(model: InfillTransformer, *, name: str = "model, future hidden") -> System:
-    """Return the same model shown nothing after the gap; it only says bits. What it lacks is what infilling gains."""
+def future_hidden_system(model: InfillTransformer, *, name: str = "model, future hidden") -> System:
+    """Return the model without anything after the gap, bits only; the difference is the gain of infilling."""
     return System(name, bits=lambda item: measured_bits(model, hide_future(item)))
 
 
 def human_system() -> System:
-    """Return the hidden music as a system: the ceiling of what is compared with it, and how its own seams are."""
+    """Return the hidden music as a system, the ceiling of every comparison."""
     return System(HUMAN, fills=lambda item: [item.original])
 
 
-def retrieval_system(asked: Sequence[EvaluationItem], training: Iterable[Score]) -> System:
-    """Return what the training music plays in surroundings like each gap's; it is read once, here."""
-    found = retrieve(asked, training)
+def retrieval_system(items: Sequence[EvaluationItem], training: Iterable[Score]) -> System:
+    """Return the passages of the training music whose surroundings resemble each gap's; it is read once, here."""
+    found = retrieve(items, training)
     return System("retrieve from training", fills=lambda item: [copied_field(item, found[item.number])])
 
 
@@ -109,7 +106,7 @@ def baseline_systems(markov: MarkovBaseline) -> list[System]:
     return [
         System("copy the bar before", fills=lambda item: [copied_field(item, copy_bar(item, "previous"))]),
         System("copy the bar after", fills=lambda item: [copied_field(item, copy_bar(item, "next"))]),
-        System("copy the most alike passage", fills=lambda item: [copied_field(item, copy_passage(item))]),
+        System("copy the most similar passage", fills=lambda item: [copied_field(item, copy_passage(item))]),
         System("Markov chain of order 2", bits=markov.bits),
         System("PPM primed on the song", bits=markov.bits_of_primed_ppm),
     ]

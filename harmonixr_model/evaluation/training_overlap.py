@@ -1,7 +1,6 @@
-"""How much of a fill stands note for note in the training music, in any key.
+"""The share of a fill that occurs note for note in the training music, in any key.
 
-What is looked for is hashed, and the training pieces stream past it once: memory grows with the fills, never with the
-corpus. Knows nothing of models.
+The fills are hashed, and the training pieces are read once: memory grows with the fills and not with the corpus.
 """
 
 # N notes, G n-grams
@@ -14,15 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from harmonixr_model.evaluation.metrics import Fills, Ratio
+from harmonixr_model.evaluation.metrics import Fills, Ratio, notes_by_track
 from harmonixr_model.evaluation.protocol import EvaluationItem
 from harmonixr_model.music.score import Note, Score
 
 LENGTHS = (4, 6, 8, 12, 16, 24, 32, 48, 64)
-COPY = 8  # notes: a run this long is rarely met by chance, and a phrase often has as many
+COPY = 8  # notes: chance rarely repeats such a run, and phrases are often as long
 COPIED, LONGEST = f"share of notes in runs of {COPY} from training", "longest run from training, notes"
 _SIXTEENTH, _LONGEST_WAIT = 6, 16
-# So many low bits of a hash say quickly that it is not looked for.
+# The low bits of a hash that select an entry of the sieve, which rules out most hashes quickly.
 _SIEVE_BITS = 22
 # The odd multiplier of a 64-bit linear congruential generator (Knuth, MMIX) and its inverse modulo 2^64.
 _BASE = np.uint64(6364136223846793005)
@@ -35,57 +34,57 @@ Hashes = npt.NDArray[np.uint64]
 
 @dataclass(slots=True)
 class CopyFinder:
-    """Fills to be looked for. Add them all, read the training music once, then ask of each."""
+    """Finds copies: add all fills, read the training music once, then measure each fill."""
 
     _pending: dict[int, list[Hashes]] = field(default_factory=lambda: {length: [] for length in LENGTHS})
-    _wanted: dict[int, Hashes] = field(default_factory=dict)
+    _needles: dict[int, Hashes] = field(default_factory=dict)
     _found: dict[int, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     def add(self, item: EvaluationItem, fill: Fills) -> None:
-        """Look for this fill too."""
-        for notes in _lines(item, fill):
+        """Add a fill to the search."""
+        for notes in _melodies(item, fill):
             for length, grams in ngrams(notes, LENGTHS).items():
                 self._pending[length].append(grams)
 
     def read(self, training: Iterable[Score]) -> None:
-        """Go through the training music once."""
+        """Search the training music once."""
         empty = [np.empty(0, dtype=np.uint64)]
-        self._wanted = {length: np.unique(np.concatenate(grams or empty)) for length, grams in self._pending.items()}
-        self._found = {length: np.zeros(len(grams), dtype=bool) for length, grams in self._wanted.items()}
-        lengths = [length for length, wanted in self._wanted.items() if len(wanted)]
-        sieves = {length: _sieve(self._wanted[length]) for length in lengths}
+        self._needles = {length: np.unique(np.concatenate(grams or empty)) for length, grams in self._pending.items()}
+        self._found = {length: np.zeros(len(grams), dtype=bool) for length, grams in self._needles.items()}
+        lengths = [length for length, needles in self._needles.items() if len(needles)]
+        sieves = {length: _sieve(self._needles[length]) for length in lengths}
         for score in training:
             for track in score.tracks:
                 for length, grams in ngrams(track.notes, lengths).items():
                     likely = grams[sieves[length][grams & _SIEVE_MASK]]
-                    wanted = self._wanted[length]
-                    at = np.minimum(np.searchsorted(wanted, likely), len(wanted) - 1)
-                    self._found[length][at[wanted[at] == likely]] = True
+                    needles = self._needles[length]
+                    at = np.minimum(np.searchsorted(needles, likely), len(needles) - 1)
+                    self._found[length][at[needles[at] == likely]] = True
 
     def measure(self, item: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
-        """Return COPIED and LONGEST of a fill that was added; a line of fewer than COPY notes is left out of COPIED."""
+        """Return COPIED and LONGEST of an added fill; COPIED omits tracks with fewer than COPY notes in the gap."""
         copied = long_enough = longest = 0
-        for notes in _lines(item, fill):
-            stands = {length: self._stands(grams, length) for length, grams in ngrams(notes, LENGTHS).items()}
+        for notes in _melodies(item, fill):
+            occurs = {length: self._occurs(grams, length) for length, grams in ngrams(notes, LENGTHS).items()}
             if len(notes) >= COPY:
                 is_copied = np.zeros(len(notes), dtype=bool)
-                for at in np.flatnonzero(stands[COPY]):
+                for at in np.flatnonzero(occurs[COPY]):
                     is_copied[at : at + COPY] = True
                 copied += int(is_copied.sum())
                 long_enough += len(notes)
-            longest = max([longest, *(length for length, found in stands.items() if found.any())])
+            longest = max([longest, *(length for length, found in occurs.items() if found.any())])
         return {COPIED: Ratio(copied, long_enough), LONGEST: Ratio(longest, 1 if any(fill) else 0)}
 
-    def _stands(self, grams: Hashes, length: int) -> npt.NDArray[np.bool_]:
-        found: npt.NDArray[np.bool_] = self._found[length][np.searchsorted(self._wanted[length], grams)]
+    def _occurs(self, grams: Hashes, length: int) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = self._found[length][np.searchsorted(self._needles[length], grams)]
         return found
 
 
 def ngrams(notes: Sequence[Note], lengths: Iterable[int]) -> dict[int, Hashes]:
-    """Return by length a hash of every so many consecutive notes, uint64 [G]: equal for equal intervals and waits.
+    """Return by length the hashes of all runs of consecutive notes, uint64 [G]: equal for equal intervals and waits.
 
-    Notes are in their order of (onset, pitch), waits in sixteenths. The hash is a polynomial of the steps between
-    notes (Karp and Rabin 1987), so that all lengths come from one sum.
+    Notes are sorted by (onset, pitch), waits are in sixteenths. The hash is a polynomial of the steps between notes
+    (Karp and Rabin 1987), so one sum gives all lengths.
     """
     if len(notes) < 2:
         return {length: np.empty(0, dtype=np.uint64) for length in lengths}
@@ -103,9 +102,9 @@ def _powers(base: np.uint64, count: int) -> Hashes:
     return powers
 
 
-def _sieve(wanted: Hashes) -> npt.NDArray[np.bool_]:
+def _sieve(needles: Hashes) -> npt.NDArray[np.bool_]:
     sieve = np.zeros(1 << _SIEVE_BITS, dtype=bool)
-    sieve[wanted & _SIEVE_MASK] = True
+    sieve[needles & _SIEVE_MASK] = True
     return sieve
 
 
@@ -117,9 +116,7 @@ def _mixed(values: Hashes) -> Hashes:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-def _lines(item: EvaluationItem, fill: Fills) -> list[list[Note]]:
-    """Return what each track plays in the gap, in order."""
-    lines: dict[int, list[Note]] = {}
-    for cell, notes in zip(item.prompt.cells, fill, strict=True):
-        lines.setdefault(cell.track, []).extend(notes)
-    return [sorted(notes, key=lambda note: (note.onset, note.pitch)) for notes in lines.values()]
+def _melodies(item: EvaluationItem, fill: Fills) -> list[list[Note]]:
+    """Return each track's notes in the gap, sorted."""
+    tracks = notes_by_track(item.prompt.cells, fill)
+    return [sorted(notes, key=lambda note: (note.onset, note.pitch)) for notes in tracks.values()]

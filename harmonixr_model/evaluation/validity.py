@@ -1,17 +1,13 @@
-"""What every fill must hold, whoever made it: it keeps the grammar, and the file it goes into keeps all else.
-
-Both must be 100 % for a model. Knows nothing of likelihoods or of how good a fill is.
-"""
+"""Checks that every fill must pass: it satisfies the grammar, and its file preserves the context."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from harmonixr_model.errors import TokenError
-from harmonixr_model.evaluation.metrics import Fills, Ratio
+from harmonixr_model.evaluation.metrics import Fills, Ratio, notes_by_track
 from harmonixr_model.evaluation.protocol import EvaluationItem
-from harmonixr_model.evaluation.single_field import with_field_changed
+from harmonixr_model.evaluation.single_field import field_round_trip
 from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.music.region import Cell, NoteKey, Region
 from harmonixr_model.music.score import Note, Score
@@ -20,18 +16,17 @@ from harmonixr_model.music.splice import splice
 from harmonixr_model.music.write import write_midi
 from harmonixr_model.prompt.fill_tokens import encode_fill
 
-VALID, KEPT, PLACED = "valid fills", "fills that leave all else as it was", "notes that find room in the file"
-PERCENT = (VALID, KEPT, PLACED)
+VALID, PRESERVED, PLACED = PERCENT = ("valid fills", "context preserved", "notes placed")
 
 
-def keeping(item: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
-    """Return the shares of PERCENT for one fill."""
-    kept, placed = spliced(item, fill)
-    return {VALID: Ratio(is_valid(item, fill), 1), KEPT: Ratio(kept, 1), PLACED: placed}
+def validity_measures(item: EvaluationItem, fill: Fills) -> dict[str, Ratio]:
+    """Return VALID, PRESERVED and PLACED of one fill."""
+    preserved, placed = round_trip(item, fill)
+    return {VALID: Ratio(is_valid(item, fill), 1), PRESERVED: Ratio(preserved, 1), PLACED: placed}
 
 
 def is_valid(item: EvaluationItem, fill: Fills) -> bool:
-    """Return whether the fill, said in tokens, keeps the grammar of its prompt."""
+    """Return whether the tokens of the fill satisfy the grammar of its prompt."""
     try:
         check_fill(item.prompt.tables, encode_fill(item.prompt, fill)[0])
     except TokenError:
@@ -39,42 +34,40 @@ def is_valid(item: EvaluationItem, fill: Fills) -> bool:
     return True
 
 
-def spliced(item: EvaluationItem, fill: Fills) -> tuple[bool, Ratio]:
-    """Put the fill where the answer was, in a real file, and read that file back.
+def round_trip(item: EvaluationItem, fill: Fills) -> tuple[bool, Ratio]:
+    """Write the piece as a file, replace the original by the fill, and read the file back.
 
-    Returns whether every note outside the gap, each locked note and the tempo and metre maps are as they were, and
-    which share of the fill's notes found room.
+    Returns whether every note outside the gap, each locked note, the tempos and the time signatures are unchanged, and
+    the share of the fill's notes that fit into the file.
     """
     full = with_notes(item, item.original)
     song = Song.parse(write_midi(full))
     number = {track: at for at, track in enumerate(t for t, content in enumerate(full.tracks) if content.notes)}
+    if item.field:
+        return field_round_trip(item, song, fill, number)
     region = _region(item, number)
-    if item.only:
-        return with_field_changed(item, song, fill, number)
-    by_track: dict[int, list[Note]] = {}
-    for cell, notes in zip(item.prompt.cells, fill, strict=True):
-        # A track that is silent but for the fill has no place in the file.
-        if notes and cell.track in number:
-            by_track.setdefault(number[cell.track], []).extend(notes)
-    result = splice(song, region, by_track)
+    # The file has no chunk for a track that is silent except for the fill.
+    added = {
+        number[track]: notes
+        for track, notes in notes_by_track(item.prompt.cells, fill).items()
+        if notes and track in number
+    }
+    result = splice(song, region, added)
     after = Song.parse(result.midi)
-    kept = _outside(song, region, song.chunks) == _outside(after, region, song.chunks)
-    kept = kept and song.score.tempos == after.score.tempos
-    kept = kept and song.score.time_signatures == after.score.time_signatures
-    asked = sum(map(len, by_track.values()))
-    return kept, Ratio(asked - result.dropped, asked)
+    preserved = (
+        _outside(song, region, song.chunks) == _outside(after, region, song.chunks)
+        and song.score.tempos == after.score.tempos
+        and song.score.time_signatures == after.score.time_signatures
+    )
+    count = sum(map(len, added.values()))
+    return preserved, Ratio(count - result.dropped, count)
 
 
 def with_notes(item: EvaluationItem, fill: Fills) -> Score:
     """Return the context with these notes in the gap."""
     score = item.context.score
-    added: dict[int, list[Note]] = {}
-    for cell, notes in zip(item.prompt.cells, fill, strict=True):
-        added.setdefault(cell.track, []).extend(notes)
-    tracks = list(score.tracks)
-    for track, notes in added.items():
-        tracks[track] = replace(tracks[track], notes=tuple(sorted((*tracks[track].notes, *notes))))
-    return replace(score, tracks=tuple(tracks))
+    added = notes_by_track(item.prompt.cells, fill)
+    return score.replace_notes({track: (*score.tracks[track].notes, *notes) for track, notes in added.items()})
 
 
 def _region(item: EvaluationItem, number: dict[int, int]) -> Region:
@@ -91,7 +84,7 @@ def _region(item: EvaluationItem, number: dict[int, int]) -> Region:
 
 
 def _outside(song: Song, region: Region, chunks: Sequence[int]) -> dict[int, list[Note]]:
-    """Return the notes that are not the fill's, by the chunk they are in; `chunks` says which track each chunk is."""
+    """Return the notes outside the region by chunk; `chunks` has the chunk of each of the region's tracks."""
     outside: dict[int, list[Note]] = {}
     for chunk, track in zip(song.chunks, song.score.tracks, strict=True):
         number = chunks.index(chunk)

@@ -1,4 +1,4 @@
-"""What is asked against what came out: the measures see adherence where there is some, and breaches where one is."""
+"""Measures of controls detect adherence, and violations of constraints."""
 
 import math
 
@@ -7,17 +7,17 @@ import pytest
 
 from harmonixr_model.engine.engine import GeneratedFill, Sampling
 from harmonixr_model.evaluation.adherence import (
-    Pairs,
-    asking,
+    Adherence,
     chord_adherence,
     chord_share,
     controlled_prompt,
-    follows,
-    measured,
-    moved,
+    measure_adherence,
+    measured_control,
     own_chords,
+    single_control,
+    transposed,
 )
-from harmonixr_model.evaluation.constraint_checks import draw_limits, violations
+from harmonixr_model.evaluation.constraint_checks import sample_constraints, violations
 from harmonixr_model.evaluation.harmony import composed_accuracies, estimated_key, hand_labelled, read_labels
 from harmonixr_model.evaluation.protocol import evaluation_items
 from harmonixr_model.grammar.constraints import Constraints
@@ -32,20 +32,20 @@ from harmonixr_model.prompt.fill_tokens import encode_fill
 
 
 @pytest.fixture(scope="module")
-def asked(corpus):
+def items(corpus):
     return list(evaluation_items(corpus, split="valid", count=4, shapes=["track-2"]))
 
 
-class Obedient:
-    """An engine that says as many notes a cell as its header asks for, and knows nothing else."""
+class DensityEngine:
+    """An engine that fills each cell with the number of notes that its density token requests."""
 
     def generate(self, prompt, *, seeds, sampling):
-        return [self._answer(prompt) for _ in seeds]
+        return [self._fill(prompt) for _ in seeds]
 
     def generate_each(self, jobs, *, sampling):
-        return [self._answer(prompt) for prompt, _ in jobs]
+        return [self._fill(prompt) for prompt, _ in jobs]
 
-    def _answer(self, prompt):
+    def _fill(self, prompt):
         notes = []
         for cell, header in zip(prompt.cells, prompt.headers, strict=True):
             density = next((density_of(token) for token in header if token in VOCAB.density), 1.0)
@@ -54,42 +54,42 @@ class Obedient:
         return GeneratedFill(tuple(encode_fill(prompt, notes)[0].tolist()), 0.0)
 
 
-def test_an_engine_that_obeys_correlates_and_one_that_does_not_fails_to(asked):
-    pairs = follows(Obedient(), asked, "density", sampling=Sampling())
-    assert pairs.spearman > 0.99
-    assert all(abs(value - mean) <= 0.25 for value, mean in pairs.means().items())
-    assert math.isnan(follows(Obedient(), asked, "velocity", sampling=Sampling()).spearman)
+def test_requested_and_measured_values_correlate_only_where_the_engine_follows(items):
+    adherence = measure_adherence(DensityEngine(), items, "density", sampling=Sampling())
+    assert adherence.spearman > 0.99
+    assert all(abs(value - mean) <= 0.25 for value, mean in adherence.means().items())
+    assert math.isnan(measure_adherence(DensityEngine(), items, "velocity", sampling=Sampling()).spearman)
 
 
-def test_pairs_give_the_rank_correlation_and_the_mean_by_requested_value():
+def test_adherence_gives_the_rank_correlation_and_the_mean_by_requested_value():
     # Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4: Spearman with mean ranks.
-    assert Pairs((1, 2, 2, 4), (1, 2, 3, 4)).spearman == pytest.approx(0.9487, abs=1e-4)
-    assert math.isnan(Pairs((1, 1), (3, 5)).spearman)
-    assert Pairs((1, 1, 2), (3, 5, 8)).means() == {1: 4, 2: 8}
+    assert Adherence((1, 2, 2, 4), (1, 2, 3, 4)).spearman == pytest.approx(0.9487, abs=1e-4)
+    assert math.isnan(Adherence((1, 1), (3, 5)).spearman)
+    assert Adherence((1, 1, 2), (3, 5, 8)).means() == {1: 4, 2: 8}
 
 
-def test_what_is_asked_stands_in_every_header_and_only_there(asked):
-    prompt = controlled_prompt(asked[0], AttributeControls(density=2, style="pop"))
+def test_control_tokens_occur_in_every_header_and_nowhere_else(items):
+    prompt = controlled_prompt(items[0], AttributeControls(density=2, style="pop"))
     assert all(any(token in VOCAB.density for token in header) for header in prompt.headers)
     assert all(VOCAB.style[0] in header for header in prompt.headers)
     assert not any(token in block for block in (VOCAB.density, VOCAB.style) for token in prompt.prefix.tolist())
-    assert asking("velocity", 84).conditioning == {"velocity": 84}
+    assert single_control("velocity", 84).conditioning == {"velocity": 84}
 
 
-def test_the_hidden_music_stands_in_its_own_chords_and_less_in_foreign_ones(asked):
-    pitched = [q for q in asked if not q.context.tracks[q.prompt.cells[0].track].is_drum]
-    own = [chord_share(own_chords(q), q.original) for q in pitched]
-    foreign = [chord_share(moved(own_chords(q)), q.original) for q in pitched]
+def test_the_original_has_more_tones_of_its_own_chords_than_of_foreign_ones(items):
+    pitched = [item for item in items if item.prompt.cells[0].track not in item.drums]
+    own = [chord_share(own_chords(item), item.original) for item in pitched]
+    foreign = [chord_share(transposed(own_chords(item)), item.original) for item in pitched]
     assert np.mean(own) > np.mean(foreign) + 0.2
-    shares = chord_adherence(Obedient(), pitched, sampling=Sampling())
-    assert shares["own chords, asked"] == shares["own chords, not asked"]
+    shares = chord_adherence(DensityEngine(), pitched, sampling=Sampling())
+    assert shares["own chords, requested"] == shares["own chords, not requested"]
 
 
-def test_measures_count_over_the_whole_gap(asked):
-    item = asked[0]
+def test_attributes_are_measured_over_the_whole_gap(items):
+    item = items[0]
     steps = sum(cell.end - cell.start for cell in item.prompt.cells)
-    assert measured(item, item.original, "density") == item.notes * 24 / steps
-    assert measured(item, [()] * len(item.prompt.cells), "velocity") is None
+    assert measured_control(item, item.original, "density") == item.notes * 24 / steps
+    assert measured_control(item, [()] * len(item.prompt.cells), "velocity") is None
 
 
 CONTEXT = EncodedScore(Score(24, (Track((Note(0, 96, 40, 64),), channel=0), Track(is_drum=True, channel=9))))
@@ -97,26 +97,26 @@ CELL = GridCell(0, 0, 96)
 
 
 @pytest.mark.parametrize(
-    ("limits", "notes", "broken"),
+    ("constraints", "notes", "violated"),
     [
         ({}, [Note(100, 4, 60, 80)], {"region": 1}),
         ({"pitch_min": 61, "pitch_max": 70}, [Note(0, 4, 60, 80), Note(4, 4, 71, 80)], {"pitch range": 2}),
         ({"scale": (0, 2, 4)}, [Note(0, 4, 61, 80), Note(4, 4, 60, 80)], {"scale": 1}),
         ({"velocity_max": 79}, [Note(0, 4, 60, 80)], {"velocity": 1}),
         ({"max_polyphony": 2}, [Note(0, 8, 60, 80), Note(4, 4, 62, 80)], {"polyphony": 1}),
-        ({"min_notes_per_bar": 3}, [Note(0, 4, 60, 80)], {"least notes a bar": 1}),
-        ({"max_notes_per_bar": 2}, [Note(0, 4, 60, 80), Note(4, 4, 60, 80)], {"most notes a bar": 1}),
+        ({"min_notes_per_bar": 3}, [Note(0, 4, 60, 80)], {"minimum notes per bar": 1}),
+        ({"max_notes_per_bar": 2}, [Note(0, 4, 60, 80), Note(4, 4, 60, 80)], {"maximum notes per bar": 1}),
         ({"max_notes_per_bar": 3, "min_notes_per_bar": 3}, [Note(0, 4, 60, 80), Note(4, 4, 60, 80)], {}),
     ],
 )
-def test_every_breach_of_a_limit_is_counted(limits, notes, broken):
-    found = violations(CONTEXT, [CELL], [notes], Constraints(**limits), bars=CONTEXT.score.bars_until(96)[:1])
-    assert dict(found) == broken
+def test_every_violation_of_a_constraint_is_counted(constraints, notes, violated):
+    found = violations(CONTEXT, [CELL], [notes], Constraints(**constraints), bars=CONTEXT.score.bars_until(96)[:1])
+    assert dict(found) == violated
 
 
-def test_limits_of_chance_are_valid_and_bind_about_half_the_time():
-    drawn = [draw_limits(np.random.default_rng(seed)) for seed in range(200)]
-    assert 60 < sum(limits.scale is not None for limits in drawn) < 140
+def test_sampled_constraints_are_valid_and_use_each_kind_about_half_the_time():
+    sampled = [sample_constraints(np.random.default_rng(seed)) for seed in range(200)]
+    assert 60 < sum(constraints.scale is not None for constraints in sampled) < 140
 
 
 def test_keys_and_chords_are_estimated_nearly_as_labelled():
@@ -138,7 +138,7 @@ def test_estimates_of_silence_and_of_one_chord():
     assert estimate_key(scale) == Key(2, "major")
 
 
-def test_labels_have_a_part_a_bar():
+def test_labels_have_one_part_per_bar():
     bars = Score(24, ()).bars_until(192)
     spans = read_labels("C - | G", bars)
     assert spans == (ChordSpan(0, 48, read_chord("C")), ChordSpan(96, 192, read_chord("G")))

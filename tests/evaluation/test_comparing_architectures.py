@@ -1,4 +1,4 @@
-"""The comparison's promises: text says the very notes, an arm changes one thing, intervals pair the same gaps."""
+"""The comparison of architectures: text encodes notes exactly, every arm is evaluated on the same gaps."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from harmonixr_model.training.loop import LoopConfig
 
 @pytest.fixture(scope="module", autouse=True)
 def benchmarks():
-    """Let `parts` be imported as the scripts beside it do."""
+    """Make `parts` importable, as for the benchmark scripts."""
     folder = str(Path(__file__).parents[2] / "benchmarks")
     sys.path.insert(0, folder)
     yield
@@ -28,17 +28,17 @@ def corpus(tmp_path_factory):
     return Corpus.open(write_composed_corpus(tmp_path_factory.mktemp("corpus"), pieces=10))
 
 
-def test_text_in_seconds_says_the_very_notes_of_an_answer(corpus):
+def test_text_in_seconds_encodes_the_original_exactly(corpus):
     from parts.text_gaps import parse_fill, text_of
 
     for item in evaluation_items(corpus, split="valid", count=12, shapes=("track-1", "track-4", "all-1", "band")):
         parsed = parse_fill(text_of(item).answer, item)
         assert parsed.valid == parsed.lines == item.notes
-        for said, notes in zip(parsed.fills, item.original, strict=True):
-            assert said == tuple(sorted(notes))
+        for decoded, notes in zip(parsed.fills, item.original, strict=True):
+            assert decoded == tuple(sorted(notes))
 
 
-def test_lines_that_say_no_note_of_the_gap_are_invalid(corpus):
+def test_lines_without_a_note_of_the_gap_are_invalid(corpus):
     from parts.text_gaps import END, parse_fill, text_of
 
     (item,) = evaluation_items(corpus, split="valid", count=1, shapes=("track-1",))
@@ -49,7 +49,7 @@ def test_lines_that_say_no_note_of_the_gap_are_invalid(corpus):
     assert not any(parsed.fills)
 
 
-def test_a_prompt_shows_the_notes_nearest_to_the_gap_in_order_of_time(corpus):
+def test_a_prompt_has_the_notes_nearest_to_the_gap_in_order_of_time(corpus):
     from parts.text_gaps import around_within, text_of
 
     (item,) = evaluation_items(corpus, split="valid", count=1, shapes=("track-1",))
@@ -63,7 +63,7 @@ def test_a_prompt_shows_the_notes_nearest_to_the_gap_in_order_of_time(corpus):
     assert max(shown) <= left_out[0]
 
 
-def test_every_arm_learns_and_answers_the_same_gaps(corpus, tmp_path):
+def test_every_arm_trains_and_is_evaluated_on_the_same_gaps(corpus, tmp_path):
     from parts.arm_report import against, picture, tabulate
     from parts.arm_runs import Comparison, Plan
     from parts.arms import ARMS

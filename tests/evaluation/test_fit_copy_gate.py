@@ -1,4 +1,4 @@
-"""Fitting a pointer's gate: true answers become likelier, and the gate stays with its checkpoint."""
+"""Fitting the copy gate raises the likelihood of originals, and the checkpoint stores the gate."""
 
 import pytest
 import torch
@@ -23,12 +23,12 @@ def gate(model, corpus):
     return fit_copy_gate(model, corpus, gaps=14)
 
 
-def test_music_that_repeats_itself_takes_fewer_bits(model, gate, corpus):
-    asked = list(evaluation_items(corpus, split="train", count=6, seed=5, shapes=["track-4"]))
-    alone = [measured_bits(model, item)[BITS] for item in asked]
+def test_repeated_music_needs_fewer_bits_with_the_copy_gate(model, gate, corpus):
+    items = list(evaluation_items(corpus, split="train", count=6, seed=5, shapes=["track-4"]))
+    alone = [measured_bits(model, item)[BITS] for item in items]
     model.copy_gate = gate
     try:
-        pointed = [measured_bits(model, item) for item in asked]
+        pointed = [measured_bits(model, item) for item in items]
     finally:
         model.copy_gate = None
     assert sum(bits[BITS] for bits in pointed) < 0.8 * sum(alone)
@@ -36,7 +36,7 @@ def test_music_that_repeats_itself_takes_fewer_bits(model, gate, corpus):
         assert sum(bits[f"{BITS}, {field}"] for field in FIELDS) == pytest.approx(bits[BITS])
 
 
-def test_the_same_gaps_give_the_same_gate_and_a_checkpoint_keeps_it(model, gate, corpus, tmp_path):
+def test_the_same_gaps_give_the_same_gate_and_a_checkpoint_stores_it(model, gate, corpus, tmp_path):
     assert torch.equal(fit_copy_gate(model, corpus, gaps=14).weight_KF, gate.weight_KF)
     model.copy_gate = gate
     try:
@@ -47,7 +47,7 @@ def test_the_same_gaps_give_the_same_gate_and_a_checkpoint_keeps_it(model, gate,
     assert torch.allclose(loaded.copy_gate.weight_KF, gate.weight_KF, atol=1e-6)
 
 
-def test_too_little_to_learn_from_gives_no_gate(model, corpus):
+def test_too_few_guesses_give_no_gate(model, corpus):
     assert fit_copy_gate(model, corpus, gaps=1) is None
     with pytest.raises(CorpusError):
         fit_copy_gate(model, corpus, gaps=1, split="nowhere")

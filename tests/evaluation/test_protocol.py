@@ -1,20 +1,19 @@
-"""Which gaps are asked: the same for everybody, of the shape they say, and answered by what they hide."""
+"""Evaluation items: the same for every system, each of its shape, with the hidden notes as the original."""
 
 import pytest
 
 from harmonixr_model.data.corpus import Corpus
 from harmonixr_model.errors import CorpusError
+from harmonixr_model.evaluation.gap_shapes import SHAPES, Gap
 from harmonixr_model.evaluation.protocol import (
     CONTEXT_TOKENS,
-    LEAST_NOTES,
+    MIN_NOTES,
     PREFIX_SHARE,
-    SHAPES,
-    Gap,
     ProtocolError,
     evaluation_items,
+    make_item,
     with_separate_channels,
 )
-from harmonixr_model.evaluation.protocol import make_item as ask_gap
 from harmonixr_model.grammar.fill_grammar import check_fill
 from harmonixr_model.music.score import Note, Score, Track
 from harmonixr_model.notes.encoded_score import EncodedScore, GridCell
@@ -28,7 +27,7 @@ DOUBLED = tuple(Note(onset, 24, 60 + onset // 24, 80) for onset in range(0, 288,
 UNISON = Score(24, (Track(DOUBLED), Track(DOUBLED)))
 
 
-def make_item(corpus, count, **how):
+def items_of(corpus, count, **how):
     return list(evaluation_items(corpus, split="valid", count=count, **how))
 
 
@@ -41,22 +40,22 @@ def same(one, two):
     )
 
 
-def test_a_protocol_is_a_function_of_its_seed_and_more_items_keep_the_first(corpus):
-    first, longer = make_item(corpus, 11, seed=3), make_item(Corpus.open(corpus.folder), 15, seed=3)
+def test_items_depend_on_the_seed_and_not_on_their_count(corpus):
+    first, longer = items_of(corpus, 11, seed=3), items_of(Corpus.open(corpus.folder), 15, seed=3)
     assert all(same(one, two) for one, two in zip(first, longer, strict=False))
-    assert not all(same(one, two) for one, two in zip(first, make_item(corpus, 11, seed=4), strict=True))
+    assert not all(same(one, two) for one, two in zip(first, items_of(corpus, 11, seed=4), strict=True))
 
 
 def test_every_shape_comes_in_turn_over_the_pieces_of_the_split(corpus):
-    asked = make_item(corpus, 2 * len(SHAPES))
-    assert [item.shape for item in asked] == list(SHAPES) * 2
-    assert {item.piece_id for item in asked} == {corpus.piece(i).piece_id for i in corpus.split("valid")}
+    items = items_of(corpus, 2 * len(SHAPES))
+    assert [item.shape for item in items] == list(SHAPES) * 2
+    assert {item.piece_id for item in items} == {corpus.piece(i).piece_id for i in corpus.split("valid")}
 
 
 @pytest.mark.parametrize("shape", list(SHAPES))
-def test_a_gap_is_of_its_shape(corpus, shape):
-    for item in make_item(corpus, 3, seed=1, shapes=[shape]):
-        assert item.notes >= LEAST_NOTES
+def test_a_gap_has_its_shape(corpus, shape):
+    for item in items_of(corpus, 3, seed=1, shapes=[shape]):
+        assert item.notes >= MIN_NOTES
         cells = item.prompt.cells
         stretches, tracks = {(cell.start, cell.end) for cell in cells}, {cell.track for cell in cells}
         whole = {(bar.start, bar.end) for bar in item.bars}
@@ -73,12 +72,12 @@ def test_a_gap_is_of_its_shape(corpus, shape):
             assert any(item.context.hidden(cell) for cell in cells)
         if shape == "continuation":
             assert item.bars[-1].end == max(cell.end for cell in cells)
-            assert item.context.end <= min(cell.start for cell in cells) + 1536  # what began before may sound on
+            assert item.context.end <= min(cell.start for cell in cells) + 1536  # earlier notes may sound on
 
 
-def test_the_context_shows_everything_but_the_answer(corpus):
+def test_the_context_has_everything_except_the_original(corpus):
     whole = {corpus.piece(i).piece_id: corpus.score(i) for i in corpus.split("valid")}
-    for item in make_item(corpus, len(SHAPES), seed=2):
+    for item in items_of(corpus, len(SHAPES), seed=2):
         cells = item.prompt.cells
         hidden = {(c.track, n) for c, notes in zip(cells, item.original, strict=True) for n in notes}
         shown = {(i, note) for i, track in enumerate(item.context.tracks) for note in track.notes}
@@ -92,46 +91,46 @@ def test_the_context_shows_everything_but_the_answer(corpus):
         assert hidden | shown == everything
 
 
-def test_a_whole_track_is_shown_nowhere(corpus):
-    for item in make_item(corpus, 3, shapes=["whole-track"]):
+def test_a_whole_track_is_hidden_everywhere(corpus):
+    for item in items_of(corpus, 3, shapes=["whole-track"]):
         assert len({cell.track for cell in item.prompt.cells}) == 1
         assert not item.context.tracks[item.prompt.cells[0].track].notes
         assert any(track.notes for track in item.context.tracks)
 
 
-def test_tracks_of_one_channel_are_told_apart():
+def test_tracks_of_one_channel_get_separate_channels():
     both = (Note(0, 48, 60, 80),)
     score = Score(24, tuple(Track(both, channel=0, is_drum=drums) for drums in (False, True, False)))
     assert [track.channel for track in with_separate_channels(score).tracks] == [0, 9, 1]
-    item = ask_gap(
+    item = make_item(
         EncodedScore(with_separate_channels(UNISON)), Gap((GridCell(1, 96, 192),)), shape="x", piece_id="p", number=0
     )
-    check_fill(item.prompt.tables, item.fill)  # the other track plays the very same notes
+    check_fill(item.prompt.tables, item.fill)  # the other track has the same notes
 
 
-def test_only_pieces_with_enough_tracks_are_asked(corpus):
+def test_only_pieces_with_enough_tracks_are_used(corpus):
     most = max(len(corpus.score(i).tracks) for i in corpus.split("valid"))
-    assert all(len(q.context.tracks) == most for q in make_item(corpus, 3, shapes=["track-1"], least_tracks=most))
+    assert all(len(item.context.tracks) == most for item in items_of(corpus, 3, shapes=["track-1"], least_tracks=most))
     with pytest.raises(CorpusError, match="has no valid pieces with 99 tracks or more"):
-        make_item(corpus, 1, least_tracks=99)
+        items_of(corpus, 1, least_tracks=99)
 
 
-def test_the_prompt_is_that_of_a_user_and_does_not_depend_on_the_answer(corpus):
-    for item in make_item(corpus, len(SHAPES), seed=6):
+def test_the_prompt_is_that_of_a_user_and_does_not_depend_on_the_original(corpus):
+    for item in items_of(corpus, len(SHAPES), seed=6):
         room = round(CONTEXT_TOKENS * PREFIX_SHARE)
         layout = build_layout(item.context, item.prompt.cells, max_prefix_tokens=room)
         assert item.prompt.prefix.tolist() == layout.prefix.tolist()
 
 
-def test_the_answer_fits_the_budget_keeps_the_grammar_and_decodes_to_itself(corpus):
-    for item in make_item(corpus, len(SHAPES), seed=5):
+def test_the_original_fits_the_budget_satisfies_the_grammar_and_decodes_to_itself(corpus):
+    for item in items_of(corpus, len(SHAPES), seed=5):
         assert len(item.prompt.prefix) + len(item.fill) <= CONTEXT_TOKENS
         check_fill(item.prompt.tables, item.fill)
         assert tuple(decode_fill(item.prompt, item.fill)) == item.original
 
 
-def test_asked_runs_are_the_tokens_to_predict_cell_by_cell(corpus):
-    for item in make_item(corpus, 4, shapes=["all-2", "half-locked"]):
+def test_predicted_runs_are_the_predicted_tokens_of_each_cell(corpus):
+    for item in items_of(corpus, 4, shapes=["all-2", "half-locked"]):
         runs = item.predicted_runs()
         assert [track for track, _ in runs] == [cell.track for cell in item.prompt.cells]
         assert all(run[-1] == END and END not in run[:-1] for _, run in runs)
@@ -140,13 +139,13 @@ def test_asked_runs_are_the_tokens_to_predict_cell_by_cell(corpus):
 
 def test_a_shape_that_fits_no_piece_is_left_out(tmp_path):
     short = Corpus.open(write_composed_corpus(tmp_path / "c", pieces=4, bars=8))
-    assert [item.shape for item in make_item(short, 4, shapes=["track-8", "track-1"])] == ["track-1", "track-1"]
+    assert [item.shape for item in items_of(short, 4, shapes=["track-8", "track-1"])] == ["track-1", "track-1"]
     with pytest.raises(CorpusError, match=r"no gap of track-8 fits 1024 tokens"):
-        make_item(short, 1, shapes=["track-8"])
+        items_of(short, 1, shapes=["track-8"])
 
 
-def test_what_cannot_be_asked_is_said(corpus):
+def test_impossible_items_raise_clear_errors(corpus):
     with pytest.raises(ProtocolError, match="there is no shape whole-song; choose from track-1"):
-        make_item(corpus, 1, shapes=["whole-song"])
+        items_of(corpus, 1, shapes=["whole-song"])
     with pytest.raises(CorpusError, match="has no test pieces"):
         next(evaluation_items(corpus, split="test", count=1))

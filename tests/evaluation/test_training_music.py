@@ -1,12 +1,13 @@
-"""What is taken from training music is found, in any key, without keeping it; a baseline takes all from there."""
+"""Copies from training music are found in any key, and the retrieval baseline copies everything from there."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from harmonixr_model.evaluation.gap_shapes import Gap
 from harmonixr_model.evaluation.metrics import compare
-from harmonixr_model.evaluation.protocol import Gap, evaluation_items, make_item
+from harmonixr_model.evaluation.protocol import evaluation_items, make_item
 from harmonixr_model.evaluation.report import evaluate
 from harmonixr_model.evaluation.retrieval import retrieve
 from harmonixr_model.evaluation.systems import System, retrieval_system
@@ -33,19 +34,19 @@ def hidden(score, first=4, bars=4):
 
 
 @pytest.mark.parametrize("length", LENGTHS[:5])
-def test_a_hash_stands_for_the_steps_between_notes_and_nothing_else(length):
+def test_a_hash_depends_only_on_the_steps_between_notes(length):
     notes = melody(0)[:40] + melody(1)[:3]
     notes = tuple(sorted((*notes, *(note._replace(onset=note.onset + 2400) for note in notes))))
     grams = ngrams(notes, [length])[length]
     assert len(grams) == len(notes) - length + 1
     steps = [(b.pitch - a.pitch, min(round((b.onset - a.onset) / 6), 16)) for a, b in pairwise(notes)]
-    told = [tuple(steps[at : at + length - 1]) for at in range(len(grams))]
-    same = {(i, j) for i in range(len(told)) for j in range(i) if told[i] == told[j]}
+    windows = [tuple(steps[at : at + length - 1]) for at in range(len(grams))]
+    same = {(i, j) for i in range(len(windows)) for j in range(i) if windows[i] == windows[j]}
     assert {(i, j) for i in range(len(grams)) for j in range(i) if grams[i] == grams[j]} == same
     assert len(same) > 5
 
 
-def test_copies_are_found_in_another_key_and_what_is_new_is_not():
+def test_copies_are_found_in_another_key_and_new_music_is_not():
     item = hidden(piece(0))
     finder = CopyFinder()
     finder.add(item, item.original)
@@ -60,14 +61,14 @@ def test_copies_are_found_in_another_key_and_what_is_new_is_not():
     assert measured[LONGEST].value == max(length for length in LENGTHS if length <= item.notes)
 
 
-def test_retrieval_answers_with_the_passage_that_stood_in_the_same_surroundings_in_any_key_and_octave():
+def test_retrieval_finds_the_passage_with_the_same_surroundings_in_any_key_and_octave():
     item = hidden(piece(0))
     for shift in (0, 5, -10):
         found = retrieve([item], [piece(3), piece(0, shift=shift), piece(4)])[0]
         assert compare(item.prompt.cells, item.original, found)["note F1"].value == 1
 
 
-def test_retrieval_knows_nothing_of_the_answer():
+def test_retrieval_does_not_use_the_original():
     item, other = hidden(piece(0)), hidden(piece(0, shift=0))
     others = [piece(3), piece(4)]
     emptied = tuple(() for _ in other.original)
@@ -75,12 +76,12 @@ def test_retrieval_knows_nothing_of_the_answer():
     assert retrieve([item], others) == retrieve([blank], others)
 
 
-def test_what_is_retrieved_is_all_copied_and_the_report_says_so(corpus):
-    asked = list(evaluation_items(corpus, split="valid", count=3, shapes=["track-4"]))
+def test_the_report_shows_that_retrieved_fills_are_copies(corpus):
+    items = list(evaluation_items(corpus, split="valid", count=3, shapes=["track-4"]))
     training = [corpus.score(i) for i in corpus.split("train")]
     silence = System("silence", fills=lambda item: [[() for _ in item.original]])
-    report = evaluate(asked, [retrieval_system(asked, training), silence], made={}, training=iter(training))
+    report = evaluate(items, [retrieval_system(items, training), silence], made={}, training=iter(training))
     assert report.value("retrieve from training", COPIED).value > 0.9
     assert report.value("retrieve from training", LONGEST).value >= 8
     assert report.value("silence", COPIED).gaps == 0
-    assert COPIED not in evaluate(asked, [silence], made={}).results["silence"]
+    assert COPIED not in evaluate(items, [silence], made={}).results["silence"]

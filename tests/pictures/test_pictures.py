@@ -64,8 +64,8 @@ def test_principal_components_find_the_plane_the_points_lie_on():
     found, shares = pca(plane @ turn.T + 3)
     assert sum(shares) == pytest.approx(1)
     assert shares[0] > shares[1]
-    apart = np.linalg.norm(plane[:, None] - plane[None], axis=2)
-    assert np.linalg.norm(found[:, None] - found[None], axis=2) == pytest.approx(apart)
+    distances = np.linalg.norm(plane[:, None] - plane[None], axis=2)
+    assert np.linalg.norm(found[:, None] - found[None], axis=2) == pytest.approx(distances)
 
 
 def test_t_sne_keeps_clusters_together_and_repeats_itself():
@@ -73,8 +73,8 @@ def test_t_sne_keeps_clusters_together_and_repeats_itself():
     labels = np.repeat(range(3), 20)
     points = rng.normal(size=(60, 10)) + 8 * np.eye(10)[labels]
     laid = tsne(points, perplexity=10)
-    apart = np.linalg.norm(laid[:, None] - laid[None], axis=2) + np.diag(np.full(60, np.inf))
-    assert (labels[apart.argmin(axis=1)] == labels).all()
+    distances = np.linalg.norm(laid[:, None] - laid[None], axis=2) + np.diag(np.full(60, np.inf))
+    assert (labels[distances.argmin(axis=1)] == labels).all()
     assert np.array_equal(laid, tsne(points, perplexity=10))
 
 
@@ -102,32 +102,32 @@ def test_saliency_bounds_what_a_small_change_of_a_token_does(model, filled):
     tokens = torch.from_numpy(np.concatenate([prompt.prefix, fill])).long()[None]
     coordinates = torch.from_numpy(np.concatenate([prompt.coordinates, prompt.fill_coordinates(fill)])).long()[None]
     prefix = torch.tensor([len(prompt.prefix)])
-    drawn = sampled_positions(prompt, fill)
+    sampled = sampled_positions(prompt, fill)
 
-    def likelihood(token=0, louder=0.0):
+    def likelihood(token=0, scaling=0.0):
         scale = torch.ones(1, tokens.shape[1], 32)
-        # Up here and down there: a pre-normed model does not hear a change of all dimensions alike.
-        scale[0, token] += louder * torch.tensor([1.0, -1.0]).repeat(16)
+        # Some dimensions up, others down: a pre-norm model normalizes away a change of all dimensions.
+        scale[0, token] += scaling * torch.tensor([1.0, -1.0]).repeat(16)
         hook = model.embedding.register_forward_hook(lambda _, __, output: output * scale)
         with torch.inference_mode():
             logits = model(tokens, coordinates, prefix)[0].double().log_softmax(-1)
         hook.remove()
-        return float(logits[drawn - 1, tokens[0, drawn]].sum())
+        return float(logits[sampled - 1, tokens[0, sampled]].sum())
 
-    eps, felt = 1e-2, 0
+    eps, effective = 1e-2, 0
     for token in np.argsort(weights)[::-40]:
         change = abs(likelihood(token, eps) - likelihood()) / eps
         assert change <= 1.1 * weights[token] * 32**0.5 + 0.02
-        felt += change > 0.1 * weights[token]
-    assert felt > 3
+        effective += change > 0.1 * weights[token]
+    assert effective > 3
     assert not model.embedding._forward_hooks
 
 
-def test_a_model_that_ignores_its_context_rests_on_nothing(filled):
+def test_a_model_that_ignores_its_context_has_no_saliency(filled):
     torch.manual_seed(0)
-    deaf = InfillTransformer(sized("nano", width=32, layers=1, heads=2, max_length=1024)).eval()
+    blocked = InfillTransformer(sized("nano", width=32, layers=1, heads=2, max_length=1024)).eval()
     prompt, fill = filled
-    weights = token_weights(deaf, prompt, fill)
+    weights = token_weights(blocked, prompt, fill)
     assert not weights[:-1].any()  # only SEP, the token before the fill, is read by what predicts it
 
 
@@ -161,7 +161,7 @@ def write_run(folder, losses):
     return folder / "metrics.jsonl"
 
 
-def test_a_curve_forgets_what_a_step_that_ran_twice_said_first(tmp_path):
+def test_the_last_record_of_a_repeated_step_counts(tmp_path):
     path = write_run(tmp_path / "a", [3, 2, 1])
     path.write_text(path.read_text() + '{"step": 2, "loss": 9, "tokens": 25}\n')
     curve = read_curve(path, name="a", measure="loss", against="tokens")
@@ -186,9 +186,9 @@ def test_loss_curves_of_several_runs_are_drawn(tmp_path, capsys):
     assert ">two<" in svg
 
 
-def write_trial(folder, drawn, losses):
+def write_trial(folder, settings, losses):
     folder.mkdir(parents=True)
-    (folder / "params.json").write_text(json.dumps(drawn))
+    (folder / "params.json").write_text(json.dumps(settings))
     lines = [json.dumps({"step": step, "valid_loss": loss}) for step, loss in enumerate(losses, 1)]
     (folder / "result.json").write_text("\n".join([*lines, '{"step": 99, "valid_lo']))
 
@@ -216,13 +216,13 @@ def test_the_command_draws_a_model_and_a_fill(checkpoint, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["loss", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
         (["sweep", "nowhere"], "nowhere: no such file"),
         (["saliency", "nowhere.mid", "--bars", "1"], "nowhere.mid: no such file"),
     ],
 )
-def test_mistakes_end_with_one_sentence_and_status_2(tmp_path, capsys, arguments, says):
+def test_wrong_arguments_end_with_one_sentence_and_status_2(tmp_path, capsys, arguments, message):
     assert main(["plot", *arguments, "-o", str(tmp_path / "out.svg")]) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -14,14 +14,15 @@ from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import Sampling, temperature_text
 from harmonixr_model.errors import HarmonixrError
 from harmonixr_model.evaluation.baselines import MarkovBaseline, training_pieces
+from harmonixr_model.evaluation.markdown import to_markdown
 from harmonixr_model.evaluation.protocol import CONTEXT_TOKENS, VERSION, EvaluationItem, evaluation_items
 from harmonixr_model.evaluation.report import Report, evaluate
 from harmonixr_model.evaluation.systems import (
-    Sampler,
+    SampledFills,
     System,
     baseline_systems,
     best_of_systems,
-    blind_system,
+    future_hidden_system,
     greedy_system,
     human_system,
     model_system,
@@ -101,12 +102,12 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
         fields = [field for field in NOTE_FIELDS if not args.shapes or f"{field}-only" in args.shapes]
         markov = MarkovBaseline.fit(corpus, fields=fields, progress=show)
     decoder = Decoder(model, compiled=args.items * args.samples >= MANY_FILLS)
-    sampler = Sampler(decoder, args.samples, sampling) if args.samples else None
+    sampled = SampledFills(decoder, args.samples, sampling) if args.samples else None
     return [
-        model_system(model, sampler),
-        *(best_of_systems(sampler, ranker=ranker) if sampler is not None and args.samples > 1 else ()),
+        model_system(model, sampled),
+        *(best_of_systems(sampled, ranker=ranker) if sampled is not None and args.samples > 1 else ()),
         *([greedy_system(decoder)] if args.greedy else ()),
-        blind_system(model),
+        future_hidden_system(model),
         *baseline_systems(markov),
         human_system(),
     ], name
@@ -159,7 +160,7 @@ def _items(args: argparse.Namespace, corpus: Corpus) -> list[EvaluationItem]:
 def write_report(report: Report, folder: Path, *, by: Sequence[str] = ()) -> None:
     """Print the report, and write it to `report.md` and `report.json`."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = report.to_markdown(by=by)
+    text = to_markdown(report, by=by)
     (folder / "report.json").write_text(report.to_json() + "\n", encoding="utf-8")
     (folder / "report.md").write_text(text + "\n", encoding="utf-8")
     print(text)

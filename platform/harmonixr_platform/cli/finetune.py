@@ -117,11 +117,13 @@ def _compare(args: argparse.Namespace, corpus: Path, before: Path, after: Path) 
     from harmonixr_model.engine.engine import Sampling
     from harmonixr_model.evaluation.protocol import evaluation_items
     from harmonixr_model.evaluation.report import evaluate
-    from harmonixr_model.evaluation.systems import Sampler, model_system
+    from harmonixr_model.evaluation.systems import SampledFills, model_system
     from harmonixr_model.infill.checkpoint import load_checkpoint
 
     models = {name: load_checkpoint(path)[0] for name, path in ((BEFORE, before), (AFTER, after))}
-    systems = [model_system(model, Sampler(Decoder(model), 1, Sampling()), name=name) for name, model in models.items()]
+    systems = [
+        model_system(model, SampledFills(Decoder(model), 1, Sampling()), name=name) for name, model in models.items()
+    ]
     items = list(evaluation_items(Corpus.open(corpus), split="valid", count=args.items, seed=args.seed))
     made: dict[str, Any] = {"gaps": len(items), "held-out pieces": len({item.piece_id for item in items})}
     with progress_bar("before and after", len(items), "gap") as bar:
