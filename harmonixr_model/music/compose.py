@@ -7,11 +7,14 @@ bends, markers, lyrics. The same seed gives the same music on any machine.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from random import Random
+from typing import TypeVar
 
 from harmonixr_model.music.estimate import ChordSpan
 from harmonixr_model.music.harmony import Chord, Key, chord_of, scale_of
 from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track
+from harmonixr_model.music.song import DRUM_CHANNEL
 from harmonixr_model.music.write import Chunk, smf_bytes, track_chunk
 
 TPQ = 480
@@ -29,6 +32,10 @@ _MELODY_PROGRAMS = 0, 24, 40, 56, 65, 68, 73, 80
 _CHORD_PROGRAMS = 0, 4, 16, 24, 25, 48
 _BASS_PROGRAMS = 32, 33, 34, 38
 _SYLLABLES = "la", "dee", "oh", "morn", "ing", "light", "a", "way", "we", "go"
+
+_Change = TypeVar("_Change", Tempo, TimeSignature)
+# (start, chord) of each bar of a section.
+_Harmony = list[tuple[int, Chord]]
 
 KICK, SNARE, CLOSED_HAT, OPEN_HAT, CRASH, RIDE = 36, 38, 42, 46, 49, 51
 _TOMS = 50, 48, 45, 43
@@ -59,6 +66,14 @@ class _Section:
     @property
     def end(self) -> int:
         return self.start + self.bars * self.bar_ticks
+
+    @property
+    def bar_starts(self) -> range:
+        return range(self.start, self.end, self.bar_ticks)
+
+    def is_closing(self, bar_start: int) -> bool:
+        """Whether the bar that starts there is the song's last."""
+        return self.is_last and bar_start == self.end - self.bar_ticks
 
 
 def compose(seed: int, *, bars: int = 32) -> Score:
@@ -97,15 +112,11 @@ def composed_harmony(seed: int, *, bars: int = 32) -> ComposedHarmony:
     """Return the harmony of `compose` with the same arguments: the true labels for estimates from the notes."""
     sections = _plan(seed, bars)
     chords = [
-        ChordSpan(section.start + i * section.bar_ticks, section.start + (i + 1) * section.bar_ticks, chord)
+        ChordSpan(start, start + section.bar_ticks, chord)
         for section in sections
-        for i, chord in enumerate(_section_harmony(seed, section))
+        for start, chord in _harmony(seed, section)
     ]
     return ComposedHarmony(tuple(chords), tuple((section.start, section.end, section.key) for section in sections))
-
-
-def _section_harmony(seed: int, section: _Section) -> list[Chord]:
-    return _harmony(Random(f"{seed} {section.letter} harmony"), section)
 
 
 def _plan(seed: int, bars: int) -> tuple[_Section, ...]:
@@ -133,37 +144,34 @@ def _plan(seed: int, bars: int) -> tuple[_Section, ...]:
 
 
 def _score(seed: int, sections: tuple[_Section, ...]) -> Score:
-    rng = Random(f"{seed} players")
-    melody, chords, bass, drums = [], [], [], []
-    for number, section in enumerate(sections):
-        # One generator for each letter and part: every A has the same notes, with other velocities.
-        harmony = _section_harmony(seed, section)
-        melody += _melody(Random(f"{seed} {section.letter} melody"), section, harmony)
-        chords += _accompaniment(Random(f"{seed} {section.letter} chords"), section, harmony)
-        bass += _bass(Random(f"{seed} {section.letter} bass"), section, harmony)
-        drums += _drums(Random(f"{seed} {section.letter} drums"), section, opening=number == 0)
-    touch = Random(f"{seed} touch")
-    return Score(
-        TPQ,
-        (
-            Track(_finish(melody, touch), rng.choice(_MELODY_PROGRAMS), False, "Melody", 0),
-            Track(_finish(chords, touch), rng.choice(_CHORD_PROGRAMS), False, "Chords", 1),
-            Track(_finish(bass, touch), rng.choice(_BASS_PROGRAMS), False, "Bass", 2),
-            Track(_finish(drums, touch), 0, True, "Drums", 9),
-        ),
-        _tempos(sections),
-        _time_signatures(sections),
-    )
+    players, touch = Random(f"{seed} players"), Random(f"{seed} touch")
+    harmonies = [_harmony(seed, section) for section in sections]
+    tracks = []
+    for name, part, programs, channel in (
+        ("Melody", _melody, _MELODY_PROGRAMS, 0),
+        ("Chords", _accompaniment, _CHORD_PROGRAMS, 1),
+        ("Bass", _bass, _BASS_PROGRAMS, 2),
+        ("Drums", _drums, (0,), DRUM_CHANNEL),
+    ):
+        notes: list[Note] = []
+        for section, harmony in zip(sections, harmonies, strict=True):
+            # One generator for each letter and part: every A has the same notes, with other velocities.
+            notes += part(Random(f"{seed} {section.letter} {name.lower()}"), section, harmony)
+        program, is_drum = players.choice(programs), channel == DRUM_CHANNEL
+        tracks.append(Track(_finish(notes, touch), program, is_drum, name, channel))
+    metres = _without_repeats([TimeSignature(section.start, *section.metre) for section in sections])
+    return Score(TPQ, tuple(tracks), _tempos(sections), tuple(metres))
 
 
-def _harmony(rng: Random, section: _Section) -> list[Chord]:
-    """Return one chord a bar, in phrases of four bars; the last section ends on its tonic."""
-    progressions = _PROGRESSIONS[section.key.mode]
+def _harmony(seed: int, section: _Section) -> _Harmony:
+    """Return (start, chord) of each bar, in phrases of four bars; the last section ends on its tonic."""
+    rng, progressions = Random(f"{seed} {section.letter} harmony"), _PROGRESSIONS[section.key.mode]
     first, second = rng.choice(progressions), rng.choice(progressions)
     degrees = [(first, first, second, first)[bar // 4 % 4][bar % 4] for bar in range(section.bars)]
     if section.is_last:
         degrees[-1] = 0
-    return [chord_of(section.key, degree, seventh=degree in (1, 4)) for degree in degrees]
+    chords = (chord_of(section.key, degree, seventh=degree in (1, 4)) for degree in degrees)
+    return list(zip(section.bar_starts, chords, strict=True))
 
 
 def _rhythm(rng: Random, section: _Section) -> list[tuple[int, int]]:
@@ -175,26 +183,22 @@ def _rhythm(rng: Random, section: _Section) -> list[tuple[int, int]]:
     for step in steps:
         ticks = round(abs(step) * _SIXTEENTH)
         on_beat = at % section.beat_ticks == 0
-        if step < 0:
-            pass
-        elif notes and on_beat and sum(notes[-1]) == at and rng.random() < 0.25:
+        if step > 0 and notes and on_beat and sum(notes[-1]) == at and rng.random() < 0.25:
             notes[-1] = notes[-1][0], notes[-1][1] + ticks
-        else:
+        elif step > 0:
             notes.append((at, ticks))
         at += ticks
     return notes or [(0, section.bar_ticks)]
 
 
-def _melody(rng: Random, section: _Section, harmony: list[Chord]) -> list[Note]:
+def _melody(rng: Random, section: _Section, harmony: _Harmony) -> list[Note]:
     """Return a melody: chord tones on beats, steps between, rhythms in the pattern a b a c."""
     motifs = [_rhythm(rng, section) for _ in range(3)]
     ladder = [p for p in range(58, 85) if p % 12 in scale_of(section.key)]
     notes: list[Note] = []
     here = len(ladder) // 2
-    for bar, chord in enumerate(harmony):
-        start = section.start + bar * section.bar_ticks
-        closing = section.is_last and bar == section.bars - 1
-        rhythm = [(0, section.bar_ticks)] if closing else motifs[(0, 1, 0, 2)[bar % 4]]
+    for bar, (start, chord) in enumerate(harmony):
+        rhythm = [(0, section.bar_ticks)] if section.is_closing(start) else motifs[(0, 1, 0, 2)[bar % 4]]
         for offset, duration in rhythm:
             here = min(len(ladder) - 1, max(0, here + rng.choice((-2, -1, -1, 0, 1, 1, 2))))
             pitch = ladder[here]
@@ -206,14 +210,13 @@ def _melody(rng: Random, section: _Section, harmony: list[Chord]) -> list[Note]:
     return notes
 
 
-def _accompaniment(rng: Random, section: _Section, harmony: list[Chord]) -> list[Note]:
+def _accompaniment(rng: Random, section: _Section, harmony: _Harmony) -> list[Note]:
     pattern = rng.choice(("block", "off-beat", "arpeggio", "pulse"))
     notes: list[Note] = []
-    for bar, chord in enumerate(harmony):
-        start, voicing = section.start + bar * section.bar_ticks, chord.voicing(55)
-        closing = section.is_last and bar == section.bars - 1
-        beat = section.beat_ticks
-        if closing or pattern == "block":
+    beat = section.beat_ticks
+    for start, chord in harmony:
+        voicing = chord.voicing(55)
+        if section.is_closing(start) or pattern == "block":
             hits = [(0, section.bar_ticks, voicing)]
         elif pattern == "pulse":
             hits = [(at, beat * 3 // 4, voicing) for at in range(0, section.bar_ticks, beat)]
@@ -228,12 +231,12 @@ def _accompaniment(rng: Random, section: _Section, harmony: list[Chord]) -> list
     return notes
 
 
-def _bass(rng: Random, section: _Section, harmony: list[Chord]) -> list[Note]:
+def _bass(rng: Random, section: _Section, harmony: _Harmony) -> list[Note]:
     walks, anticipates = rng.random() < 0.5, rng.random() < 0.4
     notes: list[Note] = []
-    for bar, chord in enumerate(harmony):
-        start, root = section.start + bar * section.bar_ticks, chord.low(36)
-        if section.is_last and bar == section.bars - 1:
+    for start, chord in harmony:
+        root = chord.low(36)
+        if section.is_closing(start):
             notes.append(Note(start, section.bar_ticks, root, 84 + section.loudness))
             continue
         beats = list(range(0, section.bar_ticks, section.beat_ticks))
@@ -249,30 +252,30 @@ def _bass(rng: Random, section: _Section, harmony: list[Chord]) -> list[Note]:
     return notes
 
 
-def _drums(rng: Random, section: _Section, *, opening: bool) -> list[Note]:
+def _drums(rng: Random, section: _Section, _: _Harmony) -> list[Note]:
     cymbal, extra_kick = rng.choice((CLOSED_HAT, CLOSED_HAT, RIDE)), rng.choice((3, 5, 6, 7))
     notes: list[Note] = []
 
-    def hit(bar: int, offset: int, pitch: int, velocity: int) -> None:
-        at = section.start + bar * section.bar_ticks + offset
+    def hit(at: int, pitch: int, velocity: int) -> None:
         notes.append(Note(at, _SIXTEENTH, pitch, velocity + section.loudness))
 
-    for bar in range(section.bars):
-        if section.is_last and bar == section.bars - 1:
-            hit(bar, 0, CRASH, 104)
-            hit(bar, 0, KICK, 100)
+    for start in section.bar_starts:
+        if section.is_closing(start):
+            hit(start, CRASH, 104)
+            hit(start, KICK, 100)
             continue
-        if bar == 0 and not opening:
-            hit(bar, 0, CRASH, 102)
-        fill_from = section.bar_ticks - 2 * TPQ if bar == section.bars - 1 else section.bar_ticks
-        for offset in range(0, fill_from, TPQ // 2):
-            hit(bar, offset, OPEN_HAT if offset + TPQ // 2 == fill_from else cymbal, 74 if offset % TPQ else 84)
-        for index, offset in enumerate(range(0, fill_from, section.beat_ticks)):
-            hit(bar, offset, SNARE if index % 2 else KICK, 96)
-        if extra_kick * TPQ // 2 < fill_from:
-            hit(bar, extra_kick * TPQ // 2, KICK, 82)
-        for index, offset in enumerate(range(fill_from, section.bar_ticks, _SIXTEENTH)):
-            hit(bar, offset, (SNARE, *_TOMS)[min(4, index * 5 // 8)], 78 + 4 * index)
+        if start == section.start > 0:
+            hit(start, CRASH, 102)
+        end = start + section.bar_ticks
+        fill = end - 2 * TPQ if end == section.end else end
+        for at in range(start, fill, TPQ // 2):
+            hit(at, OPEN_HAT if at + TPQ // 2 == fill else cymbal, 74 if (at - start) % TPQ else 84)
+        for index, at in enumerate(range(start, fill, section.beat_ticks)):
+            hit(at, SNARE if index % 2 else KICK, 96)
+        if start + extra_kick * TPQ // 2 < fill:
+            hit(start + extra_kick * TPQ // 2, KICK, 82)
+        for index, at in enumerate(range(fill, end, _SIXTEENTH)):
+            hit(at, (SNARE, *_TOMS)[min(4, index * 5 // 8)], 78 + 4 * index)
     return notes
 
 
@@ -296,10 +299,7 @@ def _finish(notes: list[Note], touch: Random) -> tuple[Note, ...]:
 
 
 def _tempos(sections: tuple[_Section, ...]) -> tuple[Tempo, ...]:
-    tempos = [Tempo(0, sections[0].us_per_quarter)]
-    for section in sections[1:]:
-        if section.us_per_quarter != tempos[-1].us_per_quarter:
-            tempos.append(Tempo(section.start, section.us_per_quarter))
+    tempos = _without_repeats([Tempo(section.start, section.us_per_quarter) for section in sections])
     last = sections[-1]
     if last.bars > 1:
         # A ritardando over the last two bars.
@@ -309,12 +309,9 @@ def _tempos(sections: tuple[_Section, ...]) -> tuple[Tempo, ...]:
     return tuple(tempos)
 
 
-def _time_signatures(sections: tuple[_Section, ...]) -> tuple[TimeSignature, ...]:
-    signatures = [TimeSignature(0, *sections[0].metre)]
-    for section in sections[1:]:
-        if section.metre != signatures[-1][1:]:
-            signatures.append(TimeSignature(section.start, *section.metre))
-    return tuple(signatures)
+def _without_repeats(changes: list[_Change]) -> list[_Change]:
+    """Return the changes of tempo or metre that differ from the one before."""
+    return changes[:1] + [change for before, change in pairwise(changes) if change[1:] != before[1:]]
 
 
 def _conductor(seed: int, sections: tuple[_Section, ...], score: Score) -> Chunk:
@@ -340,6 +337,6 @@ def _perform_melody(rng: Random, chunk: Chunk, track: Track) -> None:
 
 def _pedal(chunk: Chunk, channel: int, sections: tuple[_Section, ...]) -> None:
     for section in sections:
-        for start in range(section.start, section.end, section.bar_ticks):
+        for start in section.bar_starts:
             chunk.control(start + 10, channel, 64, 127)
             chunk.control(start + section.bar_ticks - 30, channel, 64, 0)

@@ -24,8 +24,6 @@ _NEVER = 1 << 60
 class _Edit(NamedTuple):
     """A note of the song: its `old` value, and its `new` value, which differs where the note changes."""
 
-    track: int
-    number: int
     channel: int
     source: NoteSource
     old: Note
@@ -35,6 +33,11 @@ class _Edit(NamedTuple):
     def is_moved(self) -> bool:
         """Whether the note's onset, duration or pitch changes."""
         return self.new[:3] != self.old[:3]
+
+    @property
+    def is_retimed(self) -> bool:
+        """Whether the note's onset or duration changes."""
+        return self.new[:2] != self.old[:2]
 
     @property
     def end(self) -> int:
@@ -53,12 +56,12 @@ def edit_notes(song: Song, changes: Mapping[int, Mapping[int, Note]]) -> EditedS
     Notes are in the song's ticks. A note without a note-off keeps its onset and duration. The result's `notes` are the
     notes named in `changes` after the edit; `dropped` counts the changes that were not made.
     """
-    notes = [
-        _Edit(t, n, track.channel, source, note, _possible(song, source, note, changes.get(t, {}).get(n, note)))
+    notes = {
+        (t, n): _Edit(track.channel, source, note, _possible(song, source, note, changes.get(t, {}).get(n, note)))
         for t, track in enumerate(song.score.tracks)
         for n, (note, source) in enumerate(zip(track.notes, song.sources[t], strict=True))
-    ]
-    edited = {(note.track, note.number): note for note in _without_collisions(song, notes)}
+    }
+    edited = dict(zip(notes, _without_collisions(song, list(notes.values())), strict=True))
     new_notes = {
         track: tuple(sorted((edited[track, n].new for n in requested), key=lambda note: (note.onset, note.pitch)))
         for track, requested in changes.items()
@@ -68,7 +71,7 @@ def edit_notes(song: Song, changes: Mapping[int, Mapping[int, Note]]) -> EditedS
         for track, requested in changes.items()
         for n, note in requested.items()
     )
-    edits = _chunk_edits(song, [note for note in edited.values() if note.new != note.old])
+    edits = _chunk_edits(song, (note for note in edited.values() if note.new != note.old))
     return EditedSong(rewrite(song.midi, edits), new_notes, dropped)
 
 
@@ -104,41 +107,34 @@ def _fitted(note: _Edit, lane: Iterable[_Edit], unmatched_offs: Iterable[int]) -
     undone = note._replace(new=note.old._replace(velocity=note.new.velocity))
     onset, end = note.new.onset, note.end
     for other in lane:
-        if (other.track, other.number) == (note.track, note.number):
+        if other.source == note.source:
             continue
         if onset < other.new.onset:
-            end = min(end, other.new.onset - (not _may_touch(note, other)))
-        elif onset == other.new.onset or (_overlaps(other, note) and not _can_end_by(other, note)):
+            end = min(end, other.new.onset - _gap(note, other))
+            continue
+        stop = onset - _gap(other, note)
+        # The other note is shortened in its turn where its own change allows that.
+        may_shorten = other.is_retimed and stop > other.new.onset
+        if onset == other.new.onset or (other.end > stop and not may_shorten):
             return undone
     end = min([end, *(tick for tick in unmatched_offs if onset <= tick)])
     if end == note.end:
         return note
     # A change of pitch alone may change neither onset nor end.
-    may_shorten = note.new[:2] != note.old[:2] and end > onset
-    return note._replace(new=note.new._replace(duration=end - onset)) if may_shorten else undone
+    return note._replace(new=note.new._replace(duration=end - onset)) if note.is_retimed and end > onset else undone
 
 
-def _overlaps(earlier: _Edit, later: _Edit) -> bool:
-    return earlier.end + (not _may_touch(earlier, later)) > later.new.onset
-
-
-def _can_end_by(earlier: _Edit, later: _Edit) -> bool:
-    """Return whether `_fitted` can shorten the earlier note to end where the later one begins."""
-    room = later.new.onset - (not _may_touch(earlier, later)) - earlier.new.onset
-    return earlier.new[:2] != earlier.old[:2] and room > 0
-
-
-def _may_touch(earlier: _Edit, later: _Edit) -> bool:
-    """Return whether a note may end at the tick at which another of its channel and pitch begins.
+def _gap(earlier: _Edit, later: _Edit) -> int:
+    """Return how many ticks stay clear between two notes of one channel and pitch, 0 or 1.
 
     Between chunks the order of events at one tick is undefined. Within a chunk, moved note-offs precede and moved
     note-ons follow the other events of their tick.
     """
     if earlier.source.chunk != later.source.chunk:
-        return False
+        return 1
     is_in_place = earlier.new.end == earlier.old.end and later.new.onset == later.old.onset
     off = _NEVER if earlier.source.off is None else earlier.source.off
-    return not is_in_place or off < later.source.on
+    return int(is_in_place and off > later.source.on)
 
 
 def _chunk_edits(song: Song, changed: Iterable[_Edit]) -> dict[int, ChunkEdit]:
@@ -160,6 +156,6 @@ def _chunk_edits(song: Song, changed: Iterable[_Edit]) -> dict[int, ChunkEdit]:
         if off is not None:
             tick, message = song.midi.tracks[chunk][off]
             # A note of length zero counts as one tick long: its note-off moves only where onset or duration changes.
-            tick = tick if note.new[:2] == note.old[:2] else note.new.end
+            tick = note.new.end if note.is_retimed else tick
             put(chunk, off, bytes((message[0], note.new.pitch, *message[2:])), tick=tick, side=BEFORE)
     return edits

@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
 from harmonixr_model.music.harmony import QUALITIES, Chord, Key, chord_named
 from harmonixr_model.music.score import Bar, Note
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 # Key profiles by pitch class, from the tonic up: D. Temperley, Music and Probability (2007), table 6.1.
 _PROFILES = {
@@ -64,22 +68,12 @@ def estimate_chords(notes: Iterable[Note], bars: Sequence[Bar], *, ticks_per_qua
     beats = [edge for bar in bars for edge in _beats(bar, ticks_per_quarter)]
     if not beats:
         return []
-    starts_B = np.array([start for start, _, _ in beats])
-    end = bars[-1].end
-    sound, bass = _sound(notes, starts_B, end)
+    sound, bass = _sound(notes, np.array([start for start, _, _ in beats]), bars[-1].end)
     if not sound.any():
         return []
-    change_B = np.array([_CHANGE[kind] for _, _, kind in beats])
-    path = _cheapest_path(_fit(sound, bass), change_B)
-    states = _states()
-    spans: list[ChordSpan] = []
-    for (start, stop, _), state in zip(beats, path, strict=True):
-        chord = states[state]
-        if spans and spans[-1].chord == chord:
-            spans[-1] = ChordSpan(spans[-1].start, stop, chord)
-        else:
-            spans.append(ChordSpan(start, stop, chord))
-    return spans
+    path = _cheapest_path(_fit(sound, bass), np.array([_CHANGE[kind] for _, _, kind in beats]))
+    runs = [list(run) for _, run in groupby(range(len(path)), key=path.__getitem__)]
+    return [ChordSpan(beats[run[0]][0], beats[run[-1]][1], _states()[path[run[0]]]) for run in runs]
 
 
 def _beats(bar: Bar, ticks_per_quarter: int) -> list[tuple[int, int, str]]:
@@ -97,9 +91,7 @@ def _beats(bar: Bar, ticks_per_quarter: int) -> list[tuple[int, int, str]]:
     ]
 
 
-def _sound(
-    notes: Iterable[Note], starts_B: npt.NDArray[np.int64], end: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def _sound(notes: Iterable[Note], starts_B: Ints, end: int) -> tuple[Floats, Ints]:
     """Return the duration of each pitch class in each beat [B, 12], and the bass's pitch class [B] (-1: silence)."""
     ends_B = np.append(starts_B[1:], end)
     sound = np.zeros((len(starts_B), 12))
@@ -119,7 +111,7 @@ def _sound(
     return sound, np.where(lowest < 128, lowest % 12, -1)
 
 
-def _fit(sound: npt.NDArray[np.float64], bass: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def _fit(sound: Floats, bass: Ints) -> Floats:
     """Return the log probabilities [B, S] of each beat's sound, up to a constant for each beat."""
     totals = sound.sum(axis=1, keepdims=True)
     shares = np.divide(sound, totals, out=np.zeros_like(sound), where=totals > 0)
@@ -130,10 +122,10 @@ def _fit(sound: npt.NDArray[np.float64], bass: npt.NDArray[np.int64]) -> npt.NDA
     return np.asarray(fit)
 
 
-def _cheapest_path(fit: npt.NDArray[np.float64], change_B: npt.NDArray[np.float64]) -> list[int]:
+def _cheapest_path(fit: Floats, change_B: Floats) -> list[int]:
     """Return the most likely state of each beat (Viterbi); each change costs the beat's price."""
     score = fit[0].copy()
-    came_from: list[npt.NDArray[np.int64]] = []
+    came_from: list[Ints] = []
     here = np.arange(fit.shape[1])
     for beat in range(1, len(fit)):
         best = int(score.argmax())
@@ -148,7 +140,7 @@ def _cheapest_path(fit: npt.NDArray[np.float64], change_B: npt.NDArray[np.float6
 
 
 @lru_cache(1)
-def _key_profiles() -> npt.NDArray[np.float64]:
+def _key_profiles() -> Floats:
     """Return the 24 profiles [24, 12], major keys first, centred and of unit length."""
     rows = np.array([np.roll(_PROFILES[mode], tonic) for mode in ("major", "minor") for tonic in range(12)])
     rows -= rows.mean(axis=1, keepdims=True)
@@ -161,7 +153,7 @@ def _states() -> tuple[Chord, ...]:
 
 
 @lru_cache(1)
-def _templates() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _templates() -> tuple[Floats, Floats, Floats]:
     """Return the log shares of tones [S, 12], the log probabilities of the bass [S, 12] and the penalties [S]."""
     states = _states()
     tones = np.zeros((len(states), 12))

@@ -11,37 +11,23 @@ _STEPS = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 # Sharps of the major key on each pitch class (flats negative), in the spelling with fewer accidentals.
 _SHARPS = 0, -5, 2, -3, 4, -1, 6, 1, -4, 3, -2, 5
 
-
-# Semitones above the root, by the vocabulary's names and in its order.
-QUALITIES: dict[str, tuple[int, ...]] = {
-    "maj": (0, 4, 7),
-    "min": (0, 3, 7),
-    "dim": (0, 3, 6),
-    "aug": (0, 4, 8),
-    "sus2": (0, 2, 7),
-    "sus4": (0, 5, 7),
-    "7": (0, 4, 7, 10),
-    "maj7": (0, 4, 7, 11),
-    "min7": (0, 3, 7, 10),
-    "hdim7": (0, 3, 6, 10),
-    "dim7": (0, 3, 6, 9),
-    "5": (0, 7),
+# Of each quality, by the vocabulary's name and in its order: semitones above the root, and spellings.
+_QUALITIES: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
+    "maj": ((0, 4, 7), ("", "M", "maj", "major")),
+    "min": ((0, 3, 7), ("m", "min", "-", "minor")),
+    "dim": ((0, 3, 6), ("dim", "o", "°")),
+    "aug": ((0, 4, 8), ("aug", "+")),
+    "sus2": ((0, 2, 7), ("sus2",)),
+    "sus4": ((0, 5, 7), ("sus4", "sus")),
+    "7": ((0, 4, 7, 10), ("7",)),
+    "maj7": ((0, 4, 7, 11), ("maj7", "M7")),
+    "min7": ((0, 3, 7, 10), ("m7", "min7", "-7")),
+    "hdim7": ((0, 3, 6, 10), ("m7b5", "ø", "ø7", "hdim7")),
+    "dim7": ((0, 3, 6, 9), ("dim7", "°7", "o7")),
+    "5": ((0, 7), ("5",)),
 }
-_SPELLINGS = {
-    "maj": ("", "M", "maj", "major"),
-    "min": ("m", "min", "-", "minor"),
-    "dim": ("dim", "o", "°"),
-    "aug": ("aug", "+"),
-    "sus2": ("sus2",),
-    "sus4": ("sus4", "sus"),
-    "7": ("7",),
-    "maj7": ("maj7", "M7"),
-    "min7": ("m7", "min7", "-7"),
-    "hdim7": ("m7b5", "ø", "ø7", "hdim7"),
-    "dim7": ("dim7", "°7", "o7"),
-    "5": ("5",),
-}
-_QUALITY_OF = {spelling: quality for quality, spellings in _SPELLINGS.items() for spelling in spellings}
+QUALITIES = {name: intervals for name, (intervals, _) in _QUALITIES.items()}
+_QUALITY_OF = {spelling: name for name, (_, spellings) in _QUALITIES.items() for spelling in spellings}
 _CHORD = re.compile(r"\s*([A-Ga-g])([#♯b♭]?)(\S*)\s*")
 _LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _KEY = re.compile(r"\s*([A-Ga-g])\s*([#♯b♭]?)\s*(major|minor|maj|min|m|)\s*", re.IGNORECASE)
