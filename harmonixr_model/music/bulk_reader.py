@@ -7,16 +7,7 @@ from typing import Any
 import numpy as np
 
 from harmonixr_model.errors import MidiError
-from harmonixr_model.music.score import (
-    COMMON_TIME,
-    DEFAULT_TEMPO,
-    Note,
-    Score,
-    Tempo,
-    TimeSignature,
-    Track,
-    from_tick_zero,
-)
+from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track, timeline
 from harmonixr_model.music.song import DRUM_CHANNEL, Song
 
 
@@ -42,12 +33,9 @@ def read_score(data: bytes) -> Score:
         raise MidiError(str(error)) from None
     tempos = (Tempo(t.time, t.mspq) for t in parsed.tempos if t.time >= 0 and t.mspq > 0)
     metres = (TimeSignature(m.time, m.numerator, m.denominator) for m in parsed.time_signatures if m.time >= 0)
-    return Score(
-        ticks_per_quarter=parsed.ticks_per_quarter,
-        tracks=tuple(_track(track) for track in parsed.tracks if len(track.notes)),
-        tempos=from_tick_zero(tempos, DEFAULT_TEMPO),
-        time_signatures=from_tick_zero((m for m in metres if m.numerator > 0 and m.denominator > 0), COMMON_TIME),
-    )
+    tracks = tuple(_track(track) for track in parsed.tracks if len(track.notes))
+    changes = timeline(tempos, (m for m in metres if m.numerator > 0 and m.denominator > 0))
+    return Score(parsed.ticks_per_quarter, tracks, *changes)
 
 
 def is_whole(data: bytes) -> bool:

@@ -31,7 +31,8 @@ _PROFILES = {
 _CHORD_SHARE, _ROOT_WEIGHT = 0.88, 1.3
 _EVIDENCE = 6.0  # a beat counts as this many independent tones
 _BASS_ROOT, _BASS_TONE, _BASS_OTHER = 0.7, 0.25, 0.05
-_CHANGE = {"bar": 1.5, "half": 2.5, "beat": 4.5}
+# The cost of a change of chord at the start of a bar, at its middle, and at another beat.
+_BAR, _HALF, _BEAT = 1.5, 2.5, 4.5
 # Penalties of rarer qualities, as log odds against a triad.
 _RARITY = {"5": 2.5, "sus2": 2.0, "sus4": 1.2, "aug": 2.5, "dim": 1.0, "dim7": 1.5, "hdim7": 0.8, "maj7": 0.6}
 
@@ -71,24 +72,21 @@ def estimate_chords(notes: Iterable[Note], bars: Sequence[Bar], *, ticks_per_qua
     sound, bass = _sound(notes, np.array([start for start, _, _ in beats]), bars[-1].end)
     if not sound.any():
         return []
-    path = _cheapest_path(_fit(sound, bass), np.array([_CHANGE[kind] for _, _, kind in beats]))
+    path = _cheapest_path(_fit(sound, bass), np.array([cost for _, _, cost in beats]))
     runs = [list(run) for _, run in groupby(range(len(path)), key=path.__getitem__)]
     return [ChordSpan(beats[run[0]][0], beats[run[-1]][1], _states()[path[run[0]]]) for run in runs]
 
 
-def _beats(bar: Bar, ticks_per_quarter: int) -> list[tuple[int, int, str]]:
-    """Return (start, end, kind) of a bar's felt beats, which are dotted in 6/8, 9/8 and 12/8."""
+def _beats(bar: Bar, ticks_per_quarter: int) -> list[tuple[int, int, float]]:
+    """Return (start, end, cost of a change) of a bar's felt beats, which are dotted in 6/8, 9/8 and 12/8."""
     step = max(1, ticks_per_quarter * 4 // bar.denominator)
-    if bar.denominator >= 8 and bar.numerator % 3 == 0:
-        step *= 3
-    elif bar.denominator >= 8:
-        step = max(step, ticks_per_quarter)
+    if bar.denominator >= 8:
+        step = step * 3 if bar.numerator % 3 == 0 else max(step, ticks_per_quarter)
     edges = [*range(bar.start, bar.end, step), bar.end]
-    beats = len(edges) - 1
-    return [
-        (start, edges[i + 1], "bar" if i == 0 else "half" if beats % 2 == 0 and i == beats // 2 else "beat")
-        for i, start in enumerate(edges[:-1])
-    ]
+    costs = [_BAR, *[_BEAT] * (len(edges) - 2)]
+    if len(costs) % 2 == 0:
+        costs[len(costs) // 2] = _HALF
+    return list(zip(edges, edges[1:], costs, strict=False))
 
 
 def _sound(notes: Iterable[Note], starts_B: Ints, end: int) -> tuple[Floats, Ints]:

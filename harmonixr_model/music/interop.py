@@ -1,4 +1,4 @@
-"""Convert MIDI bytes and scores to and from pretty_midi, the interchange type of other Python programs.
+"""Convert MIDI bytes and scores to pretty_midi, the interchange type of other Python programs.
 
 pretty_midi loses part of a file (aftertouch, sysex and most meta events). Parse a Song from the file's bytes where you
 have them.
@@ -16,13 +16,6 @@ from harmonixr_model.music.write import write_midi
 
 if TYPE_CHECKING:
     from pretty_midi import PrettyMIDI
-
-
-def from_pretty_midi(pretty: PrettyMIDI) -> bytes:
-    """Return the MIDI file that `pretty` writes; its instruments become tracks in their order."""
-    buffer = io.BytesIO()
-    pretty.write(buffer)
-    return buffer.getvalue()
 
 
 def to_pretty_midi(music: bytes | Score) -> PrettyMIDI:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from harmonixr_model.music.score import Note, Score
+from harmonixr_model.music.score import Score
 
 # K tracks, P 128 pitches, S steps
 _MAX_CELLS = 1 << 30
@@ -27,8 +27,11 @@ def piano_roll(score: Score, *, steps_per_quarter: int = 24, end: int | None = N
     roll_KPS = np.zeros((len(score.tracks), 128, steps), dtype=np.uint8)
     for k, track in enumerate(score.tracks):
         for note in track.notes:
-            start, stop = _steps(note, score.ticks_per_quarter, steps_per_quarter)
-            row = roll_KPS[k, note.pitch, start:stop]
+            start, stop = (
+                (2 * tick * steps_per_quarter + score.ticks_per_quarter) // (2 * score.ticks_per_quarter)
+                for tick in (note.onset, note.end)
+            )
+            row = roll_KPS[k, note.pitch, start : max(start + 1, stop)]
             np.maximum(row, note.velocity, out=row)
     return roll_KPS
 
@@ -41,9 +44,3 @@ def chroma(score: Score, *, steps_per_quarter: int = 24, end: int | None = None)
         if not track.is_drum:
             pitched_PS += roll_KPS[k]
     return np.stack([pitched_PS[pitch_class::12].sum(axis=0) for pitch_class in range(12)])
-
-
-def _steps(note: Note, ticks_per_quarter: int, steps_per_quarter: int) -> tuple[int, int]:
-    start = (2 * note.onset * steps_per_quarter + ticks_per_quarter) // (2 * ticks_per_quarter)
-    stop = (2 * note.end * steps_per_quarter + ticks_per_quarter) // (2 * ticks_per_quarter)
-    return start, max(start + 1, stop)

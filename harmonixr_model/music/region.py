@@ -49,13 +49,9 @@ class Region:
     @classmethod
     def bars(cls, score: Score, first: int, last: int, tracks: Sequence[int] | None = None) -> Region:
         """Return the region of bars `first` to `last`, counted from 0, both included, on `tracks` (default: all)."""
-        count = len(score.bars)
-        if not 0 <= first <= last < count:
-            raise RegionError(
-                f"bars {first + 1}-{last + 1} lie outside the song, which has {count} bars; "
-                f"choose bars within 1-{count}, or continue the song to go past its end"
-            )
         bars = score.bars
+        if not 0 <= first <= last < len(bars):
+            raise outside_song("bars", first + 1, last + 1, len(bars))
         return cls.ticks(score, bars[first].start, bars[last].end, tracks)
 
     @classmethod
@@ -120,6 +116,14 @@ class Region:
         """
         tracks = [i for i in self.tracks if i < len(score.tracks)]
         return score.replace_notes({i: [n for n in score.tracks[i].notes if not self.contains(i, n)] for i in tracks})
+
+
+def outside_song(noun: str, first: int, last: int, count: int) -> RegionError:
+    """Return the error for bars or beats `first` to `last`, counted from 1, of a song that has `count`."""
+    return RegionError(
+        f"{noun} {first}-{last} lie outside the song, which has {count} {noun}; "
+        f"choose {noun} within 1-{count}, or continue the song to go past its end"
+    )
 
 
 def _merged(cells: Iterable[Cell]) -> tuple[Cell, ...]:

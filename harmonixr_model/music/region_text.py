@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from harmonixr_model.errors import RegionError
-from harmonixr_model.music.region import Cell, NoteKey, Region
+from harmonixr_model.music.region import Cell, NoteKey, Region, outside_song
 from harmonixr_model.music.score import Score
 from harmonixr_model.music.song import Song
 
@@ -74,8 +74,11 @@ def read_region(
         cells = Region.continuation(song.score, continue_bars, selected).cells
     elif ticks is not None:
         cells = _tick_cells(song.score, ticks, selected)
+    elif beats is not None:
+        cells = _counted_cells(song.score, beats, "beats", beat_starts(song.score), selected)
     else:
-        cells = _counted_cells(song.score, bars, beats, selected)
+        starts = [*(bar.start for bar in song.score.bars), song.score.bars[-1].end]
+        cells = _counted_cells(song.score, bars or "", "bars", starts, selected)
     region = Region(cells, pitch_low, pitch_high)
     return Region(cells, pitch_low, pitch_high, frozenset(_lock(song, region, lock) for lock in locks))
 
@@ -104,18 +107,14 @@ def _tick_cells(score: Score, ticks: tuple[int, int], tracks: Sequence[int] | No
     return Region.ticks(score, start, min(end, last), tracks).cells
 
 
-def _counted_cells(score: Score, bars: str | None, beats: str | None, tracks: Sequence[int] | None) -> tuple[Cell, ...]:
-    if bars is not None:
-        ranges = parse_ranges(bars)
-        return tuple(c for first, last in ranges for c in Region.bars(score, first - 1, last - 1, tracks).cells)
-    starts = beat_starts(score)
+def _counted_cells(
+    score: Score, text: str, noun: str, starts: Sequence[int], tracks: Sequence[int] | None
+) -> tuple[Cell, ...]:
+    """Return the cells of ranges of bars or beats, whose `starts` end with the end of the last one."""
     cells: list[Cell] = []
-    for first, last in parse_ranges(beats or "", noun="beats"):
+    for first, last in parse_ranges(text, noun=noun):
         if last >= len(starts):
-            raise RegionError(
-                f"beats {first}-{last} lie outside the song, which has {len(starts) - 1} beats; "
-                f"choose beats within 1-{len(starts) - 1}, or continue the song to go past its end"
-            )
+            raise outside_song(noun, first, last, len(starts) - 1)
         cells += Region.ticks(score, starts[first - 1], starts[last], tracks).cells
     return tuple(cells)
 

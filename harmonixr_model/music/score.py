@@ -121,8 +121,14 @@ class Score:
         return (elapsed + (tick - here) * pace) / (1e6 * self.ticks_per_quarter)
 
 
-def from_tick_zero(changes: Iterable[_Change], default: _Change) -> tuple[_Change, ...]:
-    """Return tempo or metre changes by tick, the last of several at one tick; the one in force at 0 begins at 0."""
+def timeline(
+    tempos: Iterable[Tempo], metres: Iterable[TimeSignature]
+) -> tuple[tuple[Tempo, ...], tuple[TimeSignature, ...]]:
+    """Return both by tick, the last of several at one tick; the ones in force at tick 0 begin there."""
+    return _from_tick_zero(tempos, DEFAULT_TEMPO), _from_tick_zero(metres, COMMON_TIME)
+
+
+def _from_tick_zero(changes: Iterable[_Change], default: _Change) -> tuple[_Change, ...]:
     latest = {0: default}
     for change in sorted(changes, key=lambda change: change.tick):
         tick = max(0, change.tick)

@@ -6,23 +6,15 @@ from bisect import bisect_right
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from harmonixr_model.errors import MidiError, RegionError
-from harmonixr_model.music.interop import from_pretty_midi, to_pretty_midi
+from harmonixr_model.music.interop import to_pretty_midi
 from harmonixr_model.music.midi import Event, MidiFile, MidiLimits, parse_midi, read_varlen
-from harmonixr_model.music.score import (
-    COMMON_TIME,
-    DEFAULT_TEMPO,
-    Note,
-    Score,
-    Tempo,
-    TimeSignature,
-    Track,
-    from_tick_zero,
-)
+from harmonixr_model.music.score import Note, Score, Tempo, TimeSignature, Track, timeline
 
 if TYPE_CHECKING:
     from pretty_midi import PrettyMIDI
@@ -90,7 +82,9 @@ class Song:
     @classmethod
     def from_pretty_midi(cls, pretty: PrettyMIDI) -> Song:
         """Return the song that `pretty` would write to a file."""
-        return cls.parse(from_pretty_midi(pretty))
+        buffer = BytesIO()
+        pretty.write(buffer)
+        return cls.parse(buffer.getvalue())
 
     def to_pretty_midi(self) -> PrettyMIDI:
         """Return this song as pretty_midi reads it; raises MidiError where pretty_midi cannot read the file."""
@@ -144,7 +138,7 @@ def _paired(
 
 
 class _Programs:
-    """The program changes of a file, by channel and by chunk."""
+    """The program changes of a file: (index, program) by chunk and channel, and (tick, program) by channel."""
 
     def __init__(self, midi: MidiFile) -> None:
         self.own: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
@@ -160,9 +154,8 @@ class _Programs:
 
     def in_force(self, chunk: int, channel: int, index: int, tick: int) -> int:
         """Return the chunk's own last program before its event `index`, else the channel's last up to `tick`."""
-        for changes, bound in ((self.own.get((chunk, channel)), index - 1), (self.all.get(channel), tick)):
-            before = bisect_right(changes, bound, key=itemgetter(0)) if changes else 0
-            if changes and before:
+        for changes, bound in ((self.own[chunk, channel], index - 1), (self.all[channel], tick)):
+            if before := bisect_right(changes, bound, key=itemgetter(0)):
                 return changes[before - 1][1]
         return 0
 
@@ -210,4 +203,4 @@ def _timeline(midi: MidiFile) -> tuple[tuple[Tempo, ...], tuple[TimeSignature, .
         # Real files hold damaged metres: of no beats, or of notes shorter than a 64th.
         if kind == 0x58 and len(raw) >= 2 and raw[0] and raw[1] <= 6:
             signatures.append(TimeSignature(tick, raw[0], 1 << raw[1]))
-    return from_tick_zero(tempos, DEFAULT_TEMPO), from_tick_zero(signatures, COMMON_TIME)
+    return timeline(tempos, signatures)

@@ -45,12 +45,6 @@ class _Place(NamedTuple):
     channel: int
 
 
-class _Candidate(NamedTuple):
-    onset: int
-    track: int
-    note: Note
-
-
 def splice(
     song: Song, region: Region, fill: Mapping[int, Sequence[Note]], *, new_tracks: Sequence[Track] = ()
 ) -> EditedSong:
@@ -74,8 +68,8 @@ def splice(
         places.append(_Place(chunks + i if _gets_chunk(song) else 0, channel))
     edits = _deletions(song, region)
     wanted = {**fill, **{first_new + i: track.notes for i, track in enumerate(new_tracks)}}
-    candidates = sorted(_Candidate(note.onset, track, note) for track, notes in wanted.items() for note in notes)
-    wanted_lanes = {(places[candidate.track].channel, candidate.note.pitch) for candidate in candidates}
+    candidates = sorted((note.onset, track, note) for track, notes in wanted.items() for note in notes)
+    wanted_lanes = {(places[track].channel, note.pitch) for _, track, note in candidates}
     accepted = _fit(candidates, places, _Sounding(song, edits, wanted_lanes))
     new_chunks: list[bytes] = []
     for i, (track, place) in enumerate(zip(tracks, places, strict=True)):
@@ -169,10 +163,10 @@ class _Sounding:
 
 
 def _fit(
-    candidates: Sequence[_Candidate], places: Sequence[_Place], sounding: _Sounding
+    candidates: Sequence[tuple[int, int, Note]], places: Sequence[_Place], sounding: _Sounding
 ) -> dict[int, tuple[Note, ...]]:
-    """Return by track the notes that fit, shortened where needed; `candidates` are sorted by onset."""
-    accepted: dict[int, list[Note]] = {track: [] for track in sorted({c.track for c in candidates})}
+    """Return by track the notes that fit, shortened where needed; `candidates` are sorted (onset, track, note)."""
+    accepted: dict[int, list[Note]] = {track: [] for track in sorted({track for _, track, _ in candidates})}
     latest: dict[tuple[int, int], tuple[int, int]] = {}
     for onset, track, note in candidates:
         place = places[track]

@@ -86,14 +86,11 @@ def to_symusic(score: Score) -> Any:
     import symusic
 
     out = symusic.Score(score.ticks_per_quarter)
-    for tempo in score.tempos:
-        out.tempos.append(symusic.Tempo(tempo.tick, mspq=tempo.us_per_quarter))
-    for signature in score.time_signatures:
-        out.time_signatures.append(symusic.TimeSignature(*signature))
+    out.tempos.extend([symusic.Tempo(tick, mspq=us_per_quarter) for tick, us_per_quarter in score.tempos])
+    out.time_signatures.extend([symusic.TimeSignature(*metre) for metre in score.time_signatures])
     for track in score.tracks:
         part = symusic.Track(track.name, track.program, track.is_drum)
-        for note in track.notes:
-            part.notes.append(symusic.Note(*note))
+        part.notes.extend([symusic.Note(*note) for note in track.notes])
         out.tracks.append(part)
     return out
 

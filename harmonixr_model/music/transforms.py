@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from harmonixr_model.music.score import COMMON_TIME, DEFAULT_TEMPO, Note, Score, from_tick_zero
+from harmonixr_model.music.score import Note, Score, timeline
 
 
 def transpose(score: Score, semitones: int) -> Score:
@@ -24,13 +24,11 @@ def shift(score: Score, ticks: int) -> Score:
     Notes are cut at tick 0. The tempo and the metre in force there begin there.
     """
     moved = map_notes(score, lambda note: _cut(note._replace(onset=note.onset + ticks), 0, None))
-    tempos = [tempo._replace(tick=tempo.tick + ticks) for tempo in score.tempos]
-    signatures = [signature._replace(tick=signature.tick + ticks) for signature in score.time_signatures]
-    return replace(
-        moved,
-        tempos=from_tick_zero(tempos, DEFAULT_TEMPO),
-        time_signatures=from_tick_zero(signatures, COMMON_TIME),
+    tempos, metres = timeline(
+        (tempo._replace(tick=tempo.tick + ticks) for tempo in score.tempos),
+        (metre._replace(tick=metre.tick + ticks) for metre in score.time_signatures),
     )
+    return replace(moved, tempos=tempos, time_signatures=metres)
 
 
 def clip(score: Score, start: int, end: int) -> Score:
