@@ -1,10 +1,10 @@
-"""Do controls work: what is asked against what comes out, limits that must never break, and the estimates beneath.
+"""Measure controls: requested and measured values, violations of constraints, and the estimates of chords and keys.
 
     python benchmarks/controls.py --corpus corpus --model shipped --out docs/controls.md
 
-Parts: harmony (chord and key estimation against labels), limits (10,000 fills, every note looked at), follow (density,
-polyphony, velocity), chords, tags (bits of the true answer when it is told), grid (temperature and top-k by role).
-Each part that ends is written at once, so that an interrupted run keeps what it has; results are also in OUT.json.
+Parts: harmony (chord and key estimation against labels), limits (every note of 10,000 fills with constraints), follow
+(density, polyphony, velocity), chords, tags (bits of the original with style and composer), grid (temperature and top-k
+by role). Each part is written when it ends, so an interrupted run keeps its results; OUT.json has them too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from harmonixr_model.data.styles import composer_of, style_of
 from harmonixr_model.engine.decoder import Decoder
 from harmonixr_model.engine.engine import GUIDANCE, Engine, Sampling
 from harmonixr_model.errors import ControlError, PromptError
-from harmonixr_model.evaluation.adherence import GRIDS, chord_adherence, measure_adherence, measured_control, tag_bits
+from harmonixr_model.evaluation.adherence import (
+    GRIDS,
+    chord_adherence,
+    measure_adherence,
+    measured_control,
+    single_control,
+    tag_bits,
+)
 from harmonixr_model.evaluation.breakdown import role_of
 from harmonixr_model.evaluation.constraint_checks import sample_constraints, violations
 from harmonixr_model.evaluation.harmony import chord_accuracy, composed_accuracies, estimated_key, hand_labelled
@@ -51,13 +58,13 @@ PARTS = ("harmony", "limits", "follow", "chords", "tags", "grid")
 SAMPLING = Sampling()
 TEMPERATURES, TOP_KS = (0.6, 0.8, 1.0, 1.2), (0, 10)
 ROLES = ("drums", "bass", "chords", "line")
-_SONGS = 60  # composed songs whose gaps the limits are tried on
-_FILLS_A_GAP = 4
+_SONGS = 60  # composed songs of the part `limits`
+_FILLS_PER_GAP = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every part works with."""
+    """The model, the corpus and the options of all parts."""
 
     corpus: Corpus | None
     model: InfillTransformer
@@ -67,17 +74,17 @@ class Bench:
     guidance: float
     info: Mapping[str, Any]
 
-    def knows(self, name: str) -> bool:
-        """Return whether the weights were told a control in training; whether they follow it is the item."""
+    def was_trained(self, name: str) -> bool:
+        """Return whether training had this control; the measurement shows whether the model follows it."""
         return name in self.info.get("controls_said", ())
 
     def gaps(self, count: int, *, shapes: Sequence[str] = ("track-4",), pitched: bool = False) -> list[EvaluationItem]:
         """Return gaps of held-out pieces; raises SystemExit without a corpus."""
         if self.corpus is None:
-            raise SystemExit("this part asks held-out music: give --corpus")
-        asked = evaluation_items(self.corpus, split="valid", count=6 * count, shapes=shapes, seed=3)
-        kept = (q for q in asked if not pitched or not q.context.tracks[q.prompt.cells[0].track].is_drum)
-        return list(islice(kept, count))
+            raise SystemExit("this part needs held-out music: give --corpus")
+        items = evaluation_items(self.corpus, split="valid", count=6 * count, shapes=shapes, seed=3)
+        usable = (item for item in items if not pitched or item.prompt.cells[0].track not in item.drums)
+        return list(islice(usable, count))
 
 
 def harmony(bench: Bench) -> tuple[str, dict[str, Any]]:
@@ -93,18 +100,18 @@ def harmony(bench: Bench) -> tuple[str, dict[str, Any]]:
     quarters = sum(one.quarters for one in composed)
     rows.append(["40 composed songs", f"{quarters:.0f}", *_shares(*means), f"{keys} of {sections} sections"])
     text = (
-        "Chords are estimated over whole pieces and compared quarter by quarter with labels: made by hand for the "
-        "three encoded pieces (`harmonixr_model/evaluation/harmony.py`; one constant, the price of a chord without a "
-        "third, was chosen on them), known for the composed songs.\n\n"
+        "Chords are estimated over whole pieces and compared with labels, quarter by quarter. The three encoded pieces "
+        "were labelled by hand (`harmonixr_model/evaluation/harmony.py`); one constant, the penalty of a chord without "
+        "a third, was chosen on them. The labels of composed songs come from the composer.\n\n"
     )
     head = ["piece", "quarters", "all tones right", "root right", "root and third right", "key right"]
     return text + _table(head, rows), found
 
 
 def limits(bench: Bench) -> tuple[str, dict[str, Any]]:
-    """Draw fills under limits of chance and look at every note."""
-    broken: Counter[str] = Counter()
-    asked: Counter[str] = Counter()
+    """Sample fills with random constraints and check every note."""
+    violated: Counter[str] = Counter()
+    constrained: Counter[str] = Counter()
     done = refused = notes = 0
     songs = [EncodedScore(quantize(compose(seed, bars=12))) for seed in range(_SONGS)]
     rng = np.random.default_rng(0)
@@ -112,84 +119,91 @@ def limits(bench: Bench) -> tuple[str, dict[str, Any]]:
     while done < bench.samples:
         batch: list[tuple[EncodedScore, Constraints, InfillPrompt]] = []
         while len(batch) < min(64, bench.samples - done):
-            song, wanted = songs[int(rng.integers(_SONGS))], sample_constraints(rng)
+            song, constraints = songs[int(rng.integers(_SONGS))], sample_constraints(rng)
             try:
                 context, cells = _random_gap(song, rng)
-                prompt = build_prompt(context, cells, max_prefix_tokens=300, constraints=wanted, max_fill_tokens=300)
+                prompt = build_prompt(
+                    context, cells, max_prefix_tokens=300, constraints=constraints, max_fill_tokens=300
+                )
             except (ControlError, PromptError):
                 refused += 1
                 continue
-            batch += [(context, wanted, prompt)] * _FILLS_A_GAP
+            batch += [(context, constraints, prompt)] * _FILLS_PER_GAP
         made = bench.engine.generate_each([(p, done + i) for i, (_, _, p) in enumerate(batch)], sampling=sampling)
-        for (context, wanted, prompt), fill in zip(batch, made, strict=True):
+        for (context, constraints, prompt), fill in zip(batch, made, strict=True):
             fills = decode_fill(prompt, fill.tokens)
             bars = context.score.bars_until(prompt.cells[-1].end)
-            broken += violations(context, prompt.cells, fills, wanted, bars=bars)
-            asked.update(_binding(wanted))
+            violated += violations(context, prompt.cells, fills, constraints, bars=bars)
+            constrained.update(_used(constraints))
             notes += sum(map(len, fills))
         done += len(batch)
-        _say(f"{done} of {bench.samples} fills, {sum(broken.values())} violations")
-    names = ("pitch range", "scale", "polyphony", "least notes a bar", "most notes a bar", "velocity")
-    rows = [[name, str(asked[name]), str(broken[name])] for name in names]
-    rows.append(["onset and pitch within the region", str(done), str(broken["region"])])
+        _log(f"{done} of {bench.samples} fills, {sum(violated.values())} violations")
+    names = ("pitch range", "scale", "polyphony", "minimum notes per bar", "maximum notes per bar", "velocity")
+    rows = [[name, str(constrained[name]), str(violated[name])] for name in names]
+    rows.append(["onset and pitch within the region", str(done), str(violated["region"])])
     text = (
-        f"{done:,} fills with {notes:,} notes of gaps in composed songs, limits drawn by chance, at temperature 1.2 "
-        f"with nothing cut off; {refused:,} further combinations were refused before drawing, with a reason. Every "
-        "note is judged by itself, without the grammar's tables.\n\n"
+        f"{done:,} fills with {notes:,} notes in gaps of composed songs, with random constraints, at temperature 1.2 "
+        f"without top-k and top-p. {refused:,} other combinations were refused before sampling, with a reason. Every "
+        "note is checked independently of the grammar's tables.\n\n"
     )
-    return text + _table(["limit", "fills that ask it", "violations"], rows), {
+    return text + _table(["constraint", "fills", "violations"], rows), {
         "fills": done,
         "notes": notes,
         "refused": refused,
-        "violations": dict(broken),
+        "violations": dict(violated),
     }
 
 
 def follow(bench: Bench) -> tuple[str, dict[str, Any]]:
-    """Ask for density, polyphony and velocity, and measure them."""
+    """Request density, polyphony and velocity, and measure them."""
     rows, found = [], {}
     for name in GRIDS:
         gaps = bench.gaps(bench.items, pitched=name == "polyphony")
-        truths = [value for gap in gaps if (value := measured_control(gap, gap.original, name)) is not None]
-        ways = [(guidance, False) for guidance in dict.fromkeys((1.0, bench.guidance))] if bench.knows(name) else []
-        for guidance, enforce in (*ways, (1.0, True)):
+        originals = [value for gap in gaps if (value := measured_control(gap, gap.original, name)) is not None]
+        settings = (
+            [(guidance, False) for guidance in dict.fromkeys((1.0, bench.guidance))] if bench.was_trained(name) else []
+        )
+        for guidance, enforce in (*settings, (1.0, True)):
             key = f"{name}, enforced" if enforce else f"{name}, guidance {guidance:g}"
-            _say(key)
+            _log(key)
             sampling = replace(SAMPLING, guidance=guidance)
-            pairs = measure_adherence(bench.engine, gaps, name, sampling=sampling, enforce=enforce)
-            means = pairs.means()
-            found[key] = {"spearman": pairs.spearman, "pairs": len(pairs.asked), "means": means}
-            asked = ", ".join(f"{value:g} → {mean:.1f}" for value, mean in means.items())
-            truth = f"{statistics.mean(truths):.1f}"
-            rows.append([key, str(len(gaps)), str(len(pairs.asked)), f"{pairs.spearman:.2f}", asked, truth])
+            adherence = measure_adherence(bench.engine, gaps, name, sampling=sampling, enforce=enforce)
+            means = adherence.means()
+            found[key] = {"spearman": adherence.spearman, "pairs": len(adherence.requested), "means": means}
+            pairs = ", ".join(f"{value:g} → {mean:.1f}" for value, mean in means.items())
+            original = f"{statistics.mean(originals):.1f}"
+            rows.append(
+                [key, str(len(gaps)), str(len(adherence.requested)), f"{adherence.spearman:.2f}", pairs, original]
+            )
     text = (
-        "Each value is asked of each gap (one track × 4 bars of held-out pieces), one fill each; Spearman's rank "
-        "correlation is over all pairs of asked and measured. Density is notes a quarter, polyphony the mean number "
-        "of notes at once while any sounds (pitched tracks), velocity the mean; the last column is the hidden music. "
-        "Enforced means kept by the grammar (`--enforce`), which any model does. Where controls are asked and nothing "
-        f"else is said, guidance is {GUIDANCE:g}.\n\n"
+        "Each value is requested for each gap (one track × 4 bars of held-out pieces), with one fill each. Spearman's "
+        "rank correlation is over all pairs of requested and measured values. Density is in notes per quarter; "
+        "polyphony is the mean number of simultaneous notes while any note sounds (pitched tracks); velocity is the "
+        "mean. The last column is the human original. Enforced values are constraints of the grammar (`--enforce`) and "
+        f"need no training. The default guidance with controls is {GUIDANCE:g}.\n\n"
     )
-    return text + _table(["control", "gaps", "fills", "Spearman", "asked → mean measured", "hidden"], rows), found
+    return text + _table(["control", "gaps", "fills", "Spearman", "requested → mean measured", "original"], rows), found
 
 
 def chords(bench: Bench) -> tuple[str, dict[str, Any]]:
-    """Ask for chords: the piece's own, and the same a fourth up, which nothing around the gap suggests."""
+    """Request the piece's own chords, and the same chords a fourth up, which the context does not suggest."""
     rows, found = [], {}
     gaps = bench.gaps(bench.items, pitched=True)
     for guidance in dict.fromkeys((1.0, bench.guidance)):
-        _say(f"chords, guidance {guidance:g}")
+        _log(f"chords, guidance {guidance:g}")
         shares = chord_adherence(bench.engine, gaps, sampling=replace(SAMPLING, guidance=guidance))
         found[f"guidance {guidance:g}"] = shares
         rows += [[name, f"{guidance:g}", f"{share:.1%}"] for name, share in shares.items()]
     text = (
-        f"Share of the sounding time in which a fill's notes are tones of the chord at that time, {len(gaps)} gaps of "
-        "one pitched track × 4 bars. With `chord_tones_only` every note begins on a chord tone, by construction.\n\n"
+        f"The share of the sounding time in which a fill's notes are tones of the current chord, over {len(gaps)} gaps "
+        "of one pitched track × 4 bars. With `chord_tones_only` every note is a tone of the chord at its onset, by "
+        "construction.\n\n"
     )
     return text + _table(["chords", "guidance", "chord tones"], rows), found
 
 
 def tags(bench: Bench) -> tuple[str, dict[str, Any]]:
-    """Tell the piece's style and composer, or wrong ones, and see what the true answer costs."""
+    """Measure the bits of the original with the piece's style and composer, and with wrong ones."""
     assert bench.corpus is not None
     known = {bench.corpus.piece(i).piece_id: bench.corpus.piece(i) for i in bench.corpus.split("valid")}
     styles = Counter(style for piece in known.values() if (style := style_of(piece)))
@@ -202,8 +216,10 @@ def tags(bench: Bench) -> tuple[str, dict[str, Any]]:
             if right is None or len(all_of) < 2:
                 continue
             wrong = [other for other in all_of if other != right][: 3 if name == "style" else 2]
-            told = [tag_bits(bench.model, gap, _tagged(name, tag)) for tag in (right, *wrong)]
-            gains[name].append((plain - told[0], plain - statistics.mean(told[1:]), float(told[0] < min(told[1:]))))
+            right_bits, *wrong_bits = (tag_bits(bench.model, gap, single_control(name, tag)) for tag in (right, *wrong))
+            gains[name].append(
+                (plain - right_bits, plain - statistics.mean(wrong_bits), float(right_bits < min(wrong_bits)))
+            )
     rows, found = [], {}
     for name, values in gains.items():
         saves, others, best = (statistics.mean(v[i] for v in values) for i in range(3))
@@ -220,10 +236,10 @@ def tags(bench: Bench) -> tuple[str, dict[str, Any]]:
             ]
         )
     text = (
-        "Bits per note saved on the true answer of held-out gaps by telling the model the piece's own tag, and by "
-        "telling it others of the split; a tag that were ignored would save nothing and differ by nothing.\n\n"
+        "Bits per note of the original that a tag saves, over held-out gaps: the piece's own tag, and other tags of "
+        "the split. An ignored tag scores zero in both columns.\n\n"
     )
-    head = ["tag", "gaps", "right tag saves", "wrong tags save", "difference", "right beats the wrong ones"]
+    head = ["tag", "gaps", "saved by the right tag", "saved by wrong tags", "difference", "right tag is best"]
     return text + _table(head, rows), found
 
 
@@ -239,7 +255,7 @@ def grid(bench: Bench) -> tuple[str, dict[str, Any]]:
         for temperature, top_k in product(TEMPERATURES, TOP_KS):
             if not gaps:
                 continue
-            _say(f"grid, {role}, temperature {temperature:g}, top-k {top_k}")
+            _log(f"grid, {role}, temperature {temperature:g}, top-k {top_k}")
             sums = _compared(bench.engine, gaps, Sampling(temperature=temperature, top_k=top_k, top_p=0.98))
             values = {name: ratio.value for name, ratio in sums.items()}
             found[f"{role} T={temperature:g} k={top_k}"] = values
@@ -252,10 +268,10 @@ def grid(bench: Bench) -> tuple[str, dict[str, Any]]:
                     f"{temperature:g}",
                     str(top_k),
                     *shown,
-                    f"{values['notes made per note hidden']:.2f}",
+                    f"{values['notes generated per hidden note']:.2f}",
                 ]
             )
-    text = "One track × 2 or 4 bars of held-out pieces, one fill a gap, top-p 0.98; top-k 0 keeps all.\n\n"
+    text = "One track × 2 or 4 bars of held-out pieces, one fill per gap, top-p 0.98; top-k 0 means no limit.\n\n"
     head = [
         "role",
         "gaps",
@@ -280,7 +296,7 @@ RUNS: dict[str, Callable[[Bench], tuple[str, dict[str, Any]]]] = {
 }
 TITLES = {
     "harmony": "Chord and key estimation",
-    "limits": "Hard limits",
+    "limits": "Constraints",
     "follow": "Density, polyphony and velocity",
     "chords": "Chords",
     "tags": "Style and composer",
@@ -292,9 +308,8 @@ def _compared(engine: Engine, gaps: Sequence[EvaluationItem], sampling: Sampling
     made = engine.generate_each([(gap.prompt, gap.number) for gap in gaps], sampling=sampling)
     sums: dict[str, Ratio] = defaultdict(Ratio)
     for gap, fill in zip(gaps, made, strict=True):
-        drums = [i for i, track in enumerate(gap.context.tracks) if track.is_drum]
         fills = decode_fill(gap.prompt, fill.tokens)
-        for name, ratio in compare(gap.prompt.cells, gap.original, fills, drums=drums).items():
+        for name, ratio in compare(gap.prompt.cells, gap.original, fills, drums=gap.drums).items():
             sums[name] += ratio
     return sums
 
@@ -308,23 +323,19 @@ def _random_gap(song: EncodedScore, rng: np.random.Generator) -> tuple[EncodedSc
     return song.without(cells), cells
 
 
-def _binding(wanted: Constraints) -> Iterator[str]:
-    if (wanted.pitch_min, wanted.pitch_max) != (0, 127):
+def _used(constraints: Constraints) -> Iterator[str]:
+    if (constraints.pitch_min, constraints.pitch_max) != (0, 127):
         yield "pitch range"
-    if wanted.scale is not None:
+    if constraints.scale is not None:
         yield "scale"
-    if wanted.max_polyphony is not None:
+    if constraints.max_polyphony is not None:
         yield "polyphony"
-    if wanted.min_notes_per_bar is not None:
-        yield "least notes a bar"
-    if wanted.max_notes_per_bar is not None:
-        yield "most notes a bar"
-    if (wanted.velocity_min, wanted.velocity_max) != (1, 127):
+    if constraints.min_notes_per_bar is not None:
+        yield "minimum notes per bar"
+    if constraints.max_notes_per_bar is not None:
+        yield "maximum notes per bar"
+    if (constraints.velocity_min, constraints.velocity_max) != (1, 127):
         yield "velocity"
-
-
-def _tagged(name: str, tag: str) -> AttributeControls:
-    return AttributeControls(style=tag) if name == "style" else AttributeControls(composer=tag)
 
 
 def _shares(*values: float) -> list[str]:
@@ -336,37 +347,41 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 def write(out: Path, command: str, about: str, texts: dict[str, str]) -> None:
-    """Write the page with the parts there are, in the order of PARTS."""
+    """Write the page with the finished parts, in the order of PARTS."""
     parts = [f"## {TITLES[part]}\n\n{texts[part]}" for part in PARTS if part in texts]
-    intro = "# Controls: what is asked, what comes out\n\n" + about + f"\n\nMade by\n\n    {command}\n"
+    intro = "# Controls: requested and measured\n\n" + about + f"\n\nGenerated by\n\n    {command}\n"
     out.write_text("\n".join([intro, *parts]), encoding="utf-8")
 
 
 def main() -> None:
-    """Run the parts asked for and write the page."""
+    """Run the requested parts and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, help="made by `harmonixr ingest`; its valid split is asked")
+    parser.add_argument("--corpus", type=Path, help="made by `harmonixr ingest`; the valid split is used")
     parser.add_argument("--model", default="shipped", help="a checkpoint, or `shipped`")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--items", type=int, default=24, help="gaps a measure")
-    parser.add_argument("--samples", type=int, default=10_000, help="fills under hard limits")
-    parser.add_argument("--guidance", type=float, default=GUIDANCE, help="ask with this guidance too; 1: without alone")
-    parser.add_argument("--out", type=Path, required=True, help="a Markdown page; parts not run again are kept")
+    parser.add_argument("--items", type=int, default=24, help="gaps per measurement")
+    parser.add_argument("--samples", type=int, default=10_000, help="fills with constraints")
+    parser.add_argument(
+        "--guidance", type=float, default=GUIDANCE, help="also measure with this guidance; 1: without guidance only"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="a Markdown page; it keeps parts that are not run again"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     path = SHIPPED if args.model == "shipped" else Path(args.model)
     model, info = load_checkpoint(path)
     corpus = Corpus.open(args.corpus) if args.corpus else None
-    # The compiled step: ten thousand fills earn back its compiler.
+    # Ten thousand fills are worth the compilation of the step.
     engine = Decoder(model, compiled=True)
     bench = Bench(corpus, model, engine, args.items, args.samples, args.guidance, info)
-    kept = args.out.with_suffix(".json")
-    results: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    stored = args.out.with_suffix(".json")
+    results: dict[str, Any] = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
     texts: dict[str, str] = results.get("texts", {})
     millions = {name: info.get(name, 0) / 1e6 for name in ("parameters", "tokens_seen")}
     about = (
@@ -379,8 +394,8 @@ def main() -> None:
         texts[part], results[part] = RUNS[part](bench)
         results["texts"] = texts
         write(args.out, command, about, texts)
-        kept.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        _say(f"{part}: {time.perf_counter() - started:.0f} s")
+        stored.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        _log(f"{part}: {time.perf_counter() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How often a 95 % interval holds the truth, by method and number of raters: simulated panels whose truth is known.
+"""Coverage of 95 % intervals by method and number of raters, on simulated panels whose true strengths are known.
 
     python benchmarks/coverage.py --trials 600 --plot docs/images/coverage.svg
 
-Three models half a log odds apart; raters whose tastes spread by 0.6 around the panel's and whose habit of preferring
-side a spreads by 0.3 around 0.2; 40 votes each. The truth is what a fit to a very large panel gives (strengths of the
-population, not of the average rater: spread tastes pull them together). With `--taste 0 --side-spread 0` raters are
-alike and every method should cover.
+Three models with distances of 0.5 log odds. Each rater gives 40 votes, has a taste (standard deviation 0.6) and a bias
+towards side a (mean 0.2, standard deviation 0.3). The true strengths are those fitted to a very large panel: strengths
+of the population, which varied tastes shrink, and not of the average rater. With `--taste 0 --side-spread 0` all raters
+are equal and every method should reach its nominal coverage.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harmonixr_platform.feedback.statistics.votes import Floats, design
 RATERS = (3, 5, 8, 12, 20, 40)
 _TRUTH_RATERS = 20_000
 _COLOURS = {"jackknife": "#1b7f5c", "sandwich": "#3a6ea5", "rater_bootstrap": "#b07aa1", "iid_bootstrap": "#c44536"}
-# The first two all but coincide.
+# The first two almost coincide.
 _DASHES = dict.fromkeys(METHODS, "") | {"sandwich": ' stroke-dasharray="6 8"'}
 _WIDTH, _HEIGHT, _MARGIN = 640, 360, 56
 
@@ -32,25 +32,31 @@ Cell = tuple[float, float]
 
 
 def main() -> None:
-    """Print the table, and draw it where asked."""
+    """Print the table, and plot it with --plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=600, help="panels per number of raters")
+    parser.add_argument("--trials", type=int, default=600, help="panels for each number of raters")
     parser.add_argument("--each", type=int, default=40, help="votes of each rater")
     parser.add_argument(
-        "--uneven", action="store_true", help="raters give a quarter, one or four times --each at random"
+        "--uneven",
+        action="store_true",
+        help="the number of votes varies: a quarter of --each, --each or four times --each",
     )
-    parser.add_argument("--taste", type=float, default=0.6, help="spread of raters' tastes, in log odds")
-    parser.add_argument("--side-spread", type=float, default=0.3, help="spread of raters' side habit")
-    parser.add_argument("--draws", type=int, default=200, help="bootstrap draws")
+    parser.add_argument(
+        "--taste", type=float, default=0.6, help="standard deviation of the raters' tastes, in log odds"
+    )
+    parser.add_argument(
+        "--side-spread", type=float, default=0.3, help="standard deviation of the raters' bias towards a side"
+    )
+    parser.add_argument("--draws", type=int, default=200, help="bootstrap resamples")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plot", type=Path, help="an SVG to write")
+    parser.add_argument("--plot", type=Path, help="write the plot to this SVG file")
     args = parser.parse_args()
     panel = Panel({"a": 0.5, "b": 0.0, "c": -0.5}, taste=args.taste, side=0.2, side_spread=args.side_spread)
     rng = np.random.default_rng(args.seed)
     each = (args.each // 4, args.each, 4 * args.each) if args.uneven else (args.each,)
     truth = _strengths(panel, raters=_TRUTH_RATERS, each=each, rng=rng)
-    print(f"truth of the population: {np.round(truth, 3)}; {args.trials} panels a row, votes a rater: {each}\n")
-    print("| raters | " + " | ".join(f"{method} covers (width)" for method in METHODS) + " |")
+    print(f"true strengths: {np.round(truth, 3)}; {args.trials} panels per row, votes per rater: {each}\n")
+    print("| raters | " + " | ".join(f"{method} coverage (width)" for method in METHODS) + " |")
     print("|---:|" + "---:|" * len(METHODS))
     table: list[list[Cell]] = []
     for raters in RATERS:
@@ -62,7 +68,7 @@ def main() -> None:
 
 
 def _strengths(panel: Panel, *, raters: int, each: Sequence[int], rng: np.random.Generator) -> Floats:
-    # In parts, so that the votes of twenty thousand raters never lie in memory as objects all at once.
+    # In parts, so that the votes of twenty thousand raters are never in memory at the same time.
     found = []
     for _ in range(10):
         table = design(sample_votes(panel, raters=raters // 10, each=rng.choice(each, raters // 10).tolist(), rng=rng))
@@ -74,7 +80,7 @@ def _strengths(panel: Panel, *, raters: int, each: Sequence[int], rng: np.random
 def _row(
     panel: Panel, truth: Floats, *, raters: int, each: Sequence[int], trials: int, draws: int, rng: np.random.Generator
 ) -> list[Cell]:
-    """Return coverage of the three strengths and mean width of their intervals, by method."""
+    """Return the coverage of the three strengths and the mean width of their intervals, by method."""
     covered = np.zeros(len(METHODS))
     width = np.zeros(len(METHODS))
     for trial in range(trials):
@@ -89,7 +95,7 @@ def _row(
 
 
 def draw(table: Sequence[Sequence[Cell]]) -> str:
-    """Return coverage against raters as SVG, with the 95 % that each method claims."""
+    """Return the coverage by number of raters as SVG, with a line at the nominal 95 %."""
 
     def x(i: int) -> float:
         return _MARGIN + i * (_WIDTH - 2 * _MARGIN - 90) / (len(RATERS) - 1)
@@ -100,8 +106,7 @@ def draw(table: Sequence[Sequence[Cell]]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" font-family="sans-serif" '
         'font-size="12"><rect width="100%" height="100%" fill="#fff"/>',
-        f'<text x="{_MARGIN}" y="24" font-size="14">Share of nominal 95 % intervals that hold the truth '
-        "(simulated panels)</text>",
+        f'<text x="{_MARGIN}" y="24" font-size="14">Coverage of nominal 95 % intervals (simulated panels)</text>',
     ]
     for level in (0.4, 0.6, 0.8, 0.95):
         dashes = ' stroke-dasharray="5 4"' if level == 0.95 else ""

@@ -1,10 +1,10 @@
-"""How fast fills are decoded, beside Hugging Face `generate` on a model of the same size, as ratios of one run.
+"""Decoding speed, compared with Hugging Face `generate` for a model of the same size in the same run.
 
     python benchmarks/decode.py --size mini
 
-Random weights: speed does not depend on what was learnt. Everything is interleaved, on one thread, in seconds of the
-processor, so that what else runs on the machine weighs on both alike. Only tokens that were drawn count for us, those
-that the grammar forces do not; the peer draws all of its own from a bare softmax, with no grammar.
+The weights are random, because the speed does not depend on them. Measurements are interleaved on one thread in CPU
+seconds, so other processes affect both sides equally. For our decoder only sampled tokens count, not those that the
+grammar forces. The peer samples all of its tokens from a softmax without a grammar.
 """
 
 from __future__ import annotations
@@ -39,34 +39,34 @@ from harmonixr_model.prompt.layout import InfillPrompt
 
 SAMPLING = Sampling(top_p=0.98)
 PARTS = ["decode", "prefill", "share", "saturation"]
-BARS = {1: 6.0, 8: 3.0, 32: 2.5}
+TARGETS = {1: 6.0, 8: 3.0, 32: 2.5}
 
 
 @dataclass
 class Contest:
-    """The same work by several, in turns; rates of each, the best peer's ratio."""
+    """The rates of several systems that do the same work in turns."""
 
     rates: dict[str, list[float]] = field(default_factory=dict)
 
     def time(self, name: str, work: Callable[[], float]) -> None:
-        """Do the work once; it returns how much it was."""
+        """Do the work once; `work` returns its amount."""
         started = time.process_time()
         amount = work()
         self.rates.setdefault(name, []).append(amount / (time.process_time() - started))
 
     def rate(self, name: str) -> float:
-        """Return the median amount of work a second."""
+        """Return the median amount of work per second."""
         return statistics.median(self.rates[name])
 
     def line(self, ours: str) -> str:
-        """Say every rate, and how many times the fastest peer ours is."""
-        said = ", ".join(f"{name} {self.rate(name):,.0f}" for name in self.rates)
+        """Return the text of every rate, and the ratio of ours to the fastest peer."""
+        rates = ", ".join(f"{name} {self.rate(name):,.0f}" for name in self.rates)
         peers = [name for name in self.rates if name.startswith("HF")]
         if not peers:
-            return said
+            return rates
         best = max(peers, key=self.rate)
         ratio = statistics.median(a / b for a, b in zip(self.rates[ours], self.rates[best], strict=True))
-        return f"{said}  -> {ratio:.1f} x {best}"
+        return f"{rates}  -> {ratio:.1f} x {best}"
 
 
 def main() -> None:
@@ -77,7 +77,7 @@ def main() -> None:
     model = random_model(args.size)
     peers = open_peers(model.config)
     if not peers:
-        print("transformers is not installed (pip install transformers): our own numbers only")
+        print("transformers is not installed (pip install transformers): our own results only")
     parameters = sum(weight.numel() for weight in model.parameters())
     print(f"{args.size}, {parameters / 1e6:.1f} M parameters, one thread; tokens/s, medians of {args.rounds} rounds")
     if "decode" in args.parts:
@@ -88,7 +88,7 @@ def main() -> None:
     if "share" in args.parts:
         for rows in args.batches:
             share, step_s = sampler_share(model, example_prompt(128, 128), rows=rows)
-            print(f"batch {rows:2}: grammar and draw {share:.1%} of a step of {1e3 * step_s:.2f} ms  (bar 15%)")
+            print(f"batch {rows:2}: grammar and sampling {share:.1%} of a step of {1e3 * step_s:.2f} ms  (target 15%)")
     if "saturation" in args.parts:
         print_saturation(model, requests=args.requests)
 
@@ -99,8 +99,8 @@ def print_decoding(model: InfillTransformer, peers: list[HuggingFace], args: arg
         prompt = example_prompt(prefix, fill)
         for rows in args.batches:
             contest = decode_contest(model, peers, prompt, rows=rows, fill=fill, rounds=args.rounds, eager=args.eager)
-            bar = f"  (bar {BARS[rows]:g})" if rows in BARS and peers else ""
-            print(f"{prefix}+{fill}, batch {rows:2}: {contest.line('ours')}{bar}", flush=True)
+            target = f"  (target {TARGETS[rows]:g})" if rows in TARGETS and peers else ""
+            print(f"{prefix}+{fill}, batch {rows:2}: {contest.line('ours')}{target}", flush=True)
 
 
 def read_arguments() -> argparse.Namespace:
@@ -108,15 +108,15 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--size", choices=sorted(SIZES), default="mini")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured, in turns")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each system")
     parser.add_argument("--requests", type=int, default=60, help="requests of the saturation test")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--eager", action="store_true", help="measure our eager path too")
+    parser.add_argument("--eager", action="store_true", help="also measure our eager path")
     return parser.parse_args()
 
 
 def random_model(size: str) -> InfillTransformer:
-    """Return a model whose blocks do something: fresh ones begin as the identity."""
+    """Return a model with random block outputs; the blocks of a new model are the identity."""
     model = InfillTransformer(sized(size)).eval()
     for block in model.layers():
         torch.nn.init.normal_(block.attention.out.weight, std=0.02)
@@ -125,9 +125,9 @@ def random_model(size: str) -> InfillTransformer:
 
 
 def example_prompt(prefix: int, fill: int) -> InfillPrompt:
-    """Return the prompt of two bars on two tracks of a composed song, its context brought to exactly `prefix` tokens.
+    """Return the prompt of two bars on two tracks of a composed song, resized to exactly `prefix` tokens.
 
-    The fill may take some more than `fill` tokens, so that every row draws as many as are measured.
+    The limit of the fill is above `fill` tokens, so that every row can sample as many as are measured.
     """
     song = Song.parse(compose_song(3))
     prompt = FillSession(song, Region.bars(song.score, 8, 9, [0, 1]), max_length=1024).next_prompt()
@@ -147,7 +147,7 @@ def decode_contest(
     rounds: int,
     eager: bool,
 ) -> Contest:
-    """Read the prompt and draw a fill a row, all anew each round."""
+    """Prefill the prompt and sample a fill for each row, in each round again."""
     contest = Contest()
     batches = {"ours": open_batch(model, rows=rows, compiled=True)}
     if eager:
@@ -165,24 +165,24 @@ def decode_contest(
 
 
 def fill_rows(batch: DecodeBatch, prompt: InfillPrompt, *, rows: int, fill: int, seed: int) -> int:
-    """Draw about `fill` tokens for each row; return how many were drawn, forced ones left out."""
+    """Sample about `fill` tokens for each row; return the number of sampled tokens, without forced ones."""
     prefix = run_prefill(batch.prefill(prompt))
     running = [Row(prompt, seed * rows + i, SAMPLING) for i in range(rows)]
     for row in running:
         batch.join(row, prefix)
-    drawn = 0
+    sampled = 0
     for _ in range(fill):
-        drawn += len(batch.rows)
+        sampled += len(batch.rows)
         batch.step()
     for row in list(batch.rows):
         batch.leave(row)
-    return drawn
+    return sampled
 
 
 def prefill_contest(
     model: InfillTransformer, peers: list[HuggingFace], prompt: InfillPrompt, *, rounds: int
 ) -> Contest:
-    """Read a prompt."""
+    """Prefill a prompt."""
     contest, batch = Contest(), open_batch(model, rows=1, compiled=True)
     prefix_P = torch.from_numpy(prompt.prefix).long()
 
@@ -198,10 +198,10 @@ def prefill_contest(
 
 
 def sampler_share(model: InfillTransformer, prompt: InfillPrompt, *, rows: int) -> tuple[float, float]:
-    """Return the share of a step's time that grammar, sampling and their calls take, and the step's median seconds."""
+    """Return the share of grammar and sampling in a step's time, and the median seconds of a step."""
     library = load_library(may_compile=True)
     assert library is not None  # there is a compiler
-    # Turn by turn: the library by itself lets nobody in between.
+    # PythonBatch calls the sampler in each step; the library's own loop would not allow to time it.
     sampler = NativeSampler(library, gate=model.copy_gate)
     batch = PythonBatch(NativeRunner(model, library), sampler)
     sample, spent = sampler.sample, 0.0
@@ -226,7 +226,7 @@ def sampler_share(model: InfillTransformer, prompt: InfillPrompt, *, rows: int) 
 
 
 def print_saturation(model: InfillTransformer, *, requests: int) -> None:
-    """Serve one stream of requests one at a time and continuously, at 4 times what one at a time can do."""
+    """Serve a stream of requests one at a time and with continuous batching, at 4 times the rate of one at a time."""
     prompts = [example_prompt(128 + 16 * i, 128) for i in range(4)]
     alone = serve(model, prompts, [0.0] * 8, rows=1)
     times = arrivals(requests, per_s=4 * alone.per_minute / 60)
@@ -234,8 +234,8 @@ def print_saturation(model: InfillTransformer, *, requests: int) -> None:
     for name, served in (("one at a time", one), ("continuous", many)):
         print(f"{name}: {served.per_minute:,.0f} requests/min, p50 {served.p50_s:.2f} s, p95 {served.p95_s:.2f} s")
     print(
-        f"continuous: {many.per_minute / one.per_minute:.1f} x the requests (bar 2), "
-        f"{many.p95_s / one.p95_s:.2f} of the p95 (bar 0.5)"
+        f"continuous: {many.per_minute / one.per_minute:.1f} x the requests (target 2), "
+        f"{many.p95_s / one.p95_s:.2f} of the p95 (target 0.5)"
     )
 
 

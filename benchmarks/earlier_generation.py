@@ -1,11 +1,11 @@
-"""The way of an earlier generation beside ours: notes as text in seconds, a byte-level BPE, a causal transformer.
+"""Compare our model with an earlier generation: notes as text in seconds, a byte-level BPE, a causal transformer.
 
     python benchmarks/earlier_generation.py --corpus CORPUS --out RUNS --beside RUNS/prefix-LM--default-
 
-Its BPE is trained here on the training pieces, to as many entries as our vocabulary has, so that both models have the
-same size; the transformer is our own with the causal switch and no coordinates (rotary positions, SwiGLU), not GPT-2's
-very layers. Both read the same number of tokens and are asked the same gaps; `--beside` is a finished arm of
-benchmarks/architectures.py. Needs `tokenizers`, which the extra `bench` brings. Without `--corpus` it tries itself.
+The BPE is trained here on the training pieces with the size of our vocabulary, so both models have the same size. The
+transformer is ours with causal attention and without coordinates (rotary positions, SwiGLU), not GPT-2. Both models
+have the same number of training tokens and fill the same gaps; `--beside` is a finished arm of
+benchmarks/architectures.py. Needs `tokenizers` (extra `bench`). Without `--corpus` it does a short trial run.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ from harmonixr_model.training.composed_corpus import write_composed_corpus
 from harmonixr_model.training.infill_task import BatchConfig, InfillTask
 from harmonixr_model.training.loop import LoopConfig, new_run, train
 
-ASKED = ("track-1", "track-2", "track-4", "all-1")
-MEASURES = ("note F1", "onset F1", "notes made per note hidden")
+SHAPE_NAMES = ("track-1", "track-2", "track-4", "all-1")
+MEASURES = ("note F1", "onset F1", "notes generated per hidden note")
 BPE_PIECES = 300
 
 
 def train_bpe(corpus: Corpus) -> ByteLevelBPETokenizer:
-    """Learn byte pairs from gaps of training pieces, as many entries as our own vocabulary has."""
+    """Train a BPE on gaps of training pieces, with the size of our vocabulary."""
     source = TextSource(corpus, None, context=0)
     texts = (source.text(index, np.random.default_rng((0, index))) for index in range(BPE_PIECES))
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator(
-        (around_within(gap, 200) + gap.answer for gap in texts),
+        (around_within(gap, 200) + gap.fill for gap in texts),
         vocab_size=VOCAB.size,
         special_tokens=list(SPECIALS),
         show_progress=False,
     )
-    assert bpe.token_to_id(PAD) == 0  # what batches are padded with
+    assert bpe.token_to_id(PAD) == 0  # the padding of batches
     return bpe
 
 
 def prompt_of(gap: TextGap, bpe: ByteLevelBPETokenizer, *, room: int) -> list[int]:
-    """Return as many notes around the gap as fit `room` tokens."""
-    # No note takes fewer than four tokens: letter, onset, pitch, duration.
+    """Return the prompt with as many notes of the context as fit `room` tokens."""
+    # A note has at least four tokens: letter, onset, pitch, duration.
     low, high = 0, min(len(gap.around), room // 4)
     while low < high:
         middle = (low + high + 1) // 2
@@ -76,15 +76,15 @@ def prompt_of(gap: TextGap, bpe: ByteLevelBPETokenizer, *, room: int) -> list[in
     return list(bpe.encode(around_within(gap, low)).ids)
 
 
-def as_example(prompt: Sequence[int], answer: Sequence[int], *, asks_all: bool) -> Example:
-    """Return prompt and answer as an example without coordinates; asked is every token, or the answer's."""
-    tokens = np.array([*prompt, *answer], dtype=np.int32)
-    nowhere = np.zeros((len(tokens), len(COORDINATE_SIZES)), dtype=np.int16)
-    return Example(tokens, nowhere, 1, np.arange(len(tokens)) >= (1 if asks_all else len(prompt)))
+def as_example(prompt: Sequence[int], fill: Sequence[int], *, predicts_all: bool) -> Example:
+    """Return prompt and fill as an example without coordinates; all tokens have a loss, or those of the fill."""
+    tokens = np.array([*prompt, *fill], dtype=np.int32)
+    coordinates = np.zeros((len(tokens), len(COORDINATE_SIZES)), dtype=np.int16)
+    return Example(tokens, coordinates, 1, np.arange(len(tokens)) >= (1 if predicts_all else len(prompt)))
 
 
 class TextSource:
-    """Training examples as text: a shape of the protocol in a training piece, every token to be predicted."""
+    """Training examples as text: a gap in a training piece; every token has a loss."""
 
     def __init__(self, corpus: Corpus, bpe: ByteLevelBPETokenizer | None, *, context: int) -> None:
         self.pieces = InfillDataset(corpus, DatasetConfig())
@@ -92,27 +92,27 @@ class TextSource:
         self.context = context
 
     def text(self, index: int, rng: np.random.Generator) -> TextGap:
-        """Draw a gap in a varied piece."""
+        """Sample a gap in an augmented piece."""
         while True:
             score = augment(self.pieces.encoded(self.pieces.sample_piece(rng)).score, rng)
             full = EncodedScore(score)
-            shape = ASKED[int(rng.integers(len(ASKED)))]
+            shape = SHAPE_NAMES[int(rng.integers(len(SHAPE_NAMES)))]
             item = make_item(full, SHAPES[shape](full, rng), shape=shape, piece_id="", number=index, passages=0)
             if item is not None:
                 return text_of(item)
 
     def example(self, index: int, *, step: int, seed: int) -> Example:
-        """Return example `index` of training step `step`; the same arguments give the same one."""
+        """Return example `index` of training step `step`, deterministically."""
         assert self.bpe is not None
         rng = np.random.default_rng((seed, step, index))
         while True:
             gap = self.text(index, rng)
-            answer = self.bpe.encode(gap.answer).ids
-            if len(answer) <= self.context // 2:
+            fill = self.bpe.encode(gap.fill).ids
+            if len(fill) <= self.context // 2:
                 break
-        prompt = prompt_of(gap, self.bpe, room=self.context - len(answer))
-        # The header and what is asked stay, even where they alone take more than the room.
-        return as_example(prompt, answer, asks_all=True)
+        prompt = prompt_of(gap, self.bpe, room=self.context - len(fill))
+        # The header and the gap are always in the prompt, even if they exceed the room.
+        return as_example(prompt, fill, predicts_all=True)
 
 
 @torch.inference_mode()
@@ -125,28 +125,30 @@ def write_fill(
     temperature: float,
     seed: int,
 ) -> str:
-    """Draw tokens until END, `room` at most; at temperature 0 take the likeliest."""
+    """Sample tokens until END, at most `room`; temperature 0 is greedy."""
     generator = torch.Generator().manual_seed(seed)
     cache = model.new_cache(1, len(prompt) + room)
     written: list[int] = []
-    nowhere = torch.zeros(1, len(prompt), len(COORDINATE_SIZES), dtype=torch.long)
-    logits = model.extend(torch.tensor([prompt]), nowhere, torch.tensor([0]), cache)[0, -1]  # the model is causal
+    no_coordinates = torch.zeros(1, len(prompt), len(COORDINATE_SIZES), dtype=torch.long)
+    logits = model.extend(torch.tensor([prompt]), no_coordinates, torch.tensor([0]), cache)[
+        0, -1
+    ]  # the model is causal
     while len(written) < room:
-        drawn = (
+        token = (
             (logits / temperature).softmax(-1).multinomial(1, generator=generator) if temperature else logits.argmax()
         )
-        written.append(int(drawn))
+        written.append(int(token))
         if written[-1] == bpe.token_to_id(END):
             break
-        place = torch.tensor([len(prompt) + len(written) - 1])
-        logits = model.extend(torch.tensor([written[-1:]]), nowhere[:, :1], place, cache)[0, -1]
+        position = torch.tensor([len(prompt) + len(written) - 1])
+        logits = model.extend(torch.tensor([written[-1:]]), no_coordinates[:, :1], position, cache)[0, -1]
     return str(bpe.decode(written, skip_special_tokens=False))
 
 
-def learn(
+def train_text_model(
     corpus: Corpus, bpe: ByteLevelBPETokenizer, config: InfillConfig, args: argparse.Namespace
 ) -> InfillTransformer:
-    """Train the text model on as many tokens as the arms of the comparison."""
+    """Train the text model on as many tokens as the arms of the comparison have."""
     steps = args.tokens // args.batch_tokens
     source = TextSource(corpus, bpe, context=args.context)
     batch = BatchConfig(batch_tokens=args.batch_tokens, micro_tokens=args.batch_tokens, validation_examples=8)
@@ -160,12 +162,12 @@ def learn(
         device=torch.device("cpu"),
     ):
         if progress.step % 25 == 0:
-            sys.stderr.write(f"step {progress.step}: {progress.loss:.3f} nats a token, {progress.eta_s:.0f} s left\n")
+            sys.stderr.write(f"step {progress.step}: {progress.loss:.3f} nats per token, {progress.eta_s:.0f} s left\n")
     return model.eval()
 
 
 def main() -> int:
-    """Train what is not there yet, ask everybody the same, and print the table."""
+    """Train the text model unless it exists, evaluate all systems on the same gaps, and print the table."""
     args = parse()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
@@ -181,7 +183,7 @@ def main() -> int:
         if (out / "text.pt").is_file():
             model.load_state_dict(torch.load(out / "text.pt"))
         else:
-            model = learn(corpus, bpe, plain, args)
+            model = train_text_model(corpus, bpe, plain, args)
             torch.save(model.state_dict(), out / "text.pt")
         ours = find_arm(DEFAULT).build(replace(shape, max_length=args.context))
         assert isinstance(ours, InfillTransformer)
@@ -200,26 +202,28 @@ def measure(
     ours: InfillTransformer,
     args: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Fill every gap in each way; return each measure's (piece, part, whole), and how long and valid the text is."""
+    """Fill every gap with each system; return (piece, part, whole) by measure, and counts of the text."""
     decoder, room = Decoder(ours), args.context // 2
     systems: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
-    lines = valid = ended = text_tokens = our_tokens = notes = asked = 0
+    lines = valid = ended = text_tokens = our_tokens = notes = gaps = 0
     text_bits = our_bits = 0.0
-    for item in evaluation_items(corpus, split="valid", count=args.items, shapes=ASKED, context_tokens=args.context):
+    for item in evaluation_items(
+        corpus, split="valid", count=args.items, shapes=SHAPE_NAMES, context_tokens=args.context
+    ):
         gap = text_of(item)
-        answer = bpe.encode(gap.answer).ids
-        if len(answer) > room:
-            continue  # nobody is asked what the text model has no room to say
-        asked += 1
+        target = bpe.encode(gap.fill).ids
+        if len(target) > room:
+            continue  # the text model has no room for it; no system fills this gap
+        gaps += 1
         prompt = prompt_of(gap, bpe, room=args.context - room)
-        text_bits += target_bits(text, as_example(prompt, answer, asks_all=False))
+        text_bits += target_bits(text, as_example(prompt, target, predicts_all=False))
         our_bits += target_bits(ours, item.example())
         seed, temperature = item.number, args.temperature
         written = write_fill(text, bpe, prompt, room=room, temperature=temperature, seed=seed)
         parsed = parse_fill(written, item)
         lines, valid, ended = lines + parsed.lines, valid + parsed.valid, ended + (END in written)
         text_tokens, our_tokens, notes = (
-            text_tokens + len(answer),
+            text_tokens + len(target),
             our_tokens + len(item.fill),
             notes + item.notes,
         )
@@ -229,14 +233,13 @@ def measure(
             "ours (default arm)": decode_fill(item.prompt, made.tokens),
             "copy the bar before": copy_bar(item, "previous"),
         }
-        drums = [track for track, content in enumerate(item.context.tracks) if content.is_drum]
         for name, fill in fills.items():
-            for measure_name, ratio in compare(item.prompt.cells, item.original, fill, drums=drums).items():
+            for measure_name, ratio in compare(item.prompt.cells, item.original, fill, drums=item.drums).items():
                 row = systems.setdefault(name, {}).setdefault(measure_name, [])
                 row.append((item.piece_id, ratio.part, ratio.whole))
     return {
         "systems": systems,
-        "asked": asked,
+        "gaps": gaps,
         "text": {"lines": lines, "valid": valid, "ended": ended},
         "tokens_per_note": {"text": text_tokens / max(1, notes), "ours": our_tokens / max(1, notes)},
         "bits_per_note": {"text": text_bits / max(1, notes), "ours": our_bits / max(1, notes)},
@@ -244,7 +247,7 @@ def measure(
 
 
 def tabulate(made: dict[str, Any]) -> str:
-    """Lay out the systems' measures, and say of the text how much of it was one."""
+    """Return the table of the measures, with a summary of the text."""
     rows = ["| system | " + " | ".join(MEASURES) + " |", "|---" * (len(MEASURES) + 1) + "|"]
     for name, measures in made["systems"].items():
         cells = []
@@ -255,21 +258,21 @@ def tabulate(made: dict[str, Any]) -> str:
     text, length, bits = made["text"], made["tokens_per_note"], made["bits_per_note"]
     share = text["valid"] / text["lines"] if text["lines"] else float("nan")
     rows.append(
-        f"\n{made['asked']} gaps. Of the text model's {text['lines']} lines {share:.0%} say a note of the gap; "
-        f"{text['ended']} of its fills ended by themselves (ours: always valid, by the grammar). The true answers take "
-        f"{length['text']:.1f} tokens a note as text, {length['ours']:.1f} as ours, and {bits['text']:.1f} bits a note "
-        f"from the text model (which says times to 10 ms), {bits['ours']:.1f} from ours (on the grid)."
+        f"\n{made['gaps']} gaps. Of the text model's {text['lines']} lines {share:.0%} are valid notes of the gap; "
+        f"{text['ended']} of its fills have an end token (the grammar makes ours always valid). The originals have "
+        f"{length['text']:.1f} tokens per note as text and {length['ours']:.1f} in our encoding, and "
+        f"{bits['text']:.1f} bits per note with the text model (10 ms), {bits['ours']:.1f} with ours (on the grid)."
     )
     return "\n".join(rows) + "\n"
 
 
 def parse() -> argparse.Namespace:
-    """Read the command line; the defaults are those of the comparison of architectures."""
+    """Parse the command line; the defaults are those of the comparison of architectures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--corpus", type=Path)
     add("--out", type=Path)
-    add("--beside", type=Path, help="the folder of a finished arm; without it ours is untrained too")
+    add("--beside", type=Path, help="the folder of a finished arm; without it our model is untrained")
     add("--width", type=int, default=128)
     add("--layers", type=int, default=4)
     add("--heads", type=int, default=2)
@@ -278,7 +281,7 @@ def parse() -> argparse.Namespace:
     add("--context", type=int, default=512)
     add("--lr", type=float, default=3e-3)
     add("--items", type=int, default=48)
-    add("--temperature", type=float, default=0.8, help="0: everybody takes the likeliest token")
+    add("--temperature", type=float, default=0.8, help="0: greedy for both models")
     return parser.parse_args()
 
 

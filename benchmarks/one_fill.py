@@ -1,9 +1,9 @@
-"""One gap from file to file: ours, and symusic + MidiTok around Hugging Face `generate`, on one thread.
+"""One fill from file to file: our model, and symusic + MidiTok with Hugging Face `generate`, on one thread.
 
     python benchmarks/one_fill.py [--midi song.mid --bars 9-12 --track 1] [--rounds 5]
 
-The peer reads the whole song into tokens, is given as many as our prompt has, draws as many as our fill has with
-a Llama as large as our model, and writes a file of them. Rounds are interleaved; the clock is the processor's; medians.
+The peer tokenizes the whole song, prefills as many tokens as our prompt has, samples as many as our fill has with a
+Llama of the size of our model, and writes a file. Rounds are interleaved; results are medians of CPU times.
 """
 
 from __future__ import annotations
@@ -57,23 +57,23 @@ def main() -> int:
         for peer in open_peers(model.config):
             whole = WithMidiTok(peer, read=read, made=round(made))
             jobs[f"MidiTok + {peer.name}"] = lambda seed, whole=whole: whole.fill(midi)
-    took: dict[str, list[float]] = {name: [] for name in jobs}
+    times_s: dict[str, list[float]] = {name: [] for name in jobs}
     for seed in range(args.rounds + 1):
         for name, job in jobs.items():
             started = time.process_time()
             job(seed)
-            took[name].append(time.process_time() - started)
-    print(f"{read} tokens read, {made:.0f} made; processor time, median of {args.rounds}")
-    ours = statistics.median(took["ours, compiled, bf16"][1:])
-    for name, seconds in took.items():
-        # The first of each warms up.
+            times_s[name].append(time.process_time() - started)
+    print(f"{read} prompt tokens, {made:.0f} fill tokens; CPU time, median of {args.rounds}")
+    ours = statistics.median(times_s["ours, compiled, bf16"][1:])
+    for name, seconds in times_s.items():
+        # The first round is a warm-up.
         median = statistics.median(seconds[1:])
         print(f"{name:<36}{1000 * median:>9.0f} ms{median / ours:>9.1f} times ours")
     return 0
 
 
 class WithMidiTok:
-    """MidiTok before and after a peer."""
+    """A peer with MidiTok as its tokenizer."""
 
     def __init__(self, peer: HuggingFace, *, read: int, made: int) -> None:
         from miditok import REMI, TokenizerConfig
@@ -83,7 +83,7 @@ class WithMidiTok:
         self._read, self._made = read, made
 
     def fill(self, midi: bytes) -> bytes:
-        """Return a file of the prompt; what random weights draw is drawn and left out."""
+        """Sample a fill and return a file of the prompt; the tokens of random weights are not decoded."""
         ids = self._tokenizer(symusic.Score.from_midi(midi)).ids[: self._read]
         ids += [1] * (self._read - len(ids))
         self._peer.generate(torch.tensor(ids), rows=1, tokens=self._made)

@@ -1,10 +1,10 @@
-"""How often a study without a difference is stopped by one who looks after every answer, and how long a real one takes.
+"""False positives of a study with repeated looks at the data, and the time until a real difference is found.
 
     python benchmarks/peeking.py --studies 1000
 
-Simulated raters of two models, 10 votes each, whose tastes spread by `--taste` around the panel's (0: raters alike).
-Four ways to look: the anytime-valid interval over raters' means (what the report uses), the same over single votes, a
-z test over raters' means, a z test over single votes. The first look is after the 5th rater.
+Simulated raters of two models give 10 votes each; their tastes vary with a standard deviation in log odds (0: equal
+raters). Four tests are compared: the anytime-valid interval over raters' means (used by the report), the same over
+single votes, a z test over raters' means, and a z test over single votes. The first look is after the 5th rater.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=1000)
-    parser.add_argument("--raters", type=int, default=60, help="raters of a study that nobody stops")
+    parser.add_argument("--raters", type=int, default=60, help="raters of a study that is not stopped")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
-    print(f"stopped though there is no difference, {args.studies} studies of {args.raters} raters\n")
-    print("| spread of tastes | betting, raters | betting, votes | z test, raters | z test, votes |")
+    print(f"stopped without a difference, {args.studies} studies of {args.raters} raters\n")
+    print("| standard deviation of tastes | betting, raters | betting, votes | z test, raters | z test, votes |")
     print("|---:|---:|---:|---:|---:|")
     for taste in (0.0, 0.5, 1.0):
         scores = _scores(Panel({"x": 0.0, "y": 0.0}, taste=taste), args.studies, args.raters, rng)
@@ -43,7 +43,7 @@ def main() -> None:
             _peeked(votes, first=_FIRST * _EACH).mean(),
         )
         print(f"| {taste} | " + " | ".join(f"{share:.1%}" for share in shares) + " |", flush=True)
-    print("\nraters until betting over raters' means stops; tastes spread by 0.5\n")
+    print("\nraters until betting over raters' means stops; standard deviation of tastes 0.5\n")
     print("| log odds | win rate | stopped within 60 | median raters |")
     print("|---:|---:|---:|---:|")
     for odds in (0.4, 0.8, 1.2, 1.6):
@@ -52,12 +52,12 @@ def main() -> None:
         stopped = capital.any(axis=1)
         when = np.where(stopped, capital.argmax(axis=1) + 1, np.inf)
         median = np.median(when)
-        told = f"{median:.0f}" if np.isfinite(median) else f"over {args.raters}"
-        print(f"| {odds} | {scores.mean():.1%} | {stopped.mean():.0%} | {told} |", flush=True)
+        text = f"{median:.0f}" if np.isfinite(median) else f"over {args.raters}"
+        print(f"| {odds} | {scores.mean():.1%} | {stopped.mean():.0%} | {text} |", flush=True)
 
 
 def _scores(panel: Panel, studies: int, raters: int, rng: np.random.Generator) -> Floats:
-    """Return what x got of each vote, [studies, raters, votes]."""
+    """Return the score of x in each vote, [studies, raters, votes]."""
     votes = sample_votes(panel, raters=studies * raters, each=_EACH, rng=rng)
     scores: Floats = np.array([(1.0, 0.0, 0.5)[vote.outcome] for vote in votes]).reshape(studies, raters, _EACH)
     return scores
@@ -71,8 +71,8 @@ def _stopped(values: Floats) -> Floats:
 def _peeked(values: Floats, *, first: int) -> Floats:
     count = np.arange(1, values.shape[1] + 1)
     mean = values.cumsum(axis=1) / count
-    spread = (values**2).cumsum(axis=1) / count - mean**2
-    error = np.sqrt(np.maximum(spread, 1e-9) / np.maximum(count - 1, 1))
+    variance = (values**2).cumsum(axis=1) / count - mean**2
+    error = np.sqrt(np.maximum(variance, 1e-9) / np.maximum(count - 1, 1))
     stopped: Floats = (np.abs(mean - 0.5) / error > 1.96)[:, first - 1 :].any(axis=1)
     return stopped
 

@@ -1,9 +1,9 @@
-"""How fast files become tokens and fills become files, beside symusic + MidiTok and pretty_midi.
+"""Speed of tokenizing files and of inserting fills into files, compared with symusic + MidiTok and pretty_midi.
 
     python benchmarks/reading.py [--midi FOLDER] [--files 24] [--rounds 5]
 
-Without a folder songs are composed. The clock is the processor's; every round asks everybody, and the best round
-counts: what else runs on the machine only ever adds. Peers that are not installed are left out.
+Without a folder, songs are composed. Results are CPU times of the best round, because other processes only add time.
+Peers that are not installed are left out.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ def main() -> int:
     parser.add_argument("--files", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    # pretty_midi warns of what it ignores; it is timed, not read.
+    # pretty_midi warns of unsupported events, which do not matter here.
     warnings.simplefilter("ignore")
     files = chosen(args.midi, args.files)
     notes = sum(len(track.notes) for data in files for track in read_score(data).tracks)
-    print(f"{len(files)} files of {notes / len(files):.0f} notes; processor time, best of {args.rounds} rounds\n")
+    print(f"{len(files)} files of {notes / len(files):.0f} notes; CPU time, best of {args.rounds} rounds\n")
     table("load and tokenise", readers(), files, notes, args.rounds, ours="ours, in bulk")
     print()
     edits = {id(data): Splicing(data) for data in files}
-    table("put four bars in", splicers(edits), files, notes, args.rounds, ours="ours, lossless")
+    table("insert four bars", splicers(edits), files, notes, args.rounds, ours="ours, lossless")
     return 0
 
 
@@ -56,12 +56,12 @@ def chosen(folder: Path | None, count: int) -> list[bytes]:
         return [compose_song(seed, bars=64) for seed in range(count)]
     paths = sorted(folder.rglob("*.mid"))[:count]
     if not paths:
-        sys.exit(f"{folder} holds no .mid files; name another folder, or none to have songs composed")
+        sys.exit(f"{folder} holds no .mid files; give another folder, or none for composed songs")
     return [path.read_bytes() for path in paths]
 
 
 def readers() -> dict[str, Job]:
-    """Return what makes tokens of a file."""
+    """Return the jobs that tokenize a file."""
     jobs: dict[str, Job] = {
         "ours, in bulk": lambda data: encode(read_score(data)),
         "ours, for editing": lambda data: encode(Song.parse(data).score),
@@ -79,14 +79,14 @@ def readers() -> dict[str, Job]:
 
 
 def load_pretty(data: bytes) -> Any:
-    """Return a file as pretty_midi reads it."""
+    """Parse a file with pretty_midi."""
     from pretty_midi import PrettyMIDI
 
     return PrettyMIDI(io.BytesIO(data))
 
 
 class Splicing:
-    """A song, a gap in its first track, and the notes to put there: those of the bars before."""
+    """A song, a gap in its first track, and the fill: the gap's own notes with other pitches."""
 
     def __init__(self, data: bytes) -> None:
         self.song = Song.parse(data)
@@ -96,13 +96,12 @@ class Splicing:
         self.region = Region.bars(self.song.score, first, last, [0])
         start, end = bars[first].start, bars[last].end
         inside = [n for n in self.song.score.tracks[0].notes if start <= n.onset < end]
-        # Something that is not already there.
         self.fill = [note._replace(pitch=note.pitch ^ 1) for note in inside]
         self.start, self.end = start, end
 
 
 def splicers(edits: dict[int, Splicing]) -> dict[str, Job]:
-    """Return what makes a file with the gap filled; we have parsed it already, peers parse, since they keep no file."""
+    """Return the jobs that fill the gap. Ours has parsed the file before; peers parse it, as they edit no files."""
 
     def ours(data: bytes) -> bytes:
         edit = edits[id(data)]
@@ -136,7 +135,7 @@ def splicers(edits: dict[int, Splicing]) -> dict[str, Job]:
 
 
 def table(title: str, jobs: dict[str, Job], files: list[bytes], notes: int, rounds: int, *, ours: str) -> None:
-    """Run everybody in turn and print milliseconds a file, notes a second, and how many times ours they take."""
+    """Run all jobs in turn; print milliseconds per file, notes per second, and the ratio to our time."""
     best = dict.fromkeys(jobs, float("inf"))
     for _ in range(rounds):
         for name, job in jobs.items():
@@ -144,10 +143,10 @@ def table(title: str, jobs: dict[str, Job], files: list[bytes], notes: int, roun
             for data in files:
                 job(data)
             best[name] = min(best[name], time.process_time() - started)
-    print(f"{title:<32}{'ms a file':>11}{'notes/s':>13}{'times ours':>12}")
+    print(f"{title:<32}{'ms per file':>12}{'notes/s':>13}{'ratio to ours':>15}")
     for name, seconds in best.items():
         each = 1000 * seconds / len(files)
-        print(f"{name:<32}{each:>11.2f}{notes / seconds:>13,.0f}{seconds / best[ours]:>12.1f}")
+        print(f"{name:<32}{each:>12.2f}{notes / seconds:>13,.0f}{seconds / best[ours]:>15.1f}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How long a fill takes over HTTP, stage by stage, and what sixteen callers at once get, against one at a time.
+"""Latency of a fill over HTTP by stage, and throughput of sixteen callers compared with one caller.
 
-Two kinds of work: the gap of one song again and again with other seeds, as a musician asks, and another song each time.
-Beside them Hugging Face `generate` one by one: a Llama as large as the model, the same numbers of tokens, on all cores.
+Two kinds of work: the same gap with other seeds, as a musician uses it, and another song each time. The peer is Hugging
+Face `generate`, one request at a time: a Llama of the model's size, the same numbers of tokens, on all cores.
 
     python benchmarks/serving.py [--midi song.mid --bars 9-12 --track 1] [--env RAY_SERVE_ENABLE_HA_PROXY=1]
 
-Starts a whole service of its own, with the shipped weights. Without a file a song is composed.
+Starts a complete service with the shipped weights. Without a file, a song is composed.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from harmonixr_platform.schemas import CandidateView, InfillBar, InfillDone, Inf
 
 STAGES = ("ingress", "tokenization", "queue", "prefill", "decode", "splice", "render", "graph")
 MODEL = ("queue", "prefill", "decode")
-WARM_UP, OVERHEAD_P50_MS, AIMED_RATIO, AIMED_PEER_RATIO = 5, 15.0, 2.5, 5.0
-# More prompts than an engine keeps: none is found again.
+WARM_UP, TARGET_OVERHEAD_MS, TARGET_RATIO, TARGET_PEER_RATIO = 5, 15.0, 2.5, 5.0
+# More prompts than the engine caches, so that each one is a cache miss.
 SONGS = 96
 
 
@@ -47,11 +47,11 @@ def main() -> int:
     parser.add_argument("--midi", type=Path)
     parser.add_argument("--bars", default="9-12")
     parser.add_argument("--track", type=int, default=1)
-    parser.add_argument("--requests", type=int, default=40, help="asked one after the other for the latency")
+    parser.add_argument("--requests", type=int, default=40, help="sequential requests of the latency test")
     parser.add_argument("--clients", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=15.0, help="of load a round, of each kind")
-    parser.add_argument("--rounds", type=int, default=3, help="of load, one kind after the other")
-    parser.add_argument("--env", nargs="*", default=[], metavar="NAME=VALUE", help="environment of Ray, to compare")
+    parser.add_argument("--seconds", type=float, default=15.0, help="duration of each load in each round")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the load test")
+    parser.add_argument("--env", nargs="*", default=[], metavar="NAME=VALUE", help="environment variables of Ray")
     args = parser.parse_args()
     midi = args.midi.read_bytes() if args.midi else compose_song(7)
     region = RegionSpec(bars=args.bars, tracks=[args.track])
@@ -64,40 +64,43 @@ def main() -> int:
         overhead_ms = latency(service, midi, region, requests=args.requests)
         first_bar(service, [(compose_song(1000 + i), region) for i in range(20)])
         ratios = throughput(service, midi, region, args)
-    print(f"\nnot the model, p50: {overhead_ms:.0f} ms, aimed at {OVERHEAD_P50_MS:.0f}")
+    print(f"\noutside the model, p50: {overhead_ms:.0f} ms, target {TARGET_OVERHEAD_MS:.0f}")
     for name, (alone, peer) in ratios.items():
-        print(f"{name}, {args.clients} at once: {alone:.1f} times one at a time, aimed at {AIMED_RATIO}; ", end="")
-        print(f"{peer:.1f} times Hugging Face one by one, aimed at {AIMED_PEER_RATIO:.0f}")
+        print(f"{name}, {args.clients} callers: {alone:.1f} times one caller, target {TARGET_RATIO}; ", end="")
+        print(f"{peer:.1f} times Hugging Face, target {TARGET_PEER_RATIO:.0f}")
     return 0
 
 
 def latency(service: LiveService, midi: bytes, region: RegionSpec, *, requests: int) -> float:
-    """Print where the time of an idle service goes; return the median in milliseconds of what is not the model."""
-    answers, totals = [], []
+    """Print the latency of an idle service by stage; return the median milliseconds outside the model."""
+    responses, totals = [], []
     with Client(service.url) as client:
         for i in range(WARM_UP + requests):
             started = time.perf_counter()
-            answer = client.infill(midi, region, sampling=SamplingSpec(seed=i))
+            response = client.infill(midi, region, sampling=SamplingSpec(seed=i))
             if i >= WARM_UP:
-                answers.append(answer)
+                responses.append(response)
                 totals.append(1000 * (time.perf_counter() - started))
-    columns = {stage: [answer.timings_ms[stage] for answer in answers] for stage in STAGES}
-    # What the client sees beyond what the graph counts: HTTP, the proxy, and reading the answer.
-    columns["outside"] = [total - answer.timings_ms["total"] for total, answer in zip(totals, answers, strict=True)]
-    columns["not the model"] = [
-        total - sum(answer.timings_ms[stage] for stage in MODEL) for total, answer in zip(totals, answers, strict=True)
+    columns = {stage: [response.timings_ms[stage] for response in responses] for stage in STAGES}
+    # The time outside the graph: HTTP, the proxy, and reading the response.
+    columns["outside"] = [
+        total - response.timings_ms["total"] for total, response in zip(totals, responses, strict=True)
+    ]
+    columns["outside the model"] = [
+        total - sum(response.timings_ms[stage] for stage in MODEL)
+        for total, response in zip(totals, responses, strict=True)
     ]
     columns["whole"] = totals
-    print(f"\n{requests} fills, one after the other, ms {'p50':>14}{'p95':>9}")
+    print(f"\n{requests} sequential fills, ms {'p50':>14}{'p95':>9}")
     for name, values in columns.items():
         print(f"  {name:<30}{statistics.median(values):>10.1f}{percentile(values, 0.95):>9.1f}")
-    music_s = statistics.median(music_seconds(answer) for answer in answers)
+    music_s = statistics.median(music_seconds(response) for response in responses)
     print(f"  real-time factor {statistics.median(totals) / 1000 / music_s:.3f} (fills of {music_s:.1f} s)")
-    return statistics.median(columns["not the model"])
+    return statistics.median(columns["outside the model"])
 
 
 def first_bar(service: LiveService, works: Sequence[tuple[bytes, RegionSpec]]) -> None:
-    """Print when the first streamed bar comes, of songs that were never asked about, and what it may take."""
+    """Print the time until the first streamed bar, for songs that are not in any cache, and its allowed time."""
     firsts, wholes, allowed, overheads = [], [], [], []
     with Client(service.url) as client:
         for i, (midi, region) in enumerate(works):
@@ -114,56 +117,58 @@ def first_bar(service: LiveService, works: Sequence[tuple[bytes, RegionSpec]]) -
                     firsts.append(first)
                     allowed.append(spent["prefill"] + 1.2 * share * spent["decode"])
                     overheads.append(whole - sum(spent[stage] for stage in MODEL))
-    late = [first - may for first, may in zip(firsts, allowed, strict=True)]
-    print(f"\nstreamed, songs never asked about: first bar after {statistics.median(firsts):.0f} ms", end=" ")
-    print(f"of {statistics.median(wholes):.0f} ms (p50); prefill and 1.2 of its share of the decode are", end=" ")
-    print(f"{statistics.median(allowed):.0f} ms, so {statistics.median(late):.0f} ms are the way;", end=" ")
-    print(f"all that is not the model takes {statistics.median(overheads):.0f} ms of the whole")
+    late = [first - limit for first, limit in zip(firsts, allowed, strict=True)]
+    print(f"\nstreamed, uncached songs: first bar after {statistics.median(firsts):.0f} ms", end=" ")
+    print(
+        f"of {statistics.median(wholes):.0f} ms (p50); allowed (prefill and 1.2 times its share of decoding):", end=" "
+    )
+    print(f"{statistics.median(allowed):.0f} ms, exceeded by {statistics.median(late):.0f} ms;", end=" ")
+    print(f"outside the model: {statistics.median(overheads):.0f} ms")
 
 
 def throughput(
     service: LiveService, midi: bytes, region: RegionSpec, args: argparse.Namespace
 ) -> dict[str, tuple[float, float]]:
-    """Print what many callers at once get, what one at a time gets, and the peer; return the ratios by kind of work."""
+    """Print the throughput of one caller, of many callers and of the peer; return the ratios by kind of work."""
     kinds = {
         "the same gap": [(midi, region)],
         "another song": [(compose_song(100 + i), RegionSpec(bars="9-12", tracks=[1])) for i in range(SONGS)],
     }
-    peer = OneByOne(midi, region)
+    peer = SequentialPeer(midi, region)
     loads = {(kind, count): Load([]) for kind in kinds for count in (1, args.clients)}
     spent: dict[tuple[str, int], Counter[str]] = {key: Counter() for key in loads}
     fresh = itertools.count()
     for _ in range(args.rounds):
         for (kind, count), so_far in loads.items():
-            before = service.processor_s()
+            before = service.cpu_s()
             clients = [Client(service.url) for _ in range(count)]
-            asks = [partial(ask, client, kinds[kind], fresh) for client in clients]
-            with Load(asks, tally=so_far.tally) as load:
+            requests = [partial(fill_next, client, kinds[kind], fresh) for client in clients]
+            with Load(requests, tally=so_far.tally) as load:
                 time.sleep(args.seconds)
             so_far.seconds += load.seconds
-            spent[kind, count].update(subtracted(service.processor_s(), before))
+            spent[kind, count].update(subtracted(service.cpu_s(), before))
             for client in clients:
                 client.close()
         peer.run(args.seconds)
     print(f"\n{'work':<16}{'callers':<10}{'requests/min':>14}{'p50':>9}{'p95':>9}{'failed':>8}")
     for (kind, count), load in loads.items():
-        done = len(load.tally.took_s)
+        done = len(load.tally.times_s)
         times = f"{load.tally.percentile(0.5):>7.2f} s{load.tally.percentile(0.95):>7.2f} s"
         print(f"{kind:<16}{count:<10}{60 * done / load.seconds:>14.0f}{times}{len(load.tally.failures):>8}")
         each = {name: 1000 * seconds / done for name, seconds in sorted(spent[kind, count].items())}
-        print("  processor, ms a request: " + ", ".join(f"{name} {ms:.0f}" for name, ms in each.items() if ms >= 0.5))
+        print("  CPU, ms per request: " + ", ".join(f"{name} {ms:.0f}" for name, ms in each.items() if ms >= 0.5))
     for name, per_minute in peer.per_minute().items():
-        print(f"{name + ', one by one':<26}{per_minute:>14.0f}")
-    rates = {key: 60 * len(load.tally.took_s) / load.seconds for key, load in loads.items()}
+        print(f"{name + ', sequential':<26}{per_minute:>14.0f}")
+    rates = {key: 60 * len(load.tally.times_s) / load.seconds for key, load in loads.items()}
     best = max(peer.per_minute().values(), default=float("nan"))
     many = args.clients
     return {kind: (rates[kind, many] / rates[kind, 1], rates[kind, many] / best) for kind in kinds}
 
 
-class OneByOne:
-    """The peer: as many tokens read and drawn a request as ours, one request after the other, on all cores.
+class SequentialPeer:
+    """The peer: sequential requests with as many prompt and fill tokens as ours, on all cores.
 
-    It is spared the grammar, the file and HTTP.
+    It has no grammar, no file and no HTTP.
     """
 
     def __init__(self, midi: bytes, region: RegionSpec) -> None:
@@ -182,39 +187,39 @@ class OneByOne:
         fills = Infiller.load().fill(song, gap, n=8)
         self._tokens = round(statistics.mean(len(window) for fill in fills for window in fill.tokens))
         self._peers = open_peers(config)
-        self._took: dict[str, list[float]] = {peer.name: [] for peer in self._peers}
+        self._times_s: dict[str, list[float]] = {peer.name: [] for peer in self._peers}
         torch.set_num_threads(os.cpu_count() or 1)
 
     def run(self, seconds: float) -> None:
-        """Answer for a while, in each number format."""
+        """Generate fills for some seconds, divided among the number formats."""
         for peer in self._peers:
             until = time.perf_counter() + seconds / len(self._peers)
             while time.perf_counter() < until:
                 started = time.perf_counter()
                 peer.generate(self._prefix_P, rows=1, tokens=self._tokens)
-                self._took[peer.name].append(time.perf_counter() - started)
+                self._times_s[peer.name].append(time.perf_counter() - started)
 
     def per_minute(self) -> dict[str, float]:
-        """Return how many requests a minute each number format answers."""
-        return {name: 60 * len(took) / sum(took) for name, took in self._took.items()}
+        """Return the requests per minute of each number format."""
+        return {name: 60 * len(times_s) / sum(times_s) for name, times_s in self._times_s.items()}
 
 
 def subtracted(now: dict[str, float], before: dict[str, float]) -> dict[str, float]:
-    """Return what was used since."""
+    """Return the seconds since `before`."""
     return {name: seconds - before.get(name, 0.0) for name, seconds in now.items()}
 
 
-def ask(client: Client, works: Sequence[tuple[bytes, RegionSpec]], fresh: Iterator[int]) -> str:
+def fill_next(client: Client, works: Sequence[tuple[bytes, RegionSpec]], fresh: Iterator[int]) -> str:
     """Fill the next gap with the next seed; return the version."""
     number = next(fresh)
     midi, region = works[number % len(works)]
     return client.infill(midi, region, sampling=SamplingSpec(seed=number)).model_version
 
 
-def music_seconds(answer: InfillResponse) -> float:
-    """Return how long the filled stretch sounds."""
-    score = Song.parse(base64.b64decode(answer.candidates[0].midi_base64)).score
-    notes = answer.candidates[0].notes
+def music_seconds(response: InfillResponse) -> float:
+    """Return the duration of the filled bars in seconds."""
+    score = Song.parse(base64.b64decode(response.candidates[0].midi_base64)).score
+    notes = response.candidates[0].notes
     if not notes:
         return float("nan")
     first = next(bar for bar in reversed(score.bars) if bar.start <= min(note.onset_tick for note in notes))

@@ -1,4 +1,4 @@
-"""What the comparison of architectures varies: each arm is the default with one thing changed. Knows no training."""
+"""The arms of the comparison of architectures: each is the default with one change."""
 
 from __future__ import annotations
 
@@ -22,101 +22,104 @@ from harmonixr_model.variants.single_key_corpus import SingleKeyCorpus
 DEFAULT = "prefix-LM (default)"
 
 
-class Remembered:
-    """Examples that are drawn once, for all arms that are shown the same; with `asks_all` each token carries loss."""
+class CachedExamples:
+    """Examples that are sampled once for all arms with the same data; with `predicts_all` each token has a loss."""
 
-    def __init__(self, source: InfillDataset | WarmUp, *, asks_all: bool = False) -> None:
+    def __init__(self, source: InfillDataset | WarmUp, *, predicts_all: bool = False) -> None:
         self._source = source
-        self._asks_all = asks_all
+        self._predicts_all = predicts_all
         self._examples: dict[tuple[int, int, int], Example] = {}
 
     def example(self, index: int, *, step: int, seed: int) -> Example:
-        """Return an example, as the source draws it."""
+        """Return an example of the source."""
         key = index, step, seed
         if key not in self._examples:
-            drawn = self._source.example(index, step=step, seed=seed)
-            asked = np.arange(len(drawn.tokens)) > 0 if self._asks_all else drawn.loss_mask
-            self._examples[key] = replace(drawn, loss_mask=asked)
+            example = self._source.example(index, step=step, seed=seed)
+            if self._predicts_all:
+                example = replace(example, loss_mask=np.arange(len(example.tokens)) > 0)
+            self._examples[key] = example
         return self._examples[key]
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One thing changed: in the model, in how it learns, or in what it is shown.
+    """One change of the model, its training or its data.
 
-    `asks_all`: the context's tokens carry loss too, as only a causal model can learn them. `warm_up` is the share of
-    the steps that read whole songs causally first; `seed` moves weights and data.
+    With `predicts_all` the context's tokens have a loss too, which only a causal model can learn. `warm_up` is the
+    share of steps at the start that train causally on whole songs; `seed` changes weights and data.
     """
 
     name: str
-    says: str
+    description: str
     model: Mapping[str, Any] = field(default_factory=dict)
     loop: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     is_encoder_decoder: bool = False
     is_in_steps: bool = False
     is_in_one_key: bool = False
-    asks_all: bool = False
+    predicts_all: bool = False
     warm_up: float = 0.0
     seed: int = 0
 
     @property
     def passages(self) -> int:
-        """How many passages of the song its prompts remember."""
+        """The number of similar passages in its prompts."""
         return int(self.data.get("passages", PASSAGES))
 
     @property
-    def asks(self) -> dict[str, Any]:
-        """What its items are asked of and with, besides what all arms share."""
+    def item_options(self) -> dict[str, Any]:
+        """The arm's own arguments of `evaluation_items`."""
         return {name: self.data[name] for name in ("sources",) if name in self.data}
 
     def build(self, config: InfillConfig) -> InfillTransformer | EncoderDecoder | CompoundTransformer:
-        """Return the arm's model, `config` being the default's."""
+        """Return the arm's model; `config` is the default's."""
         changed = replace(config, **self.model)
         if self.is_in_steps:
             return CompoundTransformer(changed)
         return EncoderDecoder(changed) if self.is_encoder_decoder else InfillTransformer(changed)
 
     def schedule(self, loop: LoopConfig) -> LoopConfig:
-        """Return how the arm optimises, `loop` being the default's."""
+        """Return the arm's training loop; `loop` is the default's."""
         return replace(loop, seed=self.seed, **self.loop)
 
     def open(self, corpus: Corpus) -> Corpus:
-        """Return the corpus as this arm hears it."""
+        """Return the arm's corpus."""
         return SingleKeyCorpus.open(corpus.folder) if self.is_in_one_key else corpus
 
     @property
-    def shown(self) -> tuple[object, ...]:
-        """What decides its examples: arms that agree in this may share them."""
-        return *sorted(self.data.items()), self.is_in_one_key, self.warm_up, self.asks_all
+    def data_key(self) -> tuple[object, ...]:
+        """The settings that determine its examples; arms with equal settings share them."""
+        return *sorted(self.data.items()), self.is_in_one_key, self.warm_up, self.predicts_all
 
-    def source(self, corpus: Corpus, *, context: int, steps: int) -> Remembered:
-        """Return what the arm learns from, `corpus` being as it hears it."""
+    def source(self, corpus: Corpus, *, context: int, steps: int) -> CachedExamples:
+        """Return the training examples of the arm's corpus."""
         config = DatasetConfig(max_tokens=context, **self.data)
         source: InfillDataset | WarmUp = InfillDataset(corpus, config)
         if self.warm_up:
             source = WarmUp(SongDataset(corpus, config), source, until=round(self.warm_up * steps))
-        return Remembered(source, asks_all=self.asks_all)
+        return CachedExamples(source, predicts_all=self.predicts_all)
 
 
-# In the order they are run: where time ends, the last ones are missing.
+# In the order of the runs.
 ARMS = (
-    Arm(DEFAULT, "context read both ways, four coordinates, two passages of the song, any key"),
-    Arm("causal decoder", "the context too is read from left to right only", model={"attending": "causal"}),
+    Arm(DEFAULT, "bidirectional context, four coordinates, two similar passages, any key"),
+    Arm("causal decoder", "causal attention in the context too", model={"attending": "causal"}),
     Arm(
-        "causal, all tokens asked",
-        "a causal decoder that learns to say the context as well",
+        "causal, loss on all tokens",
+        "a causal decoder that also predicts the context",
         model={"attending": "causal"},
-        asks_all=True,
+        predicts_all=True,
     ),
-    Arm("no coordinates", "a token says nothing but itself; rotary positions alone", model={"coordinates": False}),
-    Arm("no song memory", "no passages: all the room is for the bars around the gap", data={"passages": 0}),
-    Arm("encoder-decoder", "half of the layers read, half write and look back", is_encoder_decoder=True),
-    Arm("a note a step", "the fields of a note at once; as many steps as others read tokens", is_in_steps=True),
-    Arm("causal warm-up", "the first third of the tokens are whole songs, read causally", warm_up=1 / 3),
-    Arm("one key", "all in C major or A minor, learnt and asked", data={"transposes": False}, is_in_one_key=True),
+    Arm("no coordinates", "rotary positions only", model={"coordinates": False}),
+    Arm(
+        "no song memory", "no similar passages: all of the prompt is for the bars around the gap", data={"passages": 0}
+    ),
+    Arm("encoder-decoder", "half of the layers encode, half decode with cross-attention", is_encoder_decoder=True),
+    Arm("a note a step", "all fields of a note in one step; as many steps as the others have tokens", is_in_steps=True),
+    Arm("causal warm-up", "the first third of the tokens are whole songs with causal attention", warm_up=1 / 3),
+    Arm("one key", "training and evaluation in C major or A minor", data={"transposes": False}, is_in_one_key=True),
     Arm("keys as written", "no transposition in training", data={"transposes": False}),
-    Arm("another seed", "the default again: what chance alone does", seed=1),
+    Arm("another seed", "the default with another seed, as a measure of noise", seed=1),
     Arm("dropout 0.1", "", model={"dropout": 0.1}),
     Arm("learning rate 1.5e-3", "", loop={"learning_rate": 1.5e-3}),
     Arm("learning rate 6e-3", "", loop={"learning_rate": 6e-3}),
@@ -124,7 +127,7 @@ ARMS = (
     Arm("weight decay 0.3", "", loop={"weight_decay": 0.3}),
     Arm(
         "causal, no coordinates",
-        "both at once: a plain decoder on our tokens",
+        "both changes: a plain decoder",
         model={"attending": "causal", "coordinates": False},
     ),
 )

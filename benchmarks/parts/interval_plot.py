@@ -1,4 +1,4 @@
-"""Points with intervals about zero, a row each, as an SVG that reads on light and dark pages. Knows no meaning."""
+"""A plot of values with intervals around zero, one row each, as an SVG for light and dark pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Interval:
 
 
 def interval_plot(rows: Sequence[Interval], *, caption: str) -> str:
-    """Return the SVG: names at the left, zero marked, an axis with ticks and its caption below."""
+    """Return the SVG with names on the left, a line at zero, and an axis with ticks and a caption below."""
     low = min([0.0, *(row.low for row in rows)])
     high = max([0.0, *(row.high for row in rows)])
     spread = (high - low) or 1.0
@@ -36,7 +36,7 @@ def interval_plot(rows: Sequence[Interval], *, caption: str) -> str:
     ]
     for number, row in enumerate(rows):
         y = round(ROW * (number + 0.8), 1)
-        # An interval that leaves zero out is drawn strongly.
+        # An interval without zero has a strong colour.
         colour = "#999" if row.low <= 0 <= row.high else "#c0392b" if row.low > 0 else "#2471a3"
         parts += [
             f'<text x="{LEFT - 12}" y="{y + 4:.1f}" text-anchor="end">{escape(row.name)}</text>',

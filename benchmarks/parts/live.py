@@ -1,4 +1,4 @@
-"""A whole service in a folder of its own: Redis, Ray and the graph of serve_config.yaml, on free ports, no page."""
+"""A complete service in its own folder: Redis, Ray and the graph of serve_config.yaml on free ports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REDIS = ("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--max
 
 
 class LiveService:
-    """Starts everything when made; `stop` ends everything."""
+    """A running service; `stop` ends all its processes."""
 
     def __init__(self, folder: Path, *, environment: dict[str, str] | None = None) -> None:
         started = time.monotonic()
@@ -58,7 +58,7 @@ class LiveService:
         self.stop()
 
     def kill(self, deployment: str) -> None:
-        """End a deployment's replica as a crash would."""
+        """Kill the replicas of a deployment."""
         for pid in self.replicas(deployment):
             os.kill(pid, signal.SIGKILL)
 
@@ -72,13 +72,13 @@ class LiveService:
         return found
 
     def memory_mib(self) -> float:
-        """Return what all processes hold together, pages that they share counted once (PSS)."""
+        """Return the memory of all processes; shared pages count once (PSS)."""
         leaders = [self.ray.process, self._redis, *([self._graph] if self._graph else [])]
         pids = [pid for leader in leaders for pid in session_members(leader._process.pid)]
         return sum(_pss_kib(pid) for pid in pids) / 1024
 
-    def processor_s(self) -> dict[str, float]:
-        """Return the seconds of the processor that each part has used since it began."""
+    def cpu_s(self) -> dict[str, float]:
+        """Return the CPU seconds of each part since its start."""
         used: dict[str, float] = {}
         for pid in session_members(self.ray.process._process.pid):
             name, seconds = _usage(pid)
@@ -86,7 +86,7 @@ class LiveService:
         return used
 
     def deploy(self, *, args: dict[str, Any] | None = None, user_config: dict[str, Any] | None = None) -> None:
-        """Deploy the graph with other arguments (every replica is replaced), or the Model with another user_config."""
+        """Deploy the graph with other arguments (replaces every replica), or the Model with another user_config."""
         config = yaml.safe_load(self._config.read_text())
         application = config["applications"][0]
         application["args"].update(args or {})
@@ -97,14 +97,14 @@ class LiveService:
         deploying = self.ray.serve(self._config, log=self.folder / f"deploy-{self._deploys}.log", wait=False)
         deploying.wait(timeout_s=READY_TIMEOUT_S)
 
-    def take_redis_away(self, seconds: float) -> None:
-        """Kill Redis, and start it again after a while."""
+    def interrupt_redis(self, seconds: float) -> None:
+        """Kill Redis and restart it after some seconds."""
         self._redis.stop(grace_s=0)
         time.sleep(seconds)
         self._redis = self._start_redis()
 
     def finish(self) -> None:
-        """Stop the graph in order, as Ctrl-C does."""
+        """Stop the graph gracefully, as Ctrl-C does."""
         assert self._graph is not None
         if not self._graph.finish(timeout_s=120):
             raise TimeoutError("the graph did not stop within two minutes")

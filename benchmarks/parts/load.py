@@ -1,4 +1,4 @@
-"""Clients that ask again and again until they are told to stop, and what became of their requests."""
+"""Clients that send requests continuously, and the results of these requests."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from harmonixr_platform.client import ServiceError
 
 @dataclass
 class Tally:
-    """Requests answered and failed, how long each took, and which versions answered."""
+    """Response times, failures, and the versions that responded."""
 
-    took_s: list[float] = field(default_factory=list)
+    times_s: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     versions: Counter[str] = field(default_factory=Counter)
 
     def percentile(self, share: float) -> float:
-        """Return the time within which this share of the requests was answered."""
-        ordered = sorted(self.took_s)
+        """Return the response time that this share of the requests does not exceed."""
+        ordered = sorted(self.times_s)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
 class Load:
-    """One thread a client; `ask` does one request and returns what it is counted as."""
+    """One thread for each client; each of `requests` sends one request and returns its version."""
 
-    def __init__(self, asks: list[Callable[[], str]], *, tally: Tally | None = None) -> None:
+    def __init__(self, requests: list[Callable[[], str]], *, tally: Tally | None = None) -> None:
         self.tally = Tally() if tally is None else tally
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(ask,)) for ask in asks]
+        self._threads = [threading.Thread(target=self._run, args=(request,)) for request in requests]
         self._started = time.monotonic()
         self.seconds = 0.0
 
@@ -46,11 +46,11 @@ class Load:
             thread.join()
         self.seconds = time.monotonic() - self._started
 
-    def _run(self, ask: Callable[[], str]) -> None:
+    def _run(self, request: Callable[[], str]) -> None:
         while not self._stop.is_set():
             started = time.monotonic()
             try:
-                self.tally.versions[ask()] += 1
-                self.tally.took_s.append(time.monotonic() - started)
+                self.tally.versions[request()] += 1
+                self.tally.times_s.append(time.monotonic() - started)
             except ServiceError as error:
                 self.tally.failures.append(f"{error.status}: {error}")

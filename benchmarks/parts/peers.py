@@ -1,4 +1,4 @@
-"""Hugging Face `generate` on a Llama of the same shape and vocabulary, random weights: the peer of our decoding."""
+"""The peer of our decoder: Hugging Face `generate` with a Llama of the same size and vocabulary, random weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harmonixr_model.nn.block import gated_width
 
 
 class HuggingFace:
-    """One Llama in one number format. `generate` and `prefill` are what is timed."""
+    """A Llama in one number format; the benchmarks time `generate` and `prefill`."""
 
     def __init__(self, config: InfillConfig, dtype: torch.dtype) -> None:
         from transformers import LlamaConfig, LlamaForCausalLM
@@ -34,7 +34,7 @@ class HuggingFace:
 
     @torch.inference_mode()
     def generate(self, prefix_P: Tensor, *, rows: int, tokens: int) -> int:
-        """Draw `tokens` tokens for each of `rows` candidates of one prompt; return how many were drawn in all."""
+        """Sample `tokens` tokens for each of `rows` candidates of one prompt; return the number of tokens."""
         prefix_RP = prefix_P.expand(rows, -1)
         out = self.model.generate(
             prefix_RP,
@@ -49,13 +49,13 @@ class HuggingFace:
 
     @torch.inference_mode()
     def prefill(self, prefix_P: Tensor) -> int:
-        """Read a prompt into a cache, with the last position's logits alone; return how long it is."""
+        """Prefill a prompt, with logits at the last position only; return its length."""
         self.model(prefix_P[None], use_cache=True, logits_to_keep=1)
         return len(prefix_P)
 
 
 def open_peers(config: InfillConfig) -> list[HuggingFace]:
-    """Return the peer in fp32 and bf16; nothing where `transformers` is not installed."""
+    """Return the peer in fp32 and bf16; none if `transformers` is not installed."""
     try:
         import transformers
     except ImportError:

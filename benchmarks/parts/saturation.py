@@ -1,6 +1,6 @@
-"""Requests that come faster than they can be answered one by one: answered one at a time, and all together.
+"""Serve requests that arrive faster than one at a time can handle: one at a time, and with continuous batching.
 
-The clock is the processor's, so that what else runs on the machine changes little: the loop never sleeps.
+Times are CPU times, so other processes change little; the loop never sleeps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harmonixr_model.prompt.layout import InfillPrompt
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What became of a stream of requests."""
+    """The throughput and response times of a stream of requests."""
 
     per_minute: float
     p50_s: float
@@ -27,7 +27,7 @@ class Served:
 
 
 def arrivals(count: int, *, per_s: float, seed: int = 0) -> list[float]:
-    """Return the seconds at which requests come: a Poisson process."""
+    """Return the arrival times of requests, a Poisson process."""
     rng = random.Random(seed)
     times, now = [], 0.0
     for _ in range(count):
@@ -37,26 +37,26 @@ def arrivals(count: int, *, per_s: float, seed: int = 0) -> list[float]:
 
 
 def serve(model: InfillTransformer, prompts: Sequence[InfillPrompt], times: Sequence[float], *, rows: int) -> Served:
-    """Answer request i, one candidate, from time i on, with at most `rows` at once."""
+    """Serve one candidate for each request from its arrival time on, at most `rows` at the same time."""
     loop = EngineLoop.open(model, limits=EngineLimits(rows=rows, waiting_tokens=1 << 40))
     started = time.process_time()
-    asked: dict[RequestHandle, float] = {}
-    took: list[float] = []
-    coming = list(enumerate(times))[::-1]
-    shift = 0.0  # an idle engine skips to the next arrival
-    while coming or asked:
+    open_requests: dict[RequestHandle, float] = {}
+    times_s: list[float] = []
+    arriving = list(enumerate(times))[::-1]
+    shift = 0.0  # skips idle time
+    while arriving or open_requests:
         now = time.process_time() - started + shift
-        if not asked and coming and coming[-1][1] > now:
-            shift += coming[-1][1] - now
-            now = coming[-1][1]
-        while coming and coming[-1][1] <= now:
-            number, at = coming.pop()
-            asked[loop.submit(prompts[number % len(prompts)], [number], Sampling())] = at
+        if not open_requests and arriving and arriving[-1][1] > now:
+            shift += arriving[-1][1] - now
+            now = arriving[-1][1]
+        while arriving and arriving[-1][1] <= now:
+            number, at = arriving.pop()
+            open_requests[loop.submit(prompts[number % len(prompts)], [number], Sampling())] = at
         loop.turn()
         now = time.process_time() - started + shift
-        for ticket in [ticket for ticket in asked if ticket.has_ended]:
+        for ticket in [ticket for ticket in open_requests if ticket.has_ended]:
             ticket.result(0)
-            took.append(now - asked.pop(ticket))
-    took.sort()
+            times_s.append(now - open_requests.pop(ticket))
+    times_s.sort()
     end = time.process_time() - started + shift
-    return Served(60 * len(times) / end, took[len(took) // 2], took[int(0.95 * len(took))])
+    return Served(60 * len(times) / end, times_s[len(times_s) // 2], times_s[int(0.95 * len(times_s))])

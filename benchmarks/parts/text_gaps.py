@@ -1,11 +1,11 @@
-"""Gaps and answers as an earlier generation wrote them: lines of text, in seconds, one note a line.
+"""Gaps and fills as an earlier generation of models had them: text in seconds, one note per line.
 
     a=0 b=drums                                  tracks by letter, with their programs
-    b -0.50 36 0.12 98                           track, onset from the gap's beginning, pitch, duration, velocity
-    <gap> a 0.00 2.00                            which track is asked from when to when
+    b -0.50 36 0.12 98                           track, onset from the start of the gap, pitch, duration, velocity
+    <gap> a 0.00 2.00                            the tracks of the gap, start and end
     <fill> a 0.00 60 0.49 86 …  <end>
 
-Knows no model. What it cannot say: bars, beats and metre.
+The text has no bars, beats or metre.
 """
 
 from __future__ import annotations
@@ -27,50 +27,50 @@ _LINE = re.compile(r"([A-Za-z]) (-?\d+\.\d\d) (\d{1,3}) (\d+\.\d\d) (\d{1,3})")
 
 @dataclass(frozen=True, slots=True)
 class TextGap:
-    """A item as text: a header and the notes around, nearest to the gap first, what is asked, and the answer."""
+    """An item as text: header, notes of the context with their distance from the gap, the gap, and the fill."""
 
     header: str
     around: tuple[tuple[float, str], ...]
-    asked: str
-    answer: str
+    gap: str
+    fill: str
 
 
 def text_of(item: EvaluationItem) -> TextGap:
-    """Return a item as text; the order of `around` is how far a note is from the gap."""
+    """Return an item as text; `around` has each note's distance from the gap in seconds."""
     score, cells = item.context.score, item.prompt.cells
     start, end = _span(cells)
-    begins, ends = score.seconds(start), score.seconds(end)
+    start_s, end_s = score.seconds(start), score.seconds(end)
     notes = sorted((note.onset, track, note) for track, content in enumerate(score.tracks) for note in content.notes)
     around = [
-        (max(begins - score.seconds(onset), score.seconds(onset) - ends, 0.0), _line(score, track, note, begins))
+        (max(start_s - score.seconds(onset), score.seconds(onset) - end_s, 0.0), _line(score, track, note, start_s))
         for onset, track, note in notes
         if track < len(LETTERS)
     ]
     hidden = sorted(
-        (note.onset, cell.track, note) for cell, answer in zip(cells, item.original, strict=True) for note in answer
+        (note.onset, cell.track, note) for cell, notes in zip(cells, item.original, strict=True) for note in notes
     )
     sounds = " ".join(
         f"{LETTERS[track]}={'drums' if content.is_drum else content.program}"
         for track, content in enumerate(score.tracks[: len(LETTERS)])
     )
-    asked = "".join(LETTERS[track] for track in sorted({cell.track for cell in cells}))
+    tracks = "".join(LETTERS[track] for track in sorted({cell.track for cell in cells}))
     return TextGap(
         header=sounds + "\n",
         around=tuple(around),
-        asked=f"{GAP} {asked} 0.00 {ends - begins:.2f}\n{FILL}",
-        answer="".join(_line(score, track, note, begins) for _, track, note in hidden) + END,
+        gap=f"{GAP} {tracks} 0.00 {end_s - start_s:.2f}\n{FILL}",
+        fill="".join(_line(score, track, note, start_s) for _, track, note in hidden) + END,
     )
 
 
 def around_within(gap: TextGap, count: int) -> str:
-    """Return header, the `count` notes nearest to the gap in order of time, and what is asked."""
+    """Return the header, the `count` notes nearest to the gap in order of time, and the gap."""
     near = sorted(range(len(gap.around)), key=lambda i: gap.around[i][0])[:count]
-    return gap.header + "".join(gap.around[i][1] for i in sorted(near)) + gap.asked
+    return gap.header + "".join(gap.around[i][1] for i in sorted(near)) + gap.gap
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """Notes cell by cell, and of how many lines how many said a note of the gap."""
+    """The notes of each cell, and the numbers of lines and of valid lines."""
 
     fills: tuple[tuple[Note, ...], ...]
     lines: int
@@ -78,25 +78,25 @@ class Parsed:
 
 
 def parse_fill(text: str, item: EvaluationItem) -> Parsed:
-    """Read what a model wrote after FILL; a line is valid where it is of the form and its note lies in the gap.
+    """Parse a model's text after FILL; a line is valid if it has the format and its note is in the gap.
 
-    Onsets and ends go to the nearest step of the grid, so that notes compare with those of the answer.
+    Onsets and end_s are rounded to the grid, so that notes compare with the original.
     """
     score, cells = item.context.score, item.prompt.cells
-    begins = score.seconds(_span(cells)[0])
+    start_s = score.seconds(_span(cells)[0])
     fills: list[list[Note]] = [[] for _ in cells]
     lines = [line for line in text.split(END)[0].split("\n") if line.strip()]
     valid = 0
     for line in lines:
-        said = _LINE.fullmatch(line.strip())
-        if not said:
+        match = _LINE.fullmatch(line.strip())
+        if not match:
             continue
-        onset_s, pitch, velocity = begins + float(said[2]), int(said[3]), int(said[5])
+        onset_s, pitch, velocity = start_s + float(match[2]), int(match[3]), int(match[5])
         onset = _step_at(score, onset_s)
-        cell = _cell(cells, LETTERS.find(said[1]), onset, pitch)
+        cell = _cell(cells, LETTERS.find(match[1]), onset, pitch)
         if cell is None or not 1 <= velocity <= 127:
             continue
-        end = max(onset + 1, _step_at(score, onset_s + float(said[4])))
+        end = max(onset + 1, _step_at(score, onset_s + float(match[4])))
         fills[cell].append(Note(onset, end - onset, pitch, velocity))
         valid += 1
     return Parsed(tuple(tuple(sorted(set(fill))) for fill in fills), len(lines), valid)
@@ -113,9 +113,11 @@ def _cell(cells: Sequence[GridCell], track: int, onset: int, pitch: int) -> int 
     return next((i for i, cell in enumerate(cells) if cell.track == track and cell.contains(note)), None)
 
 
-def _line(score: Score, track: int, note: Note, begins: float) -> str:
+def _line(score: Score, track: int, note: Note, start_s: float) -> str:
     onset = score.seconds(note.onset)
-    return f"{LETTERS[track]} {onset - begins:.2f} {note.pitch} {score.seconds(note.end) - onset:.2f} {note.velocity}\n"
+    return (
+        f"{LETTERS[track]} {onset - start_s:.2f} {note.pitch} {score.seconds(note.end) - onset:.2f} {note.velocity}\n"
+    )
 
 
 def _span(cells: Sequence[GridCell]) -> tuple[int, int]:

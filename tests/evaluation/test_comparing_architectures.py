@@ -32,7 +32,7 @@ def test_text_in_seconds_encodes_the_original_exactly(corpus):
     from parts.text_gaps import parse_fill, text_of
 
     for item in evaluation_items(corpus, split="valid", count=12, shapes=("track-1", "track-4", "all-1", "band")):
-        parsed = parse_fill(text_of(item).answer, item)
+        parsed = parse_fill(text_of(item).fill, item)
         assert parsed.valid == parsed.lines == item.notes
         for decoded, notes in zip(parsed.fills, item.original, strict=True):
             assert decoded == tuple(sorted(notes))
@@ -42,7 +42,7 @@ def test_lines_without_a_note_of_the_gap_are_invalid(corpus):
     from parts.text_gaps import END, parse_fill, text_of
 
     (item,) = evaluation_items(corpus, split="valid", count=1, shapes=("track-1",))
-    letter = text_of(item).answer[0]
+    letter = text_of(item).fill[0]
     nonsense = (f"{letter} 999.00 60 0.50 80", "? 0.00 60 0.50 80", f"{letter} 0.00 200 0.50 80", "x y z")
     parsed = parse_fill("\n".join(nonsense) + END + f"\n{letter} 0.00 60 0.50 80", item)
     assert (parsed.lines, parsed.valid) == (4, 0)
@@ -54,7 +54,7 @@ def test_a_prompt_has_the_notes_nearest_to_the_gap_in_order_of_time(corpus):
 
     (item,) = evaluation_items(corpus, split="valid", count=1, shapes=("track-1",))
     gap = text_of(item)
-    lines = around_within(gap, 6).removeprefix(gap.header).removesuffix(gap.asked).splitlines()
+    lines = around_within(gap, 6).removeprefix(gap.header).removesuffix(gap.gap).splitlines()
     assert len(lines) == 6
     onsets = [float(line.split()[1]) for line in lines]
     assert onsets == sorted(onsets)
@@ -64,7 +64,7 @@ def test_a_prompt_has_the_notes_nearest_to_the_gap_in_order_of_time(corpus):
 
 
 def test_every_arm_trains_and_is_evaluated_on_the_same_gaps(corpus, tmp_path):
-    from parts.arm_report import against, picture, tabulate
+    from parts.arm_report import difference_from_default, plot, tabulate
     from parts.arm_runs import Comparison, Plan
     from parts.arms import ARMS
 
@@ -73,17 +73,17 @@ def test_every_arm_trains_and_is_evaluated_on_the_same_gaps(corpus, tmp_path):
         loop=LoopConfig(steps=3, warmup=1, validate_every=4),
         batch=BatchConfig(batch_tokens=256, micro_tokens=512, validation_examples=1),
         context=256,
-        evaluation_items=8,
+        items=8,
     )
-    comparison = Comparison(plan, corpus, out=tmp_path, say=lambda _: None)
+    comparison = Comparison(plan, corpus, out=tmp_path, log=lambda _: None)
     arms = [arm for arm in ARMS if not arm.loop and "dropout" not in arm.model]
     made = [comparison.run(arm) for arm in arms]
-    gaps = [[(asked["number"], asked["piece"], asked["notes"]) for asked in arm["asked"]] for arm in made]
+    gaps = [[(item["number"], item["piece"], item["notes"]) for item in arm["asked"]] for arm in made]
     assert all(found == gaps[0] for found in gaps)
     default, *others = made
-    assert against(default, default).value == 0
+    assert difference_from_default(default, default).value == 0
     assert tabulate(default, others).count("\n| ") == len(arms)
-    drawn = ElementTree.fromstring(picture(default, others))
-    assert len(drawn.findall("{*}circle")) == len(others)
-    assert len({arm["asked"][0]["bits"] for arm in made}) > len(arms) - 3  # each is something else
-    assert Comparison(plan, corpus, out=tmp_path, say=print).run(ARMS[0], trains=False) == default
+    svg = ElementTree.fromstring(plot(default, others))
+    assert len(svg.findall("{*}circle")) == len(others)
+    assert len({arm["asked"][0]["bits"] for arm in made}) > len(arms) - 3  # almost every arm differs
+    assert Comparison(plan, corpus, out=tmp_path, log=print).run(ARMS[0], trains=False) == default
