@@ -38,20 +38,15 @@ def fingerprint(score: Score) -> tuple[int, ...]:
 
 def _shingles(score: Score) -> npt.NDArray[np.uint64]:
     """Return a hash of each run of SHINGLE intervals along the highest notes; rhythm counts for drums only."""
-    pitched = [t for t in score.tracks if not t.is_drum]
-    has_pitch = bool(pitched)
-    pitched = pitched or list(score.tracks)
-    notes = np.array([(n.onset, n.pitch) for track in pitched for n in track.notes], dtype=np.int64).reshape(-1, 2)
-    if len(notes) == 0:
+    pitched = [track for track in score.tracks if not track.is_drum]
+    notes = [(n.onset, n.pitch) for track in pitched or score.tracks for n in track.notes]
+    # The highest note of each slot, in order.
+    highest = dict(sorted(((onset + _SLOT // 2) // _SLOT, pitch) for onset, pitch in notes))
+    if len(highest) <= SHINGLE:
         return np.empty(0, dtype=np.uint64)
-    notes[:, 0] = (notes[:, 0] + _SLOT // 2) // _SLOT
-    notes = notes[np.lexsort((notes[:, 1], notes[:, 0]))]
-    is_top = np.append(notes[1:, 0] != notes[:-1, 0], True)
-    top = notes[is_top]
-    if len(top) <= SHINGLE:
-        return np.empty(0, dtype=np.uint64)
+    top = np.array(list(highest.items()), dtype=np.int64)
     interval = np.diff(top[:, 1]) + 128
-    rhythm = 0 if has_pitch else np.minimum(np.diff(top[:, 0]), 63)
+    rhythm = 0 if pitched else np.minimum(np.diff(top[:, 0]), 63)
     symbols = (interval * 64 + rhythm).astype(np.uint64)
     runs = np.lib.stride_tricks.sliding_window_view(symbols, SHINGLE)
     value = np.zeros(len(runs), dtype=np.uint64)

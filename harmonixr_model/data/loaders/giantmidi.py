@@ -13,15 +13,11 @@ import os
 import re
 from pathlib import Path
 
-from harmonixr_model.data.loaders.listing import ListedFile, Listing, plain, read_table, wrong_collection
+from harmonixr_model.data.loaders.listing import ListedFile, Listing, given_split, plain, read_table, wrong_collection
 
 # Titles have commas of their own; a video's id is eleven characters, which may begin with a dash.
-_NAME = re.compile(
-    r"(?P<surname>[^,]+), (?P<first>[^,]*), (?P<title>.*), (?P<video>[\w-]{11})\.midi?", re.ASCII | re.IGNORECASE
-)
+_NAME = re.compile(r"([^,]+), ([^,]*), (.*), ([\w-]{11})\.midi?", re.ASCII | re.IGNORECASE)
 _TABLE = "full_music_pieces_youtube_similarity_pianosoloprob_split.csv"
-_SPLITS = {"train": "train", "validation": "valid", "test": "test"}
-_NAME_SHAPE = "files named `Surname, First name, Title, video id.mid`"
 
 
 def load(folder: Path) -> Listing:
@@ -32,30 +28,27 @@ def load(folder: Path) -> Listing:
         folders.sort()  # midis before surname_checked_midis
         for name in sorted(names):
             match = _NAME.fullmatch(name)
-            if match is not None and name not in entries:
-                path = str((Path(where) / name).relative_to(folder))
-                entries[name] = _entry(match, path, splits.get(match["video"], ""))
+            if match is None or name in entries:
+                continue
+            surname, first, title, video = match.groups()
+            composer = f"{first} {surname}".strip()
+            entries[name] = ListedFile(
+                path=str((Path(where) / name).relative_to(folder)),
+                keys=(f"giantmidi {plain(composer)} {plain(title)}", f"giantmidi video {video}"),
+                split=splits.get(video, ""),
+                composer=composer,
+                title=title,
+                styles=("classical", "piano", "performance"),
+            )
     if not entries:
-        raise wrong_collection(folder, "GiantMIDI-Piano", _NAME_SHAPE)
+        raise wrong_collection(folder, "GiantMIDI-Piano", "files named `Surname, First name, Title, video id.mid`")
     return Listing("giantmidi", folder, "CC BY 4.0", True, tuple(entries.values()))
 
 
 def _splits(folder: Path) -> dict[str, str]:
     """Return the split of each video, where the table is in the folder, beside it or in a subfolder."""
-    for pattern in (_TABLE, f"metadata/{_TABLE}", f"../metadata/{_TABLE}", f"resources/{_TABLE}", f"*/*/{_TABLE}"):
-        for path in sorted(folder.glob(pattern)):
+    for pattern in ("", "metadata/", "../metadata/", "resources/", "*/*/"):
+        for path in sorted(folder.glob(pattern + _TABLE)):
             rows = read_table(path, {"youtube_id", "split"}, delimiter="\t")
-            return {row["youtube_id"]: _SPLITS.get(row["split"], "") for row in rows}
+            return {row["youtube_id"]: given_split(row["split"]) for row in rows}
     return {}
-
-
-def _entry(match: re.Match[str], path: str, split: str) -> ListedFile:
-    composer = f"{match['first']} {match['surname']}".strip()
-    return ListedFile(
-        path=path,
-        keys=(f"giantmidi {plain(composer)} {plain(match['title'])}", f"giantmidi video {match['video']}"),
-        split=split,
-        composer=composer,
-        title=match["title"],
-        styles=("classical", "piano", "performance"),
-    )

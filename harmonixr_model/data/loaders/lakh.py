@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,33 +48,26 @@ def _by_md5(root: Path, folder: Path) -> Iterator[ListedFile]:
         if not _MD5.fullmatch(path.stem):
             continue
         tracks = {path.parent.name} if _TRACK.fullmatch(path.parent.name) else matches.get(path.stem, set())
-        named = titles.get(path.stem) or [""]
-        yield ListedFile(
-            path=str(path.relative_to(folder)),
-            keys=(*(f"lakh {track}" for track in sorted(tracks)), f"lakh {path.stem}"),
-            title=Path(str(named[0])).stem,
-        )
+        keys = tuple(f"lakh {name}" for name in (*sorted(tracks), path.stem))
+        title = Path(str((titles.get(path.stem) or [""])[0])).stem
+        yield ListedFile(str(path.relative_to(folder)), keys, title=title)
 
 
 def _clean(root: Path, folder: Path) -> Iterator[ListedFile]:
     for path in sorted(root.glob("*/*.mid")):
         artist, title = path.parent.name, re.sub(r"\.\d+$", "", path.stem)
-        yield ListedFile(
-            path=str(path.relative_to(folder)),
-            keys=(f"lakh {plain(artist)} {plain(title)}",),
-            composer=artist,
-            title=title,
-        )
+        keys = (f"lakh {plain(artist)} {plain(title)}",)
+        yield ListedFile(str(path.relative_to(folder)), keys, composer=artist, title=title)
 
 
 def _matches(root: Path) -> dict[str, set[str]]:
     """Return the tracks each MD5 matches, however well: one too many only makes a piece larger."""
-    matches: dict[str, set[str]] = {}
-    scored = _read_json(root, "match_scores.json")
+    matches: dict[str, set[str]] = defaultdict(set)
+    table = _read_json(root, "match_scores.json")
     try:
-        for track, scores in scored.items():
+        for track, scores in table.items():
             for md5 in dict(scores):
-                matches.setdefault(md5, set()).add(track)
+                matches[md5].add(track)
     except (ValueError, TypeError):
         raise CorpusError("match_scores.json is not Lakh's {track: {md5: score}}; download it again") from None
     return matches

@@ -11,21 +11,14 @@ from harmonixr_model.errors import CorpusError
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """One file of a collection.
+    """One file of a collection; files that share any of `keys` are one piece, which the first key names."""
 
-    Attributes:
-        path: relative to the folder that was given.
-        keys: names of the piece in the collection's own terms; files that share any are one piece, the first names it.
-        split: the collection's own, or empty.
-        styles: tags in lower case, for instance `classical`.
-    """
-
-    path: str
-    keys: tuple[str, ...]
-    split: str = ""
+    path: str  # relative to the folder that was given
+    keys: tuple[str, ...]  # names of the piece in the collection's own terms
+    split: str = ""  # the collection's own: train, valid, test or empty
     composer: str = ""
     title: str = ""
-    styles: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()  # tags in lower case, for instance `classical`
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +50,24 @@ def wrong_collection(folder: Path, collection: str, looked_for: str) -> CorpusEr
     return CorpusError(f"{folder} is not {collection}: looked for {looked_for}{hint}")
 
 
-def read_table(path: Path, needed: set[str], *, delimiter: str = ",") -> list[dict[str, str]]:
-    """Return the rows of a collection's table; raises CorpusError when it lacks a column."""
+def given_split(name: str) -> str:
+    """Return a published split by our name, empty where it is none of the three."""
+    return {"train": "train", "validation": "valid", "test": "test"}.get(name, "")
+
+
+def read_table(
+    path: Path, needed: set[str], *, delimiter: str = ",", remedy: str = "unpack it again"
+) -> list[dict[str, str]]:
+    """Return the rows of a table; raises CorpusError, with the remedy, when it cannot be read or lacks a column."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter=delimiter)
             missing = needed - set(reader.fieldnames or ())
             rows = [{name: value or "" for name, value in row.items() if name is not None} for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise CorpusError(f"{path} cannot be read as a table ({error}); unpack it again") from None
+        raise CorpusError(f"{path} is not a table ({error}); {remedy}") from None
     if missing:
-        raise CorpusError(f"{path} lacks the columns {', '.join(sorted(missing))}; unpack it again")
+        raise CorpusError(f"{path} lacks the columns {', '.join(sorted(missing))}; {remedy}")
     return rows
 
 

@@ -12,17 +12,26 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harmonixr_model.data.loaders.listing import ListedFile, Listing, plain, read_table, wrong_collection
+from harmonixr_model.data.loaders.listing import ListedFile, Listing, given_split, plain, read_table, wrong_collection
 from harmonixr_model.errors import CorpusError
 
 _COLUMNS = {"canonical_composer", "canonical_title", "split", "midi_filename"}
-_SPLITS = {"train": "train", "validation": "valid", "test": "test"}
 
 
 def load(folder: Path) -> Listing:
     """Read the folder with the table, or the one above it; raises CorpusError."""
     root, rows = _rows(folder)
-    entries = [_entry(row, root, folder) for row in rows]
+    entries = [
+        ListedFile(
+            path=str((root / row["midi_filename"]).relative_to(folder)),
+            keys=(f"maestro {plain(row['canonical_composer'])} {plain(row['canonical_title'])}",),
+            split=given_split(row["split"]),
+            composer=row["canonical_composer"],
+            title=row["canonical_title"],
+            styles=("classical", "piano", "performance"),
+        )
+        for row in rows
+    ]
     there = tuple(entry for entry in entries if (folder / entry.path).is_file())
     if not there:
         raise wrong_collection(
@@ -44,23 +53,8 @@ def _json_rows(path: Path) -> list[dict[str, str]]:
     """Read the JSON twin of the table: version 3 keeps columns {name: {row: value}}, earlier ones a list of rows."""
     try:
         table: Any = json.loads(path.read_text(encoding="utf-8"))
-        rows = table if isinstance(table, list) else _from_columns(table)
-        return [{name: str(row[name]) for name in _COLUMNS} for row in rows]
+        if isinstance(table, list):
+            return [{name: str(row[name]) for name in _COLUMNS} for row in table]
+        return [{name: str(table[name][row]) for name in _COLUMNS} for row in table["midi_filename"]]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorpusError(f"{path} is not MAESTRO's table ({error!r}); unpack it again") from None
-
-
-def _from_columns(columns: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: columns[name][row] for name in _COLUMNS} for row in columns["midi_filename"]]
-
-
-def _entry(row: dict[str, str], root: Path, folder: Path) -> ListedFile:
-    composer, title = row["canonical_composer"], row["canonical_title"]
-    return ListedFile(
-        path=str((root / row["midi_filename"]).relative_to(folder)),
-        keys=(f"maestro {plain(composer)} {plain(title)}",),
-        split=_SPLITS.get(row["split"], ""),
-        composer=composer,
-        title=title,
-        styles=("classical", "piano", "performance"),
-    )

@@ -20,28 +20,19 @@ from harmonixr_model.errors import CorpusError
 
 def load(folder: Path) -> Listing:
     """Read the folder of songs, or one or two above it; raises CorpusError."""
-    candidates = (folder, folder / "POP909", *sorted(folder.glob("POP909*/POP909")))
-    for root in candidates:
+    for root in (folder, folder / "POP909", *sorted(folder.glob("POP909*/POP909"))):
         songs = [path for path in sorted(root.glob("[0-9][0-9][0-9]")) if (path / f"{path.name}.mid").is_file()]
         if songs:
             names = _names(root / "index.xlsx")
-            entries = tuple(entry for song in songs for entry in _entries(song, folder, names.get(song.name, ("", ""))))
-            return Listing("pop909", folder, "MIT", False, entries)
+            entries = [entry for song in songs for entry in _entries(song, folder, *names.get(song.name, ("", "")))]
+            return Listing("pop909", folder, "MIT", False, tuple(entries))
     raise wrong_collection(folder, "POP909", "folders 001 … 909 that hold 001.mid … 909.mid")
 
 
-def _entries(song: Path, folder: Path, name: tuple[str, str]) -> list[ListedFile]:
-    title, artist = name
-    return [
-        ListedFile(
-            path=str(path.relative_to(folder)),
-            keys=(f"pop909 {song.name}",),
-            composer=artist,
-            title=title,
-            styles=("pop", "piano"),
-        )
-        for path in (song / f"{song.name}.mid", *sorted(song.glob(f"versions/{song.name}-v*.mid")))
-    ]
+def _entries(song: Path, folder: Path, title: str, artist: str) -> list[ListedFile]:
+    paths = (song / f"{song.name}.mid", *sorted(song.glob(f"versions/{song.name}-v*.mid")))
+    keys, styles = (f"pop909 {song.name}",), ("pop", "piano")
+    return [ListedFile(str(path.relative_to(folder)), keys, "", artist, title, styles) for path in paths]
 
 
 def _names(path: Path) -> dict[str, tuple[str, str]]:
