@@ -1,1 +1,1 @@
-"""Measure fills on held-out music beside baselines."""
+"""Evaluate models and baselines on held-out music."""

@@ -1,4 +1,4 @@
-"""Whether fills follow attribute controls: requested values beside measured ones, over gaps of held-out music."""
+"""Adherence to attribute controls: requested and measured values over gaps of held-out music."""
 
 from __future__ import annotations
 

@@ -101,14 +101,13 @@ def training_pieces(corpus: Corpus, count: int) -> list[int]:
 
 
 class MarkovBaseline:
-    """Chains over the tokens of one bar of one track, one for drums and one for the rest, fitted on training pieces.
+    """Markov chains over the tokens of one bar of one track, counted on training pieces.
 
-    Items with a single hidden field have a pair of chains over that field's tokens.
+    Drums and other tracks have separate chains, and so has each field that is hidden alone; None is whole notes.
     """
 
     def __init__(self, *, order: int = 2) -> None:
-        self.pitched, self.drums = Markov(order), Markov(order)
-        self._fields = {(field, is_drum): Markov(order) for field in NOTE_FIELDS for is_drum in (False, True)}
+        self.chains = {(field, is_drum): Markov(order) for field in (None, *NOTE_FIELDS) for is_drum in (False, True)}
 
     @classmethod
     def fit(
@@ -129,12 +128,9 @@ class MarkovBaseline:
         for done, index in enumerate(chosen, 1):
             score = EncodedScore(corpus.score(index))
             for number, track in enumerate(score.tracks):
-                chain = fitted.drums if track.is_drum else fitted.pitched
-                for run in bar_runs(score, number, score.score.bars):
-                    chain.add(run)
-                for field in fields:
+                for field in (None, *fields):
                     for run in bar_runs(score, number, score.score.bars, field=field):
-                        fitted._fields[field, track.is_drum].add(run)
+                        fitted.chains[field, track.is_drum].add(run)
             progress(done, len(chosen))
         return fitted
 
@@ -166,10 +162,7 @@ class MarkovBaseline:
         return bits_by_field((token for _, run in runs for token in run), bits)
 
     def _chain(self, item: EvaluationItem, track: int) -> Markov:
-        is_drum = item.context.tracks[track].is_drum
-        if item.field:
-            return self._fields[item.field, is_drum]
-        return self.drums if is_drum else self.pitched
+        return self.chains[item.field, item.context.tracks[track].is_drum]
 
 
 def bar_runs(

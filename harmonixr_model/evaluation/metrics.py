@@ -67,29 +67,22 @@ def note_f1(original: Tracks, fill: Tracks) -> Ratio:
 
     Raffel et al. 2014, mir_eval.transcription. Onsets are on the grid, so the tolerance is 0 and not 50 ms.
     """
-    return f1(
-        *([((track, n.pitch), n.onset) for track, notes in side.items() for n in notes] for side in (original, fill))
-    )
+    return f1(_events(original, lambda note: note.pitch), _events(fill, lambda note: note.pitch))
 
 
 def onset_f1(original: Tracks, fill: Tracks) -> Ratio:
     """Return the F1 of the onsets of each track; a chord counts once."""
-    return f1(
-        *(
-            [(track, onset) for track, notes in side.items() for onset in {n.onset for n in notes}]
-            for side in (original, fill)
-        )
-    )
+    return f1(set(_events(original, lambda note: 0)), set(_events(fill, lambda note: 0)))
 
 
 def chroma_f1(original: Tracks, fill: Tracks, *, drums: Collection[int] = ()) -> Ratio:
     """Return the note F1 of pitch classes: octave errors do not count. Drums have no pitch classes."""
-    return f1(
-        *(
-            [((track, n.pitch % 12), n.onset) for track, notes in side.items() if track not in drums for n in notes]
-            for side in (original, fill)
-        )
-    )
+    one, two = ({t: notes for t, notes in side.items() if t not in drums} for side in (original, fill))
+    return f1(_events(one, lambda note: note.pitch % 12), _events(two, lambda note: note.pitch % 12))
+
+
+def _events(side: Tracks, kind: Callable[[Note], int]) -> list[tuple[tuple[int, int], int]]:
+    return [((track, kind(note)), note.onset) for track, notes in side.items() for note in notes]
 
 
 def f1(

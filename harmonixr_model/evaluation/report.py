@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from typing import Any
 
 from harmonixr_model.evaluation.boundaries import boundary_measures
@@ -68,7 +67,7 @@ def evaluate(
     *,
     made: Mapping[str, Any],
     progress: Callable[[EvaluationItem], None] = lambda item: None,
-    training: Iterable[Score] = (),
+    training: Iterable[Score] | None = None,
 ) -> Report:
     """Evaluate every system on every item; with `training` music, also measure how much the fills copy from it."""
     fills_of: list[tuple[System, EvaluationItem, Fills]] = []
@@ -85,8 +84,14 @@ def evaluate(
                 if fills and system is systems[0]:
                     shown.append(_reported_fill(item, fills[0]))
         progress(item)
-    for system, item, measure, ratio in _copied(fills_of, training):
-        found[system.name][measure].append((item, ratio))
+    if training is not None:
+        finder = CopyFinder()
+        for _, item, fill in fills_of:
+            finder.add(item, fill)
+        finder.read(training)
+        for system, item, fill in fills_of:
+            for measure, ratio in finder.measure(item, fill).items():
+                found[system.name][measure].append((item, ratio))
     results = {
         system: {measure: _estimates(rows) for measure, rows in measures.items()} for system, measures in found.items()
     }
@@ -108,22 +113,6 @@ def _measures(item: EvaluationItem, system: System, fills: Sequence[Fills]) -> I
             yield from boundary_measures(item, fill).items()
     if len(fills) > 1 and is_comparable:
         yield DIVERSITY, diversity(item.prompt.cells, fills)
-
-
-def _copied(
-    fills: Sequence[tuple[System, EvaluationItem, Fills]], training: Iterable[Score]
-) -> Iterator[tuple[System, EvaluationItem, str, Ratio]]:
-    music = iter(training)
-    first = next(music, None)
-    if first is None:
-        return
-    finder = CopyFinder()
-    for _, item, fill in fills:
-        finder.add(item, fill)
-    finder.read(chain([first], music))
-    for system, item, fill in fills:
-        for measure, ratio in finder.measure(item, fill).items():
-            yield system, item, measure, ratio
 
 
 def _reported_fill(item: EvaluationItem, fill: Fills) -> ReportedFill:

@@ -1,4 +1,4 @@
-"""What all pictures share: a matplotlib figure as SVG text with tooltips, and the colours."""
+"""Convert a matplotlib figure to SVG text with tooltips, and define the colours of all pictures."""
 
 from __future__ import annotations
 

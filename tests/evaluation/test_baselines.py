@@ -36,9 +36,9 @@ def test_witten_bell_by_hand():
 
 
 def test_after_any_history_the_probabilities_of_all_tokens_sum_to_one(markov):
-    song = Markov(6, base=markov.pitched)
+    song = Markov(6, base=markov.chains[None, False])
     song.add([VOCAB.position[0], VOCAB.pitch[60], VOCAB.duration[5], VOCAB.velocity[20], END])
-    for chain in (markov.pitched, markov.drums, song, Markov(2)):
+    for chain in (markov.chains[None, False], markov.chains[None, True], song, Markov(2)):
         for history in ((), (VOCAB.position[0],), (VOCAB.position[0], VOCAB.pitch[60]), (END, END)):
             total = sum(chain.probability(history, token) for token in range(VOCAB.size))
             assert total == pytest.approx(1)

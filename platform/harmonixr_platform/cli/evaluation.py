@@ -49,8 +49,9 @@ def measure(args: argparse.Namespace) -> Report:
     corpus = Corpus.open(args.corpus)
     systems, model = _systems(args, corpus)
     items = _items(args, corpus)
-    if args.training:
-        systems.insert(-1, retrieval_system(items, _training(args, corpus, "retrieving from training")))
+    pieces = training_pieces(corpus, args.training)
+    if pieces:
+        systems.insert(-1, retrieval_system(items, _scores(corpus, pieces, "retrieving from training")))
     if args.split == "test":
         record_reading(args.out, model, corpus=args.corpus, gaps=len(items), now=datetime.now(UTC))
     made: dict[str, Any] = {
@@ -65,7 +66,7 @@ def measure(args: argparse.Namespace) -> Report:
         "fills a gap": args.samples,
         "decoding": _decoding(args),
         "passages a prompt": args.passages,
-        "training pieces looked at": len(training_pieces(corpus, args.training)),
+        "training pieces looked at": len(pieces),
         "seed": args.seed,
         "protocol": VERSION,
     }
@@ -75,7 +76,7 @@ def measure(args: argparse.Namespace) -> Report:
             bar.set_postfix(shape=item.shape, refresh=False)
             bar.update()
 
-        training = _training(args, corpus, "looking for copies")
+        training = _scores(corpus, pieces, "searching for copies") if pieces else None
         report = evaluate(items, systems, made=made, progress=show, training=training)
     report.made["seconds"] = round(time.monotonic() - started)
     return report
@@ -83,7 +84,6 @@ def measure(args: argparse.Namespace) -> Report:
 
 def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], str]:
     """Return the model and the baselines, and the model's name in the report."""
-
     ranker = Ranker.load(args.reward) if args.reward is not None else None
     sampling = Sampling(temperature=args.temperature, top_k=args.top_k, top_p=args.top_p)
     path, name = model_file(args.model)
@@ -113,21 +113,16 @@ def _systems(args: argparse.Namespace, corpus: Corpus) -> tuple[list[System], st
     ], name
 
 
-def _training(args: argparse.Namespace, corpus: Corpus, description: str) -> Iterator[Score]:
-    """Yield training pieces one by one."""
-
-    chosen = training_pieces(corpus, args.training)
-    if not chosen:
-        return
-    with progress_bar(description, len(chosen), "piece") as bar:
-        for piece in chosen:
+def _scores(corpus: Corpus, pieces: Sequence[int], description: str) -> Iterator[Score]:
+    """Yield the pieces one by one."""
+    with progress_bar(description, len(pieces), "piece") as bar:
+        for piece in pieces:
             yield corpus.score(piece)
             bar.update()
 
 
 def _decoding(args: argparse.Namespace) -> str:
     """Return the decoding methods of the report."""
-
     methods = [f"sampled (temperature {temperature_text(args.temperature)}, top-k {args.top_k}, top-p {args.top_p:g})"]
     methods += ["greedy"] if args.greedy else []
     methods += [f"best of {args.samples} by likelihood per token"] if args.samples > 1 else []
@@ -136,7 +131,6 @@ def _decoding(args: argparse.Namespace) -> str:
 
 
 def _items(args: argparse.Namespace, corpus: Corpus) -> list[EvaluationItem]:
-
     items = []
     with progress_bar("choosing gaps", args.items, "gap") as bar:
         found = evaluation_items(
