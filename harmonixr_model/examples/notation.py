@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 
+from harmonixr_model.music.harmony import LETTERS
 from harmonixr_model.music.score import Note
 
 TPQ = 480
 _DURATIONS = {"w": 4 * TPQ, "h": 2 * TPQ, "q": TPQ, "e": TPQ // 2, "s": TPQ // 4}
-_STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _SIGNS = {"": 0, "#": 1, "b": -1}
 _ITEM = re.compile(r"(?P<pitches>\[[^\]]+\]|-|[A-G][#b]?\d)(?P<duration>[whqes]\.?)?")
 
@@ -28,7 +28,7 @@ def pitch_of(name: str) -> int:
     if found is None:
         raise NotationError(f"{name!r} is not a pitch; write for instance C4, F#3 or Bb2")
     letter, sign, octave = found.groups()
-    return 12 * (int(octave) + 1) + _STEPS[letter] + _SIGNS[sign]
+    return 12 * (int(octave) + 1) + LETTERS[letter] + _SIGNS[sign]
 
 
 def read_part(text: str, *, bar_ticks: int, velocity: int = 80) -> tuple[Note, ...]:

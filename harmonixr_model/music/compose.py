@@ -6,6 +6,7 @@ bends, markers, lyrics. The same seed gives the same music on any machine.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
@@ -191,11 +192,10 @@ def _rhythm(rng: Random, section: _Section) -> list[tuple[int, int]]:
     return notes or [(0, section.bar_ticks)]
 
 
-def _melody(rng: Random, section: _Section, harmony: _Harmony) -> list[Note]:
-    """Return a melody: chord tones on beats, steps between, rhythms in the pattern a b a c."""
+def _melody(rng: Random, section: _Section, harmony: _Harmony) -> Iterator[Note]:
+    """Yield a melody: chord tones on beats, steps between, rhythms in the pattern a b a c."""
     motifs = [_rhythm(rng, section) for _ in range(3)]
     ladder = [p for p in range(58, 85) if p % 12 in scale_of(section.key)]
-    notes: list[Note] = []
     here = len(ladder) // 2
     for bar, (start, chord) in enumerate(harmony):
         rhythm = [(0, section.bar_ticks)] if section.is_closing(start) else motifs[(0, 1, 0, 2)[bar % 4]]
@@ -206,13 +206,11 @@ def _melody(rng: Random, section: _Section, harmony: _Harmony) -> list[Note]:
                 pitch = chord.nearest(pitch)
                 here = min(range(len(ladder)), key=lambda i: abs(ladder[i] - pitch))
             sounding = max(_SIXTEENTH // 2, round(duration * 0.92))
-            notes.append(Note(start + offset, sounding, pitch, _accent(section, offset, 84)))
-    return notes
+            yield Note(start + offset, sounding, pitch, _accent(section, offset, 84))
 
 
-def _accompaniment(rng: Random, section: _Section, harmony: _Harmony) -> list[Note]:
+def _accompaniment(rng: Random, section: _Section, harmony: _Harmony) -> Iterator[Note]:
     pattern = rng.choice(("block", "off-beat", "arpeggio", "pulse"))
-    notes: list[Note] = []
     beat = section.beat_ticks
     for start, chord in harmony:
         voicing = chord.voicing(55)
@@ -227,56 +225,50 @@ def _accompaniment(rng: Random, section: _Section, harmony: _Harmony) -> list[No
             order = (*voicing, *voicing[-2:0:-1])
             hits = [(at, TPQ // 2, (order[i % len(order)],)) for i, at in enumerate(eighths)]
         for offset, duration, pitches in hits:
-            notes += [Note(start + offset, duration, p, _accent(section, offset, 66)) for p in pitches]
-    return notes
+            yield from (Note(start + offset, duration, p, _accent(section, offset, 66)) for p in pitches)
 
 
-def _bass(rng: Random, section: _Section, harmony: _Harmony) -> list[Note]:
+def _bass(rng: Random, section: _Section, harmony: _Harmony) -> Iterator[Note]:
     walks, anticipates = rng.random() < 0.5, rng.random() < 0.4
-    notes: list[Note] = []
+    beat = section.beat_ticks
     for start, chord in harmony:
         root = chord.low(36)
         if section.is_closing(start):
-            notes.append(Note(start, section.bar_ticks, root, 84 + section.loudness))
+            yield Note(start, section.bar_ticks, root, 84 + section.loudness)
             continue
-        beats = list(range(0, section.bar_ticks, section.beat_ticks))
+        last = section.bar_ticks - beat
         steps = [root, chord.low(36, 2), root + 12, chord.low(36, 1)] if walks else [root, root, chord.low(36, 2), root]
-        for index, offset in enumerate(beats):
-            length = section.beat_ticks * 9 // 10
-            # The last beat may sound half a beat early, as in much popular music.
-            early = section.beat_ticks // 2 if anticipates and index == len(beats) - 1 else 0
-            if early:
-                notes[-1] = notes[-1]._replace(duration=section.beat_ticks // 2 - 20)
+        for index, offset in enumerate(range(0, section.bar_ticks, beat)):
+            # The last beat may sound half a beat early, as in much popular music, and cut the one before.
+            early = beat // 2 if anticipates and offset == last else 0
+            length = beat // 2 - 20 if anticipates and offset == last - beat else beat * 9 // 10
             pitch = steps[index % len(steps)]
-            notes.append(Note(start + offset - early, length, pitch, _accent(section, offset, 84)))
-    return notes
+            yield Note(start + offset - early, length, pitch, _accent(section, offset, 84))
 
 
-def _drums(rng: Random, section: _Section, _: _Harmony) -> list[Note]:
+def _drums(rng: Random, section: _Section, _: _Harmony) -> Iterator[Note]:
     cymbal, extra_kick = rng.choice((CLOSED_HAT, CLOSED_HAT, RIDE)), rng.choice((3, 5, 6, 7))
-    notes: list[Note] = []
 
-    def hit(at: int, pitch: int, velocity: int) -> None:
-        notes.append(Note(at, _SIXTEENTH, pitch, velocity + section.loudness))
+    def hit(at: int, pitch: int, velocity: int) -> Note:
+        return Note(at, _SIXTEENTH, pitch, velocity + section.loudness)
 
     for start in section.bar_starts:
         if section.is_closing(start):
-            hit(start, CRASH, 104)
-            hit(start, KICK, 100)
+            yield hit(start, CRASH, 104)
+            yield hit(start, KICK, 100)
             continue
         if start == section.start > 0:
-            hit(start, CRASH, 102)
+            yield hit(start, CRASH, 102)
         end = start + section.bar_ticks
         fill = end - 2 * TPQ if end == section.end else end
         for at in range(start, fill, TPQ // 2):
-            hit(at, OPEN_HAT if at + TPQ // 2 == fill else cymbal, 74 if (at - start) % TPQ else 84)
+            yield hit(at, OPEN_HAT if at + TPQ // 2 == fill else cymbal, 74 if (at - start) % TPQ else 84)
         for index, at in enumerate(range(start, fill, section.beat_ticks)):
-            hit(at, SNARE if index % 2 else KICK, 96)
+            yield hit(at, SNARE if index % 2 else KICK, 96)
         if start + extra_kick * TPQ // 2 < fill:
-            hit(start + extra_kick * TPQ // 2, KICK, 82)
+            yield hit(start + extra_kick * TPQ // 2, KICK, 82)
         for index, at in enumerate(range(fill, end, _SIXTEENTH)):
-            hit(at, (SNARE, *_TOMS)[min(4, index * 5 // 8)], 78 + 4 * index)
-    return notes
+            yield hit(at, (SNARE, *_TOMS)[min(4, index * 5 // 8)], 78 + 4 * index)
 
 
 def _accent(section: _Section, offset: int, base: int) -> int:

@@ -29,7 +29,7 @@ _QUALITIES: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
 QUALITIES = {name: intervals for name, (intervals, _) in _QUALITIES.items()}
 _QUALITY_OF = {spelling: name for name, (_, spellings) in _QUALITIES.items() for spelling in spellings}
 _CHORD = re.compile(r"\s*([A-Ga-g])([#♯b♭]?)(\S*)\s*")
-_LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 _KEY = re.compile(r"\s*([A-Ga-g])\s*([#♯b♭]?)\s*(major|minor|maj|min|m|)\s*", re.IGNORECASE)
 
 
@@ -130,4 +130,4 @@ def chord_of(key: Key, degree: int, *, seventh: bool = False) -> Chord:
 
 
 def _pitch_class(letter: str, sign: str) -> int:
-    return (_LETTERS[letter.upper()] + (1 if sign in {"#", "♯"} else -1 if sign else 0)) % 12
+    return (LETTERS[letter.upper()] + (1 if sign in {"#", "♯"} else -1 if sign else 0)) % 12

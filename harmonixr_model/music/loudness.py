@@ -81,16 +81,9 @@ def matching_gains(
     return tuple(10 ** ((level - one.lufs) / 20) if math.isfinite(one.lufs) else 1.0 for one in measured)
 
 
-def match_loudness(
-    sounds: Sequence[NDArray[np.float32]],
-    sample_rate: int,
-    *,
-    target_lufs: float = TARGET_LUFS,
-    ceiling_dbtp: float = CEILING_DBTP,
-) -> list[NDArray[np.float32]]:
+def match_loudness(sounds: Sequence[NDArray[np.float32]], sample_rate: int) -> list[NDArray[np.float32]]:
     """Return the sounds [C, N] equally loud, each scaled by one gain."""
-    measured = [measure(sound, sample_rate) for sound in sounds]
-    gains = matching_gains(measured, target_lufs=target_lufs, ceiling_dbtp=ceiling_dbtp)
+    gains = matching_gains([measure(sound, sample_rate) for sound in sounds])
     return [sound * np.float32(gain) for sound, gain in zip(sounds, gains, strict=True)]
 
 

@@ -164,10 +164,8 @@ def _next_chunk(data: bytes, position: int) -> tuple[int, int]:
     """Return [start, end) of the chunk at or after `position`, header included; (-1, -1) when there is none."""
     if position + 8 <= len(data):
         end = position + 8 + int.from_bytes(data[position + 4 : position + 8], "big")
-        if data[position : position + 4] == b"MTrk":
-            return position, end
         # An unknown chunk's length is trusted only where a track follows; otherwise search for the next track.
-        if data[end : end + 4] == b"MTrk":
+        if b"MTrk" in (data[position : position + 4], data[end : end + 4]):
             return position, end
     start = data.find(b"MTrk", position)
     if start < 0 or start + 8 > len(data):

@@ -39,8 +39,5 @@ def piano_roll(score: Score, *, steps_per_quarter: int = 24, end: int | None = N
 def chroma(score: Score, *, steps_per_quarter: int = 24, end: int | None = None) -> NDArray[np.float32]:
     """Return float32 [12, S]: the summed velocity of each pitch class at each step, without drums."""
     roll_KPS = piano_roll(score, steps_per_quarter=steps_per_quarter, end=end)
-    pitched_PS = np.zeros(roll_KPS.shape[1:], dtype=np.float32)
-    for k, track in enumerate(score.tracks):
-        if not track.is_drum:
-            pitched_PS += roll_KPS[k]
+    pitched_PS = roll_KPS[[not track.is_drum for track in score.tracks]].sum(axis=0, dtype=np.float32)
     return np.stack([pitched_PS[pitch_class::12].sum(axis=0) for pitch_class in range(12)])

@@ -70,7 +70,7 @@ def splice(
     wanted = {**fill, **{first_new + i: track.notes for i, track in enumerate(new_tracks)}}
     candidates = sorted((note.onset, track, note) for track, notes in wanted.items() for note in notes)
     wanted_lanes = {(places[track].channel, note.pitch) for _, track, note in candidates}
-    accepted = _fit(candidates, places, _Sounding(song, edits, wanted_lanes))
+    accepted = _fit(candidates, places, _sounding(song, edits, wanted_lanes))
     new_chunks: list[bytes] = []
     for i, (track, place) in enumerate(zip(tracks, places, strict=True)):
         if i >= first_new:
@@ -136,44 +136,39 @@ class _Lane:
         return self.starts[following] - gap if following < len(self.starts) else math.inf
 
 
-class _Sounding:
-    """The intervals in which the `wanted` (channel, pitch) pairs sound after the deletion, by chunk."""
-
-    def __init__(self, song: Song, edits: Mapping[int, ChunkEdit], wanted: Set[tuple[int, int]]) -> None:
-        intervals: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
-        for track, sources in zip(song.score.tracks, song.sources, strict=True):
-            pitches = {pitch for channel, pitch in wanted if channel == track.channel}
-            for note, (chunk, on, off) in zip(track.notes, sources, strict=True) if pitches else ():
-                if note.pitch in pitches and not (chunk in edits and on in edits[chunk].deleted):
-                    end = math.inf if off is None else note.end
-                    intervals[track.channel, note.pitch][chunk].append((note.onset, end))
-        for chunk, channel, pitch, tick in song.unmatched_offs:
-            if (channel, pitch) in wanted:
-                intervals[channel, pitch][chunk].append((tick, tick))
-        self.lanes = {
-            key: {chunk: _Lane(found) for chunk, found in chunks.items()} for key, chunks in intervals.items()
-        }
-
-    def room(self, place: _Place, note: Note) -> float:
-        """Return the latest end of `note`; at most its onset where the note may not begin."""
-        # The file fixes the order at one tick within a chunk only. Between chunks one tick stays clear.
-        lanes = self.lanes.get((place.channel, note.pitch), {})
-        rooms = (lane.room(note.onset, gap=int(chunk != place.chunk)) for chunk, lane in lanes.items())
-        return min(rooms, default=math.inf)
+def _sounding(
+    song: Song, edits: Mapping[int, ChunkEdit], wanted: Set[tuple[int, int]]
+) -> dict[tuple[int, int], dict[int, _Lane]]:
+    """Return the lanes of the `wanted` (channel, pitch) pairs after the deletion, by chunk."""
+    intervals: dict[tuple[int, int], dict[int, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    for track, sources in zip(song.score.tracks, song.sources, strict=True):
+        pitches = {pitch for channel, pitch in wanted if channel == track.channel}
+        for note, (chunk, on, off) in zip(track.notes, sources, strict=True) if pitches else ():
+            if note.pitch in pitches and not (chunk in edits and on in edits[chunk].deleted):
+                end = math.inf if off is None else note.end
+                intervals[track.channel, note.pitch][chunk].append((note.onset, end))
+    for chunk, channel, pitch, tick in song.unmatched_offs:
+        if (channel, pitch) in wanted:
+            intervals[channel, pitch][chunk].append((tick, tick))
+    return {key: {chunk: _Lane(found) for chunk, found in intervals[key].items()} for key in wanted}
 
 
 def _fit(
-    candidates: Sequence[tuple[int, int, Note]], places: Sequence[_Place], sounding: _Sounding
+    candidates: Sequence[tuple[int, int, Note]],
+    places: Sequence[_Place],
+    sounding: Mapping[tuple[int, int], Mapping[int, _Lane]],
 ) -> dict[int, tuple[Note, ...]]:
     """Return by track the notes that fit, shortened where needed; `candidates` are sorted (onset, track, note)."""
     accepted: dict[int, list[Note]] = {track: [] for track in sorted({track for _, track, _ in candidates})}
     latest: dict[tuple[int, int], tuple[int, int]] = {}
     for onset, track, note in candidates:
         place = places[track]
-        end = min(note.end, sounding.room(place, note), MAX_DELTA)
+        key = (place.channel, note.pitch)
+        # The file fixes the order at one tick within a chunk only. Between chunks one tick stays clear.
+        rooms = [lane.room(onset, gap=int(chunk != place.chunk)) for chunk, lane in sounding[key].items()]
+        end = min([note.end, MAX_DELTA, *rooms])
         if end <= onset or onset < 0 or not 0 <= note.pitch <= 127:
             continue
-        key = (place.channel, note.pitch)
         if key in latest:
             earlier_track, position = latest[key]
             earlier = accepted[earlier_track][position]
