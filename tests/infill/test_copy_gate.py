@@ -1,4 +1,4 @@
-"""The pointer gate: its chance stands in for the model's, and everything else keeps its proportions."""
+"""The copy gate replaces the model's probability of one token; the other tokens keep their proportions."""
 
 import pytest
 import torch

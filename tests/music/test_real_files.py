@@ -76,7 +76,7 @@ def test_real_files_keep_the_invariants(folder, preserved, record_property):
             raise
     for key, value in [*sorted(count.items()), ("slowest read", slowest)]:
         record_property(key, value)
-        print(key, value)  # noqa: T201 - shown by pytest -s, for whoever runs the whole folder
+        print(key, value)  # noqa: T201 - shown by pytest -s
     assert count["read"] > 0
     assert count["refused"] <= 0.05 * (count["read"] + count["refused"]) or "broken" in str(folder)
 
