@@ -38,9 +38,9 @@ def test_without_controls_equals_a_prompt_without_controls(song):
 
 
 def test_guidance_scales_from_unconditional_through_conditional():
-    asked, plain = torch.randn(3, 9), torch.randn(3, 9)
-    led = apply_guidance(asked, plain, [0.0, 1.0, 2.0])
-    a, p = asked.log_softmax(-1), plain.log_softmax(-1)
+    conditioned, plain = torch.randn(3, 9), torch.randn(3, 9)
+    led = apply_guidance(conditioned, plain, [0.0, 1.0, 2.0])
+    a, p = conditioned.log_softmax(-1), plain.log_softmax(-1)
     torch.testing.assert_close(led, torch.stack([p[0], a[1], 2 * a[2] - p[2]]))
 
 

@@ -52,19 +52,19 @@ def events_of(handle):
 
 
 def test_requests_with_other_prompts_and_settings_get_the_fills_they_get_alone(open_loop, tiny_model, prompt_of):
-    asked = [
+    requests = [
         (prompt_of(), (1, 2, 3), PLAIN),
         (prompt_of(bars=(9, 9), tracks=(2, 3)), (4,), Sampling(temperature=0)),
         (prompt_of(bars=(0, 1)), (5, 6), Sampling(temperature=1.3, top_k=9, top_p=1.0)),
     ]
     loop = open_loop(rows=4)
     handles = []
-    for prompt, seeds, sampling in asked:
+    for prompt, seeds, sampling in requests:
         handles.append(loop.submit(prompt, seeds, sampling))
         loop.turn()
     run_out(loop, *handles)
     decoder = Decoder(tiny_model)
-    for handle, (prompt, seeds, sampling) in zip(handles, asked, strict=True):
+    for handle, (prompt, seeds, sampling) in zip(handles, requests, strict=True):
         alone = [decoder.generate(prompt, seeds=[seed], sampling=sampling)[0].tokens for seed in seeds]
         assert [generated.tokens for generated in handle.result()] == alone
 
@@ -76,15 +76,15 @@ def test_a_thousand_seeds_give_the_same_fill_alone_and_in_a_full_batch(tiny_mode
     length = len(prompt.prefix) + 16
     seeds = range(1000)
     answers = []
-    for rows, asked in ((32, seeds), (3, seeds[::3]), (1, seeds if is_compiled else seeds[::20])):
+    for rows, batch_seeds in ((32, seeds), (3, seeds[::3]), (1, seeds if is_compiled else seeds[::20])):
         if is_compiled:
             batch = open_batch(tiny_model, rows=rows, compiled=True)
         else:
             batch = PythonBatch(TorchRunner(tiny_model, rows=rows, length=length), NativeSampler(library))
         loop = EngineLoop(batch, max_length=tiny_model.config.max_length, limits=EngineLimits(rows=rows))
-        handle = loop.submit(prompt, asked, PLAIN)
+        handle = loop.submit(prompt, batch_seeds, PLAIN)
         run_out(loop, handle, turns=20_000)
-        answers.append({seed: fill.tokens for seed, fill in zip(asked, handle.result(), strict=True)})
+        answers.append({seed: fill.tokens for seed, fill in zip(batch_seeds, handle.result(), strict=True)})
     together = answers[0]
     assert all(others[seed] == together[seed] for others in answers for seed in others)
     assert len(set(together.values())) > 500

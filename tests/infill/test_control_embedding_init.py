@@ -1,4 +1,4 @@
-"""Tokens that training pushed into one place are told apart again; what was learnt of the others stays."""
+"""Control tokens that training pushed into one place are separated again; the embeddings of the other tokens stay."""
 
 import torch
 

@@ -75,13 +75,13 @@ def test_a_run_reports_its_mfu(corpus):
     ticks = iter(range(1000))
     run = new_run(InfillTransformer(MODEL), loop)
     flops_estimate = estimate_flops(MODEL, loop, CPU)
-    told = list(train(run, task, loop, device=CPU, flops_estimate=flops_estimate, clock=lambda: float(next(ticks))))
+    reported = list(train(run, task, loop, device=CPU, flops_estimate=flops_estimate, clock=lambda: float(next(ticks))))
     # The clock is read once as the run begins and once as each step ends; a second passed before the first step did.
-    assert told[0].flops_per_s == pytest.approx(sum(batch_flops(MODEL, b) for b in task.batches(0)))
-    assert 0 < told[1].flops_per_s < flops
-    assert told[0].mfu == told[0].flops_per_s / flops_estimate.peak_flops
-    assert f"MFU {told[0].mfu:.0%} of {flops_estimate.peak_flops / 1e9:,.0f} GFLOP/s" in progress_line(told[0])
-    assert metrics(told[0])["mfu"] == told[0].mfu
+    assert reported[0].flops_per_s == pytest.approx(sum(batch_flops(MODEL, b) for b in task.batches(0)))
+    assert 0 < reported[1].flops_per_s < flops
+    assert reported[0].mfu == reported[0].flops_per_s / flops_estimate.peak_flops
+    assert f"MFU {reported[0].mfu:.0%} of {flops_estimate.peak_flops / 1e9:,.0f} GFLOP/s" in progress_line(reported[0])
+    assert metrics(reported[0])["mfu"] == reported[0].mfu
     [silent, _] = train(new_run(InfillTransformer(MODEL), loop), task, loop, device=CPU)
     assert math.isnan(silent.mfu)
     assert "MFU" not in progress_line(silent)

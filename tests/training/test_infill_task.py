@@ -164,12 +164,12 @@ def test_a_folder_without_a_corpus_gives_a_remedy(tmp_path):
 
 def test_batches_come_in_few_shapes(corpus):
     """On a CPU each new shape compiles and keeps kernels; a run would grow without end."""
-    asked = []
+    sizes = []
 
     class Asked(nn.Module):
         def forward(self, *inputs, chosen_BT):
-            asked.append(int(chosen_BT.sum()))
-            return torch.zeros(asked[-1], VOCAB.size)
+            sizes.append(int(chosen_BT.sum()))
+            return torch.zeros(sizes[-1], VOCAB.size)
 
     lengths = set()
     for step in range(6):
@@ -177,4 +177,4 @@ def test_batches_come_in_few_shapes(corpus):
             lengths.add(batch.tokens_BT.shape[1])
             task(corpus).loss(Asked(), batch)
     assert len(lengths) <= 8
-    assert len(set(asked)) <= 5
+    assert len(set(sizes)) <= 5
